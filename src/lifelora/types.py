@@ -1,0 +1,29 @@
+"""The ground floor: the base of every configuration and the legend of axis names. Knows nothing of the library.
+
+Axes are suffixes of names (``tokens_BL``) and words in jaxtyping signatures (``Float[Tensor, "B L"]``):
+
+====  =======================================  ====  ==================================
+B     batch                                    D     width of a representation u
+L     tokens                                   I, O  features into and out of a linear
+H     history (behaviours the conventional     P     rows of A
+      model reads)                             Q     columns of B
+K     behaviours shown in a prompt             R     rank
+M     items                                    S     adapted layers
+U     users                                    V     vocabulary of the tokenizer
+N     experts, meta-LoRAs, or rows of a table  F     categorical fields
+E     width of an item vector
+====  =======================================  ====  ==================================
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Part = Literal["train", "valid", "test"]
+PARTS: tuple[Part, ...] = ("train", "valid", "test")
+
+
+class Frozen(BaseModel):
+    """Base of every configuration: frozen, and an unknown key is an error that names its place."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
