@@ -1,0 +1,38 @@
+"""lifelora: language-model recommenders that adapt to each person.
+
+The public names are loaded when they are first used, so that ``import lifelora`` needs neither torch nor transformers.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Dataset": "lifelora.data.dataset",
+    "LifeloraError": "lifelora.errors",
+    "Recipe": "lifelora.recipe",
+    "Run": "lifelora.run",
+    "inject": "lifelora.lora.inject",
+    "load_recipe": "lifelora.recipe",
+}
+
+if TYPE_CHECKING:
+    from lifelora.data.dataset import Dataset
+    from lifelora.errors import LifeloraError
+    from lifelora.lora.inject import inject
+    from lifelora.recipe import Recipe
+    from lifelora.recipe import load as load_recipe
+    from lifelora.run import Run
+
+__all__ = ["Dataset", "LifeloraError", "Recipe", "Run", "inject", "load_recipe"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lifelora' has no attribute '{name}'; it has {', '.join(__all__)}")
+    return getattr(import_module(_HOMES[name]), "load" if name == "load_recipe" else name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,207 @@
+"""The command line: words in, one call down, a line or a table out. Knows no arithmetic.
+
+Nothing heavy is imported before a command is chosen, so that ``--help`` answers at once.
+"""
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from lifelora.run import Run
+
+Handler = Callable[[argparse.Namespace], int]
+STAGES = {
+    "prepare": "read the log and the texts, check them, split them, write them as memory-mapped tables",
+    "fit": "train the conventional models",
+    "embed": "make the language model ready and turn item words into vectors",
+    "train": "train the language-model systems",
+    "evaluate": "score the test rows, compare, and write the report",
+}
+SOURCES = "simulated | movielens:PATH (folder or zip) | movielens:100k|1m|25m|latest-small (with --download) | tables:PATH"
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, but a wrong word is answered with the near ones and all that is allowed."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice: '" in message:
+            word = message.split("invalid choice: '")[1].split("'")[0]
+            allowed = [c for a in self._actions if a.choices is not None for c in a.choices]
+            near = difflib.get_close_matches(word, allowed, n=1)
+            guess = f" Did you mean '{near[0]}'?" if near else ""
+            message = f"unknown word '{word}'.{guess} Allowed: {', '.join(allowed)}."
+        sys.stderr.write(f"lifelora: {message}\nTry: {self.prog} --help\n")
+        raise SystemExit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="lifelora", description="Language-model recommenders that adapt to each person.",
+                     epilog="First time here? `lifelora demo` shows everything in four minutes, with nothing at hand.")
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, about: str, handler: Handler) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        sub.set_defaults(handler=handler)
+        return sub
+
+    def options(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+        sub.add_argument("--download", action="store_true", help="allow fetching the named data set or model")
+        sub.add_argument("--quiet", action="store_true", help="no progress")
+
+    demo = command("demo", "the whole path on a simulated world: four minutes on two cores", _demo)
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="the run's folder (default: runs/demo)")
+    options(demo)
+
+    data = command("data", "read and check a data set, and say what is in it", _data)
+    data.add_argument("source", help=SOURCES)
+    data.add_argument("--download", action="store_true", help="allow fetching the named data set")
+
+    for name, about in [*STAGES.items(), ("run", "all stages in order, skipping finished ones")]:
+        sub = command(name, about, _run)
+        sub.add_argument("recipe", metavar="RECIPE", help="a built-in recipe, a TOML file, or the folder of a run")
+        sub.add_argument("--data", metavar="SOURCE", help=SOURCES)
+        sub.add_argument("--out", type=Path, help="the run's folder (default: runs/RECIPE-SOURCE)")
+        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                         help="change one value of the recipe, as in --set seed=1 (repeatable)")
+        options(sub)
+
+    recommend = command("recommend", "a ranked list for one user, with what the model was shown", _recommend)
+    recommend.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
+    recommend.add_argument("--user", required=True, help="the user's id, as in the log")
+    recommend.add_argument("--items", nargs="+", metavar="ITEM", help="rank these items (default: what the user has not met)")
+    recommend.add_argument("-k", type=int, default=10, help="how many (default: 10)")
+    recommend.add_argument("--system", help="which system of the run (default: the best on validation)")
+    recommend.add_argument("--json", action="store_true", help="print JSON")
+    options(recommend)
+
+    show = command("show", "the table and the paths of a run", _show)
+    show.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+
+    command("doctor", "versions, devices, free memory and disk, and what is missing", _doctor)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of ``lifelora``; returns the exit status."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if arguments.version:
+        from lifelora import __version__
+
+        print(f"lifelora {__version__}")
+        return 0
+    if arguments.command is None:
+        parser.print_help()
+        return 2
+    from lifelora.errors import LifeloraError
+
+    # The tokenizers library warns when a process that used its threads forks; we never fork while tokenising.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    try:
+        handler: Handler = arguments.handler
+        return handler(arguments)
+    except LifeloraError as error:
+        sys.stderr.write(f"lifelora: {error}\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("\nlifelora: stopped; run the same command again to go on from here.\n")
+        return 130
+
+
+def _open(arguments: argparse.Namespace) -> "Run":
+    from lifelora.data.sources import parse_source
+    from lifelora.errors import ConfigError
+    from lifelora.recipe import load
+    from lifelora.run import RECIPE_FILE, Options, Run
+
+    options = Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet)
+    folder = Path(arguments.recipe)
+    if (folder / RECIPE_FILE).is_file():
+        if arguments.data or arguments.set or arguments.out:
+            raise ConfigError(f"'{folder}' is a run with a recipe of its own; leave --data, --set and --out away, "
+                              f"or start another run with `lifelora run {folder / RECIPE_FILE} --out ELSEWHERE`.")
+        return Run.open(folder, options)
+    source = parse_source(arguments.data) if arguments.data else None
+    recipe = load(arguments.recipe, source, arguments.set)
+    out = arguments.out or Path("runs") / f"{recipe.name}-{_word(arguments.data or recipe.data.source.kind)}"
+    return Run(recipe, out, options)
+
+
+def _word(source: str) -> str:
+    kind, _, place = source.partition(":")
+    return f"{kind}-{Path(place).stem}" if place else kind
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    run = _open(arguments)
+    if arguments.command == "run":
+        run.all()
+        print(_closing(run))
+    else:
+        getattr(run, arguments.command)()
+        print(f"{arguments.command}: done, in {run.folder}")
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from lifelora.recipe import load
+    from lifelora.run import Options, Run
+
+    options = Options(device=arguments.device, download=False, progress=not arguments.quiet)
+    run = Run(load("demo"), arguments.out, options)
+    run.all()
+    user = run.example_user()
+    print(_closing(run))
+    print(f"\nNext:\n  lifelora recommend {run.folder} --user {user}\n  lifelora show {run.folder}\n"
+          "  lifelora run demo --data movielens:PATH/TO/ml-100k")
+    return 0
+
+
+def _closing(run: "Run") -> str:
+    return f"\n{run.table()}\n\nReport: {run.report_path()}"
+
+
+def _data(arguments: argparse.Namespace) -> int:
+    from lifelora.data.sources import parse_source
+    from lifelora.run import describe
+
+    print(describe(parse_source(arguments.source), arguments.download))
+    return 0
+
+
+def _recommend(arguments: argparse.Namespace) -> int:
+    from lifelora.recommend import recommend
+    from lifelora.run import Options, Run
+
+    run = Run.open(arguments.run, Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet))
+    answer = recommend(run, arguments.user, arguments.items, arguments.k, arguments.system)
+    print(json.dumps(answer.as_json(), ensure_ascii=False, indent=1) if arguments.json else str(answer))
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from lifelora.run import Options, Run
+
+    run = Run.open(arguments.run, Options())
+    print(run.status())
+    return 0
+
+
+def _doctor(_: argparse.Namespace) -> int:
+    from lifelora.doctor import report
+
+    text, healthy = report()
+    print(text)
+    return 0 if healthy else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

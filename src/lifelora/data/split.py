@@ -1,0 +1,69 @@
+"""Which samples are for training, validation and test. Knows times and positions, not items or ratings."""
+
+from typing import Annotated, Literal
+
+import numpy as np
+from jaxtyping import Int
+from pydantic import Field, model_validator
+
+from lifelora.errors import ConfigError
+from lifelora.types import Frozen, Part
+
+
+class GlobalTime(Frozen):
+    """One cut through time for everybody, as ReLLa splits MovieLens: nothing in training is younger than any test row."""
+
+    kind: Literal["global-time"] = "global-time"
+    train: float = Field(default=0.8, gt=0, lt=1)
+    valid: float = Field(default=0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leaves_a_test_part(self) -> "GlobalTime":
+        if self.train + self.valid >= 1:
+            raise ValueError(f"train + valid = {self.train + self.valid:g} leaves nothing for test; keep the sum below 1")
+        return self
+
+
+class LeaveOneOut(Frozen):
+    """Each user's last sample is test, the one before it validation, the rest training.
+
+    The parts of different users overlap in time: a model trained on them has seen other people's future.
+    """
+
+    kind: Literal["leave-one-out"] = "leave-one-out"
+
+
+AnySplit = Annotated[GlobalTime | LeaveOneOut, Field(discriminator="kind")]
+
+
+def split(
+    config: GlobalTime | LeaveOneOut, rows_N: Int[np.ndarray, "N"], time_N: Int[np.ndarray, "N"], user_N: Int[np.ndarray, "N"]
+) -> dict[Part, Int[np.ndarray, "_"]]:
+    """Divide sample rows, given in (user, time, item) order, into parts, each in global (time, user, item) order.
+
+    With global time and n samples: the first int(train·n) are training, the next int(valid·n) validation, the rest
+    test. For MovieLens-1M's 970,009 that is 776,007 / 97,000 / 97,002.
+    """
+    by_time = np.argsort(time_N, kind="stable")  # ties keep (user, item) order
+    n = len(rows_N)
+    if isinstance(config, GlobalTime):
+        first, second = int(config.train * n), int(config.train * n) + int(config.valid * n)
+        parts: dict[Part, Int[np.ndarray, "_"]] = {
+            "train": rows_N[by_time[:first]], "valid": rows_N[by_time[first:second]], "test": rows_N[by_time[second:]]
+        }
+    else:
+        from_end = np.zeros(n, dtype=np.int64)  # 0 for a user's last sample, 1 for the one before it, …
+        last = np.flatnonzero(np.append(user_N[1:] != user_N[:-1], True)) if n else np.zeros(0, dtype=np.int64)
+        from_end = last[np.searchsorted(last, np.arange(n))] - np.arange(n)
+        ordered = from_end[by_time]
+        parts = {
+            "train": rows_N[by_time[ordered >= 2]], "valid": rows_N[by_time[ordered == 1]],
+            "test": rows_N[by_time[ordered == 0]],
+        }
+    empty = [part for part, rows in parts.items() if len(rows) == 0]
+    if empty:
+        raise ConfigError(
+            f"the split leaves no rows for {', '.join(empty)} ({n:,} samples in all); "
+            "bring a longer log, lower data.min_history, or change data.split."
+        )
+    return parts

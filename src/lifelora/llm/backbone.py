@@ -1,0 +1,134 @@
+"""The frozen LM: any Hugging Face causal LM from a folder or a hub name. Knows nothing of people or items.
+
+Safetensors only, never remote code, and no network unless the person asks for a download.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers.utils import logging as transformers_logging
+
+from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
+from lifelora.types import Frozen
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+WHOLE_FILE = 1 << 31
+"Weights up to this many bytes are hashed whole; of larger files, 64 blocks."
+
+
+class Pretrained(Frozen):
+    """A pretrained causal LM in Hugging Face's layout."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    path: str
+    "A folder with config.json, *.safetensors and a tokenizer, or a hub name."
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    quantization: Literal["none", "8-bit", "4-bit"] = "none"
+    "8- and 4-bit (NF4, double quantisation) weights need bitsandbytes and a device that it supports."
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A loaded LM with its tokenizer and one line that says what it is."""
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    label: str
+
+    @property
+    def context(self) -> int:
+        """The longest sequence, in tokens, that the model was made for."""
+        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+
+
+def load(config: Pretrained, device: torch.device, download: bool = False, label: str | None = None) -> Backbone:
+    """Load, freeze and put on ``device``.
+
+    Raises ConfigError for a place that holds no such model, ArtefactError for weights that are not safetensors, and
+    MissingExtraError for quantisation or flash attention without its package.
+    """
+    folder = Path(config.path)
+    if folder.exists():
+        _check_folder(folder)
+    elif not download and (config.path.startswith((".", "/", "~")) or config.path.count("/") > 1):
+        raise ConfigError(f"backbone.path = {config.path!r}: no such folder.")
+    if config.attention == "flash_attention_2" and find_spec("flash_attn") is None:
+        raise MissingExtraError("flash-attn", "gpu", "backbone.attention = 'flash_attention_2'")
+    extra: dict[str, Any] = {}
+    if config.quantization != "none":
+        extra = {"quantization_config": _quantization(config), "device_map": {"": device}}
+    local = {"local_files_only": not download, "trust_remote_code": False}
+    transformers_logging.disable_progress_bar()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(config.path, **local)
+        model = AutoModelForCausalLM.from_pretrained(
+            config.path, dtype=DTYPES[config.dtype], attn_implementation=config.attention, use_safetensors=True,
+            **local, **extra,
+        )
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"backbone.path = {config.path!r} could not be loaded: {str(error).splitlines()[0]}  "
+            "Give a folder with config.json, *.safetensors and tokenizer.json, or the name of a model on the hub "
+            "(add --download to fetch it)."
+        ) from error
+    if not tokenizer.is_fast:
+        raise ConfigError(f"backbone.path = {config.path!r} has no fast tokenizer (tokenizer.json); convert it first.")
+    if config.quantization == "none":
+        model.to(device)
+    model.eval().requires_grad_(False)
+    # What the checkpoint wishes for sampling (temperature, top-p, …) must never reach our scores or beams.
+    model.generation_config = type(model.generation_config)()
+    size = sum(p.numel() for p in model.parameters())
+    return Backbone(model, tokenizer, label or f"{folder.name} ({size / 1e6:,.2f} M parameters, pretrained)")
+
+
+def fingerprint(config: Pretrained) -> str:
+    """SHA-256 over the files of a local model (blocks of very large ones); of the name for a model on the hub."""
+    digest = hashlib.sha256(config.path.encode() if not Path(config.path).exists() else b"")
+    for path in sorted(Path(config.path).glob("*")) if Path(config.path).is_dir() else []:
+        if path.suffix not in (".json", ".safetensors", ".model"):
+            continue
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}\n".encode())
+        with path.open("rb") as stream:
+            if size <= WHOLE_FILE:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+            else:
+                for part in range(64):
+                    stream.seek(size // 64 * part)
+                    digest.update(stream.read(1 << 20))
+    return digest.hexdigest()
+
+
+def _check_folder(folder: Path) -> None:
+    if not (folder / "config.json").exists():
+        raise ConfigError(f"backbone.path = '{folder}' has no config.json; it must hold a model in Hugging Face's layout.")
+    if not list(folder.glob("*.safetensors")):
+        others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
+        raise ArtefactError(
+            f"'{folder}' holds no *.safetensors{f' (only {others[0]}, a pickle, which is never read)' if others else ''}; "
+            "convert the weights with save_pretrained(safe_serialization=True)."
+        )
+    if AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).is_encoder_decoder:
+        raise ConfigError(f"backbone.path = '{folder}' is an encoder-decoder; lifelora needs a causal LM.")
+
+
+def _quantization(config: Pretrained) -> Any:
+    if find_spec("bitsandbytes") is None:
+        raise MissingExtraError("bitsandbytes", "gpu", f"backbone.quantization = '{config.quantization}'")
+    from transformers import BitsAndBytesConfig
+
+    if config.quantization == "8-bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=DTYPES["bf16" if config.dtype == "fp32" else config.dtype],
+    )

@@ -1,0 +1,66 @@
+"""The personal LM: a frozen backbone whose low-rank updates depend on who is asking. Knows vectors, not their makers.
+
+    p(yes) = exp(s_yes) / (exp(s_yes) + exp(s_no)),   s = the LM's logits where the answer word comes
+
+(ReLLa, section 3). The loss is that of instruction tuning: -log p(answer word) over the whole vocabulary.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lifelora.lora.inject import Adapters
+from lifelora.prompts.batch import Answers
+
+
+@dataclass(frozen=True)
+class PersonalBatch:
+    """Left-padded prompts, their labels, and a vector of each one's person (width 0 where nobody is needed)."""
+
+    tokens_BL: Int[Tensor, "B L"]
+    mask_BL: Bool[Tensor, "B L"]
+    label_B: Float[Tensor, "B"]
+    user_BD: Float[Tensor, "B D"]
+
+
+class PersonalLM(nn.Module):
+    """A backbone with adapters in it, asked yes or no."""
+
+    def __init__(self, model: nn.Module, adapters: Adapters, answers: Answers) -> None:
+        super().__init__()
+        self.model = model
+        self.coupling = adapters.coupling
+        self.adapters = adapters
+        self.answers = answers
+
+    def scope(self, batch: PersonalBatch) -> AbstractContextManager[None]:
+        """Holds C(u) of the batch's people, for forward and backward."""
+        return self.adapters.scope(batch.user_BD)
+
+    def logits(self, batch: PersonalBatch) -> Float[Tensor, "B V"]:
+        """Next-token logits at the end of each prompt; needs ``scope(batch)`` around it.
+
+        Positions count real tokens only, so a row gives the same whatever it is padded to.
+        """
+        position_BL = (batch.mask_BL.long().cumsum(dim=1) - 1).clamp(min=0)
+        output = self.model(
+            input_ids=batch.tokens_BL, attention_mask=batch.mask_BL.long(), position_ids=position_BL,
+            logits_to_keep=1, use_cache=False,
+        )
+        return cast(Tensor, output.logits)[:, -1].float()
+
+    def loss(self, batch: PersonalBatch) -> Float[Tensor, ""]:
+        """Mean of -log p(answer word | prompt) over the vocabulary."""
+        answer_B = torch.where(batch.label_B > 0.5, self.answers.yes, self.answers.no)
+        return F.cross_entropy(self.logits(batch), answer_B)
+
+    def score(self, batch: PersonalBatch) -> Float[Tensor, "B"]:
+        """P(yes); opens the scope itself."""
+        with self.scope(batch):
+            logits_BV = self.logits(batch)
+        return torch.sigmoid(logits_BV[:, self.answers.yes] - logits_BV[:, self.answers.no])

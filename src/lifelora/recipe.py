@@ -1,0 +1,214 @@
+"""Recipes: the configuration of all stages, read from TOML and checked at the door. Knows the parts, runs none of them.
+
+A recipe is a point in the space of design: which behaviours are shown (data), how they are written (prompt), how the
+LM's updates depend on the person (parameter), and the task. Several systems may stand in one recipe, side by side.
+"""
+
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from lifelora.conventional import AnyRecommender
+from lifelora.conventional.sasrec import SASRec
+from lifelora.data.dataset import Rules
+from lifelora.data.sources import AnySource
+from lifelora.data.sources.simulated import Simulated
+from lifelora.errors import ConfigError
+from lifelora.llm.backbone import Pretrained
+from lifelora.llm.nano import Nano
+from lifelora.lora.coupling import AnyCoupling, Identity
+from lifelora.prompts.template import AnyTemplate, Plain
+from lifelora.retrieval.embed import AnyVectors, HiddenStates
+from lifelora.retrieval.select import AnySelector, MostRecent
+from lifelora.training import TrainingConfig
+from lifelora.types import Frozen
+
+AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
+
+
+class Data(Frozen):
+    """The log and how it becomes samples."""
+
+    source: AnySource = Simulated()
+    rules: Rules = Rules()
+
+
+class Conventional(Frozen):
+    """A conventional model and how it is trained."""
+
+    model: AnyRecommender = SASRec.Config()
+    training: TrainingConfig = TrainingConfig()
+
+
+class System(Frozen):
+    """One language-model system."""
+
+    behaviours: AnySelector = MostRecent.Config()
+    template: AnyTemplate = Plain()
+    max_tokens: int = Field(default=1024, ge=16)
+    coupling: AnyCoupling = Identity.Config()
+    representation: str | None = None
+    "The name of the conventional model whose u feeds the coupling; needed by every coupling that depends on a person."
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    "Which linears carry an adapter: last part of the name, 're:PATTERN', or 'all-linear'."
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    shots: int | None = Field(default=None, ge=1)
+    "Training rows, drawn once by seed; all of them when left out."
+    validation_rows: int | None = Field(default=1000, ge=1)
+    "Validation rows, drawn once by seed; all of them when left out."
+    training: TrainingConfig = TrainingConfig()
+
+
+class Evaluation(Frozen):
+    """Which test rows, and how sure."""
+
+    test_rows: int | None = Field(default=None, ge=2)
+    "Test rows that every system is judged on, drawn once by seed; all of them when left out."
+    resamples: int = Field(default=1000, ge=100)
+    "Bootstrap resamples of users."
+
+
+class Recipe(Frozen):
+    """Everything that decides the result of a run."""
+
+    name: str
+    about: str = ""
+    seed: int = Field(default=0, ge=0)
+    task: Literal["ctr"] = "ctr"
+    data: Data = Data()
+    conventional: dict[str, Conventional] = {}
+    backbone: AnyBackbone = Nano()
+    vectors: AnyVectors = HiddenStates()
+    systems: dict[str, System] = {}
+    evaluation: Evaluation = Evaluation()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Recipe":
+        if not self.conventional and not self.systems:
+            raise ValueError("a recipe needs at least one [conventional.NAME] or [systems.NAME]")
+        both = sorted(set(self.conventional) & set(self.systems))
+        if both:
+            raise ValueError(f"the name '{both[0]}' stands for a conventional model and a system; rename one")
+        for name in [*self.conventional, *self.systems]:
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"'{name}' is no good as a name of a folder; use letters, digits, '-' and '_'")
+        for name, system in self.systems.items():
+            allowed = sorted(n for n, c in self.conventional.items() if c.model.kind != "popularity")
+            if system.representation is not None and system.representation not in allowed:
+                raise ValueError(
+                    f"systems.{name}.representation = '{system.representation}' is none of this recipe's conventional "
+                    f"models with a representation ({', '.join(allowed) or 'there are none'})"
+                )
+            if system.coupling.needs_user and system.representation is None:
+                raise ValueError(
+                    f"systems.{name}: coupling '{system.coupling.kind}' depends on the person, so it needs "
+                    f"representation = one of: {', '.join(allowed) or '(add a [conventional.NAME] first)'}"
+                )
+        return self
+
+
+def built_in() -> dict[str, str]:
+    """The recipes that come with lifelora: name → TOML text."""
+    folder = resources.files("lifelora") / "recipes"
+    return {e.name.removesuffix(".toml"): e.read_text() for e in sorted(folder.iterdir(), key=lambda e: e.name)
+            if e.name.endswith(".toml")}
+
+
+def load(name_or_path: str, source: AnySource | None = None, settings: Sequence[str] = ()) -> Recipe:
+    """A built-in recipe by name, or one from a TOML file; then ``--data`` and ``--set KEY=VALUE`` on top.
+
+    Raises ConfigError that names the file, the place of every wrong key or value, and what would be right.
+    """
+    ours = built_in()
+    path = Path(name_or_path)
+    if name_or_path in ours:
+        text, where = ours[name_or_path], f"recipe '{name_or_path}'"
+    elif path.is_file():
+        text, where = path.read_text(encoding="utf-8"), str(path)
+    else:
+        raise ConfigError(
+            f"there is no recipe '{name_or_path}': give the path of a TOML file or one of {', '.join(sorted(ours))}."
+        )
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not TOML: {error}") from error
+    for setting in settings:
+        _set(values, setting)
+    if source is not None:
+        values.setdefault("data", {})["source"] = source.model_dump(mode="json", exclude_none=True)
+    return parse(values, where)
+
+
+def parse(values: Mapping[str, Any], where: str) -> Recipe:
+    """Check a recipe's values; ConfigError lists all that is wrong, each with its place."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {_explain(detail, Recipe)}" for detail in error.errors()]
+        raise ConfigError(f"{where} has {len(lines)} mistake{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)) from error
+
+
+def dump(recipe: Recipe) -> str:
+    """The fully expanded recipe as TOML; ``parse`` gives the same recipe back."""
+    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
+    return [_without_none(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {setting!r} is not KEY=VALUE; for example --set seed=1 or --set evaluation.test_rows=500.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word: --set vectors.kind=sentence-encoder
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {setting!r}: '{parent}' is a value, not a table.")
+    values[last] = value
+
+
+def _explain(detail: Any, model: type[BaseModel]) -> str:
+    place = ".".join(str(part) for part in detail["loc"]) or "the recipe as a whole"
+    if detail["type"] == "extra_forbidden":
+        allowed = _keys_at(model, detail["loc"][:-1])
+        return f"{place}: there is no such key; allowed here: {', '.join(allowed)}."
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    came = "" if detail["type"] in ("missing", "value_error") else f" (came: {detail['input']!r:.80})"
+    return f"{place}: {message}{came}"
+
+
+def _keys_at(annotation: Any, loc: Sequence[int | str]) -> list[str]:
+    """The keys that a recipe allows at ``loc``; a union's step in ``loc`` is its ``kind``."""
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [m for m in get_args(annotation) if m is not type(None)]
+        if len(members) == 1:
+            return _keys_at(members[0], loc)
+        chosen = [m for m in members if loc and m.model_fields["kind"].default == loc[0]]
+        return _keys_at(chosen[0], loc[1:]) if chosen else ["kind"]
+    if get_origin(annotation) is dict:
+        return _keys_at(get_args(annotation)[1], loc[1:])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        if not loc:
+            return sorted(annotation.model_fields)
+        field = annotation.model_fields[str(loc[0])]
+        kept: Any = field.annotation
+        # pydantic moves the discriminator out of the annotation, so a union arrives here bare.
+        return _keys_at(kept, loc[1:])
+    return []
