@@ -1,0 +1,35 @@
+"""What every source yields: three checked tables and the domain's words. Knows no file format and no model."""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from lifelora.types import Frozen
+
+
+class Words(Frozen):
+    """The domain's nouns and verb, as prompts say them."""
+
+    item: str = "item"
+    "One thing of the catalogue: film, book, song."
+    items: str = "items"
+    did: str = "rated"
+    "What a person did to it, in the past tense: watched, read, played."
+    star: str = "star"
+    "One unit of a rating: star, point."
+    stars: str = "stars"
+
+
+@dataclass(frozen=True)
+class RawTables:
+    """A whole data set with outside ids (strings), checked once at the door and never again."""
+
+    interactions: pa.Table
+    "user: string, item: string, rating: float32, time: int64 (Unix seconds; absent where the set has no times)."
+    catalogue: pa.Table
+    "item: string, title: string, further string columns (categorical fields; empty = unknown), perhaps description."
+    profiles: pa.Table
+    "user: string, further string columns (categorical fields; empty = unknown)."
+    words: Words
+    notes: tuple[str, ...] = ()
+    "What a person should know about the data before trusting a figure made from it."

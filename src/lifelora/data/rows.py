@@ -1,0 +1,109 @@
+"""Rows of text as a user's file gave them, the line of each, and what is wrong with them. Knows no file format.
+
+Everything is found before anything is refused: checks add to one ``Problems`` and go on with what is left.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Bool, Int
+
+from lifelora.errors import DataError, Problem
+
+MAX_TEXT = 2000
+"""Characters kept of a title, a description or a field."""
+MAX_VALUE = 80
+"""Characters shown of a bad value."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A table of strings (never null) and, for each row, the line it began on in ``file``."""
+
+    file: str
+    table: pa.Table
+    line_N: Int[np.ndarray, "N"]
+
+    def __len__(self) -> int:
+        return len(self.line_N)
+
+    def lacks(self, columns: Sequence[str], problems: "Problems", mends: Mapping[str, str] | None = None) -> bool:
+        """Whether a column is missing; each missing one is a problem that lists what there is, and its mend."""
+        missing = [column for column in columns if column not in self.table.column_names]
+        allowed = ", ".join(self.table.column_names)
+        for column in missing:
+            mend = (mends or {}).get(column, "")
+            problems.add(Problem(self.file, 1, column, None, f"there is no such column; the file has: {allowed}{mend}"))
+        return bool(missing)
+
+    def ids(self, column: str, problems: "Problems", unique: bool = False) -> pa.Array:
+        """Outside ids without surrounding blanks; empty ones, and repeated ones if ``unique``, are problems."""
+        ids = pc.utf8_trim_whitespace(self.table.column(column).combine_chunks())
+        problems.add_rows(self, column, mask(pc.equal(ids, "")), "an id is missing")
+        if unique:
+            codes = pc.dictionary_encode(ids).indices.to_numpy()
+            first = np.unique(codes, return_index=True)[1]
+            repeated = np.ones(len(codes), np.bool_)
+            repeated[first] = False
+            repeated &= ~mask(pc.equal(ids, ""))
+            problems.add_rows(self, column, repeated, "this id has a row already; keep one")
+        return ids
+
+    def text(self, column: str, notes: list[str]) -> pa.Array:
+        """One line of text per row: blanks and control characters become single spaces, and its length is bounded."""
+        came = self.table.column(column).combine_chunks()
+        text = pc.utf8_trim(pc.replace_substring_regex(came, r"[\pZ\p{Cc}]+", " "), " ")
+        long = int(pc.sum(pc.greater(pc.utf8_length(text), MAX_TEXT)).as_py() or 0)
+        if not long:
+            return text
+        notes.append(f"{self.file}: {long:,} values of '{column}' are cut after {MAX_TEXT:,} characters.")
+        return pc.utf8_slice_codeunits(text, 0, MAX_TEXT)
+
+
+@dataclass
+class Problems:
+    """Every fault found so far: all are counted, and of each kind as many are kept as a message can show."""
+
+    kinds: list[list[Problem]] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, problem: Problem) -> None:
+        """One fault, a kind of its own."""
+        self.add_kind([problem], 1)
+
+    def add_file(self, file: str, what: str) -> None:
+        """A fault of a file as a whole."""
+        self.add(Problem(file, None, None, None, what))
+
+    def add_rows(self, rows: Rows, column: str | None, bad_N: Bool[np.ndarray, "N"], what: str) -> None:
+        """The same fault in every row where ``bad_N`` is true."""
+        found = np.flatnonzero(bad_N)
+        if not len(found):
+            return
+        values = rows.table.column(column).take(found[: DataError.SHOWN]).to_pylist() if column else [None] * len(found)
+        self.add_kind([
+            Problem(rows.file, int(rows.line_N[row]), column, None if value is None else value[:MAX_VALUE], what)
+            for row, value in zip(found[: DataError.SHOWN], values, strict=False)
+        ], len(found))
+
+    def add_kind(self, shown: Sequence[Problem], count: int) -> None:
+        """``count`` faults of one kind, of which ``shown`` are known in detail."""
+        self.kinds.append(list(shown))
+        self.count += count
+
+    def refuse(self) -> None:
+        """Raise DataError if anything was found. Kinds take turns, so that a frequent fault hides no rare one."""
+        if not self.count:
+            return
+        turns = [problem for turn in zip_longest(*self.kinds) for problem in turn if problem is not None]
+        shown = sorted(turns[: DataError.SHOWN], key=lambda p: (p.file, p.line or 0, p.column or ""))
+        raise DataError(shown, self.count)
+
+
+def mask(condition: pa.Array | pa.ChunkedArray) -> Bool[np.ndarray, "N"]:
+    """An Arrow condition as NumPy booleans; null is False."""
+    return np.asarray(pc.fill_null(condition, False).to_numpy(zero_copy_only=False), np.bool_)

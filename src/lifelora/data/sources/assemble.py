@@ -1,0 +1,39 @@
+"""The last step of every source that reads files: rows through all checks into ``RawTables``, or one refusal."""
+
+from collections.abc import Sequence
+
+from lifelora.data.catalogue import checked_catalogue, named_by_id
+from lifelora.data.interactions import Columns, check_known, checked_interactions
+from lifelora.data.profiles import checked_profiles, without_fields
+from lifelora.data.raw import RawTables, Words
+from lifelora.data.rows import Problems, Rows
+
+
+def assembled(
+    log: Rows | None, items: Rows | None, users: Rows | None, words: Words, problems: Problems, notes: list[str], *,
+    columns: Columns, rating_range: tuple[float, float] | None, item_id: str = "item", title: str = "title",
+    description: str | None = None, item_fields: Sequence[str] = (), user_id: str = "user",
+    user_fields: Sequence[str] = (), unknown_items: bool = False,
+) -> RawTables:
+    """Checked tables from rows; DataError lists everything wrong with them, and ``problems`` that were there before.
+
+    ``items`` and ``users`` may be None where a set has none (or where their file could not be read at all, which is
+    among the problems then); so may ``log`` in the latter case.
+    """
+    interactions = catalogue = profiles = None
+    if log is not None:
+        interactions = checked_interactions(log, columns, rating_range, problems)
+    if items is not None:
+        catalogue = checked_catalogue(items, item_id, title, description, item_fields, problems, notes)
+    if users is not None:
+        profiles = checked_profiles(users, user_id, user_fields, problems, notes)
+    if log is not None and interactions is not None and catalogue is not None:
+        notes += check_known(log, columns.item, interactions, catalogue, unknown_items, problems)
+    problems.refuse()
+    assert interactions is not None, "a log that is missing or lacks a column is a problem, and refused above"
+    if catalogue is None:
+        catalogue = named_by_id(interactions)
+        notes.append("there is no catalogue: items are called by their ids, which tell a language model little.")
+    if profiles is None:
+        profiles = without_fields(interactions)
+    return RawTables(interactions, catalogue, profiles, words, tuple(notes))

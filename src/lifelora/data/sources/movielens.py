@@ -1,0 +1,200 @@
+"""MovieLens as GroupLens publishes it: 100K, 1M, 25M and the latest small set, from a folder, a zip, or their server.
+
+The genre of a film is its first one, as in the papers. Knows the files' layouts; whether a row is sound is for the
+checks that every source shares.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lifelora.data.delimited import read_delimited
+from lifelora.data.interactions import Columns
+from lifelora.data.raw import RawTables, Words
+from lifelora.data.rows import Problems, Rows, mask
+from lifelora.data.sources.assemble import assembled
+from lifelora.data.sources.fetch import Watch, fetch
+from lifelora.data.sources.files import Files
+from lifelora.errors import ConfigError
+from lifelora.types import Frozen
+
+PUBLISHER = "https://files.grouplens.org/datasets/movielens"
+NAMES = {"100k": "ml-100k", "1m": "ml-1m", "25m": "ml-25m", "latest-small": "ml-latest-small"}
+WORDS = Words(item="film", items="films", did="watched", star="star", stars="stars")
+LOG = Columns(user="user", item="item", rating="rating", time="time")
+USER_FIELDS = ("gender", "age", "occupation", "zip")
+ESTIMATES = "ratings.estimated_timestamps.csv"
+
+GENRES_100K = (
+    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
+    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
+)
+GENDERS = {"F": "female", "M": "male"}
+AGES_1M = {
+    "1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56 or older"
+}
+OCCUPATIONS_1M = dict(zip(map(str, range(21)), (
+    "other or not specified", "academic or educator", "artist", "clerical or admin", "college or graduate student",
+    "customer service", "doctor or health care", "executive or managerial", "farmer", "homemaker", "K-12 student",
+    "lawyer", "programmer", "retired", "sales or marketing", "scientist", "self-employed", "technician or engineer",
+    "tradesman or craftsman", "unemployed", "writer",
+), strict=True))
+
+
+def default_cache() -> Path:
+    """Where downloads go unless the caller says: $LIFELORA_CACHE, or lifelora's folder in the user's cache."""
+    if "LIFELORA_CACHE" in os.environ:
+        return Path(os.environ["LIFELORA_CACHE"])
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lifelora"
+
+
+def download(name: str, to: Path, publisher: str = PUBLISHER, watch: Watch | None = None) -> Path:
+    """The zip of a set (100k, 1m, 25m, latest-small) from its publisher, checked against the published MD5."""
+    if name not in NAMES:
+        raise ConfigError(f"there is no MovieLens set '{name}' to download; choose one of {', '.join(NAMES)}.")
+    return fetch(f"{publisher}/{NAMES[name]}.zip", to, watch)
+
+
+class Movielens(Frozen):
+    """A MovieLens set."""
+
+    kind: Literal["movielens"] = "movielens"
+    path: str
+    "A folder or zip with the published files, or the name of a set: 100k, 1m, 25m, latest-small."
+
+    def read(
+        self, download: bool = False, cache: Path | None = None, publisher: str = PUBLISHER, watch: Watch | None = None
+    ) -> RawTables:
+        """The checked tables. A set given by name comes from ``cache``; it is fetched only if ``download``."""
+        files = Files(self._place(download, cache or default_cache(), publisher, watch))
+        for layout, needed in LAYOUTS.items():
+            if needed <= files.names:
+                return layout(files)
+        layouts = "; ".join(", ".join(sorted(needed)) for needed in LAYOUTS.values())
+        raise ConfigError(
+            f"'{files.place}' holds no MovieLens set; it needs the files of one layout: {layouts}. "
+            f"It has: {', '.join(sorted(files.names)[:20]) or 'no files'}."
+        )
+
+    def _place(self, allowed: bool, cache: Path, publisher: str, watch: Watch | None) -> Path:
+        path = Path(self.path).expanduser()
+        if self.path not in NAMES or path.exists():
+            return path
+        fetched = cache / f"{NAMES[self.path]}.zip"
+        if fetched.exists():
+            return fetched
+        if not allowed:
+            raise ConfigError(
+                f"MovieLens '{self.path}' is not on this machine ({fetched} does not exist); allow the download "
+                f"(--download), or give the path of a folder or zip that has it."
+            )
+        return download(self.path, cache, publisher, watch)
+
+
+def _read_100k(files: Files) -> RawTables:
+    problems, notes = Problems(), list[str]()
+    log = _unquoted(files, "u.data", LOG.names, "\t", problems)
+    films = _unquoted(files, "u.item", ["item", "title", "released", "video", "url", *GENRES_100K], "|", problems)
+    people = _unquoted(files, "u.user", ["user", "age", "gender", "occupation", "zip"], "|", problems)
+    if films is not None:
+        genre = pa.repeat("", len(films))
+        for name in reversed(GENRES_100K):  # the first flag that is set is written last
+            flag = films.table.column(name).combine_chunks()
+            wrong_M = ~mask(pc.is_in(flag, value_set=pa.array(["0", "1"])))
+            problems.add_rows(films, name, wrong_M, "a genre's flag is 0 or 1")
+            genre = pc.if_else(pc.equal(flag, "1"), "" if name == "unknown" else name, genre)
+        films = _with(films, genre=genre)
+    if people is not None:
+        age = people.table.column("age")
+        wrong_U = ~mask(pc.match_substring_regex(age, r"^\d{1,2}$"))
+        problems.add_rows(people, "age", wrong_U, "an age has one or two digits")
+        decade = pc.replace_substring_regex(pc.replace_substring_regex(age, r"^\d$", "0-9"), r"^(\d)\d$", r"\10-\19")
+        people = _with(people, age=decade, gender=_words(people, "gender", GENDERS, problems))
+    return assembled(
+        log, films, people, WORDS, problems, notes, columns=LOG, rating_range=(1, 5), item_fields=["genre"],
+        user_fields=USER_FIELDS,
+    )
+
+
+def _read_1m(files: Files) -> RawTables:
+    problems, notes = Problems(), list[str]()
+    log = _unquoted(files, "ratings.dat", LOG.names, "::", problems)
+    films = _unquoted(files, "movies.dat", ["item", "title", "genre"], "::", problems)
+    people = _unquoted(files, "users.dat", ["user", "gender", "age", "occupation", "zip"], "::", problems)
+    if people is not None:
+        people = _with(
+            people, gender=_words(people, "gender", GENDERS, problems), age=_words(people, "age", AGES_1M, problems),
+            occupation=_words(people, "occupation", OCCUPATIONS_1M, problems),
+        )
+    if ESTIMATES in files.names and log is not None and len(log):
+        estimated = len(files.read(ESTIMATES).strip().splitlines()) - 1
+        notes.append(
+            f"{estimated:,} of the {len(log):,} times ({estimated / len(log):.1%}) are estimates (see {ESTIMATES}): "
+            "say so beside every figure that depends on times."
+        )
+    return assembled(
+        log, _first_genre(films), people, WORDS, problems, notes, columns=LOG, rating_range=(1, 5),
+        item_fields=["genre"], user_fields=USER_FIELDS,
+    )
+
+
+def _read_csv(files: Files) -> RawTables:
+    problems, notes = Problems(), list[str]()
+    published = {"userId": "user", "movieId": "item", "timestamp": "time", "genres": "genre"}
+
+    def rows(name: str) -> Rows | None:
+        found = read_delimited(files.read(name), files.where(name), problems, delimiter=",")
+        if found is None:
+            return None
+        names = [published.get(column, column) for column in found.table.column_names]
+        return Rows(found.file, found.table.rename_columns(names), found.line_N)
+
+    log, films = rows("ratings.csv"), rows("movies.csv")
+    return assembled(
+        log, _first_genre(films), None, WORDS, problems, notes, columns=LOG, rating_range=(0.5, 5),
+        item_fields=["genre"],
+    )
+
+
+LAYOUTS: Mapping[Callable[[Files], RawTables], frozenset[str]] = {
+    _read_100k: frozenset({"u.data", "u.item"}),
+    _read_1m: frozenset({"ratings.dat", "movies.dat"}),
+    _read_csv: frozenset({"ratings.csv", "movies.csv"}),
+}
+
+
+def _unquoted(
+    files: Files, name: str, columns: Sequence[str], delimiter: str, problems: Problems
+) -> Rows | None:
+    """A file of the older layouts, which have no header and no quotes, in ISO-8859-1; None if it is absent."""
+    if name not in files.names:
+        return None
+    return read_delimited(
+        files.read(name), files.where(name), problems, columns=columns, delimiter=delimiter, encoding="iso-8859-1",
+        quoted=False,
+    )
+
+
+def _first_genre(films: Rows | None) -> Rows | None:
+    if films is None or "genre" not in films.table.column_names:
+        return films
+    first = pc.replace_substring_regex(films.table.column("genre"), r"\|.*$", "")
+    return _with(films, genre=pc.if_else(pc.equal(first, "(no genres listed)"), "", first))
+
+
+def _words(rows: Rows, column: str, meaning: Mapping[str, str], problems: Problems) -> pa.Array:
+    """The meaning of each code; codes without one are problems."""
+    codes = rows.table.column(column).combine_chunks()
+    found = pc.index_in(codes, value_set=pa.array(list(meaning)))
+    problems.add_rows(rows, column, mask(pc.is_null(found)), f"no such code; the codes are {', '.join(meaning)}")
+    return pc.fill_null(pa.array(list(meaning.values())).take(found), "")
+
+
+def _with(rows: Rows, **columns: pa.Array) -> Rows:
+    table = pa.table(dict(zip(rows.table.column_names, rows.table.columns, strict=True)) | columns)
+    return Rows(rows.file, table, np.asarray(rows.line_N))

@@ -1,0 +1,168 @@
+"""A user's own log, catalogue and profiles as CSV or Parquet, with a mapping of columns. Knows no one data set."""
+
+import codecs
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from lifelora.data.delimited import column_names, read_delimited, read_parquet
+from lifelora.data.interactions import Columns
+from lifelora.data.raw import RawTables, Words
+from lifelora.data.rows import Problems, Rows
+from lifelora.data.sources.assemble import assembled
+from lifelora.errors import ConfigError
+from lifelora.types import Frozen
+
+ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
+RESERVED = ("item", "title", "description", "user")
+
+
+class Tables(Frozen):
+    """One to three files of a user's own."""
+
+    kind: Literal["tables"] = "tables"
+    interactions: str
+    "Path of the log: .parquet, or delimited text with a header."
+    catalogue: str | None = None
+    "Path of the items' texts; without it, items are called by their ids."
+    profiles: str | None = None
+    columns: Columns = Columns()
+    "The log's columns. There must be a rating (or a 0/1 label): what is learned is whether a person likes an item."
+    rating_range: tuple[float, float] | None = None
+    "Least and greatest allowed rating."
+    item_id: str | None = None
+    "The catalogue's column of ids, where it is not called as in the log."
+    title: str = "title"
+    description: str | None = None
+    item_fields: tuple[str, ...] = ()
+    "Further columns of the catalogue: genre, brand, author."
+    user_id: str | None = None
+    "The profiles' column of ids, where it is not called as in the log."
+    user_fields: tuple[str, ...] = ()
+    unknown_items: Literal["refuse", "allow"] = "refuse"
+    "What to do with interactions whose item the catalogue lacks; allowed ones have no text."
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    "One of , ; tab | is found from the header where this is left out."
+    encoding: str = "utf-8"
+    words: Words = Words()
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        try:
+            "\n".encode(value)
+        except LookupError:
+            raise ValueError(f"there is no text encoding '{value}'; try 'utf-8', 'iso-8859-1' or 'cp1252'") from None
+        return codecs.lookup(value).name
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        low, high = self.rating_range or (0, 1)
+        if not low < high:
+            raise ValueError(f"rating_range = [{low:g}, {high:g}] is empty; give the least rating first")
+        for name, fields in (("item_fields", self.item_fields), ("user_fields", self.user_fields)):
+            wrong = sorted({f for f in fields if f in RESERVED or fields.count(f) > 1})
+            if wrong:
+                raise ValueError(f"{name} holds '{wrong[0]}', which is taken or named twice; rename or drop it")
+        if (self.item_fields and not self.catalogue) or (self.user_fields and not self.profiles):
+            raise ValueError("item_fields need a catalogue, and user_fields need profiles")
+        return self
+
+    @classmethod
+    def from_toml(cls, path: Path) -> Self:
+        """The configuration in a TOML file, whose relative paths count from that file's folder."""
+        try:
+            values = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ConfigError(f"there is no file '{path}'; check the path.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path} is not TOML: {error}") from error
+        for key in ("interactions", "catalogue", "profiles"):
+            if isinstance(values.get(key), str):
+                values[key] = str(path.parent / Path(values[key]).expanduser())
+        return cls._made(values, str(path))
+
+    @classmethod
+    def of_folder(cls, folder: Path) -> Self:
+        """interactions, items and users (.csv, .tsv, .txt or .parquet) with our own column names.
+
+        The last two may be absent. Columns: user, item, rating, perhaps time; item, title, perhaps description and
+        fields; user and fields.
+        """
+        def find(stem: str) -> Path | None:
+            return next((p for p in (folder / f"{stem}{ending}" for ending in ENDINGS) if p.is_file()), None)
+
+        log, items, users = find("interactions"), find("items"), find("users")
+        if log is None:
+            there = ", ".join(sorted(p.name for p in folder.iterdir())[:20]) if folder.is_dir() else "no such folder"
+            raise ConfigError(
+                f"'{folder}' holds no interactions.csv (or {', '.join(ENDINGS[1:])}) ({there}); "
+                "name your files in a TOML file and give its path: tables:PATH.toml."
+            )
+        values: dict[str, Any] = {"interactions": str(log)}
+        if "time" in _names(log):
+            values["columns"] = {"time": "time"}
+        if items:
+            names = _names(items)
+            values |= {"catalogue": str(items), "item_fields": [n for n in names if n not in RESERVED]}
+            values |= {"description": "description"} if "description" in names else {}
+        if users:
+            values |= {"profiles": str(users), "user_fields": [n for n in _names(users) if n not in RESERVED]}
+        return cls._made(values, str(folder))
+
+    @classmethod
+    def _made(cls, values: Mapping[str, Any], where: str) -> Self:
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            lines = [f"  {_explain(dict(detail))}" for detail in error.errors()]
+            count = f"{len(lines)} mistake{'s' * (len(lines) > 1)}"
+            raise ConfigError("\n".join([f"{where} has {count}:", *lines])) from error
+
+    def read(self) -> RawTables:
+        """The checked tables; DataError lists everything that is wrong with the files."""
+        problems, notes = Problems(), list[str]()
+        item, user = self.item_id or self.columns.item, self.user_id or self.columns.user
+        log = self._rows(self.interactions, self.columns.names, problems)
+        items = self._rows(self.catalogue, [item, self.title], problems) if self.catalogue else None
+        users = self._rows(self.profiles, [user], problems) if self.profiles else None
+        return assembled(
+            log, items, users, self.words, problems, notes, columns=self.columns, rating_range=self.rating_range,
+            item_id=item, title=self.title, description=self.description, item_fields=self.item_fields, user_id=user,
+            user_fields=self.user_fields, unknown_items=self.unknown_items == "allow",
+        )
+
+    def _rows(self, file: str, wanted: list[str], problems: Problems) -> Rows | None:
+        path = Path(file).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"there is no file '{file}'; check the path.")
+        if path.suffix == ".parquet":
+            return read_parquet(path.read_bytes(), file, problems)
+        return read_delimited(
+            path.read_bytes(), file, problems, delimiter=self.delimiter, encoding=self.encoding, wanted=wanted
+        )
+
+
+def _names(path: Path) -> list[str]:
+    problems = Problems()
+    names = column_names(path, problems)
+    problems.refuse()
+    return names
+
+
+def _explain(detail: Mapping[str, Any]) -> str:
+    *parents, key = [str(part) for part in detail["loc"]] or ["the whole"]
+    place = ".".join([*parents, key])
+    if detail["type"] == "extra_forbidden":
+        nested: dict[str, type[Frozen]] = {"columns": Columns, "words": Words}
+        model = nested.get(parents[0] if parents else "", Tables)
+        allowed = sorted(set(model.model_fields) - {"kind"})
+        near = difflib.get_close_matches(key, allowed, n=1)
+        guess = f"did you mean '{near[0]}'? " if near else ""
+        return f"{place}: there is no such key; {guess}allowed: {', '.join(allowed)}."
+    came = "" if detail["type"] in ("missing", "value_error") else f" (came: {detail['input']!r:.80})"
+    return f"{place}: {str(detail['msg']).removeprefix('Value error, ')}{came}"

@@ -1,0 +1,171 @@
+"""Delimited text into rows: the line of every row, and every fault of form."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lifelora.data.delimited import column_names, read_delimited, read_parquet
+from lifelora.data.rows import Problems, Rows
+from lifelora.errors import DataError, Problem
+
+
+def read(data: bytes, **options) -> tuple[Rows | None, list[Problem]]:
+    problems = Problems()
+    rows = read_delimited(data, "log.csv", problems, **options)
+    if not problems.count:
+        return rows, []
+    with pytest.raises(DataError) as caught:
+        problems.refuse()
+    assert caught.value.count == problems.count
+    return rows, list(caught.value.problems)
+
+
+def columns(rows: Rows | None) -> dict[str, list[str]]:
+    assert rows is not None
+    return rows.table.to_pydict()
+
+
+def test_header_and_line_numbers():
+    rows, problems = read(b"a,b\n1,2\n3,4\n")
+    assert problems == []
+    assert columns(rows) == {"a": ["1", "3"], "b": ["2", "4"]}
+    assert rows.line_N.tolist() == [2, 3]
+
+
+def test_quoted_newlines_and_blank_lines_move_the_line_numbers():
+    rows, problems = read(b'a,b\r\n1,"x\r\ny"\r\n\r\n3,"say ""hi"""\r\n4,5')
+    assert problems == []
+    assert columns(rows) == {"a": ["1", "3", "4"], "b": ["x\r\ny", 'say "hi"', "5"]}
+    assert rows.line_N.tolist() == [2, 5, 6]  # row 1 is lines 2 and 3, line 4 is blank
+
+
+def test_a_header_over_two_lines():
+    rows, _ = read(b'"a\nb",c\n1,2\n')
+    assert columns(rows) == {"a\nb": ["1"], "c": ["2"]}
+    assert rows.line_N.tolist() == [3]
+
+
+def test_wrong_numbers_of_fields_are_reported_with_their_lines():
+    rows, problems = read(b'a,b\n1,2\n3\n"x\ny",4\n5,6,7\n8,9\n')
+    assert columns(rows) == {"a": ["1", "x\ny", "8"], "b": ["2", "4", "9"]}
+    assert rows.line_N.tolist() == [2, 4, 7]
+    assert [(p.line, p.value) for p in problems] == [(3, "3"), (6, "5,6,7")]
+    assert problems[0].what == "1 field(s) where 2 are due (separated by ',')"
+
+
+@pytest.mark.parametrize("data", [b'a,b\n1,2\n3,"x,4\n5,6\n', b'a,b\n1,2\n3,"x\n5,6\n'])
+def test_a_quote_that_is_never_closed_is_found_where_it_opens(data):
+    _, problems = read(data)
+    assert [(p.line, p.what) for p in problems] == [(3, "a quote is opened here and never closed")]
+
+
+def test_fields_separated_by_two_colons_keep_their_single_ones():
+    text = b"1::Se7en: the film::x\n2::\"Q\"::y\n"
+    rows, problems = read(text, columns=["i", "t", "g"], delimiter="::", quoted=False)
+    assert problems == []
+    assert columns(rows) == {"i": ["1", "2"], "t": ["Se7en: the film", '"Q"'], "g": ["x", "y"]}
+    assert rows.line_N.tolist() == [1, 2]
+    _, problems = read(b"1::a::x\n2:b:y\n", columns=["i", "t", "g"], delimiter="::", quoted=False)
+    assert [(p.line, p.value) for p in problems] == [(2, "2:b:y")]
+    assert "separated by '::'" in problems[0].what
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_the_delimiter_is_found_from_the_header(delimiter):
+    rows, _ = read(f"user{delimiter}item{delimiter}a b\n1{delimiter}2{delimiter}3.5".encode(), wanted=["user", "item"])
+    assert columns(rows) == {"user": ["1"], "item": ["2"], "a b": ["3.5"]}
+
+
+def test_wanted_columns_decide_where_the_header_holds_other_signs():
+    rows, _ = read(b"user;item;a,b,c,d\n1;2;x\n", wanted=["user", "item"])
+    assert columns(rows) == {"user": ["1"], "item": ["2"], "a,b,c,d": ["x"]}
+
+
+def test_wrong_bytes_are_reported_with_line_offset_and_bytes_and_the_rest_is_still_read():
+    rows, problems = read("a,b\n1,é\n2,x\n3,ü\n4\n".encode("latin-1"))
+    assert [(p.line, p.value) for p in problems] == [(2, "1,\\xe9"), (4, "3,\\xfc"), (5, "4")]
+    assert "byte(s) e9 at offset 6 of the file" in problems[0].what  # 'a,b\n' is 4 bytes, then '1,'
+    assert "'iso-8859-1'" in problems[0].what
+    assert len(rows) == 3
+
+
+def test_every_line_of_a_wrong_encoding_is_counted():
+    _, problems = read(b"a,b\n" + b"1,\xe9\n" * 500)
+    assert len(problems) == 20
+    found = Problems()
+    read_delimited(b"a,b\n" + b"1,\xe9\n" * 500, "log.csv", found)
+    assert found.count == 500
+
+
+def test_encodings_and_byte_order_marks():
+    for encoding in ("utf-8", "utf-8-sig", "iso-8859-1", "cp1252", "utf-16"):
+        rows, problems = read("a,b\n1,é\n".encode(encoding), encoding=encoding)
+        assert problems == []
+        assert columns(rows) == {"a": ["1"], "b": ["é"]}, encoding
+    rows, _ = read(b"\xef\xbb\xbfa,b\n1,2\n")  # a mark that nobody announced
+    assert columns(rows) == {"a": ["1"], "b": ["2"]}
+    _, problems = read("a,b\n1,2\n".encode("utf-16"))
+    assert "'utf-16'" in problems[0].what
+    _, problems = read(b"a,b\n1,2", encoding="utf-16")
+    assert "not utf-16" in problems[0].what
+
+
+@pytest.mark.parametrize(("data", "what"), [
+    (b"", "the file is empty"), (b" \n\n", "the file is empty"), (b"a,b\n", "a header and no rows"),
+    (b"a,b\n\n\n", "a header and no rows"), (b"a,b\n,\n,\n", "no rows, only blank ones"),
+    (b"a,a\n1,2\n", "two columns"),
+])
+def test_nothing_to_read(data, what):
+    _, problems = read(data)
+    assert len(problems) == 1
+    assert what in problems[0].what
+
+
+def test_rows_longer_than_a_block_are_refused_not_cut(monkeypatch):
+    monkeypatch.setattr("lifelora.data.delimited.BLOCK", 64)
+    _, problems = read(b'a,b\n1,"' + b"x\n" * 100 + b'"\n2,3\n')
+    assert "never closed" in problems[0].what
+
+
+def test_line_numbers_hold_across_blocks(monkeypatch):
+    monkeypatch.setattr("lifelora.data.delimited.BLOCK", 64)
+    body = "".join(f'{n},"x\ny"\n' if n % 3 == 0 else f"{n},z\n" if n % 7 else f"{n}\n" for n in range(1, 101))
+    rows, problems = read(b"a,b\n" + body.encode())
+    lines = body.split("\n")
+    assert all(lines[line - 2].split(",")[0] == a for line, a in zip(rows.line_N, columns(rows)["a"], strict=True))
+    short = [n for n in range(1, 101) if n % 7 == 0 and n % 3]
+    assert [int(p.value) for p in problems] == short
+    assert all(lines[p.line - 2] == p.value for p in problems)
+
+
+def test_parquet_becomes_text(tmp_path: Path):
+    table = pa.table({
+        "n": pa.array([1, None]), "x": [0.5, 4.0], "b": [True, False], "d": pa.array(["p", "q"]).dictionary_encode(),
+        "t": pa.array([0, 86_400_000], pa.timestamp("ms", "UTC")),
+    })
+    pq.write_table(table, tmp_path / "log.parquet")
+    problems = Problems()
+    rows = read_parquet((tmp_path / "log.parquet").read_bytes(), "log.parquet", problems)
+    problems.refuse()
+    assert columns(rows) == {
+        "n": ["1", ""], "x": ["0.5", "4"], "b": ["1", "0"], "d": ["p", "q"],
+        "t": ["1970-01-01 00:00:00.000Z", "1970-01-02 00:00:00.000Z"],
+    }
+    assert rows.line_N.tolist() == [1, 2]
+    assert column_names(tmp_path / "log.parquet", problems) == ["n", "x", "b", "d", "t"]
+
+
+@pytest.mark.parametrize(("data", "what"), [
+    (b"not parquet at all", "cannot be read"), (pa.table({"a": [[1]]}), "cannot be read"),
+    (pa.table({"a": pa.array([], "int64")}), "no rows"),
+])
+def test_parquet_that_is_none(tmp_path: Path, data, what):
+    if isinstance(data, pa.Table):
+        pq.write_table(data, tmp_path / "x.parquet")
+        data = (tmp_path / "x.parquet").read_bytes()
+    problems = Problems()
+    assert read_parquet(data, "x.parquet", problems) is None
+    assert problems.count == 1
+    assert what in problems.kinds[0][0].what
