@@ -1,0 +1,51 @@
+"""Tiny random language models, people, and adapters that have learnt something: shared by the tests of this folder."""
+
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+
+from lifelora.lora.coupling import Coupling, Full
+from lifelora.lora.inject import Adapters, inject
+from lifelora.seeds import torch_generator
+
+D = 6  # width of a representation
+VOCABULARY = 50
+QV = ("q_proj", "v_proj")
+
+
+def tiny_llama() -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0)
+    return LlamaForCausalLM(config).eval()
+
+
+def tiny_gpt2() -> GPT2LMHeadModel:
+    """Its linears are Conv1D; its LM head is an nn.Linear tied to the embedding."""
+    torch.manual_seed(0)
+    config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64,
+                        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
+    return GPT2LMHeadModel(config).eval()
+
+
+def adapt(model: nn.Module, targets: tuple[str, ...] = QV, config: Coupling.Config | None = None, *, seed: int = 1,
+          dropout: float = 0.0) -> Adapters:
+    config = Full.Config(rank=4, alpha=8) if config is None else config
+    return inject(model, targets, config, user_width=D, dropout=dropout, generator=torch_generator(seed, "adapters"))
+
+
+def learnt(adapters: Adapters, seed: int = 2) -> Adapters:
+    """As if trained: B and the coupling's last layer away from zero, so that nothing holds by accident."""
+    generator = torch_generator(seed, "learnt")
+    with torch.no_grad():
+        for parameter in adapters.parameters():
+            parameter += torch.empty(parameter.shape).normal_(std=0.3, generator=generator)
+    return adapters
+
+
+def tokens(batch: int = 4, length: int = 7) -> Tensor:
+    return torch.randint(1, VOCABULARY, (batch, length), generator=torch_generator(3, "tokens"))
+
+
+def people(batch: int = 4) -> Tensor:
+    return torch.randn(batch, D, generator=torch_generator(4, "people"))
