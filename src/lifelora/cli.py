@@ -120,7 +120,8 @@ def _open(arguments: argparse.Namespace) -> "Run":
     from lifelora.data.sources import parse_source
     from lifelora.errors import ConfigError
     from lifelora.recipe import load
-    from lifelora.run import RECIPE_FILE, Options, Run
+    from lifelora.run import Options, Run
+    from lifelora.run.stages import RECIPE_FILE
 
     options = Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet)
     folder = Path(arguments.recipe)
@@ -154,35 +155,36 @@ def _run(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from lifelora.recipe import load
     from lifelora.run import Options, Run
+    from lifelora.run.findings import example_user
 
     options = Options(device=arguments.device, download=False, progress=not arguments.quiet)
     run = Run(load("demo"), arguments.out, options)
     run.all()
-    user = run.example_user()
     print(_closing(run))
-    print(f"\nNext:\n  lifelora recommend {run.folder} --user {user}\n  lifelora show {run.folder}\n"
+    print(f"\nNext:\n  lifelora recommend {run.folder} --user {example_user(run.parts)}\n  lifelora show {run.folder}\n"
           "  lifelora run demo --data movielens:PATH/TO/ml-100k")
     return 0
 
 
 def _closing(run: "Run") -> str:
-    return f"\n{run.table()}\n\nReport: {run.report_path()}"
+    return f"\n{run.table()}\n\nReport: {run.stages.report.folder / 'report.html'}"
 
 
 def _data(arguments: argparse.Namespace) -> int:
-    from lifelora.data.sources import parse_source
-    from lifelora.run import describe
+    from lifelora.data.describe import describe
+    from lifelora.data.sources import name_of, parse_source, read
 
-    print(describe(parse_source(arguments.source), arguments.download))
+    source = parse_source(arguments.source)
+    print(describe(read(source, arguments.download), name_of(source)))
     return 0
 
 
 def _recommend(arguments: argparse.Namespace) -> int:
-    from lifelora.recommend import recommend
     from lifelora.run import Options, Run
+    from lifelora.run.recommend import recommend
 
     run = Run.open(arguments.run, Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet))
-    answer = recommend(run, arguments.user, arguments.items, arguments.k, arguments.system)
+    answer = recommend(run.parts, arguments.user, arguments.items, arguments.k, arguments.system)
     print(json.dumps(answer.as_json(), ensure_ascii=False, indent=1) if arguments.json else str(answer))
     return 0
 

@@ -4,6 +4,8 @@ Every draw in lifelora comes from ``generator(seed, "what", "for")``: adding a c
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -23,3 +25,11 @@ def generator(seed: int, *names: str | int) -> np.random.Generator:
 def torch_generator(seed: int, *names: str | int) -> torch.Generator:
     """A CPU torch generator for one named stream."""
     return torch.Generator().manual_seed(derive(seed, *names))
+
+
+@contextmanager
+def torch_seeded(seed: int, *names: str | int) -> Iterator[None]:
+    """torch's global CPU stream, set to one named stream inside the block and put back after it."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, *names))
+        yield

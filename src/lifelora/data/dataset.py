@@ -53,6 +53,10 @@ class Targets:
     def __len__(self) -> int:
         return len(self.user_B)
 
+    def at(self, index: Int[np.ndarray, "_"] | slice) -> "Targets":
+        """Some of them."""
+        return Targets(self.user_B[index], self.item_B[index], self.before_B[index], self.label_B[index])
+
 
 @dataclass(frozen=True)
 class Samples:
@@ -254,4 +258,4 @@ def _sorted_events(
     })
     with duckdb.connect() as connection:
         connection.execute("SET threads = 2")
-        yield from connection.execute("FROM numbered ORDER BY user, time, item").to_arrow_reader(1 << 18)
+        yield from connection.sql("FROM numbered ORDER BY user, time, item").to_arrow_reader(1 << 18)

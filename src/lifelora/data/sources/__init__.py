@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from lifelora.data.raw import RawTables
 from lifelora.data.sources.movielens import NAMES, Movielens
 from lifelora.data.sources.simulated import Simulated
 from lifelora.data.sources.tables import Tables
@@ -40,3 +41,19 @@ def _check_name(place: str) -> None:
     near = difflib.get_close_matches(place.lower().removeprefix("ml-"), NAMES, n=1)
     guess = f"; did you mean '{near[0]}'?" if near else ""
     raise ConfigError(f"movielens: '{place}' is no folder or zip here{guess} Sets by name: {', '.join(NAMES)}.")
+
+
+def read(source: Movielens | Tables | Simulated, download: bool = False) -> RawTables:
+    """The source's tables; only a source that can be fetched cares whether that is allowed."""
+    return source.read(download) if isinstance(source, Movielens) else source.read()
+
+
+def name_of(source: Movielens | Tables | Simulated) -> str:
+    """What reports call the data set."""
+    match source:
+        case Simulated():
+            return "the simulated world"
+        case Movielens(path=path):
+            return f"MovieLens {path}" if path in NAMES else f"MovieLens ({Path(path).name})"
+        case Tables(interactions=path):
+            return Path(path).stem

@@ -1,0 +1,172 @@
+"""The embedded default LM: a small Llama and its BPE tokenizer, made on the spot from the data set's own texts.
+
+It reads item texts and training-period histories, written as prompts write them, and learns to continue them: a plain
+language model of this data set that knows nothing of the world. What it is called always says so.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from pydantic import Field
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lifelora.artefacts import write_atomically
+from lifelora.data.dataset import Dataset
+from lifelora.prompts.segments import Segments
+from lifelora.prompts.template import AnyTemplate, Plain, Template
+from lifelora.seeds import generator, torch_seeded
+from lifelora.training import TrainingConfig, fit
+from lifelora.types import Frozen
+
+BEGIN = "<begin>"
+IGNORED = -100
+
+
+class Nano(Frozen):
+    """A Llama of a quarter of a million parameters; ``benchmarks/nano.py`` measured the size."""
+
+    kind: Literal["nano"] = "nano"
+    width: int = Field(default=64, ge=8)
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1)
+    vocabulary: int = Field(default=2048, ge=300)
+    "Tokens of the BPE tokenizer, at most; 256 of them are the bytes."
+    context: int = Field(default=2048, ge=64)
+    "The longest prompt, in tokens, that it can be asked."
+    behaviours: int = Field(default=40, ge=2)
+    "Behaviours in one document of the text it learns from."
+    template: AnyTemplate = Plain()
+    "How the documents are written."
+    training: TrainingConfig = TrainingConfig(
+        batch_size=16, epochs=8, learning_rate=3e-3, weight_decay=0.01, schedule="cosine", warmup=0.05, select="-loss"
+    )
+
+
+@dataclass(frozen=True)
+class Documents:
+    """A batch of texts to continue; padding, at the right, is IGNORED in ``next_BL``."""
+
+    tokens_BL: Int[Tensor, "B L"]
+    next_BL: Int[Tensor, "B L"]
+
+
+class LanguageModelling(nn.Module):
+    """The usual objective: -log p(next token), averaged over all tokens of the batch."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def loss(self, batch: Documents) -> Float[Tensor, ""]:
+        """Mean negative log-likelihood of a token."""
+        logits_BLV = cast(Tensor, self.model(input_ids=batch.tokens_BL, use_cache=False).logits)
+        return F.cross_entropy(logits_BLV.flatten(0, 1), batch.next_BL.flatten(), ignore_index=IGNORED)
+
+    def scope(self, batch: Documents) -> AbstractContextManager[None]:
+        """Nothing to hold."""
+        return nullcontext()
+
+
+def pretrain(config: Nano, dataset: Dataset, folder: Path, seed: int, *, device: torch.device, progress: bool) -> None:
+    """Train tokenizer and model into ``folder``, in Hugging Face's layout; goes on from its checkpoint after a kill."""
+    tokenizer = train_tokenizer(config, dataset)
+    tokenizer.save_pretrained(folder)
+    segments = Segments.build(dataset, config.template, tokenizer)
+    documents = _documents(config, dataset, segments)
+    order = generator(seed, "nano", "validation").permutation(len(documents))
+    held = max(1, len(documents) // 20)  # one document in twenty is kept back to choose the epoch
+    with torch_seeded(seed, "nano", "weights"):
+        model = LlamaForCausalLM(LlamaConfig(
+            hidden_size=config.width, intermediate_size=-(-config.width * 8 // 3 // 8) * 8, num_hidden_layers=config.layers,
+            num_attention_heads=config.heads, num_key_value_heads=config.heads, vocab_size=len(tokenizer),
+            max_position_embeddings=config.context, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=None, pad_token_id=None,
+        ))
+    module = LanguageModelling(model)
+
+    def gather(rows_B: Int[np.ndarray, "B"]) -> Documents:
+        return collate([documents[row] for row in rows_B])
+
+    def validate() -> dict[str, float]:
+        device = next(module.parameters()).device
+        batches = [gather(order[:held][i : i + 64]) for i in range(0, held, 64)]
+        losses = [module.loss(Documents(b.tokens_BL.to(device), b.next_BL.to(device))).item() for b in batches]
+        return {"loss": float(np.average(losses, weights=[int((b.next_BL != IGNORED).sum()) for b in batches]))}
+
+    fit(module, np.sort(order[held:]), gather, validate, config.training, folder / "training", seed,
+        name="nano: reading the data set's texts", device=device, progress=progress)
+    model.eval().save_pretrained(folder)
+    write_atomically(folder / "about.json", json.dumps({
+        "label": label(model, dataset.name), "documents": len(documents), "held_back": held,
+        "tokens": int(sum(map(len, documents))), "parameters": sum(p.numel() for p in model.parameters()),
+    }, indent=1))
+
+
+def label(model: nn.Module, name: str) -> str:
+    """What reports call it."""
+    return f"nano ({sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, trained here on the texts of {name} only)"
+
+
+def train_tokenizer(config: Nano, dataset: Dataset) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of the data set's words; it can write any text, unseen bytes too."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocabulary, special_tokens=[BEGIN], initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_lines(config.template, dataset), trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{BEGIN} $A", special_tokens=[(BEGIN, tokenizer.token_to_id(BEGIN))]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, pad_token=BEGIN)
+
+
+def collate(documents: list[Int[np.ndarray, "L"]]) -> Documents:
+    """Right-padded; the token after each token is what is asked of it."""
+    longest = max(map(len, documents)) - 1
+    tokens_BL = np.zeros((len(documents), longest), np.int64)
+    next_BL = np.full((len(documents), longest), IGNORED, np.int64)
+    for row, document in enumerate(documents):
+        tokens_BL[row, : len(document) - 1] = document[:-1]
+        next_BL[row, : len(document) - 1] = document[1:]
+    return Documents(torch.from_numpy(tokens_BL), torch.from_numpy(next_BL))
+
+
+def _lines(template: Template, dataset: Dataset) -> Iterator[str]:
+    """Every item's texts, every head, and the answers: what the tokenizer's words are counted in."""
+    words = dataset.words.model_dump()
+    for item in dataset.catalogue.to_pylist():
+        for rating in dataset.rating_levels:
+            yield template.behaviour_line(words, item, rating)
+        yield template.question_lines(words, item) + template.yes
+        yield template.question_lines(words, item) + template.no
+        yield item.get("description") or ""
+    for user in dataset.profiles.to_pylist():
+        yield template.head(words, user, True)
+
+
+def _documents(config: Nano, dataset: Dataset, segments: Segments) -> list[Int[np.ndarray, "L"]]:
+    """Each user's training-period events in stretches of ``behaviours``, as a head and one line for each."""
+    rows_N = dataset.training_rows()
+    user_N = np.asarray(dataset.user_N[rows_N], np.int64)
+    line_N = segments.behaviour_MR[dataset.item_N[rows_N], dataset.rating_N[rows_N]]
+    first_N = np.searchsorted(user_N, user_N)  # rows are in user order: where this user's begin
+    begins = np.flatnonzero((np.arange(len(rows_N)) - first_N) % config.behaviours == 0)
+    documents = []
+    for begin, end in zip(begins, [*begins[1:], len(rows_N)], strict=True):
+        lines = [segments.head_U2[user_N[begin], 1], *line_N[begin:end]]
+        parts = [segments.tokens_T[segments.offsets_N[s] : segments.offsets_N[s + 1]] for s in lines]
+        documents.append(np.concatenate(parts)[: config.context])
+    return documents

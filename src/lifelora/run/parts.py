@@ -1,0 +1,185 @@
+"""The finished parts of a run, loaded and ready: data, recommenders, personal LMs, their scores. Knows stages, makes none."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from safetensors.torch import load_file
+
+from lifelora import seeds
+from lifelora.artefacts import read_json
+from lifelora.checkpoint import Learnt
+from lifelora.conventional import build
+from lifelora.conventional.base import Recommender
+from lifelora.conventional.popularity import Popularity
+from lifelora.data.dataset import Dataset, Targets
+from lifelora.errors import ConfigError
+from lifelora.llm.backbone import Backbone, Pretrained, load
+from lifelora.llm.personal import PersonalBatch, PersonalLM
+from lifelora.lora.inject import inject
+from lifelora.progress import Progress
+from lifelora.prompts.batch import PromptBuilder
+from lifelora.retrieval.embed import ItemVectors
+from lifelora.retrieval.select import Selector, selector
+from lifelora.run.stages import Stages
+from lifelora.training import to_device
+from lifelora.types import Part
+
+SCORING_BATCH = 2048
+PROMPT_BATCH = 64
+MODEL = "model.safetensors"
+VECTORS = "vectors.safetensors"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What does not change the result."""
+
+    device: str = "auto"
+    download: bool = False
+    progress: bool = True
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Targets with the behaviours that were chosen for them and the representations of their people."""
+
+    targets: Targets
+    chosen_NK: Int[np.ndarray, "N K"]
+    mask_NK: Bool[np.ndarray, "N K"]
+    user_ND: Float[torch.Tensor, "N D"]
+
+    def batch(self, builder: PromptBuilder, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
+        """The prompts of some of them."""
+        prompts = builder.build(self.targets.at(index_B), self.chosen_NK[index_B], self.mask_NK[index_B])
+        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, prompts.label_B, self.user_ND[torch.from_numpy(index_B)])
+
+
+class Parts:
+    """Loads what the stages of a run hold."""
+
+    def __init__(self, stages: Stages, options: Options) -> None:
+        self.stages, self.recipe, self.options = stages, stages.recipe, options
+        self.device = _device(options.device)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The prepared data."""
+        return Dataset(self.stages.data.require())
+
+    @property
+    def test_rows(self) -> Int[np.ndarray, "N"]:
+        """The rows that everything is judged on."""
+        return self.drawn("test", self.recipe.evaluation.test_rows, "test rows")
+
+    def scores(self, name: str, targets: Targets, said: str | None = None) -> Float[np.ndarray, "N"]:
+        """P(like) of ``targets`` by the conventional model or system called ``name``."""
+        if name in self.recipe.conventional:
+            return self.conventional_scores(self.recommender(name), targets, said)
+        lm, builder = self.personal(name)
+        return self.lm_scores(lm, builder, self.asked(name, targets), said)
+
+    def recommender(self, name: str) -> Recommender:
+        """A trained conventional model, ready to score."""
+        folder = self.stages.conventional(name).require()
+        model = self.untrained(name)
+        if isinstance(model, Popularity):
+            model.load_state_dict(load_file(folder / MODEL))
+        else:
+            Learnt(model).read(folder / MODEL)
+        return model.to(self.device).eval()
+
+    def personal(self, name: str) -> tuple[PersonalLM, PromptBuilder]:
+        """A trained system and what writes its prompts."""
+        folder = self.stages.system(name).require()
+        lm, builder = self.untuned(name)
+        Learnt(lm).read(folder / MODEL)
+        return lm.to(self.device).eval(), builder
+
+    def selector(self, name: str) -> Selector:
+        """What chooses the behaviours that a system shows."""
+        config = self.recipe.systems[name].behaviours
+        vectors = ItemVectors.load(self.stages.vectors.require() / VECTORS) if config.needs_vectors else None
+        return selector(config, vectors.vectors_ME if vectors else None)
+
+    def drawn(self, part: Part, count: int | None, what: str) -> Int[np.ndarray, "N"]:
+        """``count`` rows of a part, drawn once by seed, in the part's order; all of them when ``count`` is None."""
+        rows = np.asarray(self.dataset.samples[part])
+        if count is None or count >= len(rows):
+            return rows
+        return rows[np.sort(seeds.generator(self.recipe.seed, what).permutation(len(rows))[:count])]
+
+    def untrained(self, name: str) -> Recommender:
+        with seeds.torch_seeded(self.recipe.seed, "conventional", name):
+            return build(self.recipe.conventional[name].model, self.dataset.schema())
+
+    def backbone(self) -> Backbone:
+        folder = self.stages.backbone.require()
+        if isinstance(self.recipe.backbone, Pretrained):
+            return load(self.recipe.backbone, self.device, self.options.download)
+        about = read_json(folder / "about.json")
+        return load(Pretrained(path=str(folder)), self.device, label=about["label"])
+
+    def untuned(self, name: str) -> tuple[PersonalLM, PromptBuilder]:
+        system, backbone = self.recipe.systems[name], self.backbone()
+        most = min(system.max_tokens, backbone.context)
+        builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most)
+        width = None if system.representation is None else self.untrained(system.representation).width
+        adapters = inject(
+            backbone.model, system.targets, system.coupling, user_width=width, dropout=system.dropout,
+            generator=seeds.torch_generator(self.recipe.seed, "adapters", name),
+        )
+        return PersonalLM(backbone.model, adapters, builder.answers), builder
+
+    def asked(self, name: str, targets: Targets) -> Asked:
+        chosen_NK, mask_NK = self.selector(name).select(self.dataset, targets)
+        representation = self.recipe.systems[name].representation
+        if representation is None:
+            return Asked(targets, chosen_NK, mask_NK, torch.zeros(len(targets), 0))
+        model = self.recommender(representation)
+        with torch.inference_mode():
+            parts = [model.represent(to_device(self.dataset.gather(some, model.history_length), self.device)).cpu()
+                     for some in _slices(targets, SCORING_BATCH)]
+        # A plain tensor: those of inference mode cannot be saved for backward.
+        return Asked(targets, chosen_NK, mask_NK, torch.cat(parts).clone())
+
+    def conventional_scores(self, model: Recommender, targets: Targets, said: str | None = None) -> Float[np.ndarray, "N"]:
+        parts = []
+        model.to(self.device).eval()
+        with torch.inference_mode(), Progress(said or "", len(targets), enabled=bool(said) and self.options.progress) as ticker:
+            for some in _slices(targets, SCORING_BATCH):
+                batch = to_device(self.dataset.gather(some, model.history_length), self.device)
+                parts.append(model.score(batch).double().cpu().numpy())
+                ticker.advance(len(some))
+        return np.concatenate(parts)
+
+    def lm_scores(self, lm: PersonalLM, builder: PromptBuilder, asked: Asked, said: str | None = None) -> Float[np.ndarray, "N"]:
+        # Prompts of like length together, so that little is padded; the scores come back in the order asked.
+        order = np.argsort(asked.mask_NK.sum(axis=1), kind="stable")
+        scores_N = np.empty(len(order))
+        lm.eval()
+        with torch.inference_mode(), Progress(said or "", len(order), enabled=bool(said) and self.options.progress) as ticker:
+            for start in range(0, len(order), PROMPT_BATCH):
+                index_B = order[start : start + PROMPT_BATCH]
+                scores_N[index_B] = lm.score(to_device(asked.batch(builder, index_B), self.device)).double().cpu().numpy()
+                ticker.advance(len(index_B))
+        return scores_N
+
+
+def _slices(targets: Targets, size: int) -> Iterator[Targets]:
+    for start in range(0, len(targets), size):
+        yield targets.at(slice(start, start + size))
+
+
+def _device(word: str) -> torch.device:
+    if word == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(word)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {word}: {str(error).splitlines()[0]} Use auto, cpu, cuda, cuda:N or mps.") from error
+    return device

@@ -1,0 +1,125 @@
+"""A ranked list for one user out of a finished run, with the behaviours that the model was shown. Knows parts, no stages."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lifelora.data.dataset import Targets
+from lifelora.errors import ConfigError
+from lifelora.evaluation.report import Behaviour
+from lifelora.run.findings import behaviours
+from lifelora.run.parts import Parts
+from lifelora.training import HISTORY, History
+
+CANDIDATES = 100
+"How many unmet items the conventional model hands to the language model."
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """One item, its place and score, and the behaviours that were in its prompt, oldest first."""
+
+    rank: int
+    item: str
+    title: str
+    score: float
+    shown: tuple[Behaviour, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A ranked list and how it was made."""
+
+    user: str
+    system: str
+    how: str
+    items: tuple[Recommended, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = [f"For user {self.user}, by '{self.system}' ({self.how}):"]
+        same = len({item.shown for item in self.items}) == 1
+        for item in self.items:
+            lines.append(f"{item.rank:>3}. {item.score:.3f}  {item.title}  [{item.item}]")
+            if not same:
+                lines.append(f"       shown: {_listed(item.shown)}")
+        if same and self.items and self.items[0].shown:
+            lines.append(f"Shown for all of them: {_listed(self.items[0].shown)}")
+        return "\n".join(lines)
+
+
+def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, system: str | None) -> Answer:
+    """The ``k`` best of ``items`` for a user, or of what the user has not met.
+
+    Without ``items`` a conventional model (the system's own, or the run's best) chooses ``CANDIDATES`` and the system ranks
+    them. Raises ConfigError for a system or number that is not allowed and DataError for unknown ids.
+    """
+    dataset, recipe = parts.dataset, parts.recipe
+    if k < 1:
+        raise ConfigError(f"-k {k} is no length of a list; give 1 or more.")
+    names = parts.stages.names
+    if system is not None and system not in names:
+        raise ConfigError(f"this run has no system '{system}'; it has {', '.join(names)}.")
+    name = system or _best(parts, list(recipe.systems) or list(recipe.conventional))
+    person = int(dataset.users.inside([user])[0])
+    if items is not None:
+        wanted = dataset.items.inside(list(items)).astype(np.int64)
+        if len(np.unique(wanted)) < len(wanted):
+            raise ConfigError("--items names an item twice; give each once.")
+        how = f"{len(wanted)} items that were asked for"
+    else:
+        met = np.asarray(dataset.item_N[dataset.offsets[person] : dataset.offsets[person + 1]])
+        wanted = np.setdiff1d(np.arange(dataset.n_items), met)
+        if not len(wanted):
+            raise ConfigError(f"user '{user}' has met every item of the catalogue.")
+        how = f"{len(wanted):,} items not met yet"
+        if name in recipe.systems and len(wanted) > CANDIDATES and recipe.conventional:
+            first = recipe.systems[name].representation or _best(parts, list(recipe.conventional))
+            scores = parts.scores(first, dataset.candidates(person, wanted))
+            wanted = np.sort(wanted[np.argsort(-scores, kind="stable")[:CANDIDATES]])
+            how += f", of which '{first}' chose {CANDIDATES}"
+    targets = dataset.candidates(person, wanted)
+    scores = parts.scores(name, targets)
+    order = np.argsort(-scores, kind="stable")[:k]
+    shown = _shown(parts, name, targets, order)
+    titles, ids = dataset.titles, dataset.items.outside(wanted[order])
+    return Answer(user, name, how, tuple(
+        Recommended(rank, ids[rank - 1], titles[int(wanted[place])], float(scores[place]), shown[rank - 1])
+        for rank, place in enumerate(order, start=1)
+    ))
+
+
+def _shown(parts: Parts, name: str, targets: Targets, order: np.ndarray) -> list[tuple[Behaviour, ...]]:
+    if name not in parts.recipe.systems:
+        return [()] * len(order)
+    asked = parts.asked(name, targets.at(order))
+    _, builder = parts.personal(name)
+    kept = builder.build(asked.targets, asked.chosen_NK, asked.mask_NK).shown_B.tolist()
+    # Of those chosen, the oldest may have found no room in the prompt.
+    return [tuple(behaviours(parts, asked.chosen_NK[i][asked.mask_NK[i]][-n:] if n else np.zeros(0, np.int64)))
+            for i, n in enumerate(kept)]
+
+
+def _best(parts: Parts, names: list[str]) -> str:
+    """The one with the best validation AUC; a model that was counted, not trained, has none."""
+    if not names:
+        raise ConfigError("this run has nothing that can rank.")
+
+    def valid(name: str) -> float:
+        stage = parts.stages.system(name) if name in parts.recipe.systems else parts.stages.conventional(name)
+        path = stage.require() / HISTORY
+        if not path.exists():
+            return 0.0
+        history = History.model_validate_json(path.read_text())
+        return history.evaluations[history.best].metrics["auc"]
+
+    return max(names, key=valid)
+
+
+def _listed(shown: Sequence[Behaviour]) -> str:
+    return "; ".join(f"{behaviour.title} ({behaviour.rating})" for behaviour in shown)

@@ -1,0 +1,199 @@
+"""The story of a run, top to bottom, as the method section of the paper would tell it. Knows the order, not the parts.
+
+Each stage is a folder with a manifest; one that is finished and made from the same things is not made again, and one
+that was killed goes on from where it was.
+"""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from safetensors.torch import save_file
+
+from lifelora.artefacts import WORKING, Stage, read_json, write_atomically
+from lifelora.conventional.base import Recommender
+from lifelora.conventional.popularity import Popularity
+from lifelora.data.dataset import Targets, prepare
+from lifelora.data.sources import name_of, read
+from lifelora.data.sources.movielens import default_cache
+from lifelora.evaluation.metrics import auc, log_loss
+from lifelora.llm.backbone import Pretrained
+from lifelora.llm.nano import pretrain
+from lifelora.llm.personal import PersonalLM
+from lifelora.prompts.batch import PromptBuilder
+from lifelora.recipe import Recipe
+from lifelora.progress import Progress
+from lifelora.retrieval.embed import ItemVectors, item_vectors
+from lifelora.run import findings
+from lifelora.run.parts import MODEL, VECTORS, Asked, Options, Parts
+from lifelora.run.stages import Stages
+from lifelora.training import fit
+
+TIMING = "timing.json"
+
+
+class Run:
+    """One recipe in one folder; ``parts`` is what is ready of it."""
+
+    def __init__(self, recipe: Recipe, folder: Path, options: Options, stages: Stages | None = None) -> None:
+        self.recipe, self.folder, self.options = recipe, folder, options
+        self.stages = stages or Stages(recipe, folder)
+        self.parts = Parts(self.stages, options)
+
+    @classmethod
+    def open(cls, folder: Path, options: Options) -> "Run":
+        """A run that exists, by the recipe that it keeps."""
+        stages = Stages.open(folder)
+        return cls(stages.recipe, folder, options, stages)
+
+    def all(self) -> None:
+        """All stages in order, skipping finished ones."""
+        self.prepare()
+        self.fit()
+        self.embed()
+        self.train()
+        self.evaluate()
+
+    def prepare(self) -> None:
+        """1. Read and check the source, sort it, split it, write it."""
+        self.stages.write_recipe()
+        with self._making(self.stages.data) as folder:
+            if folder is not None:
+                source = self.recipe.data.source
+                prepare(read(source, self.options.download), self.recipe.data.rules, folder, name_of(source))
+
+    def fit(self) -> None:
+        """2. Train each conventional model on all training samples; validation chooses the weights."""
+        for name, step in self.recipe.conventional.items():
+            with self._making(self.stages.conventional(name)) as folder:
+                if folder is None:
+                    continue
+                dataset, model = self.parts.dataset, self.parts.untrained(name)
+                if isinstance(model, Popularity):
+                    model.fit(dataset)
+                    save_file(model.state_dict(), folder / MODEL)
+                    continue
+                valid = dataset.targets(np.asarray(dataset.samples["valid"]))
+
+                def validate(model: Recommender = model, valid: Targets = valid) -> dict[str, float]:
+                    return _metrics(valid, self.parts.conventional_scores(model, valid))
+
+                fit(
+                    model, np.asarray(dataset.samples["train"]),
+                    lambda rows_B, model=model: dataset.gather(dataset.targets(rows_B), model.history_length),
+                    validate, step.training, folder, self.recipe.seed,
+                    name=name, device=self.parts.device, progress=self.options.progress,
+                )
+
+    def embed(self) -> None:
+        """3. Make the language model ready, and turn item words into vectors where some system retrieves by them."""
+        if not self.recipe.systems:
+            return
+        with self._making(self.stages.backbone) as folder:
+            if folder is not None and not isinstance(self.recipe.backbone, Pretrained):
+                cached = default_cache() / "nano" / self.stages.backbone.key
+                if cached.exists():
+                    shutil.copytree(cached, folder, dirs_exist_ok=True)
+                else:
+                    pretrain(self.recipe.backbone, self.parts.dataset, folder, self.recipe.seed,
+                             device=self.parts.device, progress=self.options.progress)
+                    _keep(folder, cached)
+        if self.stages.need_vectors:
+            with self._making(self.stages.vectors) as folder:
+                if folder is not None:
+                    self._vectors().save(folder / VECTORS)
+
+    def _vectors(self) -> ItemVectors:
+        dataset, config, device, download = self.parts.dataset, self.recipe.vectors, self.parts.device, self.options.download
+        # An encoder of sentences brings its own model; only hidden states need the run's.
+        backbone = self.parts.backbone() if config.kind == "hidden-states" else None
+        with Progress("item vectors", dataset.n_items, unit="items", enabled=self.options.progress) as ticker:
+            return item_vectors(
+                dataset, config, model=backbone and backbone.model, tokenizer=backbone and backbone.tokenizer,
+                device=device, download=download, advance=ticker.advance,
+            )
+
+    def train(self) -> None:
+        """4. Tune each system's adapters (and its coupling) on its shots; the backbone stays frozen."""
+        for name, system in self.recipe.systems.items():
+            with self._making(self.stages.system(name)) as folder:
+                if folder is None:
+                    continue
+                dataset, parts = self.parts.dataset, self.parts
+                shots = parts.asked(name, dataset.targets(parts.drawn("train", system.shots, "shots")))
+                valid = parts.asked(name, dataset.targets(parts.drawn("valid", system.validation_rows, "validation")))
+                lm, builder = parts.untuned(name)
+
+                def validate(lm: PersonalLM = lm, builder: PromptBuilder = builder, valid: Asked = valid) -> dict[str, float]:
+                    return _metrics(valid.targets, self.parts.lm_scores(lm, builder, valid))
+
+                fit(
+                    lm, np.arange(len(shots.targets)),
+                    lambda index_B, builder=builder, shots=shots: shots.batch(builder, index_B),
+                    validate, system.training, folder, self.recipe.seed,
+                    name=name, device=parts.device, progress=self.options.progress,
+                )
+
+    def evaluate(self) -> None:
+        """5 and 6. Score the same test rows with everything, compare, and write the report."""
+        for name in self.stages.names:
+            with self._making(self.stages.scores(name)) as folder:
+                if folder is not None:
+                    targets = self.parts.dataset.targets(self.parts.test_rows)
+                    np.save(folder / "score.npy", self.parts.scores(name, targets, f"{name}: scoring test rows"))
+        with self._making(self.stages.report) as folder:
+            if folder is not None:
+                findings.write(self.parts, self.seconds(), folder)
+
+    def seconds(self) -> dict[str, float | None]:
+        """How long each stage took, by its name; None for one that was made in several goes."""
+        path = self.folder / TIMING
+        return read_json(path) if path.exists() else {}
+
+    def table(self) -> str:
+        """The comparison as text."""
+        return (self.stages.report.require() / findings.TABLE).read_text(encoding="utf-8")
+
+    def status(self) -> str:
+        """The table, if there is one, and where everything lies."""
+        stages = [self.stages.data, *map(self.stages.conventional, self.recipe.conventional)]
+        if self.recipe.systems:
+            stages += [self.stages.backbone, *([self.stages.vectors] if self.stages.need_vectors else []),
+                       *map(self.stages.system, self.recipe.systems)]
+        stages += [*map(self.stages.scores, self.stages.names), self.stages.report]
+        lines = [f"  {'ready' if s.complete() else s.why_not():<14} {s.folder}" for s in stages]
+        table = [self.table(), ""] if self.stages.report.complete() else []
+        return "\n".join([*table, f"recipe '{self.recipe.name}' in {self.folder}:", *lines])
+
+    @contextmanager
+    def _making(self, stage: Stage) -> Iterator[Path | None]:
+        """The stage's folder to fill, or None where it is finished; how long it took is noted."""
+        if stage.complete():
+            yield None
+            return
+        again = (stage.folder / WORKING).exists()
+        began = time.monotonic()
+        with stage.making() as folder:
+            yield folder
+        timing = self.seconds() | {stage.name: None if again else round(time.monotonic() - began, 2)}
+        write_atomically(self.folder / TIMING, json.dumps(timing, indent=1))
+
+
+def _metrics(targets: Targets, score_N: Float[np.ndarray, "N"]) -> dict[str, float]:
+    return {"auc": auc(targets.label_B, score_N), "log_loss": log_loss(targets.label_B, score_N)}
+
+
+def _keep(folder: Path, cached: Path) -> None:
+    """A copy of a nano LM for other runs on the same data; it appears whole or not at all."""
+    cached.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cached.parent) as temporary:
+        copy = Path(temporary) / "copy"
+        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(WORKING, "tensorboard"))
+        if not cached.exists():
+            copy.rename(cached)

@@ -1,0 +1,110 @@
+"""The stages of a run: what each is made from, and where it lies. Knows recipes and folders, makes nothing.
+
+    1-data ──► 2-conventional/NAME ──► u ─────────────┐
+       │                                              ▼
+       └─────► 3-backbone ──► 3-vectors ──► 4-systems/NAME ──► 5-scores/NAME ──► 6-report
+"""
+
+import hashlib
+import tomllib
+from functools import cached_property
+from pathlib import Path
+
+from lifelora.artefacts import MANIFEST, Stage, file_hash, read_json, write_atomically
+from lifelora.data.sources import AnySource
+from lifelora.errors import ConfigError
+from lifelora.llm.backbone import Pretrained, fingerprint
+from lifelora.recipe import Recipe, dump, parse
+
+RECIPE_FILE = "recipe.toml"
+
+
+class Stages:
+    """All stages of one recipe in one folder."""
+
+    def __init__(self, recipe: Recipe, folder: Path, source: str | None = None) -> None:
+        """``source`` is the hash of the source's files; it is computed where it is not known."""
+        self.recipe, self.folder = recipe, folder
+        self.data = Stage(folder / "1-data", "prepare", {
+            "source": recipe.data.source.model_dump(mode="json"), "source_hash": source or _files_hash(recipe.data.source),
+            "rules": recipe.data.rules.model_dump(mode="json"),
+        })
+
+    @classmethod
+    def open(cls, folder: Path) -> "Stages":
+        """Of a run that exists, by the recipe that it keeps; the source's files need not be there any more."""
+        path = folder / RECIPE_FILE
+        if not path.is_file():
+            raise ConfigError(f"'{folder}' is not a run (it has no {RECIPE_FILE}); make one with `lifelora run`.")
+        recipe = parse(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
+        manifest = folder / "1-data" / MANIFEST
+        return cls(recipe, folder, read_json(manifest)["config"]["source_hash"] if manifest.exists() else None)
+
+    def write_recipe(self) -> None:
+        """The fully expanded recipe, beside the artefacts."""
+        write_atomically(self.folder / RECIPE_FILE, dump(self.recipe))
+
+    @property
+    def names(self) -> list[str]:
+        """Everything that is compared, conventional models first."""
+        return [*self.recipe.conventional, *self.recipe.systems]
+
+    @property
+    def need_vectors(self) -> bool:
+        """Whether some system retrieves by item vectors."""
+        return any(system.behaviours.needs_vectors for system in self.recipe.systems.values())
+
+    def conventional(self, name: str) -> Stage:
+        """A conventional model."""
+        config = self.recipe.conventional[name].model_dump(mode="json") | {"seed": self.recipe.seed}
+        return Stage(self.folder / "2-conventional" / name, f"fit/{name}", config, {"data": self.data})
+
+    @cached_property
+    def backbone(self) -> Stage:
+        """The LM: a note of which, or a nano one, which depends on the training rows it reads."""
+        config = self.recipe.backbone.model_dump(mode="json")
+        if isinstance(self.recipe.backbone, Pretrained):
+            return Stage(self.folder / "3-backbone", "embed/backbone", config | {"files": fingerprint(self.recipe.backbone)})
+        return Stage(self.folder / "3-backbone", "embed/backbone", config | {"seed": self.recipe.seed}, {"data": self.data})
+
+    @property
+    def vectors(self) -> Stage:
+        """Item vectors."""
+        inputs = {"data": self.data, "backbone": self.backbone}
+        return Stage(self.folder / "3-vectors", "embed/vectors", self.recipe.vectors.model_dump(mode="json"), inputs)
+
+    def system(self, name: str) -> Stage:
+        """A language-model system."""
+        system = self.recipe.systems[name]
+        inputs = {"data": self.data, "backbone": self.backbone}
+        if system.behaviours.needs_vectors:
+            inputs["vectors"] = self.vectors
+        if system.representation is not None:
+            inputs["representation"] = self.conventional(system.representation)
+        config = system.model_dump(mode="json") | {"seed": self.recipe.seed}
+        return Stage(self.folder / "4-systems" / name, f"train/{name}", config, inputs)
+
+    def scores(self, name: str) -> Stage:
+        """What a model or system says of the test rows."""
+        made = self.system(name) if name in self.recipe.systems else self.conventional(name)
+        config = {"test_rows": self.recipe.evaluation.test_rows, "seed": self.recipe.seed}
+        return Stage(self.folder / "5-scores" / name, f"evaluate/{name}", config, {"system": made})
+
+    @property
+    def report(self) -> Stage:
+        """The comparison of all."""
+        config = self.recipe.evaluation.model_dump(mode="json") | {"seed": self.recipe.seed}
+        return Stage(self.folder / "6-report", "evaluate", config, {name: self.scores(name) for name in self.names})
+
+
+def _files_hash(source: AnySource) -> str:
+    """SHA-256 over the contents of every file that a source's configuration points at, so that a changed log is seen."""
+    digest = hashlib.sha256()
+    for value in source.model_dump(mode="json").values():
+        path = Path(value).expanduser() if isinstance(value, str) else None
+        if path is not None and path.is_file():
+            digest.update(f"{path.name} {file_hash(path)}\n".encode())
+        elif path is not None and value and path.is_dir():
+            for inner in sorted(p for p in path.iterdir() if p.is_file()):
+                digest.update(f"{inner.name} {file_hash(inner)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,57 @@
+"""Shared by all tests: axes are checked at every typed door, the user's cache is left alone, torch uses one thread."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from jaxtyping import install_import_hook
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+# From here on every function of lifelora with jaxtyping in its signature has its shapes and dtypes checked when called.
+install_import_hook("lifelora", "beartype.beartype")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    before = os.environ.get("LIFELORA_CACHE")
+    os.environ["LIFELORA_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["LIFELORA_CACHE"]
+    else:
+        os.environ["LIFELORA_CACHE"] = before
+
+
+def _folder(variable: str, name: str) -> Path:
+    root = os.environ.get(variable)
+    if not root or not (Path(root) / name).is_dir():
+        pytest.skip(f"${variable} has no folder '{name}'")
+    return Path(root) / name
+
+
+@pytest.fixture
+def ml_1m() -> Path:
+    """MovieLens-1M, where $LIFELORA_DATA has it."""
+    return _folder("LIFELORA_DATA", "ml-1m")
+
+
+@pytest.fixture
+def ml_100k() -> Path:
+    """MovieLens-100K, where $LIFELORA_DATA has it."""
+    return _folder("LIFELORA_DATA", "ml-100k")
+
+
+@pytest.fixture
+def pretrained() -> Path:
+    """A real pretrained LM, where $LIFELORA_MODELS has it."""
+    return _folder("LIFELORA_MODELS", "stories260K")

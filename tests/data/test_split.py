@@ -1,0 +1,48 @@
+"""The two splits, on numbers that can be counted by hand, and the published sizes of MovieLens-1M."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lifelora.data.split import GlobalTime, LeaveOneOut, split
+from lifelora.errors import ConfigError
+
+
+def test_global_time_cuts_where_the_formula_says() -> None:
+    n = 970_009  # MovieLens-1M's samples: int(.8 n), int(.1 n), the rest
+    parts = split(GlobalTime(), np.arange(n), np.arange(n)[::-1].copy(), np.zeros(n, np.int64))
+    assert {part: len(rows) for part, rows in parts.items()} == {"train": 776_007, "valid": 97_000, "test": 97_002}
+    assert parts["test"][-1] == 0  # the youngest, as times run backwards here
+
+
+def test_ties_in_time_keep_the_order_of_rows() -> None:
+    rows = np.arange(20)
+    parts = split(GlobalTime(), rows, np.zeros(20, np.int64), rows)
+    assert np.concatenate(list(parts.values())).tolist() == rows.tolist()
+
+
+def test_leave_one_out_keeps_each_users_last_two() -> None:
+    #            user 0 ......  user 1 ...  user 2
+    user = np.array([0, 0, 0, 0, 1, 1, 1, 2])
+    time = np.array([1, 2, 3, 9, 4, 5, 6, 7])
+    parts = split(LeaveOneOut(), np.arange(8) + 100, time, user)
+    assert parts["test"].tolist() == [106, 107, 103]  # in time order: 6, 7, 9
+    assert parts["valid"].tolist() == [102, 105]
+    assert parts["train"].tolist() == [100, 101, 104]
+
+
+def test_an_empty_part_is_an_error_with_the_mend() -> None:
+    with pytest.raises(ConfigError, match=r"leaves no rows for valid.*min_history"):
+        split(GlobalTime(), np.arange(5), np.arange(5), np.zeros(5, np.int64))
+    with pytest.raises(ValueError, match="leaves nothing for test"):
+        GlobalTime(train=0.9, valid=0.1)
+
+
+@given(st.lists(st.integers(0, 50), min_size=30, max_size=200))
+def test_parts_are_disjoint_complete_and_ordered_in_time(times: list[int]) -> None:
+    time, rows = np.sort(np.array(times)), np.arange(len(times))
+    parts = split(GlobalTime(), rows, time, np.zeros(len(times), np.int64))
+    together = np.concatenate(list(parts.values()))
+    assert sorted(together.tolist()) == rows.tolist()
+    assert time[parts["train"]].max() <= time[parts["valid"]].min() <= time[parts["valid"]].max() <= time[parts["test"]].min()
