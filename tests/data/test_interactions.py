@@ -26,14 +26,14 @@ def rows(text: str) -> Rows:
     return made
 
 
-def checked(text: str, columns: Columns = LOG, rating_range: tuple[float, float] | None = (1, 5)) -> pa.Table:
+def checked(text: str, columns: Columns = LOG, rating_range: tuple[float, float] | None = (1.0, 5.0)) -> pa.Table:
     problems = Problems()
     table = checked_interactions(rows(text), columns, rating_range, problems)
     problems.refuse()
     return table
 
 
-def faults(text: str, columns: Columns = LOG, rating_range: tuple[float, float] | None = (1, 5)) -> list[Problem]:
+def faults(text: str, columns: Columns = LOG, rating_range: tuple[float, float] | None = (1.0, 5.0)) -> list[Problem]:
     with pytest.raises(DataError) as caught:
         checked(text, columns, rating_range)
     assert caught.value.count == len(caught.value.problems)

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from lifelora.data.sources import AnySource, parse_source
+from lifelora.data.sources import AnySource, name_of, parse_source, read
 from lifelora.data.sources.movielens import Movielens
 from lifelora.data.sources.simulated import Simulated
 from lifelora.data.sources.tables import Tables
@@ -169,6 +169,15 @@ def test_words_of_the_command_line(tmp_path: Path):
     assert parse_source("simulated") == Simulated()
     assert parse_source("movielens:1m") == Movielens(path="1m")
     assert parse_source(f"movielens:{tmp_path}") == Movielens(path=str(tmp_path))
+
+
+def test_any_source_reads_through_one_door_and_has_a_name(shop: Path):
+    source = parse_source(f"tables:{shop / 'shop.toml'}")
+    assert read(source) == source.read()
+    assert name_of(source) == "log"
+    assert name_of(Movielens(path="1m")) == "MovieLens 1m"
+    assert name_of(Movielens(path="data/ml-1m/")) == "MovieLens (ml-1m)"
+    assert name_of(Simulated()) == "the simulated world"
 
 
 @pytest.mark.parametrize(("text", "said"), [

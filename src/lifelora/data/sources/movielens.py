@@ -116,7 +116,7 @@ def _read_100k(files: Files) -> RawTables:
         decade = pc.replace_substring_regex(pc.replace_substring_regex(age, r"^\d$", "0-9"), r"^(\d)\d$", r"\10-\19")
         people = _with(people, age=decade, gender=_words(people, "gender", GENDERS, problems))
     return assembled(
-        log, films, people, WORDS, problems, notes, columns=LOG, rating_range=(1, 5), item_fields=["genre"],
+        log, films, people, WORDS, problems, notes, columns=LOG, rating_range=(1.0, 5.0), item_fields=["genre"],
         user_fields=USER_FIELDS,
     )
 
@@ -138,7 +138,7 @@ def _read_1m(files: Files) -> RawTables:
             "say so beside every figure that depends on times."
         )
     return assembled(
-        log, _first_genre(films), people, WORDS, problems, notes, columns=LOG, rating_range=(1, 5),
+        log, _first_genre(films), people, WORDS, problems, notes, columns=LOG, rating_range=(1.0, 5.0),
         item_fields=["genre"], user_fields=USER_FIELDS,
     )
 
@@ -156,7 +156,7 @@ def _read_csv(files: Files) -> RawTables:
 
     log, films = rows("ratings.csv"), rows("movies.csv")
     return assembled(
-        log, _first_genre(films), None, WORDS, problems, notes, columns=LOG, rating_range=(0.5, 5),
+        log, _first_genre(films), None, WORDS, problems, notes, columns=LOG, rating_range=(0.5, 5.0),
         item_fields=["genre"],
     )
 
@@ -195,6 +195,6 @@ def _words(rows: Rows, column: str, meaning: Mapping[str, str], problems: Proble
     return pc.fill_null(pa.array(list(meaning.values())).take(found), "")
 
 
-def _with(rows: Rows, **columns: pa.Array) -> Rows:
+def _with(rows: Rows, **columns: pa.Array | pa.ChunkedArray) -> Rows:
     table = pa.table(dict(zip(rows.table.column_names, rows.table.columns, strict=True)) | columns)
     return Rows(rows.file, table, np.asarray(rows.line_N))

@@ -5,7 +5,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -60,7 +60,7 @@ class Tables(Frozen):
         return codecs.lookup(value).name
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _consistent(self) -> "Tables":
         low, high = self.rating_range or (0, 1)
         if not low < high:
             raise ValueError(f"rating_range = [{low:g}, {high:g}] is empty; give the least rating first")
@@ -73,7 +73,7 @@ class Tables(Frozen):
         return self
 
     @classmethod
-    def from_toml(cls, path: Path) -> Self:
+    def from_toml(cls, path: Path) -> "Tables":
         """The configuration in a TOML file, whose relative paths count from that file's folder."""
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -87,7 +87,7 @@ class Tables(Frozen):
         return cls._made(values, str(path))
 
     @classmethod
-    def of_folder(cls, folder: Path) -> Self:
+    def of_folder(cls, folder: Path) -> "Tables":
         """interactions, items and users (.csv, .tsv, .txt or .parquet) with our own column names.
 
         The last two may be absent. Columns: user, item, rating, perhaps time; item, title, perhaps description and
@@ -115,7 +115,7 @@ class Tables(Frozen):
         return cls._made(values, str(folder))
 
     @classmethod
-    def _made(cls, values: Mapping[str, Any], where: str) -> Self:
+    def _made(cls, values: Mapping[str, Any], where: str) -> "Tables":
         try:
             return cls.model_validate(values)
         except ValidationError as error:
