@@ -1,0 +1,85 @@
+"""Puts a report on one HTML page through a Jinja2 template that escapes every text. Knows pictures and words only."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jinja2
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+
+from lifelora.evaluation import drawing
+from lifelora.evaluation import report as R
+from lifelora.evaluation.metrics import HIGHER_IS_BETTER
+
+WIDE, NARROW, HALF, SMALL = 760.0, 350.0, 366.0, 240.0
+
+ENVIRONMENT = jinja2.Environment(
+    loader=jinja2.PackageLoader("lifelora.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined,
+    trim_blocks=True, lstrip_blocks=True)
+ENVIRONMENT.filters |= {"zip": zip, "short": R.short, "span": R.span, "duration": R.duration}
+
+
+class _Album:
+    """Draws each picture as SVG for the page, and keeps a PNG of it."""
+
+    def __init__(self) -> None:
+        self.png: dict[str, bytes] = {}
+
+    def add(self, name: str, label: str, draw: Callable[[float], Figure], *widths: float) -> Markup:
+        """The picture in one width or in two (wide screens, narrow screens); the PNG is of the first."""
+        parts = []
+        for place, width in enumerate(widths):
+            with drawing.style(f"{name}-{place}"):
+                figure = draw(width)
+                if place == 0:
+                    self.png[name] = drawing.png(figure)
+                svg = drawing.svg(figure, f"{name}-{place}", str(escape(label)))
+            screen = ("wide", "narrow")[place] if len(widths) > 1 else "any"
+            parts.append(f'<div class="picture {screen}">{svg}</div>')
+        return Markup("".join(parts))  # matplotlib escapes what it writes into an SVG, and the label is escaped above
+
+
+def render(report: R.Report, measured: R.Measured) -> tuple[str, dict[str, bytes]]:
+    """The page, and the PNG of each picture by name."""
+    names = list(measured.systems)
+    album = _Album()
+    trained = {s.name: s.curves for s in report.systems if s.curves is not None}
+    validated = {name: curves for name, curves in trained.items() if curves.validation}
+    pictures: dict[str, Any] = {
+        "auc": album.add("auc", "AUC of each system with its interval", lambda w: drawing.forest(measured, w),
+                         WIDE, NARROW),
+        "history": album.add("auc-by-history", "AUC by length of history", lambda w: drawing.by_history(measured, w),
+                             WIDE, NARROW),
+        "calibration": [
+            album.add(f"calibration-{index}", f"Calibration of {name}",
+                      partial(drawing.calibration, measured.reliability[name], index), SMALL)
+            for index, name in enumerate(names)],
+    }
+    if trained:
+        pictures["loss"] = album.add("learning-loss", "Training loss by epoch",
+                                     lambda w: drawing.learning(trained, names, "loss", w), HALF)
+    if validated:
+        pictures["validation"] = album.add("learning-validation", "Validation AUC by epoch",
+                                           lambda w: drawing.learning(validated, names, "validation", w), HALF)
+    if report.example:
+        scores = report.example.scores
+        pictures["example"] = album.add("example-scores", "Score of each system for the example",
+                                        lambda w: drawing.example_scores(scores, names, w), HALF)
+    first, *others = R.summary(measured)
+    html = ENVIRONMENT.get_template("report.html.j2").render(
+        report=report, measured=measured, pictures=pictures, headline=first, findings=others, metrics=R.NAMES,
+        best=_best(measured), basis=R.basis(measured), higher=HIGHER_IS_BETTER,
+        colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)})
+    return html, album.png
+
+
+def _best(measured: R.Measured) -> dict[str, str]:
+    """For each metric the name of the system with the best value."""
+    best = {}
+    for metric, higher in HIGHER_IS_BETTER.items():
+        values = {name: figures[metric].value for name, figures in measured.systems.items()}
+        defined = {name: value for name, value in values.items() if value == value}  # nan differs from itself
+        if defined:
+            best[metric] = (max if higher else min)(defined, key=lambda name: defined[name])
+    return best

@@ -1,0 +1,292 @@
+"""What a run found, measured, as a table of text, as JSON, and as a page to read. Knows arrays and words, no model.
+
+``measure`` does all the arithmetic once; ``plain_table``, ``figures`` and ``write_report`` only show it. Every text may
+come from outside (titles, names of systems), so the page escapes all of it and asks the network for nothing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, Shaped
+
+from lifelora.artefacts import write_atomically
+from lifelora.errors import ConfigError
+from lifelora.evaluation import metrics as M
+from lifelora.evaluation.significance import METRICS, RESAMPLES, Difference, Figure, Scored, bootstrap, paired_test
+
+NAMES = {"auc": "AUC", "gauc": "GAUC", "log_loss": "Log loss", "accuracy": "Accuracy", "ece": "ECE"}
+BUCKETS = 5
+
+
+@dataclass(frozen=True)
+class Curves:
+    """How training went; ``loss`` and ``validation`` are (epoch, value) points, epochs counted as fractions."""
+
+    loss: Sequence[tuple[float, float]]
+    validation: Sequence[tuple[float, float]] = ()
+    """AUC on the validation rows."""
+
+
+@dataclass(frozen=True, eq=False)
+class SystemResult:
+    """One system: its scores on the test rows, in the rows' order, and what a reader needs to judge them."""
+
+    name: str
+    family: str
+    "For example 'conventional' or 'language model'."
+    reads: str
+    "What it has seen of the person, in words."
+    score_N: Float[np.ndarray, "N"]
+    curves: Curves | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Behaviour:
+    title: str
+    rating: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Behaviours put before a model, oldest first, and how they were chosen, in words."""
+
+    how: str
+    behaviours: Sequence[Behaviour]
+
+
+@dataclass(frozen=True)
+class ExampleUser:
+    """One test row, told as a story."""
+
+    user: str
+    facts: Sequence[tuple[str, str]]
+    shown: Sequence[Shown]
+    target: str
+    label: bool
+    scores: Mapping[str, float]
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """Everything that the page tells; the columns of the test rows are aligned with every system's scores."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    "(what, value) pairs for the head of the page: data set, sizes, hashes, times."
+    systems: Sequence[SystemResult]
+    user_N: Int[np.ndarray, "N"]
+    item_N: Int[np.ndarray, "N"]
+    label_N: Shaped[np.ndarray, "N"]
+    history_N: Int[np.ndarray, "N"]
+    "Number of earlier behaviours of the row's user."
+    reference: str
+    "The system that the others are tested against."
+    positive: str = "liked"
+    "What label 1 means, as a word that follows 'the person'."
+    best_possible_auc: float | None = None
+    example: ExampleUser | None = None
+    notes: Sequence[str] = ()
+    commands: Sequence[tuple[str, str]] = ()
+    "(what it does, command) pairs that make this report again."
+    seed: int = 0
+    resamples: int = RESAMPLES
+
+    def __post_init__(self) -> None:
+        names = [system.name for system in self.systems]
+        if not names or len(set(names)) != len(names):
+            raise ConfigError(f"systems are called {names}; a report needs at least one, each with a name of its own.")
+        if self.reference not in names:
+            raise ConfigError(f"reference = {self.reference!r} is none of the systems; choose one of {names}.")
+        if self.example and (unknown := set(self.example.scores) - set(names)):
+            raise ConfigError(f"the example has scores of {sorted(unknown)}, which are none of the systems {names}.")
+        if len(self.history_N) != len(self.label_N):
+            raise ConfigError(f"{len(self.history_N)} lengths of history for {len(self.label_N)} test rows.")
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Test rows whose history is ``shortest`` to ``longest`` behaviours long, and each system's AUC on them."""
+
+    shortest: int
+    longest: int
+    rows: int
+    users: int
+    auc: dict[str, Figure]
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """All figures of a report, with their intervals; dictionaries are keyed by the system's name."""
+
+    rows: int
+    users: int
+    positives: int
+    rows_hash: str
+    seed: int
+    resamples: int
+    reference: str
+    best_possible_auc: float | None
+    systems: dict[str, dict[str, Figure]]
+    seconds: dict[str, float | None]
+    against: dict[str, dict[str, Difference]]
+    "Each other system minus the reference."
+    buckets: tuple[Bucket, ...]
+    reliability: dict[str, M.Reliability]
+
+
+def measure(report: Report) -> Measured:
+    """Every figure of the report; the slow part (1.4 s per system for 100,000 rows and 1,000 resamples)."""
+    draw = partial(bootstrap, resamples=report.resamples, seed=report.seed)
+    scored = {s.name: Scored(report.user_N, report.item_N, report.label_N, s.score_N) for s in report.systems}
+    drawn = {name: draw(rows) for name, rows in scored.items()}
+    buckets = []
+    for shortest, longest in history_buckets(report.history_N):
+        keep_N = (report.history_N >= shortest) & (report.history_N <= longest)
+        auc = {name: draw(rows.where(keep_N), ("auc",)).figure("auc") for name, rows in scored.items()}
+        buckets.append(Bucket(shortest, longest, int(keep_N.sum()), len(np.unique(report.user_N[keep_N])), auc))
+    return Measured(
+        rows=len(report.label_N), users=len(np.unique(report.user_N)), positives=int((report.label_N == 1).sum()),
+        rows_hash=drawn[report.reference].rows_hash, seed=report.seed, resamples=report.resamples,
+        reference=report.reference, best_possible_auc=report.best_possible_auc,
+        systems={name: {metric: draws.figure(metric) for metric in METRICS} for name, draws in drawn.items()},
+        seconds={s.name: s.seconds for s in report.systems},
+        against={name: paired_test(draws, drawn[report.reference])
+                 for name, draws in drawn.items() if name != report.reference},
+        buckets=tuple(buckets), reliability={s.name: M.reliability(report.label_N, s.score_N) for s in report.systems})
+
+
+def history_buckets(history_N: Int[np.ndarray, "N"], count: int = BUCKETS) -> list[tuple[int, int]]:
+    """At most ``count`` ranges (both ends included) of history length with about equally many rows each."""
+    cuts = np.unique(np.quantile(history_N, np.arange(1, count) / count, method="lower"))
+    starts = [int(history_N.min()), *(int(cut) + 1 for cut in cuts if cut < history_N.max())]
+    return list(zip(starts, [*(start - 1 for start in starts[1:]), int(history_N.max())], strict=True))
+
+
+def figures(measured: Measured) -> dict[str, Any]:
+    """Everything measured as JSON values; a figure that does not exist is null."""
+    plain: dict[str, Any] = _plain(asdict(measured))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _plain(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return [_plain(inner) for inner in value]
+        case np.ndarray():
+            return _plain(value.tolist())
+        case float():
+            return value if math.isfinite(value) else None
+        case _:
+            return value
+
+
+def short(value: float, digits: int = 4) -> str:
+    """.7962 for 0.7962, −.012 for -0.012 and – for what does not exist."""
+    if math.isnan(value):
+        return "–"
+    text = f"{abs(value):.{digits}f}"
+    sign = "−" if value < 0 and float(text) else ""
+    return sign + (text[1:] if text.startswith("0") else text)
+
+
+def span(figure: Figure, digits: int = 4) -> str:
+    """The interval, as [.7921, .8003]."""
+    return f"[{short(figure.low, digits)}, {short(figure.high, digits)}]"
+
+
+def duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "–"
+    if seconds < 0.1:
+        return "< .1 s"
+    if seconds < 59.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
+
+
+def plain_table(measured: Measured, width: int = 110) -> str:
+    """The systems by the metrics as text, in as many blocks as keep the lines within ``width``."""
+    columns = [["", *measured.systems]]
+    for metric in METRICS:
+        cells = (f"{short(f[metric].value)} {span(f[metric])}" for f in measured.systems.values())
+        columns.append([NAMES[metric], *cells])
+    if any(seconds is not None for seconds in measured.seconds.values()):
+        columns.append(["Time", *map(duration, measured.seconds.values())])
+    if measured.best_possible_auc is not None:
+        for column, cell in zip(columns, ["best possible", short(measured.best_possible_auc)], strict=False):
+            column.append(cell)
+    widths = [max(map(len, column)) for column in columns]
+    blocks, used = [[0]], widths[0]
+    for index in range(1, len(columns)):
+        used += widths[index] + 2
+        if used > width and len(blocks[-1]) > 1:
+            blocks, used = [*blocks, [0]], widths[0] + widths[index] + 2
+        blocks[-1].append(index)
+    tables = []
+    for block in blocks:
+        lines = max(len(columns[index]) for index in block[1:])
+        tables.append("\n".join(
+            "  ".join("".join(columns[index][line : line + 1]).ljust(widths[index]) for index in block).rstrip()
+            for line in range(lines)))
+    return "\n\n".join([*tables, basis(measured)])
+
+
+def basis(measured: Measured) -> str:
+    """What all figures stand on, in one line."""
+    share = 100 * measured.positives / measured.rows
+    return (f"n = {measured.rows:,} test rows of {measured.users:,} users ({share:.1f} % positive), "
+            f"rows {measured.rows_hash}; [95 % interval] from {measured.resamples:,} resamples of users, "
+            f"seed {measured.seed}")
+
+
+def verdict(measured: Measured, name: str, metric: str = "auc") -> str:
+    """One sentence: is ``name`` better than the reference, worse, or not to be told apart?"""
+    difference, reference, unit = measured.against[name][metric], measured.reference, NAMES[metric]
+    value, low, high = difference.value, difference.low, difference.high
+    if math.isnan(value) or math.isnan(low):
+        return f"{name} and {reference} cannot be compared: {unit} is undefined on these rows."
+    apart = not low <= 0 <= high
+    if apart and value < 0:
+        value, low, high = -value, -high, -low
+    sure = f"95 % {short(low, 3)} to {short(high, 3)}, paired over {difference.users:,} users"
+    figures = f"{short(value, 3)} {unit} ({sure})"
+    if not apart:
+        return f"{name} and {reference} cannot be told apart: {name} minus {reference} is {figures}."
+    better = (difference.value > 0) == M.HIGHER_IS_BETTER[metric]
+    return f"{name} is {'better' if better else 'worse'} than {reference} by {figures}."
+
+
+def summary(measured: Measured) -> list[str]:
+    """The findings in plain words, the most important first."""
+    auc = {name: system["auc"].value for name, system in measured.systems.items()}
+    order = sorted(measured.against, key=lambda name: -np.nan_to_num(auc[name]))
+    sentences = [verdict(measured, name) for name in order]
+    top = max(auc, key=lambda name: float(np.nan_to_num(auc[name])))
+    if not order:
+        sentences.append(f"{top} reaches AUC {short(auc[top])} {span(measured.systems[top]['auc'])}.")
+    best = measured.best_possible_auc
+    if best is not None and best > 0.5 and not math.isnan(auc[top]):
+        way = 100 * (auc[top] - 0.5) / (best - 0.5)
+        sentences.append(f"The true chances would rank these rows with AUC {short(best)}, the best possible. {top}, "
+                         f"the highest here, reaches {short(auc[top])}: {way:.0f} % of the way there from guessing.")
+    return sentences
+
+
+def write_report(folder: Path, report: Report, measured: Measured | None = None) -> Path:
+    """Write ``report.html``, one file that needs nothing else, and ``figures/*.png``; the page's path."""
+    from lifelora.evaluation import page  # matplotlib and Jinja2 only when a page is asked for
+
+    html, pictures = page.render(report, measured or measure(report))
+    for name, png in pictures.items():
+        write_atomically(folder / "figures" / f"{name}.png", png)
+    write_atomically(folder / "report.html", html)
+    return folder / "report.html"
