@@ -1,0 +1,349 @@
+"""The one training loop: steps, evaluations, the best weights, going on after a kill. Knows no model and no data.
+
+Any module with ``loss(batch)`` and ``scope(batch)`` is trained; the scope contains forward *and* backward. It is
+trained on row numbers, which ``gather`` turns into batches. Nothing but ``validate`` selects: give it validation rows.
+
+Going on after a kill gives the same result to the last digit (on the same machine with as many threads and processes;
+on a GPU as far as its kernels are deterministic), because a step is a function of weights, moments and its number: the
+order of rows and the noise of dropout come from streams named after the step, so no generator has to be remembered.
+"""
+
+import dataclasses
+import hashlib
+import math
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import broadcast
+from jaxtyping import Int64
+from pydantic import Field, PositiveInt, model_validator
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from lifelora.artefacts import key_of, write_atomically
+from lifelora.checkpoint import Checkpoint, Learnt
+from lifelora.errors import ConfigError, LifeloraError
+from lifelora.history import Evaluation, History, Point
+from lifelora.progress import Progress
+from lifelora.seeds import derive, torch_generator
+from lifelora.types import Frozen
+
+CHECKPOINT, MODEL, HISTORY = "checkpoint.safetensors", "model.safetensors", "history.json"
+POINTS = 200
+"""About as many points has a training curve, each the mean loss of the steps since the one before."""
+
+Batch = TypeVar("Batch")
+
+
+class DivergenceError(LifeloraError, ArithmeticError):
+    """A loss, or the metric that selects, is not a finite number."""
+
+
+class TrainingConfig(Frozen):
+    """How a module is trained: AdamW (Loshchilov and Hutter, 2019) on its trainable parameters."""
+
+    batch_size: PositiveInt = 256
+    """Rows per optimiser step, over all processes and micro-batches together."""
+    accumulation: PositiveInt = 1
+    """Micro-batches per step and process; the gradient stays the exact mean over the batch."""
+    epochs: PositiveInt = 1
+    max_steps: PositiveInt | None = None
+    """End (and let the schedule end) after so many steps, if the epochs have more."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """On matrices only: never on biases, norms or other vectors."""
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of all steps over which the learning rate rises linearly to its full value."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest norm of the gradient."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    evaluations_per_epoch: PositiveInt = 1
+    patience: PositiveInt | None = None
+    """Stop after so many evaluations in a row without a gain; None never stops early."""
+    select: Annotated[str, Field(pattern=r"^-?\w+$")] = "auc"
+    """The validation metric that chooses the weights: the highest; with a minus in front ("-log_loss") the lowest."""
+
+    @model_validator(mode="after")
+    def _accumulation_fits(self) -> "TrainingConfig":
+        if self.accumulation > self.batch_size:
+            raise ValueError(f"accumulation = {self.accumulation} splits a batch into more parts than its batch_size = "
+                             f"{self.batch_size} rows; choose accumulation <= batch_size")
+        return self
+
+
+class _Trainable(Protocol):
+    def loss(self, batch: Any) -> Tensor: ...
+    def scope(self, batch: Any) -> AbstractContextManager[Any]: ...
+
+
+class _Step(nn.Module):
+    """Makes ``loss`` the forward, which is what autocast and data parallelism hook into."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: Any) -> Tensor:
+        return cast(_Trainable, self.module).loss(batch)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """A dataclass with its tensors, also those of dataclasses inside it, on ``device``."""
+    if isinstance(batch, Tensor):
+        return cast(Batch, batch.to(device, non_blocking=True))
+    if device.type == "cpu" or not dataclasses.is_dataclass(batch) or isinstance(batch, type):
+        return batch
+    moved = {field.name: to_device(getattr(batch, field.name), device) for field in dataclasses.fields(batch)}
+    return cast(Batch, dataclasses.replace(batch, **moved))
+
+
+def learning_rate(config: TrainingConfig, step: int, planned: int) -> float:
+    """At step s from 0: (s+1)/w in a warm-up of w steps; then, with f = (s-w)/(planned-w): 1, 1-f or (1+cos πf)/2."""
+    warm = round(config.warmup * planned)
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    share = (step - warm) / (planned - warm)
+    fall = {"constant": 1.0, "linear": 1.0 - share, "cosine": (1.0 + math.cos(math.pi * share)) / 2.0}[config.schedule]
+    return config.learning_rate * fall
+
+
+def _accelerator(precision: str, device: torch.device | str) -> Accelerator:
+    # Accelerate remembers its first precision and device for the whole process; here each training has its own.
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    AcceleratorState._reset_state(reset_partial_state=not distributed)
+    if not distributed and (kind := str(device)).startswith("cuda:"):
+        torch.cuda.set_device(kind)
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=str(device) == "cpu")
+    if precision == "fp16" and accelerator.scaler is None:  # Accelerate would train in fp32 and not say so
+        raise ConfigError(f"precision = 'fp16' cannot run on '{accelerator.device}'; choose 'bf16' or 'fp32'.")
+    return accelerator
+
+
+def _adamw(learnt: Learnt, config: TrainingConfig) -> torch.optim.AdamW:
+    matrices = [p for p in learnt.parameters.values() if p.ndim >= 2]
+    vectors = [p for p in learnt.parameters.values() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    # Fused: one kernel per step. Under fp16 the plain one, which the gradient scaler leaves out after an overflow.
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate,
+                             betas=config.betas, fused=config.precision != "fp16")
+
+
+def _finite(losses: list[Tensor], history: History) -> list[float]:
+    """The losses of the last steps as numbers (the only place that waits for the device)."""
+    values: list[float] = torch.stack(losses).tolist() if losses else []
+    for step, value in enumerate(values, start=history.steps - len(values) + 1):
+        if not math.isfinite(value):
+            raise DivergenceError(
+                f"the loss of step {step} is {value}: lower learning_rate, set clip (1.0), lengthen warmup, or use "
+                "precision = 'bf16' or 'fp32' instead of 'fp16'. The last checkpoint is from before that step."
+            )
+    return values
+
+
+def _note(history: History, config: TrainingConfig) -> str:
+    select = config.select.removeprefix("-")
+    return f", best {select} {history.evaluations[history.best].metrics[select]:.4f}" if history.evaluations else ""
+
+
+def fit(
+    module: nn.Module,
+    rows_N: Int64[np.ndarray, "N"],
+    gather: Callable[[Int64[np.ndarray, "B"]], Any],
+    validate: Callable[[], dict[str, float]],
+    config: TrainingConfig,
+    folder: Path,
+    seed: int,
+    *,
+    name: str = "training",
+    device: torch.device | str = "auto",
+    checkpoint_seconds: float = 30.0,
+    progress: bool = True,
+) -> History:
+    """Train ``module`` in place; the weights of the best evaluation end up in it and in ``folder``.
+
+    ``folder`` gets ``model.safetensors`` (trained parameters and buffers), ``history.json`` and ``tensorboard/``. One
+    with a checkpoint is gone on with, a finished one only loaded, another training's refused.
+
+    ``validate`` is called in eval mode without gradients, by every process; the first one's metrics count. The options
+    after the star do not change the result. The module is left on the device, in eval mode.
+    """
+    if len(rows_N) == 0:
+        raise ConfigError(f"{name}: there are no rows to train on; the training part of the data is empty.")
+    learnt = Learnt(module)
+    shapes = {tensor_name: [*tensor.shape, str(tensor.dtype)] for tensor_name, tensor in learnt.tensors.items()}
+    digest = hashlib.sha256(np.asarray(rows_N, np.int64).tobytes()).hexdigest()
+    key = key_of([config.model_dump(mode="json"), seed, digest, shapes])
+    accelerator = _accelerator(config.precision, device)
+    module.to(accelerator.device)
+    finished = folder / HISTORY
+    if finished.exists():
+        history = History.read(finished.read_text(), finished, key)
+    else:
+        devices = [] if accelerator.device.type == "cpu" else [accelerator.device]
+        with torch.random.fork_rng(devices, device_type=accelerator.device.type):
+            loop = _Loop(module, learnt, rows_N, gather, validate, config, folder, seed, key, accelerator)
+            history = loop.run(name, checkpoint_seconds, progress and accelerator.is_main_process)
+    accelerator.wait_for_everyone()
+    learnt.read(folder / MODEL)
+    module.eval()
+    if accelerator.is_main_process:
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+    return history
+
+
+@dataclasses.dataclass
+class _Loop:
+    module: nn.Module
+    learnt: Learnt
+    rows_N: np.ndarray
+    gather: Callable[[np.ndarray], Any]
+    validate: Callable[[], dict[str, float]]
+    config: TrainingConfig
+    folder: Path
+    seed: int
+    key: str
+    accelerator: Accelerator
+
+    def run(self, name: str, checkpoint_seconds: float, progress: bool) -> History:
+        config, accelerator, main = self.config, self.accelerator, self.accelerator.is_main_process
+        length, size = len(self.rows_N), config.batch_size
+        n = -(-length // size)  # steps per epoch: the last batch may be smaller, no row is dropped
+        planned = min(config.epochs * n, config.max_steps or sys.maxsize)
+        history = History(key=self.key, steps_per_epoch=n, planned=planned)
+        # Not wrapped by Accelerate, whose step looks for packages on disk each time; update() does the scaling.
+        self.optimizer = _adamw(self.learnt, config)
+        self.forward = accelerator.prepare(_Step(self.module))
+        checkpoint = Checkpoint(self.folder / CHECKPOINT, self.learnt, self.optimizer, accelerator.scaler)
+        losses: list[Tensor] = []  # of the steps since the last point of the curve, still on the device
+        if checkpoint.path.exists():
+            history = History.read(checkpoint.progress(), checkpoint.path, self.key)
+            losses = checkpoint.restore()
+        accelerator.wait_for_everyone()
+        if main:
+            checkpoint.clear_torn()
+        every = max(1, planned // POINTS)
+        done, total = (steps // n * length + steps % n * size for steps in (history.steps, planned))
+        folder = str(self.folder / "tensorboard")
+        order_N: np.ndarray | None = None
+        saved = clock = time.monotonic()
+        counted = 0
+        self.module.train()
+        with (
+            Progress(name, total, done=done, enabled=progress) as ticker,
+            SummaryWriter(folder, purge_step=history.steps + 1) if main else nullcontext() as board,
+        ):
+            while history.stopped is None:
+                epoch, place = divmod(history.steps, n)
+                if order_N is None or place == 0:
+                    stream = torch_generator(self.seed, "order", epoch)
+                    order_N = self.rows_N[torch.randperm(length, generator=stream).numpy()]
+                rows_B = order_N[place * size : (place + 1) * size]
+                rate = learning_rate(config, history.steps, planned)
+                losses.append(self.update(rows_B, history.steps, rate))
+                history.steps += 1
+                counted += len(rows_B)
+                ticker.advance(len(rows_B))
+
+                # k evaluations spread evenly over an epoch, the last at its end; and one after the last step of all.
+                k, last = config.evaluations_per_epoch, history.steps == planned
+                due = last or (place + 1) * k // n > place * k // n
+                if due or history.steps % every == 0:
+                    values = _finite(losses, history)
+                    losses.clear()
+                    point = Point(step=history.steps, loss=math.fsum(values) / len(values), learning_rate=rate)
+                    history.training.append(point)
+                    ticker.advance(0, f"loss {point.loss:.4f}" + _note(history, config))
+                    if board:
+                        board.add_scalar("train/loss", point.loss, point.step)
+                        board.add_scalar("train/learning_rate", rate, point.step)
+                        board.add_scalar("train/rows_per_second", counted / (time.monotonic() - clock), point.step)
+                    clock, counted = time.monotonic(), 0
+                if due:
+                    if self.evaluate(history) and main:
+                        checkpoint.best = self.learnt.copy()
+                    since = len(history.evaluations) - 1 - history.best
+                    if config.patience is not None and since >= config.patience:
+                        history.stopped = "patience"
+                    elif last:
+                        history.stopped = "end"
+                    if board:
+                        for metric, value in history.evaluations[-1].metrics.items():
+                            board.add_scalar(f"valid/{metric}", value, history.steps)
+                    clock = time.monotonic()
+                if main and (due or time.monotonic() - saved >= checkpoint_seconds):
+                    _finite(losses, history)  # never go on from broken weights
+                    checkpoint.write(history.model_dump_json(), losses)
+                    saved = time.monotonic()
+        if main:
+            self.learnt.write(self.folder / MODEL, checkpoint.best)
+            write_atomically(self.folder / HISTORY, history.model_dump_json(indent=1))
+        return history
+
+    def update(self, rows_B: np.ndarray, step: int, rate: float) -> Tensor:
+        """One optimiser step on this process's share of ``rows_B``; the mean loss over all of them, before the step."""
+        accelerator, device = self.accelerator, self.accelerator.device
+        world, rank = accelerator.num_processes, accelerator.process_index
+        noise = derive(self.seed, "noise", step, rank)
+        torch.default_generator.manual_seed(noise)
+        if device.type != "cpu":
+            torch.get_device_module(device).manual_seed(noise)
+        own = rows_B[rank::world]
+        micro = -(-self.config.batch_size // (world * self.config.accumulation))
+        parts = [own[start : start + micro] for start in range(0, len(own), micro)] or [rows_B[:1]]
+        mean = torch.zeros((), device=device)
+        self.optimizer.zero_grad()
+        for number, part in enumerate(parts, start=1):
+            # Mean over B = sum of part / B · mean over the part; a process left without rows joins in with weight 0.
+            weight = len(part) / len(rows_B) if len(own) else 0.0
+            batch = to_device(self.gather(part), device)
+            with (accelerator.no_sync(self.forward) if number < len(parts) else nullcontext(),
+                  cast(_Trainable, self.module).scope(batch)):
+                loss = self.forward(batch)
+                accelerator.backward(loss * (weight * world))  # data parallelism divides by the number of processes
+            mean += loss.detach() * weight
+        scaler = accelerator.scaler  # under fp16 only
+        if scaler:
+            scaler.unscale_(self.optimizer)
+        if self.config.clip is not None:
+            nn.utils.clip_grad_norm_(self.learnt.parameters.values(), self.config.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        if scaler:
+            scaler.step(self.optimizer)  # leaves the step out after an overflow
+            scaler.update()
+        else:
+            self.optimizer.step()
+        return cast(Tensor, accelerator.reduce(mean)) if world > 1 else mean
+
+    def evaluate(self, history: History) -> bool:
+        """Append an evaluation; whether it is the best so far. Every process comes to the first one's verdict."""
+        self.module.eval()
+        with torch.no_grad():
+            metrics = {name: float(value) for name, value in sorted(self.validate().items())}
+        self.module.train()
+        if self.accelerator.num_processes > 1:
+            figures = torch.tensor(list(metrics.values()), dtype=torch.float64, device=self.accelerator.device)
+            metrics = dict(zip(metrics, broadcast(figures).tolist(), strict=True))
+        select = self.config.select.removeprefix("-")
+        if select not in metrics:
+            raise ConfigError(f"select = '{self.config.select}' is none of the validation metrics "
+                              f"{', '.join(metrics)} (with a minus in front where lower is better).")
+        if not math.isfinite(metrics[select]):
+            raise DivergenceError(f"validation {select} after step {history.steps} is {metrics[select]}, none can be "
+                                  "best: look at the validation rows (one class only?) and at the learning rate.")
+        sign = -1.0 if self.config.select.startswith("-") else 1.0
+        history.evaluations.append(Evaluation(step=history.steps, metrics=metrics))
+        if history.best >= 0 and sign * metrics[select] <= sign * history.evaluations[history.best].metrics[select]:
+            return False
+        history.best = len(history.evaluations) - 1
+        return True
