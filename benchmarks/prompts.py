@@ -1,0 +1,132 @@
+"""Prompts per second: lines tokenised once and put together, against tokenising every prompt's string.
+
+Run ``python benchmarks/prompts.py``; the two ways see the same rows in turn, and their token ids are compared. The log
+is made on the spot (titles of ML-1M's kind and length, K = 30), the tokenizer trained on it (byte-level BPE).
+"""
+
+import argparse
+import json
+import os
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one thread for both ways
+
+import numpy as np
+import pyarrow as pa
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from lifelora.data.dataset import Dataset, Rules, prepare
+from lifelora.data.raw import RawTables, Words
+from lifelora.prompts.batch import PromptBuilder
+from lifelora.prompts.segments import Encoder
+from lifelora.prompts.template import Rella
+
+SYLLABLES = ["ar", "be", "cor", "den", "el", "fa", "gri", "ho", "in", "ju", "ka", "lo", "mi", "nor", "os", "pe", "qua"]
+EVENTS_A_USER = 160
+
+
+def made_log(n_users: int, n_items: int, seed: int, folder: Path) -> Dataset:
+    """Random people, films with titles of two to six invented words and a year, ratings from 1 to 5."""
+    rng = np.random.default_rng(seed)
+
+    def word() -> str:
+        return "".join(rng.choice(SYLLABLES, rng.integers(1, 4))).capitalize()
+
+    def title() -> str:
+        return " ".join(word() for _ in range(rng.integers(2, 7))) + f" ({rng.integers(1920, 2001)})"
+
+    n = n_users * EVENTS_A_USER
+    interactions = pa.table({
+        "user": np.repeat(np.arange(n_users), EVENTS_A_USER).astype(str),
+        "item": rng.integers(0, n_items, n).astype(str),
+        "rating": pa.array(rng.integers(1, 6, n), pa.float32()),
+        "time": rng.integers(0, 10**9, n),
+    })
+    catalogue = pa.table({"item": np.arange(n_items).astype(str), "title": [title() for _ in range(n_items)]})
+    profiles = pa.table({
+        "user": np.arange(n_users).astype(str), "gender": rng.choice(["female", "male"], n_users),
+        "age": rng.choice(["18-24", "25-34", "35-44"], n_users),
+        "occupation": rng.choice(["writer", "farmer"], n_users),
+    })
+    return prepare(RawTables(interactions, catalogue, profiles, Words(item="film", items="films", did="watched")),
+                   Rules(), folder, "made")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--batch", type=int, default=1024)
+    parser.add_argument("--strings", type=int, default=256, help="prompts a round that are also made from strings")
+    parser.add_argument("-k", type=int, default=30)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "prompts.json")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        dataset = made_log(1000, 3883, args.seed, Path(folder))
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        # A small vocabulary makes a line about as long as a film's title is with Llama's tokenizer.
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        texts = [*dataset.titles, *[" Yes No"] * 100]
+        tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
+            vocab_size=700, initial_alphabet=alphabet, show_progress=False))
+        began = time.perf_counter()
+        template = Rella(opening=("USER:",))
+        builder = PromptBuilder.make(dataset, template, tokenizer, max_tokens=2048)
+        built = time.perf_counter() - began
+        result = measured(dataset, builder, template, Encoder(tokenizer), args)
+    result |= {
+        "seconds_to_tokenise_lines": round(built, 3), "lines": len(builder.segments.offsets_N) - 1, "k": args.k,
+        "batch": args.batch, "rounds": args.rounds, "seed": args.seed, "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"), "threads": 1,
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+def measured(
+    dataset: Dataset, builder: PromptBuilder, template: Rella, encoder: Encoder, args: argparse.Namespace
+) -> dict[str, object]:
+    """Both ways in turn, CPU seconds of each; every prompt made from a string is compared."""
+    rng = np.random.default_rng(args.seed)
+    words, items, people = dataset.words.model_dump(), dataset.catalogue.to_pylist(), dataset.profiles.to_pylist()
+    fast, slow, tokens, compared = [], [], [], 0
+    for _ in range(args.rounds):
+        targets = dataset.targets(rng.choice(dataset.samples["train"], args.batch, replace=False))
+        rows_BK, mask_BK = dataset.history(targets, args.k)
+        began = time.process_time()
+        batch = builder.build(targets, rows_BK, mask_BK)
+        fast.append(args.batch / (time.process_time() - began))
+        tokens.append(float(batch.mask_BL.sum()) / args.batch)
+        began, made = time.process_time(), []
+        for place in range(args.strings):
+            rows = rows_BK[place, mask_BK[place]]
+            levels = [dataset.rating_levels[code] for code in dataset.rating_N[rows]]
+            shown = [(items[item], level) for item, level in zip(dataset.item_N[rows], levels, strict=True)]
+            text = template.render(words, people[targets.user_B[place]], shown, items[targets.item_B[place]])
+            made.append(encoder.whole(text))
+        slow.append(args.strings / (time.process_time() - began))
+        for place, ids in enumerate(made):
+            assert batch.tokens_BL[place][batch.mask_BL[place]].tolist() == ids, place
+        compared += len(made)
+    ratios = sorted(a / b for a, b in zip(fast, slow, strict=True))
+    return {
+        "prompts_per_second": round(statistics.median(fast)),
+        "prompts_per_second_from_strings": round(statistics.median(slow)),
+        "ratio_median": round(statistics.median(ratios)), "ratio_range": [round(ratios[0]), round(ratios[-1])],
+        "tokens_a_prompt": round(statistics.mean(tokens), 1), "n": args.rounds * args.batch,
+        "compared_and_identical": compared,
+    }
+
+
+if __name__ == "__main__":
+    main()

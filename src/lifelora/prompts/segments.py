@@ -1,0 +1,173 @@
+"""The lines of all prompts, tokenised once. Knows a tokenizer and the texts, not which behaviours a prompt shows.
+
+The lines put one after another are, token by token, what the tokenizer makes of the whole prompt. For that each line is
+tokenised between a line before and a line after it and cut out by its offsets; where a token reaches across the end of
+a line this cannot work, and is an error.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int
+
+from lifelora.data.dataset import Dataset
+from lifelora.errors import ConfigError
+from lifelora.prompts.template import Template
+
+AT_ONCE = 4096
+"""Lines given to the tokenizer in one call."""
+CHECKED = 64
+"""Prompts that are compared with the tokens of their whole text at build time."""
+CHECKED_BEHAVIOURS = 30
+
+
+class Encoder:
+    """Token ids of texts, by any fast tokenizer: of ``tokenizers``, or wrapped by ``transformers``."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        # A copy, because truncation and padding are states of the tokenizer and we need neither.
+        self._backend = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", tokenizer))
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        special: list[int] = list(tokenizer("A")["input_ids"] if callable(tokenizer) else self._backend.encode("A").ids)
+        bare = self._ids("A")
+        places = [i for i in range(len(special)) if special[i : i + len(bare)] == bare]
+        if not places:
+            raise ConfigError(
+                f"the tokenizer gives {special} for 'A' with special tokens and {bare} without, so it cannot be seen "
+                "which come before a text; repair its post-processor (tokenizer.json) or take another backbone."
+            )
+        self.start = special[: places[0]]
+        "The special tokens before a text (BOS)."
+
+    def whole(self, text: str) -> list[int]:
+        """The reference: special tokens at the start, then the text as one string, and no token of an end."""
+        return self.start + self._ids(text)
+
+    def lines(self, texts: Sequence[str], before: str, after: str) -> Iterator[Int[np.ndarray, "L"]]:
+        """The ids of each text where it stands between ``before`` and ``after``.
+
+        Raises ConfigError when a token has a part in two of them.
+        """
+        for first in range(0, len(texts), AT_ONCE):
+            some = texts[first : first + AT_ONCE]
+            encodings = self._backend.encode_batch([before + text + after for text in some], add_special_tokens=False)
+            for text, encoding in zip(some, encodings, strict=True):
+                left, right = len(before), len(before) + len(text)
+                starts, ends = np.array(encoding.offsets, np.int64).reshape(-1, 2).T
+                if np.any((starts < left) & (left < ends)) or np.any((starts < right) & (right < ends)):
+                    raise _joins(text)
+                # A token of no width (the space that SentencePiece puts first) counts to what follows it.
+                chosen = ((ends > left) | (left == 0)) & (ends <= right)
+                yield np.array(encoding.ids, np.int32)[chosen]
+
+    def _ids(self, text: str) -> list[int]:
+        return list(self._backend.encode(text, add_special_tokens=False).ids)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Token ids of all lines in one flat array; segment ``s`` is ``tokens_T[offsets_N[s] : offsets_N[s + 1]]``."""
+
+    tokens_T: Int[np.ndarray, "T"]
+    offsets_N: Int[np.ndarray, "N"]
+    head_U2: Int[np.ndarray, "U 2"]
+    "Segments of each user's head: without behaviours, with."
+    behaviour_MR: Int[np.ndarray, "M R"]
+    "Segment of an item's line by the code of its rating; -1 where nobody gave it that rating."
+    question_M: Int[np.ndarray, "M"]
+
+    @classmethod
+    def build(cls, dataset: Dataset, template: Template, tokenizer: Any) -> "Segments":
+        """Tokenise every line that a prompt about ``dataset`` can need.
+
+        Raises ConfigError for a template with fields that the data lack, and for a tokenizer that joins lines.
+        """
+        words = dataset.words.model_dump()
+        template.check(dataset.catalogue.column_names, dataset.profiles.column_names, words)
+        encoder = Encoder(tokenizer)
+        items = _rows(dataset.catalogue)
+        n_ratings = len(dataset.rating_levels)
+
+        heads: dict[str, int] = {}
+        head_U2 = np.array(
+            [[heads.setdefault(template.head(words, user, shown), len(heads)) for shown in (False, True)]
+             for user in _rows(dataset.profiles)], np.int32,
+        ).reshape(-1, 2)
+        pairs = np.unique(np.asarray(dataset.item_N, np.int64) * n_ratings + dataset.rating_N)
+        behaviours = [
+            template.behaviour_line(words, items[pair // n_ratings], dataset.rating_levels[pair % n_ratings])
+            for pair in pairs.tolist()
+        ]
+        questions = [template.question_lines(words, item) for item in items]
+
+        neighbour = template.behaviour_line(words, {"title": "A"}, dataset.rating_levels[-1])
+        start = np.array(encoder.start, np.int32)
+        segments = [np.concatenate([start, ids]) for ids in encoder.lines(list(heads), "", neighbour)]
+        segments += encoder.lines(behaviours, neighbour, neighbour)
+        segments += encoder.lines(questions, neighbour, "")
+        behaviour_MR = np.full(dataset.n_items * n_ratings, -1, np.int32)
+        behaviour_MR[pairs] = len(heads) + np.arange(len(pairs))
+        made = cls(
+            tokens_T=np.concatenate(segments),
+            offsets_N=np.cumsum([0, *(len(segment) for segment in segments)], dtype=np.int64),
+            head_U2=head_U2,
+            behaviour_MR=behaviour_MR.reshape(-1, n_ratings),
+            question_M=(len(heads) + len(pairs) + np.arange(dataset.n_items)).astype(np.int32),
+        )
+        made._compare_with_whole_texts(dataset, template, encoder, items)
+        return made
+
+    def prompt(self, user: int, items: Sequence[int], ratings: Sequence[int], target: int) -> list[int]:
+        """One prompt by plain concatenation; ``ratings`` are codes of rating levels."""
+        chosen = [
+            self.head_U2[user, int(len(items) > 0)],
+            *(self.behaviour_MR[item, rating] for item, rating in zip(items, ratings, strict=True)),
+            self.question_M[target],
+        ]
+        return [int(token) for s in chosen for token in self.tokens_T[self.offsets_N[s] : self.offsets_N[s + 1]]]
+
+    def save(self, folder: Path) -> None:
+        """One .npy per array."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for field in fields(self):
+            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Segments":
+        """What ``save`` wrote, memory-mapped."""
+        names = [field.name for field in fields(cls)]
+        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names})
+
+    def _compare_with_whole_texts(
+        self, dataset: Dataset, template: Template, encoder: Encoder, items: list[dict[str, str]]
+    ) -> None:
+        words, levels = dataset.words.model_dump(), dataset.rating_levels
+        targets = dataset.targets(np.unique(np.linspace(0, len(dataset) - 1, CHECKED).astype(np.int64)))
+        rows_BK, mask_BK = dataset.history(targets, CHECKED_BEHAVIOURS)
+        for place in range(len(targets)):
+            user, target, rows = int(targets.user_B[place]), int(targets.item_B[place]), rows_BK[place, mask_BK[place]]
+            seen, ratings = dataset.item_N[rows].tolist(), dataset.rating_N[rows].tolist()
+            person = _rows(dataset.profiles.slice(user, 1))[0]
+            shown = [(items[item], levels[rating]) for item, rating in zip(seen, ratings, strict=True)]
+            text = template.render(words, person, shown, items[target])
+            if self.prompt(user, seen, ratings, target) != encoder.whole(text):
+                raise _joins(text)
+
+
+def _rows(table: pa.Table) -> list[dict[str, str]]:
+    return [{name: value or "" for name, value in row.items()} for row in table.to_pylist()]
+
+
+def _joins(text: str) -> ConfigError:
+    shown = text if len(text) <= 200 else f"{text[:80]} … {text[-100:]}"
+    return ConfigError(
+        "the tokenizer makes one token out of the end of one line and the start of the next, in or around "
+        f"{shown!r}, so lines cannot be tokenised once and put together; take a backbone whose tokenizer keeps lines "
+        "apart (byte-level BPE, or SentencePiece with byte fallback), or change the template's lines."
+    )

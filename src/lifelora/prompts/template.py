@@ -1,0 +1,169 @@
+"""The words around the data: how a person, behaviours and a target become text. Knows no tokenizer and no data set.
+
+A prompt is made of whole lines, so that each can be tokenised apart:
+
+    opening, profile, history | nothing     the head: one per person
+    behaviour                               one per (item, rating)
+    question, answer                        one per target; the answer word follows
+
+``{name}`` stands for a column or a domain word, and ``[[ … ]]`` for words that are left out where a field in them is
+missing. Texts are squeezed into one line: whatever a title holds, it cannot begin a new line of the prompt.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from lifelora.errors import ConfigError
+from lifelora.types import Frozen
+
+FIELD = re.compile(r"\{([^{}]+)\}")
+OPTIONAL = re.compile(r"\[\[(.*?)\]\]")
+
+Texts = Mapping[str, str]
+"""Column → text of one item or person; an empty text is a missing one."""
+
+
+class Template(Frozen):
+    """The lines of a prompt. ``Plain`` and ``Rella`` give the words; every line of either can be replaced."""
+
+    opening: tuple[str, ...]
+    "Lines before all others: the wrapper of a chat model."
+    profile: str
+    "The person, in columns of the profiles; the line is left out where it would be empty."
+    history: str
+    "Announces the behaviours."
+    nothing: str
+    "Stands in for history where no behaviour is shown."
+    behaviour: str
+    "One behaviour: columns of the catalogue, {rating}, and {units} (star or stars)."
+    question: tuple[str, ...]
+    "Asks about the target, in columns of the catalogue."
+    answer: str
+    "The cue at the very end; the answer word brings its own space."
+    yes: str = " Yes"
+    no: str = " No"
+    description_words: int = Field(default=60, ge=1)
+    "Longer descriptions are cut to this many words."
+
+    @field_validator("opening", "question", "profile", "history", "nothing", "behaviour")
+    @classmethod
+    def _whole_lines(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        for line in (value,) if isinstance(value, str) else value:
+            if "\n" in line or line != line.strip():
+                raise ValueError(f"{line!r} must be one line without space at its ends; give several lines as a list")
+            rest = FIELD.sub("", OPTIONAL.sub(r"\1", line))
+            wrong = next((sign for sign in ("{", "}", "[[", "]]") if sign in rest), None)
+            if wrong:
+                raise ValueError(f"{line!r}: '{wrong}' has no partner; fields are {{name}}, optional words [[ … ]]")
+        return value
+
+    @model_validator(mode="after")
+    def _asks(self) -> "Template":
+        if not all((self.history, self.nothing, self.behaviour, self.answer, *self.opening, *self.question)):
+            raise ValueError("history, nothing, behaviour, answer and opening and question cannot be blank")
+        if not any("{title}" in line for line in self.question):
+            raise ValueError("question must name its target: put {title} into one of its lines")
+        if self.answer != self.answer.rstrip(" ") or FIELD.search(self.answer):
+            raise ValueError("answer cannot end with a space (the answer word brings it) and has no fields")
+        if not self.yes.strip() or not self.no.strip() or self.yes == self.no:
+            raise ValueError(f"yes = {self.yes!r} and no = {self.no!r} must be two different words")
+        return self
+
+    def check(self, catalogue: Iterable[str], profiles: Iterable[str], words: Iterable[str]) -> None:
+        """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
+        items = {"title", *catalogue} - {"item"}
+        allowed = {
+            "opening": set(words), "history": set(words), "nothing": set(words),
+            "profile": {*profiles, *words} - {"user"},
+            "behaviour": {*items, *words, "rating", "units"},
+            "question": {*items, *words},
+        }
+        for part, names in allowed.items():
+            lines = getattr(self, part)
+            for line in (lines,) if isinstance(lines, str) else lines:
+                unknown = [name for name in FIELD.findall(OPTIONAL.sub("", line)) if name not in names]
+                if unknown:
+                    raise ConfigError(
+                        f"template.{part} uses {{{unknown[0]}}}, which this data set does not have; allowed there: "
+                        f"{', '.join(sorted(names))}. Inside [[ … ]] words are left out where a field is missing."
+                    )
+
+    def head(self, words: Texts, user: Texts, shown: bool) -> str:
+        """All that comes before the behaviours; ``shown`` says whether any follow."""
+        profile = _fill(self.profile, {**user, **words}).strip(" ,;.")
+        last = self.history if shown else self.nothing
+        lines = [*(_fill(line, words) for line in self.opening), profile, _fill(last, words)]
+        return "".join(f"{line}\n" for line in lines if line)
+
+    def behaviour_line(self, words: Texts, item: Texts, rating: float) -> str:
+        """One line; ``1 star``, ``3.5 stars``."""
+        units = words["star"] if rating == 1 else words["stars"]
+        return _fill(self.behaviour, {**self._texts(words, item), "rating": f"{rating:g}", "units": units}) + "\n"
+
+    def question_lines(self, words: Texts, item: Texts) -> str:
+        """The question with its target, up to and with the cue."""
+        texts = self._texts(words, item)
+        return "".join(f"{_fill(line, texts)}\n" for line in self.question) + self.answer
+
+    def render(self, words: Texts, user: Texts, behaviours: Sequence[tuple[Texts, float]], target: Texts) -> str:
+        """The whole prompt as text: what the token ids of ``segments`` and ``batch`` must be equal to."""
+        lines = (self.behaviour_line(words, item, rating) for item, rating in behaviours)
+        return self.head(words, user, bool(behaviours)) + "".join(lines) + self.question_lines(words, target)
+
+    def _texts(self, words: Texts, item: Texts) -> dict[str, str]:
+        # A domain word wins over a column of its name: {item} is "film", never an external id.
+        texts = {**item, **words, "title": item.get("title") or f"unknown {words['item']}"}
+        if texts.get("description"):
+            texts["description"] = " ".join(texts["description"].split()[: self.description_words])
+        return texts
+
+
+def _fill(line: str, texts: Texts) -> str:
+    def optional(match: re.Match[str]) -> str:
+        return match[1] if all(texts.get(name) for name in FIELD.findall(match[1])) else ""
+
+    # Optional words are settled before any text goes in, so brackets in a title mean nothing.
+    filled = FIELD.sub(lambda match: texts.get(match[1]) or "unknown", OPTIONAL.sub(optional, line))
+    return " ".join(filled.split())
+
+
+class Plain(Template):
+    """Few words, for a small LM that reads every token dearly."""
+
+    kind: Literal["plain"] = "plain"
+    opening: tuple[str, ...] = ()
+    profile: str = "[[{gender}]][[, {age}]][[, {occupation}]][[, {country}]]"
+    history: str = "They {did} these {items}, oldest first:"
+    nothing: str = "What they {did} is not known."
+    behaviour: str = "{title} ({rating} {units})"
+    question: tuple[str, ...] = ("Would they like {title}[[ ({genre})]]?",)
+    answer: str = "Answer:"
+
+
+class Rella(Template):
+    """The structure of ReLLa's prompts in our own words, inside the chat wrapper of Vicuna v1.1.
+
+    One difference: behaviours carry no running number, so that a line's tokens do not depend on its place.
+    """
+
+    kind: Literal["rella"] = "rella"
+    opening: tuple[str, ...] = (
+        "A person who wants to know talks with an AI assistant, which answers helpfully, in detail and politely.",
+        "USER:",
+    )
+    profile: str = "[[gender: {gender}]][[; job: {occupation}]][[; age: {age}]][[; country: {country}]]"
+    history: str = "The user {did} the following {items} in this order and rated them:"
+    nothing: str = "Nothing is known of the {items} that the user {did}."
+    behaviour: str = "{title} ({rating} {units})"
+    question: tuple[str, ...] = (
+        "Judging by these {items}, will the user like the {item} ***{title}***?",
+        "More {stars} mean that the user liked it better.",
+        "Reply with yes or no and nothing else.",
+    )
+    answer: str = "ASSISTANT:"
+
+
+AnyTemplate = Annotated[Plain | Rella, Field(discriminator="kind")]

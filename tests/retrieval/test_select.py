@@ -1,0 +1,190 @@
+import resource
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from lifelora.data.dataset import Rules, Targets, prepare
+from lifelora.data.raw import RawTables, Words
+from lifelora.data.split import LeaveOneOut
+from lifelora.errors import ConfigError, LeakError
+from lifelora.retrieval import select
+from lifelora.retrieval.select import AnySelector, MostRecent, MostSimilar, Selector, selector
+
+
+def log_of(histories, n_items, folder):
+    """A prepared log: user u's items in the order given."""
+    rows = [(f"u{u:03}", f"i{i:03}", t) for u, items in enumerate(histories) for t, i in enumerate(items)]
+    interactions = pa.table({
+        "user": [r[0] for r in rows], "item": [r[1] for r in rows],
+        "rating": pa.array([4.0] * len(rows), pa.float32()), "time": pa.array([r[2] for r in rows], pa.int64()),
+    })
+    catalogue = pa.table({"item": [f"i{i:03}" for i in range(n_items)], "title": [f"{i}" for i in range(n_items)]})
+    profiles = pa.table({"user": [f"u{u:03}" for u in range(len(histories))]})
+    raw = RawTables(interactions, catalogue, profiles, Words())
+    return prepare(raw, Rules(min_history=1, split=LeaveOneOut()), folder, "made")
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory):
+    rng = np.random.default_rng(1)
+    return log_of([rng.choice(40, size=n) for n in (1, 3, 7, 30, 60, 12)], 40, tmp_path_factory.mktemp("log"))
+
+
+def units(n_items, width=8, seed=0, copies=1):
+    """Unit vectors; with ``copies`` > 1, items share theirs, so that similarities tie."""
+    vectors = torch.randn(-(-n_items // copies), width, generator=torch.Generator().manual_seed(seed))
+    vectors = torch.nn.functional.normalize(vectors, dim=1).repeat_interleave(copies, dim=0)[:n_items]
+    vectors[5] = 0  # an item without words
+    return vectors
+
+
+def dot(a, b):
+    """Rounded, so that the oracle's own sums do not tell equal ones apart."""
+    return round(float((a * b).sum()), 6)
+
+
+def brute_force(dataset, row, vectors, k, order="time"):
+    """The definition: sort the past by (similarity, time), take the last k, show them in time order."""
+    start = int(dataset.offsets[dataset.user_N[row]])
+    past = list(range(start, row))
+    similarity = {r: dot(vectors[dataset.item_N[r]], vectors[dataset.item_N[row]]) for r in past}
+    best = sorted(past, key=lambda r: (similarity[r], r))[-k:]
+    return sorted(best) if order == "time" else best
+
+
+@pytest.mark.parametrize("order", ["time", "similarity"])
+@pytest.mark.parametrize("copies", [1, 4])
+@pytest.mark.parametrize("k", [1, 4, 100])
+def test_most_similar_is_what_its_definition_says(log, k, copies, order):
+    vectors = units(log.n_items, copies=copies)
+    rows = np.random.default_rng(2).permutation(len(log))  # every event as a target, in no order
+    chosen, mask = MostSimilar(MostSimilar.Config(k=k, order=order), vectors).select(log, log.targets(rows))
+    assert chosen.shape == mask.shape == (len(log), k)
+    for place, row in enumerate(rows):
+        assert chosen[place, mask[place]].tolist() == brute_force(log, row, vectors, k, order)
+        past = int(row - log.offsets[log.user_N[row]])
+        assert mask[place].tolist() == [False] * (k - min(k, past)) + [True] * min(k, past)
+
+
+def test_an_identical_item_is_the_one_retrieved(tmp_path):
+    """Against looking neighbours up one row too low: each target has one twin in the past, and the twin is chosen."""
+    dataset = log_of([[0, 2, 4, 6, 8, 1], [8, 0, 6, 4, 2, 7]], 10, tmp_path)
+    vectors = torch.eye(10)[[0, 0, 2, 2, 4, 4, 6, 6, 8, 8]]  # items 2n and 2n + 1 are twins
+    targets = dataset.targets(dataset.offsets[1:] - 1)
+    assert dataset.items.outside(targets.item_B) == ["i001", "i007"]
+    chosen, mask = MostSimilar(MostSimilar.Config(k=1), vectors).select(dataset, targets)
+    assert mask.all()
+    assert dataset.items.outside(dataset.item_N[chosen[:, 0]]) == ["i000", "i006"]
+
+
+def test_the_future_and_the_target_itself_are_never_chosen(tmp_path):
+    """The same item before, at, and after the target: only the earlier one may be shown."""
+    dataset = log_of([[3, 1, 3, 2, 3]], 4, tmp_path)
+    chosen, mask = MostSimilar(MostSimilar.Config(k=1), torch.eye(4)).select(dataset, dataset.targets(np.array([2])))
+    assert (chosen.tolist(), mask.tolist()) == ([[0]], [[True]])
+
+
+def test_of_equals_the_later_wins(tmp_path):
+    dataset = log_of([[1, 1, 0, 1, 1, 0, 1]], 2, tmp_path)
+    targets = dataset.targets(np.array([6]))
+    chosen, _ = MostSimilar(MostSimilar.Config(k=3), torch.eye(2)).select(dataset, targets)
+    assert chosen.tolist() == [[1, 3, 4]]
+    nothing_alike, _ = MostSimilar(MostSimilar.Config(k=2), torch.zeros(2, 3)).select(dataset, targets)
+    assert nothing_alike.tolist() == [[4, 5]]
+
+
+def test_a_batch_is_its_rows_and_blocks_do_not_matter(log, monkeypatch):
+    vectors, rows = units(log.n_items), np.arange(len(log))
+    chooser = MostSimilar(MostSimilar.Config(k=5), vectors)
+    together = chooser.select(log, log.targets(rows))
+    for row in rows[::7]:
+        alone = chooser.select(log, log.targets(rows[row : row + 1]))
+        assert alone[0][0].tolist() == together[0][row].tolist()
+        assert alone[1][0].tolist() == together[1][row].tolist()
+    monkeypatch.setattr(select, "CELLS", 70)
+    monkeypatch.setattr(select, "ROWS", 3)
+    blocked = chooser.select(log, log.targets(rows))
+    np.testing.assert_array_equal(blocked[0], together[0])
+    np.testing.assert_array_equal(blocked[1], together[1])
+
+
+def test_candidates_see_the_whole_history(log):
+    vectors, items = units(log.n_items), np.arange(log.n_items)
+    chosen, mask = MostSimilar(MostSimilar.Config(k=4), vectors).select(log, log.candidates(3, items))
+    start, end = int(log.offsets[3]), int(log.offsets[4])
+    for item in items:
+        similarity = {r: dot(vectors[log.item_N[r]], vectors[item]) for r in range(start, end)}
+        best = sorted(similarity, key=lambda r, s=similarity: (s[r], r))[-4:]
+        assert chosen[item].tolist() == sorted(best)
+    assert mask.all()
+
+
+def test_most_recent(log):
+    row = int(log.offsets[3]) + 2
+    chosen, mask = MostRecent(MostRecent.Config(k=4)).select(log, log.targets(np.array([row, row + 20])))
+    assert mask.tolist() == [[False, False, True, True], [True] * 4]
+    assert chosen[0, 2:].tolist() == [row - 2, row - 1]
+    assert chosen[1].tolist() == [row + 16, row + 17, row + 18, row + 19]
+
+
+def test_nobody_asks(log):
+    nothing = np.zeros(0, np.int64)
+    for config in (MostRecent.Config(k=3), MostSimilar.Config(k=3)):
+        chosen, mask = selector(config, units(log.n_items)).select(log, log.targets(nothing))
+        assert chosen.shape == mask.shape == (0, 3)
+
+
+@pytest.mark.parametrize("shift", [0, 1, -1000])
+def test_a_leak_is_an_error(log, shift):
+    """A selector that shows the target's own row, a later one, or another person's is stopped."""
+
+    class Leaking(Selector):
+        def _choose(self, dataset, targets: Targets):
+            rows = np.maximum(targets.before_B + shift, 0)[:, None]
+            return rows, np.ones_like(rows, dtype=bool)
+
+    row = int(log.offsets[4]) + 10
+    with pytest.raises(LeakError, match=rf"may see events {log.offsets[4]} to {row - 1} only"):
+        Leaking().select(log, log.targets(np.array([row])))
+
+
+def test_vectors_of_another_data_set_and_none(log):
+    with pytest.raises(ConfigError, match="vectors of 7 items and the data set has 40"):
+        MostSimilar(MostSimilar.Config(), torch.eye(7)).select(log, log.targets(np.array([1])))
+    with pytest.raises(ConfigError, match="needs item vectors"):
+        selector(MostSimilar.Config())
+
+
+def test_configurations():
+    adapter = TypeAdapter(AnySelector)
+    assert adapter.validate_python({"kind": "most-similar", "k": 5}) == MostSimilar.Config(k=5)
+    assert (MostSimilar.Config.needs_vectors, MostRecent.Config.needs_vectors) == (True, False)
+    with pytest.raises(ValidationError, match="'most-recent', 'most-similar'"):
+        adapter.validate_python({"kind": "similar"})
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_all_of_movielens_1m(ml_1m, tmp_path):
+    """Every event of ML-1M as a target, 64 random dimensions: feasible in time, and memory stays near its result's."""
+    text = (ml_1m / "ratings.dat").read_text()
+    columns = np.array(text.replace("::", " ").split(), dtype=np.int64).reshape(-1, 4)
+    interactions = pa.table({
+        "user": columns[:, 0].astype(str), "item": columns[:, 1].astype(str),
+        "rating": pa.array(columns[:, 2], pa.float32()), "time": columns[:, 3],
+    })
+    people, films = np.unique(columns[:, 0]).astype(str), np.unique(columns[:, 1]).astype(str)
+    raw = RawTables(interactions, pa.table({"item": films, "title": films}), pa.table({"user": people}), Words())
+    dataset = prepare(raw, Rules(), tmp_path, "ml-1m")
+    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    chosen, mask = MostSimilar(MostSimilar.Config(), units(dataset.n_items, 64)).select(
+        dataset, dataset.targets(np.arange(len(dataset)))
+    )
+    assert time.perf_counter() - began < 120
+    result = (chosen.nbytes + mask.nbytes) / 1024
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4 * result
+    assert mask.sum() == np.minimum(np.arange(len(dataset)) - dataset.offsets[dataset.user_N], 30).sum()
