@@ -130,8 +130,9 @@ def _accelerator(precision: str, device: torch.device | str) -> Accelerator:
 
 
 def _adamw(learnt: Learnt, config: TrainingConfig) -> torch.optim.AdamW:
-    matrices = [p for p in learnt.parameters.values() if p.ndim >= 2]
-    vectors = [p for p in learnt.parameters.values() if p.ndim < 2]
+    split = config.weight_decay > 0  # a second group is a second kernel
+    matrices = [p for p in learnt.parameters.values() if p.ndim >= 2 or not split]
+    vectors = [p for p in learnt.parameters.values() if p.ndim < 2 and split]
     groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
     # Fused: one kernel per step. Under fp16 the plain one, which the gradient scaler leaves out after an overflow.
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate,
@@ -300,7 +301,7 @@ class _Loop:
         own = rows_B[rank::world]
         micro = -(-self.config.batch_size // (world * self.config.accumulation))
         parts = [own[start : start + micro] for start in range(0, len(own), micro)] or [rows_B[:1]]
-        mean = torch.zeros((), device=device)
+        means: list[Tensor] = []
         self.optimizer.zero_grad()
         for number, part in enumerate(parts, start=1):
             # Mean over B = sum of part / B · mean over the part; a process left without rows joins in with weight 0.
@@ -310,7 +311,7 @@ class _Loop:
                   cast(_Trainable, self.module).scope(batch)):
                 loss = self.forward(batch)
                 accelerator.backward(loss * (weight * world))  # data parallelism divides by the number of processes
-            mean += loss.detach() * weight
+            means.append(loss.detach() * weight)
         scaler = accelerator.scaler  # under fp16 only
         if scaler:
             scaler.unscale_(self.optimizer)
@@ -323,6 +324,7 @@ class _Loop:
             scaler.update()
         else:
             self.optimizer.step()
+        mean = means[0] if len(means) == 1 else torch.stack(means).sum()
         return cast(Tensor, accelerator.reduce(mean)) if world > 1 else mean
 
     def evaluate(self, history: History) -> bool:
