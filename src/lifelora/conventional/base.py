@@ -1,0 +1,53 @@
+"""What every conventional recommender promises: a score, a representation u, item vectors. Knows no language model.
+
+A conventional model reads ids (fields of user and item, past items and their ratings) and no words.
+"""
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
+from typing import final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from lifelora.data.dataset import Samples
+
+
+class Recommender(nn.Module, ABC):
+    """Scores samples; subclasses are final and bring ``logits``, ``represent`` and ``item_embeddings``."""
+
+    history_length: int
+    "How many past behaviours it reads (the ``length`` of ``Dataset.gather``)."
+    width: int
+    "D, the width of ``represent``."
+    target_aware: bool
+    "Whether ``represent`` depends on the target item, too; if not, all candidates of a user share one u."
+
+    @abstractmethod
+    def logits(self, batch: Samples) -> Float[Tensor, "B"]:
+        """log(p / (1 - p)) of a like, one per sample."""
+
+    @abstractmethod
+    def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
+        """u: the vector of the user (``target_aware`` false) or of the user before this target (true)."""
+
+    @abstractmethod
+    def item_embeddings(self) -> Float[Tensor, "M E"]:
+        """One vector per item, in index order."""
+
+    @final
+    def loss(self, batch: Samples) -> Float[Tensor, ""]:
+        """-mean(y log p + (1 - y) log(1 - p)), computed from logits."""
+        return F.binary_cross_entropy_with_logits(self.logits(batch), batch.label_B)
+
+    @final
+    def score(self, batch: Samples) -> Float[Tensor, "B"]:
+        """P(like)."""
+        return torch.sigmoid(self.logits(batch))
+
+    @final
+    def scope(self, batch: Samples) -> AbstractContextManager[None]:
+        """Nothing has to be held while this batch is trained on."""
+        return nullcontext()

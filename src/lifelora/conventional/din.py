@@ -1,0 +1,87 @@
+"""DIN: the target asks the history, behaviour by behaviour (Zhou et al., KDD 2018; the form of ReLLa's study).
+
+Its representation is a *sample* state: of the user in front of this target.
+"""
+
+from typing import Literal, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from lifelora.conventional.base import Recommender
+from lifelora.conventional.layers import Behaviours, Features, mlp
+from lifelora.data.dataset import Samples, Schema
+from lifelora.types import Frozen
+
+
+@final
+class DIN(Recommender):
+    """h_j = ReLU(W [item_j ; rating_j]);  a_j = MLP([t ; h_j ; t - h_j ; t*h_j]);  u = DNN([fields ; Σ_j a_j h_j]).
+
+    The logit is w·u + b and t the target's vector. The a_j are masked and not normalised (no softmax), so the pooled
+    vector grows with how much of the past is relevant; without a history it is zero.
+    """
+
+    class Config(Frozen):
+        kind: Literal["din"] = "din"
+        history_length: int = Field(default=30, ge=1)
+        embedding: int = Field(default=64, ge=1)
+        "E: width of the vectors of items, ratings and fields."
+        hidden: int = Field(default=256, ge=1)
+        "Width of the DNN, so of the representation."
+        layers: int = Field(default=3, ge=1)
+        "Hidden layers of the DNN."
+        attention_hidden: int = Field(default=64, ge=1)
+        attention_layers: int = Field(default=1, ge=1)
+        dropout: float = Field(default=0.1, ge=0, lt=1)
+        "After every hidden layer of the DNN."
+        embedding_dropout: float = Field(default=0.0, ge=0, lt=1)
+        "On all embedded fields and behaviours."
+        user_id: bool = False
+        "Whether the user's id is a field, as in the papers; it is soon learnt by heart, which harms newcomers."
+        min_people: int = Field(default=10, ge=1)
+        "A value of a profile field (a zip code) that fewer people share is read as unknown: it would be an id."
+        init_std: float = Field(default=0.01, gt=0)
+        "Standard deviation of the embeddings at the start."
+
+    target_aware = True
+
+    def __init__(self, config: Config, schema: Schema) -> None:
+        super().__init__()
+        E, A = config.embedding, config.attention_hidden
+        self.config = config
+        self.history_length, self.width = config.history_length, config.hidden
+        self.features = Features(schema, E, config.user_id, config.min_people, config.init_std)
+        self.behaviours = Behaviours(self.features)
+        self.ask = nn.Linear(4 * E, A)
+        self.attention = nn.Sequential(mlp([A] * config.attention_layers, 0.0), nn.Linear(A, 1))
+        self.dnn = mlp([(self.features.n_fields + 1) * E, *[config.hidden] * config.layers], config.dropout)
+        self.out = nn.Linear(config.hidden, 1)
+        self.drop = nn.Dropout(config.embedding_dropout)
+
+    def logits(self, batch: Samples) -> Float[Tensor, "B"]:
+        logit_B1: Tensor = self.out(self.represent(batch))
+        return logit_B1.squeeze(1)
+
+    def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
+        user_BX, item_BY = self.features.fields(batch)
+        user_BX, item_BY = self.drop(user_BX), self.drop(item_BY)
+        h_BHE = self.drop(self.behaviours(self.features, batch.history_BH, batch.rating_BH))
+        pooled_BE = self._pool(item_BY[:, : self.config.embedding], h_BHE, batch.mask_BH)
+        u_BD: Tensor = self.dnn(torch.cat([user_BX, item_BY, pooled_BE], dim=1))
+        return u_BD
+
+    def _pool(self, t_BE: Tensor, h_BHE: Tensor, mask_BH: Tensor) -> Tensor:
+        # W [t; h; t-h; t*h] = (W1 + W3) t + (W2 - W3) h + W4 (t*h): half the work, and t's part once per sample.
+        W1, W2, W3, W4 = self.ask.weight.chunk(4, dim=1)
+        of_target_BA = F.linear(t_BE, W1 + W3, self.ask.bias)
+        pairs_BHF = torch.cat([h_BHE, t_BE[:, None] * h_BHE], dim=2)
+        asked_BHA = F.relu(F.linear(pairs_BHF, torch.cat([W2 - W3, W4], dim=1)) + of_target_BA[:, None])
+        a_BH = self.attention(asked_BHA).squeeze(-1) * mask_BH
+        return torch.bmm(a_BH[:, None], h_BHE).squeeze(1)
+
+    def item_embeddings(self) -> Float[Tensor, "M E"]:
+        return self.features.items()[:-1]

@@ -1,0 +1,56 @@
+"""Popularity, the floor for every other model: how many of those who met the item liked it. Knows no user."""
+
+from typing import Literal, final
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from lifelora.conventional.base import Recommender
+from lifelora.data.dataset import Dataset, Samples, Schema
+from lifelora.types import Frozen
+
+
+@final
+class Popularity(Recommender):
+    """p = (likes + s·q) / (rows + s): the like-rate of the item in the training rows, drawn towards the rate q of all.
+
+    Counted, not trained: call ``fit``. Its representation is the logit itself, one number that depends on the target.
+    """
+
+    class Config(Frozen):
+        kind: Literal["popularity"] = "popularity"
+        smoothing: float = Field(default=10.0, gt=0)
+        "s: so many imaginary rows with the overall rate are added to each item."
+
+    width = 1
+    target_aware = True
+    history_length = 0
+
+    def __init__(self, config: Config, schema: Schema) -> None:
+        super().__init__()
+        self.config = config
+        self.rate_M: Tensor
+        self.register_buffer("rate_M", torch.full((schema.n_items,), 0.5))
+
+    def fit(self, dataset: Dataset) -> None:
+        """Count the training samples; an item without any gets the overall rate."""
+        rows_N = dataset.samples["train"]
+        item_N, label_N = dataset.item_N[rows_N], dataset.label_N[rows_N]
+        shown_M = np.bincount(item_N, minlength=dataset.n_items)
+        liked_M = np.bincount(item_N, weights=label_N, minlength=dataset.n_items)
+        # One row of each label keeps the rate of all inside (0, 1), so that logits are finite.
+        overall = (label_N.sum() + 1) / (len(label_N) + 2)
+        rate_M = (liked_M + self.config.smoothing * overall) / (shown_M + self.config.smoothing)
+        self.rate_M.copy_(torch.from_numpy(rate_M))
+
+    def logits(self, batch: Samples) -> Float[Tensor, "B"]:
+        return torch.logit(self.rate_M[batch.item_B])
+
+    def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return self.logits(batch)[:, None]
+
+    def item_embeddings(self) -> Float[Tensor, "M E"]:
+        return torch.logit(self.rate_M)[:, None]

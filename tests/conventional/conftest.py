@@ -1,0 +1,12 @@
+"""The world of ``contract.two_tribes``, prepared once."""
+
+import pytest
+
+from lifelora.data.dataset import Dataset
+
+from .contract import two_tribes
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return two_tribes(tmp_path_factory.mktemp("tribes"))

@@ -1,0 +1,156 @@
+"""What every Recommender promises, and a world in which the right answer is known. Inherit ``RecommenderContract``."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from lifelora.conventional import AnyRecommender, build
+from lifelora.conventional.base import Recommender
+from lifelora.data.dataset import Dataset, Rules, Samples, prepare
+from lifelora.data.raw import RawTables, Words
+from lifelora.types import Part
+
+
+def two_tribes(folder: Path, n: int = 40, each: int = 24) -> Dataset:
+    """Users and items 0 … n-1. Even users like even items only, odd users odd ones; every item is liked equally.
+
+    All users rate at the same pace, in an order of their own, so every part of a split by time has them all.
+    """
+    rng = np.random.default_rng(3)
+    user_N = np.repeat(np.arange(n), each)
+    item_N = np.concatenate([rng.permutation(n)[:each] for _ in range(n)])
+    raw = RawTables(
+        interactions=pa.table({
+            "user": [f"u{u:02}" for u in user_N],
+            "item": [f"i{i:02}" for i in item_N],
+            "rating": pa.array(np.where(user_N % 2 == item_N % 2, 5.0, 1.0), pa.float32()),
+            "time": pa.array(np.tile(np.arange(each), n) * n + user_N, pa.int64()),
+        }),
+        # Fields that say nothing of the tribe; one of their values is the empty one, unknown.
+        catalogue=pa.table({
+            "item": [f"i{i:02}" for i in range(n)],
+            "title": ["t"] * n,
+            "genre": [("", "a", "b", "c")[i // 2 % 4] for i in range(n)],
+        }),
+        profiles=pa.table({
+            "user": [f"u{u:02}" for u in range(n)],
+            "age": [("", "young", "old")[u // 2 % 3] for u in range(n)],
+        }),
+        words=Words(),
+    )
+    return prepare(raw, Rules(min_history=2), folder, "two tribes")
+
+
+class RecommenderContract:
+    """Set ``config`` (small) and ``golden``; ``personal = False`` for a model that treats everybody alike."""
+
+    config: AnyRecommender
+    golden: float
+    "Loss on the test samples after ``fitted(seed=0, steps=20)``; it changes when the model or its start does."
+    personal = True
+    steps = 200
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def model(cls, data: Dataset) -> Recommender:
+        return cls.fitted(data, seed=0)
+
+    @classmethod
+    def fitted(cls, data: Dataset, seed: int, steps: int | None = None) -> Recommender:
+        torch.manual_seed(seed)
+        model = build(cls.config, data.schema())
+        if hasattr(model, "fit"):
+            model.fit(data)
+            return model.eval()
+        rng, optimizer = np.random.default_rng(seed), torch.optim.Adam(model.parameters(), lr=1e-2)
+        for _ in range(steps or cls.steps):
+            batch = cls.batch(model, data, "train", rng.integers(len(data.samples["train"]), size=128))
+            optimizer.zero_grad()
+            with model.scope(batch):
+                model.loss(batch).backward()
+            optimizer.step()
+        return model.eval()
+
+    @classmethod
+    def batch(cls, model: Recommender, data: Dataset, part: Part, chosen: np.ndarray | slice) -> Samples:
+        return data.gather(data.targets(np.asarray(data.samples[part][chosen])), model.history_length)
+
+    @torch.no_grad()
+    def test_the_tribes_are_learnt(self, model: Recommender, data: Dataset):
+        batch = self.batch(model, data, "test", slice(None))
+        auc = roc_auc_score(batch.label_B.numpy(), model.score(batch).numpy())
+        assert auc > 0.95 if self.personal else 0.3 < auc < 0.7
+
+    @torch.no_grad()
+    def test_a_batch_is_its_rows(self, model: Recommender, data: Dataset):
+        together = self.batch(model, data, "test", slice(0, 8))
+        alone = [self.batch(model, data, "test", slice(i, i + 1)) for i in range(8)]
+        torch.testing.assert_close(model.score(together), torch.cat([model.score(one) for one in alone]))
+        torch.testing.assert_close(model.represent(together), torch.cat([model.represent(one) for one in alone]))
+
+    @torch.no_grad()
+    def test_what_stands_in_padding_does_not_matter(self, model: Recommender, data: Dataset):
+        batch = self.batch(model, data, "train", slice(0, 8))
+        empty = replace(batch, mask_BH=torch.zeros_like(batch.mask_BH))
+        for one in (batch, empty):
+            noise = torch.randint(data.n_items, one.history_BH.shape), torch.randint(2, one.rating_BH.shape)
+            other = replace(one, history_BH=torch.where(one.mask_BH, one.history_BH, noise[0]),
+                            rating_BH=torch.where(one.mask_BH, one.rating_BH, noise[1]))
+            assert torch.equal(model.score(one), model.score(other))
+            assert torch.equal(model.represent(one), model.represent(other))
+            assert model.score(one).isfinite().all()
+
+    @torch.no_grad()
+    def test_the_loss_is_the_mean_negative_log_likelihood(self, model: Recommender, data: Dataset):
+        batch = self.batch(model, data, "test", slice(0, 8))
+        right = [p if y else 1 - p for p, y in zip(model.score(batch).tolist(), batch.label_B.tolist(), strict=True)]
+        assert model.loss(batch).item() == pytest.approx(-sum(math.log(p) for p in right) / 8, rel=1e-4, abs=1e-6)
+        torch.testing.assert_close(torch.sigmoid(model.logits(batch)), model.score(batch))
+
+    @torch.no_grad()
+    def test_the_representation_is_as_wide_and_as_target_aware_as_it_says(self, model: Recommender, data: Dataset):
+        batch = self.batch(model, data, "test", slice(0, 8))
+        u_BD = model.represent(batch)
+        assert u_BD.shape == (8, model.width)
+        assert u_BD.isfinite().all()
+        other_BD = model.represent(replace(batch, item_B=(batch.item_B + 1) % data.n_items))
+        assert torch.equal(u_BD, other_BD) is not model.target_aware
+
+    @torch.no_grad()
+    def test_every_item_has_a_vector(self, model: Recommender, data: Dataset):
+        vectors_ME = model.item_embeddings()
+        assert vectors_ME.ndim == 2
+        assert len(vectors_ME) == data.n_items
+        assert vectors_ME.isfinite().all()
+
+    def test_the_scope_holds_nothing(self, model: Recommender, data: Dataset):
+        with model.scope(self.batch(model, data, "test", slice(0, 1))) as held:
+            assert held is None
+
+    def test_the_same_seed_gives_the_same_weights_and_another_seed_others(self, data: Dataset):
+        first, again, other = (self.fitted(data, seed, steps=3).state_dict() for seed in (1, 1, 2))
+        assert first.keys() == again.keys()
+        assert all(torch.equal(first[name], again[name]) for name in first)
+        if self.personal:
+            assert not all(torch.equal(first[name], other[name]) for name in first)
+
+    @torch.no_grad()
+    def test_weights_are_all_that_has_to_be_kept(self, model: Recommender, data: Dataset):
+        fresh = build(self.config, data.schema()).eval()
+        fresh.load_state_dict(model.state_dict())
+        batch = self.batch(model, data, "test", slice(0, 8))
+        assert torch.equal(fresh.score(batch), model.score(batch))
+
+    def test_golden(self, data: Dataset):
+        model = self.fitted(data, seed=0, steps=20)
+        loss = model.loss(self.batch(model, data, "test", slice(None))).item()
+        assert loss == pytest.approx(self.golden, abs=1e-4)
+
+    def test_the_configuration_survives_json(self):
+        assert type(self.config).model_validate_json(self.config.model_dump_json()) == self.config
