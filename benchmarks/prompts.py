@@ -33,14 +33,14 @@ EVENTS_A_USER = 160
 
 
 def made_log(n_users: int, n_items: int, seed: int, folder: Path) -> Dataset:
-    """Random people, films with titles of two to six invented words and a year, ratings from 1 to 5."""
+    """Random people, films with titles of one to four invented words and a year, ratings from 1 to 5."""
     rng = np.random.default_rng(seed)
 
     def word() -> str:
         return "".join(rng.choice(SYLLABLES, rng.integers(1, 4))).capitalize()
 
     def title() -> str:
-        return " ".join(word() for _ in range(rng.integers(2, 7))) + f" ({rng.integers(1920, 2001)})"
+        return " ".join(word() for _ in range(rng.integers(1, 5))) + f" ({rng.integers(1920, 2001)})"
 
     n = n_users * EVENTS_A_USER
     interactions = pa.table({

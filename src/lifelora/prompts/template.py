@@ -122,12 +122,9 @@ class Template(Frozen):
 
 
 def _fill(line: str, texts: Texts) -> str:
-    def optional(match: re.Match[str]) -> str:
-        return match[1] if all(texts.get(name) for name in FIELD.findall(match[1])) else ""
-
     # Optional words are settled before any text goes in, so brackets in a title mean nothing.
-    filled = FIELD.sub(lambda match: texts.get(match[1]) or "unknown", OPTIONAL.sub(optional, line))
-    return " ".join(filled.split())
+    line = OPTIONAL.sub(lambda match: match[1] if all(map(texts.get, FIELD.findall(match[1]))) else "", line)
+    return " ".join(FIELD.sub(lambda match: texts.get(match[1]) or "unknown", line).split())
 
 
 class Plain(Template):

@@ -108,24 +108,29 @@ class MostSimilar(Selector):
         for mine in np.split(by_user, cuts) if len(by_user) else []:
             first = int(dataset.offsets[targets.user_B[mine[0]]])
             last = int(targets.before_B[mine[-1]])
-            distinct, vector_H = np.unique(self._vector_M[dataset.item_N[first:last]], return_inverse=True)
+            distinct, vector_H = _by_first_sight(self._vector_M[dataset.item_N[first:last]])
             seen_VE = self._distinct_VE[self._there(distinct)]
             step = max(1, min(ROWS, CELLS // max(1, last - first)))
             for start in range(0, len(mine), step):
                 block = mine[start : start + step]
                 target_BE = self._distinct_VE[self._there(self._vector_M[targets.item_B[block]])]
-                found_BK = self._nearest(target_BE @ seen_VE.T, self._there(vector_H), targets.before_B[block] - first)
+                found_BK = self._nearest(target_BE, seen_VE, vector_H, targets.before_B[block] - first)
                 if found_BK.shape[1]:
                     places_BK[block, -found_BK.shape[1] :] = found_BK.cpu().numpy()
         mask_BK = places_BK >= 0
         return np.where(mask_BK, places_BK + dataset.offsets[targets.user_B][:, None], 0), mask_BK
 
     def _nearest(
-        self, similarity_BV: Float[Tensor, "B V"], vector_H: Int[Tensor, "H"], length_B: Int[np.ndarray, "B"]
+        self, target_BE: Float[Tensor, "B E"], seen_VE: Float[Tensor, "V E"], vector_H: Int[np.ndarray, "H"],
+        length_B: Int[np.ndarray, "B"],
     ) -> Int[Tensor, "B k"]:
         shortest, longest = int(length_B[0]), int(length_B[-1])
-        place_H = torch.arange(longest, device=vector_H.device)
-        score_BH = similarity_BV[:, vector_H[:longest]].double()
+        place_H = torch.arange(longest, device=seen_VE.device)
+        met = int(vector_H[:longest].max(initial=-1)) + 1
+        score_BH = target_BE @ seen_VE[:met].T
+        if met < longest:  # something came more than once
+            score_BH = score_BH[:, self._there(vector_H[:longest])]
+        score_BH = score_BH.double()
         score_BH += place_H * RECENCY
         future = place_H[shortest:] >= self._there(length_B)[:, None]
         score_BH[:, shortest:].masked_fill_(future, -torch.inf)
@@ -135,6 +140,13 @@ class MostSimilar(Selector):
 
     def _there(self, numbers_N: Int[np.ndarray, "N"]) -> Int[Tensor, "N"]:
         return torch.from_numpy(numbers_N).to(self._distinct_VE.device)
+
+
+def _by_first_sight(vector_H: Int[np.ndarray, "H"]) -> tuple[Int[np.ndarray, "V"], Int[np.ndarray, "H"]]:
+    """Distinct values in the order in which they first come, and each value's number in that order."""
+    distinct, first, inverse = np.unique(vector_H, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return distinct[order], np.argsort(order)[inverse]
 
 
 AnySelector = Annotated[MostRecent.Config | MostSimilar.Config, Field(discriminator="kind")]
