@@ -41,7 +41,8 @@ def main() -> None:
     figures = {name: r.figure("auc") for name, r in resampled.items()}
     differences = {what: paired_test(resampled[a], resampled[b])["auc"] for what, a, b in PAIRS}
     n = len(found.rows_B)
-    print(f"{events:,} events, made in {made:.1f} s of one core; n = {n:,} rows of {figures['truth'].users} people, seed {arguments.seed}\n")
+    print(f"{events:,} events, made in {made:.1f} s of one core; n = {n:,} rows of {figures['truth'].users} people, "
+          f"seed {arguments.seed}\n")
     print("| oracle | AUC | 95 % interval |\n| --- | --- | --- |")
     for name, figure in figures.items():
         print(f"| {name} | {figure.value:.3f} | {figure.low:.3f} – {figure.high:.3f} |")

@@ -86,8 +86,8 @@ class Stage:
         self.folder = folder
         self.name = name
         self.config = dict(config)
-        self.inputs = {label: stage.key for label, stage in (inputs or {}).items()}
-        self.key = key_of({"format": FORMAT, "name": name, "config": self.config, "inputs": self.inputs})
+        self.inputs: dict[str, str] = {label: stage.key for label, stage in (inputs or {}).items()}
+        self.key: str = key_of({"format": FORMAT, "name": name, "config": self.config, "inputs": self.inputs})
 
     def complete(self) -> bool:
         """Whether the folder holds this very stage, finished."""

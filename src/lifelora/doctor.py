@@ -35,8 +35,8 @@ def report() -> tuple[str, bool]:
         lines.append(f"CPU           {os.cpu_count()} cores, torch uses {torch.get_num_threads()} threads")
         if torch.cuda.is_available():
             for index in range(torch.cuda.device_count()):
-                free, total = torch.cuda.mem_get_info(index)
-                lines.append(f"GPU {index}         {torch.cuda.get_device_name(index)}, {free / GIB:.1f} of {total / GIB:.1f} GiB free")
+                free, total = (size / GIB for size in torch.cuda.mem_get_info(index))
+                lines.append(f"GPU {index}         {torch.cuda.get_device_name(index)}, {free:.1f} of {total:.1f} GiB free")
         else:
             lines.append("GPU           none that torch can use")
     lines.append(f"Memory        {_free_memory()}")
@@ -44,7 +44,7 @@ def report() -> tuple[str, bool]:
     lines.append(f"Disk here     {disk.free / GIB:.1f} of {disk.total / GIB:.1f} GiB free")
     if disk.free < 2 * GIB:
         lines.append("              less than 2 GiB: a run on MovieLens-1M with a small LM needs about 1 GiB")
-    lines.append(f"Missing: {', '.join(missing)}. Mend: pip install lifelora" if missing else "Nothing that lifelora needs is missing.")
+    lines.append(f"Missing: {', '.join(missing)}. Mend: pip install lifelora" if missing else "Nothing needed is missing.")
     return "\n".join(lines), not missing
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import tomli_w
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from lifelora.conventional import AnyRecommender
 from lifelora.conventional.sasrec import SASRec
@@ -32,10 +32,15 @@ from lifelora.types import Frozen
 AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
 
 
+def _kind(word: str) -> BeforeValidator:
+    """A table that does not say its kind is of this one, so that one value of a default can be changed alone."""
+    return BeforeValidator(lambda value: {"kind": word, **value} if isinstance(value, dict) else value)
+
+
 class Data(Frozen):
     """The log and how it becomes samples."""
 
-    source: AnySource = Simulated()
+    source: Annotated[AnySource, _kind("simulated")] = Simulated()
     rules: Rules = Rules()
 
 
@@ -50,7 +55,7 @@ class System(Frozen):
     """One language-model system."""
 
     behaviours: AnySelector = MostRecent.Config()
-    template: AnyTemplate = Plain()
+    template: Annotated[AnyTemplate, _kind("plain")] = Plain()
     max_tokens: int = Field(default=1024, ge=16)
     coupling: AnyCoupling = Identity.Config()
     representation: str | None = None
@@ -82,10 +87,10 @@ class Recipe(Frozen):
     seed: int = Field(default=0, ge=0)
     task: Literal["ctr"] = "ctr"
     data: Data = Data()
-    conventional: dict[str, Conventional] = {}
-    backbone: AnyBackbone = Nano()
-    vectors: AnyVectors = HiddenStates()
-    systems: dict[str, System] = {}
+    conventional: dict[str, Conventional] = Field(default_factory=dict)
+    backbone: Annotated[AnyBackbone, _kind("nano")] = Nano()
+    vectors: Annotated[AnyVectors, _kind("hidden-states")] = HiddenStates()
+    systems: dict[str, System] = Field(default_factory=dict)
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")

@@ -104,8 +104,9 @@ def test_ratings_without_levels_are_refused(tmp_path: Path) -> None:
 @settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(1, 5), st.integers(0, 20)), min_size=40, max_size=80),
        st.integers(1, 12))
-def test_nothing_of_the_future_is_ever_in_a_history(tmp_path_factory: pytest.TempPathFactory, log: list[tuple[int, int, int, int]],
-                                                    length: int) -> None:
+def test_nothing_of_the_future_is_ever_in_a_history(
+    tmp_path_factory: pytest.TempPathFactory, log: list[tuple[int, int, int, int]], length: int
+) -> None:
     rows = [(str(u), str(i), float(r), t) for u, i, r, t in log] + [("0", "0", 5.0, 21 + k) for k in range(4)]
     dataset = prepare(raw(rows), Rules(min_history=1, split=LeaveOneOut()), tmp_path_factory.mktemp("d"), "x")
     for chosen in dataset.samples.values():

@@ -100,7 +100,8 @@ class Dataset:
         self.catalogue, self.profiles = pq.read_table(folder / "catalogue.parquet"), pq.read_table(folder / "profiles.parquet")
 
         def mapped(name: str) -> np.ndarray:
-            return np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            return array
 
         self.user_N, self.item_N, self.rating_N, self.label_N, self.time_N = (mapped(f"events/{c}") for c in EVENT_COLUMNS)
         self.offsets = np.asarray(mapped("events/offsets"))

@@ -19,17 +19,20 @@ from pydantic import Field
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Dataset
 from lifelora.prompts.segments import Segments
 from lifelora.prompts.template import AnyTemplate, Plain, Template
+from lifelora.retrieval.embed import item_texts
 from lifelora.seeds import generator, torch_seeded
 from lifelora.training import TrainingConfig, fit
 from lifelora.types import Frozen
 
 BEGIN = "<begin>"
 IGNORED = -100
+ITEMS_TOGETHER = 16
 
 
 class Nano(Frozen):
@@ -82,7 +85,7 @@ def pretrain(config: Nano, dataset: Dataset, folder: Path, seed: int, *, device:
     tokenizer = train_tokenizer(config, dataset)
     tokenizer.save_pretrained(folder)
     segments = Segments.build(dataset, config.template, tokenizer)
-    documents = _documents(config, dataset, segments)
+    documents = _histories(config, dataset, segments) + _item_texts(config, dataset, tokenizer)
     order = generator(seed, "nano", "validation").permutation(len(documents))
     held = max(1, len(documents) // 20)  # one document in twenty is kept back to choose the epoch
     with torch_seeded(seed, "nano", "weights"):
@@ -105,6 +108,7 @@ def pretrain(config: Nano, dataset: Dataset, folder: Path, seed: int, *, device:
 
     fit(module, np.sort(order[held:]), gather, validate, config.training, folder / "training", seed,
         name="nano: reading the data set's texts", device=device, progress=progress)
+    transformers_logging.disable_progress_bar()
     model.eval().save_pretrained(folder)
     write_atomically(folder / "about.json", json.dumps({
         "label": label(model, dataset.name), "documents": len(documents), "held_back": held,
@@ -152,12 +156,20 @@ def _lines(template: Template, dataset: Dataset) -> Iterator[str]:
             yield template.behaviour_line(words, item, rating)
         yield template.question_lines(words, item) + template.yes
         yield template.question_lines(words, item) + template.no
-        yield item.get("description") or ""
+    yield from item_texts(dataset.catalogue, dataset.words.item)
     for user in dataset.profiles.to_pylist():
         yield template.head(words, user, True)
 
 
-def _documents(config: Nano, dataset: Dataset, segments: Segments) -> list[Int[np.ndarray, "L"]]:
+def _item_texts(config: Nano, dataset: Dataset, tokenizer: PreTrainedTokenizerFast) -> list[Int[np.ndarray, "L"]]:
+    """All that is said of each item: where words that mean alike stand together."""
+    texts = [text for text in item_texts(dataset.catalogue, dataset.words.item) if text]
+    # As many together as make a text about as long as a history, so that a batch has little padding.
+    together = ["\n".join(texts[first : first + ITEMS_TOGETHER]) for first in range(0, len(texts), ITEMS_TOGETHER)]
+    return [np.array(ids[: config.context], np.int32) for ids in tokenizer(together)["input_ids"]] if together else []
+
+
+def _histories(config: Nano, dataset: Dataset, segments: Segments) -> list[Int[np.ndarray, "L"]]:
     """Each user's training-period events in stretches of ``behaviours``, as a head and one line for each."""
     rows_N = dataset.training_rows()
     user_N = np.asarray(dataset.user_N[rows_N], np.int64)

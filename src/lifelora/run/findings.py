@@ -13,12 +13,22 @@ from lifelora.data.dataset import Targets
 from lifelora.data.sources.simulated import Simulated
 from lifelora.evaluation.metrics import auc
 from lifelora.evaluation.report import (
-    Behaviour, Curves, ExampleUser, Report, Shown, SystemResult, figures, measure, plain_table, write_report,
+    Behaviour,
+    Curves,
+    ExampleUser,
+    Report,
+    Shown,
+    SystemResult,
+    figures,
+    measure,
+    plain_table,
+    write_report,
 )
+from lifelora.history import History
 from lifelora.retrieval.select import MostRecent, MostSimilar
 from lifelora.run.parts import Parts
 from lifelora.run.stages import RECIPE_FILE
-from lifelora.training import HISTORY, History
+from lifelora.training import HISTORY
 
 TABLE = "table.txt"
 FIGURES = "evaluation.json"
@@ -147,4 +157,4 @@ def _curves(folder: Path) -> Curves | None:
 
 def in_words(config: MostRecent.Config | MostSimilar.Config) -> str:
     """Which behaviours a system shows, for a person."""
-    return f"the {config.k} behaviours most like the target" if config.kind == "most-similar" else f"the last {config.k} behaviours"
+    return f"the {config.k} behaviours {'most like the target' if config.kind == 'most-similar' else 'before the target'}"

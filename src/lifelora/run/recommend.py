@@ -9,9 +9,10 @@ import numpy as np
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.evaluation.report import Behaviour
+from lifelora.history import History
 from lifelora.run.findings import behaviours
 from lifelora.run.parts import Parts
-from lifelora.training import HISTORY, History
+from lifelora.training import HISTORY
 
 CANDIDATES = 100
 "How many unmet items the conventional model hands to the language model."

@@ -10,25 +10,26 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from safetensors.torch import save_file
 
 from lifelora.artefacts import WORKING, Stage, read_json, write_atomically
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.popularity import Popularity
-from lifelora.data.dataset import Targets, prepare
+from lifelora.data.dataset import Dataset, Samples, Targets, prepare
 from lifelora.data.sources import name_of, read
 from lifelora.data.sources.movielens import default_cache
 from lifelora.evaluation.metrics import auc, log_loss
 from lifelora.llm.backbone import Pretrained
 from lifelora.llm.nano import pretrain
 from lifelora.llm.personal import PersonalLM
+from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.recipe import Recipe
-from lifelora.progress import Progress
 from lifelora.retrieval.embed import ItemVectors, item_vectors
 from lifelora.run import findings
 from lifelora.run.parts import MODEL, VECTORS, Asked, Options, Parts
@@ -81,13 +82,10 @@ class Run:
                     continue
                 valid = dataset.targets(np.asarray(dataset.samples["valid"]))
 
-                def validate(model: Recommender = model, valid: Targets = valid) -> dict[str, float]:
-                    return _metrics(valid, self.parts.conventional_scores(model, valid))
-
                 fit(
                     model, np.asarray(dataset.samples["train"]),
-                    lambda rows_B, model=model: dataset.gather(dataset.targets(rows_B), model.history_length),
-                    validate, step.training, folder, self.recipe.seed,
+                    partial(_samples, dataset, model.history_length),
+                    partial(self._validate, model, valid), step.training, folder, self.recipe.seed,
                     name=name, device=self.parts.device, progress=self.options.progress,
                 )
 
@@ -115,7 +113,8 @@ class Run:
         backbone = self.parts.backbone() if config.kind == "hidden-states" else None
         with Progress("item vectors", dataset.n_items, unit="items", enabled=self.options.progress) as ticker:
             return item_vectors(
-                dataset, config, model=backbone and backbone.model, tokenizer=backbone and backbone.tokenizer,
+                dataset, config, model=backbone.model if backbone else None,
+                tokenizer=backbone.tokenizer if backbone else None,
                 device=device, download=download, advance=ticker.advance,
             )
 
@@ -129,14 +128,10 @@ class Run:
                 shots = parts.asked(name, dataset.targets(parts.drawn("train", system.shots, "shots")))
                 valid = parts.asked(name, dataset.targets(parts.drawn("valid", system.validation_rows, "validation")))
                 lm, builder = parts.untuned(name)
-
-                def validate(lm: PersonalLM = lm, builder: PromptBuilder = builder, valid: Asked = valid) -> dict[str, float]:
-                    return _metrics(valid.targets, self.parts.lm_scores(lm, builder, valid))
-
                 fit(
                     lm, np.arange(len(shots.targets)),
-                    lambda index_B, builder=builder, shots=shots: shots.batch(builder, index_B),
-                    validate, system.training, folder, self.recipe.seed,
+                    partial(shots.batch, builder),
+                    partial(self._validate_lm, lm, builder, valid), system.training, folder, self.recipe.seed,
                     name=name, device=parts.device, progress=self.options.progress,
                 )
 
@@ -171,6 +166,12 @@ class Run:
         table = [self.table(), ""] if self.stages.report.complete() else []
         return "\n".join([*table, f"recipe '{self.recipe.name}' in {self.folder}:", *lines])
 
+    def _validate(self, model: Recommender, valid: Targets) -> dict[str, float]:
+        return _metrics(valid, self.parts.conventional_scores(model, valid))
+
+    def _validate_lm(self, lm: PersonalLM, builder: PromptBuilder, valid: Asked) -> dict[str, float]:
+        return _metrics(valid.targets, self.parts.lm_scores(lm, builder, valid))
+
     @contextmanager
     def _making(self, stage: Stage) -> Iterator[Path | None]:
         """The stage's folder to fill, or None where it is finished; how long it took is noted."""
@@ -183,6 +184,10 @@ class Run:
             yield folder
         timing = self.seconds() | {stage.name: None if again else round(time.monotonic() - began, 2)}
         write_atomically(self.folder / TIMING, json.dumps(timing, indent=1))
+
+
+def _samples(dataset: Dataset, length: int, rows_B: Int[np.ndarray, "B"]) -> Samples:
+    return dataset.gather(dataset.targets(rows_B), length)
 
 
 def _metrics(targets: Targets, score_N: Float[np.ndarray, "N"]) -> dict[str, float]:
