@@ -51,7 +51,7 @@ class SASRec(Recommender):
 
     class Config(Frozen):
         kind: Literal["sasrec"] = "sasrec"
-        history_length: int = Field(default=30, ge=1)
+        history_length: int = Field(default=50, ge=1)
         embedding: int = Field(default=64, ge=1)
         "E: width of the vectors of items, ratings and fields, and of the representation."
         blocks: int = Field(default=1, ge=1)
