@@ -51,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(handler=handler)
         return sub
 
+    def settings(sub: argparse.ArgumentParser) -> None:
+        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
+                         help="change one value of the recipe, as in --set seed=1 (repeatable)")
+
     def options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
         sub.add_argument("--download", action="store_true", help="allow fetching the named data set or model")
@@ -58,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     demo = command("demo", "the whole path on a simulated world: four minutes on two cores", _demo)
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="the run's folder (default: runs/demo)")
+    settings(demo)
     options(demo)
 
     data = command("data", "read and check a data set, and say what is in it", _data)
@@ -69,8 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("recipe", metavar="RECIPE", help="a built-in recipe, a TOML file, or the folder of a run")
         sub.add_argument("--data", metavar="SOURCE", help=SOURCES)
         sub.add_argument("--out", type=Path, help="the run's folder (default: runs/RECIPE-SOURCE)")
-        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                         help="change one value of the recipe, as in --set seed=1 (repeatable)")
+        settings(sub)
         options(sub)
 
     recommend = command("recommend", "a ranked list for one user, with what the model was shown", _recommend)
@@ -158,7 +162,7 @@ def _demo(arguments: argparse.Namespace) -> int:
     from lifelora.run.findings import example_user
 
     options = Options(device=arguments.device, download=False, progress=not arguments.quiet)
-    run = Run(load("demo"), arguments.out, options)
+    run = Run(load("demo", settings=arguments.set), arguments.out, options)
     run.all()
     print(_closing(run))
     print(f"\nNext:\n  lifelora recommend {run.folder} --user {example_user(run.parts)}\n  lifelora show {run.folder}\n"

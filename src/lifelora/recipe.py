@@ -192,13 +192,16 @@ def _explain(detail: Any, model: type[BaseModel]) -> str:
     if detail["type"] == "extra_forbidden":
         allowed = _keys_at(model, detail["loc"][:-1])
         return f"{place}: there is no such key; allowed here: {', '.join(allowed)}."
+    if detail["type"] == "union_tag_not_found":
+        kinds = ", ".join(f"'{kind}'" for kind in _keys_at(model, detail["loc"]))
+        return f"{place}: it lacks its kind, which is one of {kinds} (came: {detail['input']!r:.80})"
     message = str(detail["msg"]).removeprefix("Value error, ")
     came = "" if detail["type"] in ("missing", "value_error") else f" (came: {detail['input']!r:.80})"
     return f"{place}: {message}{came}"
 
 
 def _keys_at(annotation: Any, loc: Sequence[int | str]) -> list[str]:
-    """The keys that a recipe allows at ``loc``; a union's step in ``loc`` is its ``kind``."""
+    """The keys that a recipe allows at ``loc``, or the kinds where it ends at a union; a union's step is its ``kind``."""
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, types.UnionType):
@@ -206,7 +209,7 @@ def _keys_at(annotation: Any, loc: Sequence[int | str]) -> list[str]:
         if len(members) == 1:
             return _keys_at(members[0], loc)
         chosen = [m for m in members if loc and m.model_fields["kind"].default == loc[0]]
-        return _keys_at(chosen[0], loc[1:]) if chosen else ["kind"]
+        return _keys_at(chosen[0], loc[1:]) if chosen else [str(m.model_fields["kind"].default) for m in members]
     if get_origin(annotation) is dict:
         return _keys_at(get_args(annotation)[1], loc[1:])
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):

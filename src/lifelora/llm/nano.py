@@ -16,14 +16,14 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from pydantic import Field
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Dataset
-from lifelora.prompts.segments import Segments
+from lifelora.prompts.segments import Encoder, Segments
 from lifelora.prompts.template import AnyTemplate, Plain, Template
 from lifelora.retrieval.embed import item_texts
 from lifelora.seeds import generator, torch_seeded
@@ -40,18 +40,22 @@ class Nano(Frozen):
 
     kind: Literal["nano"] = "nano"
     width: int = Field(default=64, ge=8)
-    layers: int = Field(default=4, ge=1)
+    layers: int = Field(default=2, ge=1)
     heads: int = Field(default=4, ge=1)
     vocabulary: int = Field(default=2048, ge=300)
     "Tokens of the BPE tokenizer, at most; 256 of them are the bytes."
     context: int = Field(default=2048, ge=64)
     "The longest prompt, in tokens, that it can be asked."
-    behaviours: int = Field(default=40, ge=2)
+    behaviours: int = Field(default=12, ge=2)
     "Behaviours in one document of the text it learns from."
+    histories: float = Field(default=1.0, gt=0, le=1)
+    "Share of the histories' stretches that are read, drawn once by seed."
+    item_texts: int = Field(default=10, ge=0)
+    "How often an epoch reads the item texts; there are far fewer of them than of histories."
     template: AnyTemplate = Plain()
     "How the documents are written."
     training: TrainingConfig = TrainingConfig(
-        batch_size=16, epochs=8, learning_rate=3e-3, weight_decay=0.01, schedule="cosine", warmup=0.05, select="-loss"
+        batch_size=8, epochs=3, learning_rate=5e-3, weight_decay=0.01, schedule="cosine", warmup=0.05, select="-loss"
     )
 
 
@@ -85,7 +89,7 @@ def pretrain(config: Nano, dataset: Dataset, folder: Path, seed: int, *, device:
     tokenizer = train_tokenizer(config, dataset)
     tokenizer.save_pretrained(folder)
     segments = Segments.build(dataset, config.template, tokenizer)
-    documents = _histories(config, dataset, segments) + _item_texts(config, dataset, tokenizer)
+    documents = _histories(config, dataset, segments, tokenizer, seed) + _item_texts(config, dataset, tokenizer)
     order = generator(seed, "nano", "validation").permutation(len(documents))
     held = max(1, len(documents) // 20)  # one document in twenty is kept back to choose the epoch
     with torch_seeded(seed, "nano", "weights"):
@@ -124,7 +128,11 @@ def label(model: nn.Module, name: str) -> str:
 def train_tokenizer(config: Nano, dataset: Dataset) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer of the data set's words; it can write any text, unseen bytes too."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    # A word is one token wherever it stands: in a title or a sentence, at the start of a line or inside it.
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Split("\n", "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=True)]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=config.vocabulary, special_tokens=[BEGIN], initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
@@ -166,19 +174,39 @@ def _item_texts(config: Nano, dataset: Dataset, tokenizer: PreTrainedTokenizerFa
     texts = [text for text in item_texts(dataset.catalogue, dataset.words.item) if text]
     # As many together as make a text about as long as a history, so that a batch has little padding.
     together = ["\n".join(texts[first : first + ITEMS_TOGETHER]) for first in range(0, len(texts), ITEMS_TOGETHER)]
-    return [np.array(ids[: config.context], np.int32) for ids in tokenizer(together)["input_ids"]] if together else []
+    encoded = tokenizer(together)["input_ids"] if together else []
+    return [np.array(ids[: config.context], np.int32) for ids in encoded] * config.item_texts
 
 
-def _histories(config: Nano, dataset: Dataset, segments: Segments) -> list[Int[np.ndarray, "L"]]:
-    """Each user's training-period events in stretches of ``behaviours``, as a head and one line for each."""
+def _histories(
+    config: Nano, dataset: Dataset, segments: Segments, tokenizer: PreTrainedTokenizerFast, seed: int
+) -> list[Int[np.ndarray, "L"]]:
+    """Each user's training-period events in stretches: a head, a line for each but the last, its question and answer.
+
+    So the text has the form of a prompt with its answer, and the LM knows the answer words before anything is tuned.
+    """
     rows_N = dataset.training_rows()
-    user_N = np.asarray(dataset.user_N[rows_N], np.int64)
-    line_N = segments.behaviour_MR[dataset.item_N[rows_N], dataset.rating_N[rows_N]]
-    first_N = np.searchsorted(user_N, user_N)  # rows are in user order: where this user's begin
-    begins = np.flatnonzero((np.arange(len(rows_N)) - first_N) % config.behaviours == 0)
+    orders = [rows_N]
+    if dataset.item_field_names:
+        # Once more, of one kind of item at a time: there, what somebody thought of the last ones says most of the next.
+        field_N = dataset.schema().item_fields_MF[:, 0].numpy()[dataset.item_N[rows_N]]
+        orders.append(rows_N[np.lexsort((rows_N, field_N, dataset.user_N[rows_N]))])
+    stretches = [stretch for order_N in orders for stretch in _stretches(order_N, dataset.user_N[order_N], config.behaviours)]
+    kept = generator(seed, "nano", "histories").permutation(len(stretches))
+    encoder = Encoder(tokenizer)
+    answers = [np.array(encoder.ids(word), np.int32) for word in (config.template.no, config.template.yes)]
     documents = []
-    for begin, end in zip(begins, [*begins[1:], len(rows_N)], strict=True):
-        lines = [segments.head_U2[user_N[begin], 1], *line_N[begin:end]]
-        parts = [segments.tokens_T[segments.offsets_N[s] : segments.offsets_N[s + 1]] for s in lines]
-        documents.append(np.concatenate(parts)[: config.context])
+    for number in np.sort(kept[: max(1, round(config.histories * len(stretches)))]):
+        *shown, asked = stretches[number]
+        head = segments.head_U2[dataset.user_N[asked], int(len(shown) > 0)]
+        lines = segments.behaviour_MR[dataset.item_N[shown], dataset.rating_N[shown]] if shown else []
+        chosen = [head, *lines, segments.question_M[dataset.item_N[asked]]]
+        parts = [segments.tokens_T[segments.offsets_N[s] : segments.offsets_N[s + 1]] for s in chosen]
+        documents.append(np.concatenate([*parts, answers[int(dataset.label_N[asked])]])[-config.context :])
     return documents
+
+
+def _stretches(rows_N: Int[np.ndarray, "N"], user_N: Int[np.ndarray, "N"], length: int) -> list[Int[np.ndarray, "_"]]:
+    """Rows that stand by user, cut at every new user and every ``length`` rows."""
+    place_N = np.arange(len(rows_N)) - np.searchsorted(user_N, user_N)
+    return np.split(rows_N, np.flatnonzero(place_N % length == 0)[1:])

@@ -35,7 +35,7 @@ class Encoder:
         self._backend.no_truncation()
         self._backend.no_padding()
         special: list[int] = list(tokenizer("A")["input_ids"] if callable(tokenizer) else self._backend.encode("A").ids)
-        bare = self._ids("A")
+        bare = self.ids("A")
         places = [i for i in range(len(special)) if special[i : i + len(bare)] == bare]
         if not places:
             raise ConfigError(
@@ -47,7 +47,7 @@ class Encoder:
 
     def whole(self, text: str) -> list[int]:
         """The reference: special tokens at the start, then the text as one string, and no token of an end."""
-        return self.start + self._ids(text)
+        return self.start + self.ids(text)
 
     def lines(self, texts: Sequence[str], before: str, after: str) -> Iterator[Int[np.ndarray, "L"]]:
         """The ids of each text where it stands between ``before`` and ``after``.
@@ -66,7 +66,8 @@ class Encoder:
                 chosen = ((ends > left) | (left == 0)) & (ends <= right)
                 yield np.array(encoding.ids, np.int32)[chosen]
 
-    def _ids(self, text: str) -> list[int]:
+    def ids(self, text: str) -> list[int]:
+        """A text alone, without special tokens."""
         return list(self._backend.encode(text, add_special_tokens=False).ids)
 
 
