@@ -1,0 +1,150 @@
+"""The command line: small, quick to answer, and a wrong word gets the right ones. Also the public names."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lifelora
+from lifelora.cli import main
+
+COMMANDS = ("demo", "data", "prepare", "fit", "embed", "train", "evaluate", "run", "recommend", "show", "doctor")
+
+
+def test_help_needs_nothing_heavy():
+    """In a process of its own: here torch is loaded already, and an import hook with it."""
+    code = (
+        "import sys, lifelora, lifelora.cli\n"
+        "try: lifelora.cli.main(['--help'])\n"
+        "except SystemExit as stop: print('status', stop.code)\n"
+        "print('loaded', sorted(m for m in ('torch', 'transformers', 'pydantic', 'pyarrow', 'numpy') if m in sys.modules))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(lifelora.__path__[0]).parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    assert "status 0" in done.stdout
+    assert "loaded []" in done.stdout
+    for command in COMMANDS:
+        assert f"\n    {command}" in done.stdout
+
+
+def test_the_public_names():
+    assert sorted(lifelora.__all__, key=str.casefold) == sorted(lifelora._HOMES, key=str.casefold)
+    assert dir(lifelora) == sorted([*lifelora.__all__, "__version__"])
+    for name in lifelora.__all__:
+        assert getattr(lifelora, name).__module__.startswith("lifelora.")
+    with pytest.raises(AttributeError, match=r"no attribute 'Runn'; it has .*Run"):
+        lifelora.Runn  # noqa: B018
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"lifelora {lifelora.__version__}\n"
+
+
+def test_without_a_command_it_prints_the_help(capsys: pytest.CaptureFixture[str]):
+    assert main([]) == 2
+    assert "usage: lifelora" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_a_help(command: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"usage: lifelora {command}" in capsys.readouterr().out
+
+
+def test_an_unknown_command_is_answered_with_the_near_one(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["evalute", "demo"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "unknown word 'evalute'. Did you mean 'evaluate'? Allowed: " in said
+    for command in COMMANDS:
+        assert command in said
+
+
+def test_a_missing_argument_names_itself(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["recommend", "runs/demo"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err
+    assert "--user" in said
+    assert "Try: lifelora recommend --help" in said
+
+
+def test_data_says_what_is_in_a_set(capsys: pytest.CaptureFixture[str]):
+    assert main(["data", "simulated"]) == 0
+    said = capsys.readouterr().out
+    first = said.splitlines()[0]
+    assert first.startswith("the simulated world: ")
+    assert "500 users" in first
+    assert "800 in the catalogue" in first
+    for word in ("history", "ratings", "times", "genre, description", "gender, age", "simulated: people"):
+        assert word in said
+
+
+def test_data_without_times_or_profiles(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "interactions.csv").write_text("user,item,rating\na,x,1\na,y,0\nb,x,1\n")
+    assert main(["data", f"tables:{tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("interactions: 3 interactions, 2 users, 2 items with interactions, 2 in the catalogue\n")
+    assert "mean 1.5, median 1.5, min 1, max 2" in said  # a has two, b has one
+    assert "ratings    0: 1, 1: 2" in said
+    assert "a split by time is refused" in said
+    assert "users      no fields" in said
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["show", "nowhere"], "'nowhere' is not a run (it has no recipe.toml)"),
+    (["recommend", "nowhere", "--user", "u"], "'nowhere' is not a run"),
+    (["run", "demmo"], "there is no recipe 'demmo'"),
+    (["data", "simulatd"], "did you mean 'simulated'?"),
+    (["prepare", "demo", "--data", "movielens:ml-1k"], "'ml-1k' is no folder or zip here"),
+    (["prepare", "demo", "--set", "sed=1"], "sed: there is no such key"),
+    (["demo", "--set", "seed"], "is not KEY=VALUE"),
+    (["fit", "demo", "--device", "toaster"], "--device toaster"),
+    (["fit", "demo", "--out", "new"], "run `lifelora prepare` with the same recipe and --out first"),
+])
+def test_an_error_is_one_message_and_no_traceback(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 1
+    streams = capsys.readouterr()
+    assert streams.out == ""
+    assert streams.err.startswith("lifelora: ")
+    assert said in streams.err
+    assert "Traceback" not in streams.err
+
+
+def test_an_interrupted_command_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    import lifelora.doctor
+
+    def interrupted() -> tuple[str, bool]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lifelora.doctor, "report", interrupted)
+    assert main(["doctor"]) == 130
+    assert "run the same command again to go on" in capsys.readouterr().err
+
+
+def test_doctor_lists_versions(capsys: pytest.CaptureFixture[str]):
+    import torch
+
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert f"torch         {torch.__version__.split('+')[0]}" in said
+    assert "lifelora" in said
+    assert "GiB free" in said
+    assert "Nothing needed is missing." in said
+
+
+def test_doctor_misses_what_is_not_there(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    import lifelora.doctor
+
+    monkeypatch.setattr(lifelora.doctor, "NEEDED", ("torch", "no-such-package"))
+    assert main(["doctor"]) == 1
+    assert "Missing: no-such-package. Mend: pip install lifelora" in capsys.readouterr().out

