@@ -1,0 +1,31 @@
+"""A recipe as small as a run can be, with everything in it: shared by the tests of runs."""
+
+from typing import Any
+
+from lifelora.recipe import Recipe, parse
+
+TRAINING = {"batch_size": 16, "epochs": 1, "learning_rate": 2e-3}
+VALUES: dict[str, Any] = {
+    "name": "tiny", "about": "As small as a run can be",
+    "data": {"source": {"kind": "simulated", "users": 24, "items": 80, "events_per_user": 16}},
+    "conventional": {
+        "popular": {"model": {"kind": "popularity"}},
+        "din": {"model": {"kind": "din", "embedding": 4, "hidden": 8, "layers": 1, "attention_hidden": 4, "history_length": 6},
+                "training": TRAINING},
+    },
+    "backbone": {"kind": "nano", "width": 16, "layers": 1, "heads": 2, "vocabulary": 500, "training": {
+        "batch_size": 16, "epochs": 1, "learning_rate": 3e-3, "select": "-loss"}},
+    "systems": {
+        "lora": {"behaviours": {"kind": "most-recent", "k": 3}, "coupling": {"kind": "identity", "rank": 2}, "shots": 32,
+                 "validation_rows": 20, "training": TRAINING},
+        "personal": {"behaviours": {"kind": "most-similar", "k": 3}, "coupling": {"kind": "full", "rank": 2},
+                     "representation": "din", "shots": 32, "validation_rows": 20, "training": TRAINING},
+    },
+    "evaluation": {"test_rows": 24, "resamples": 100},
+}
+
+
+def tiny(**systems_lora: Any) -> Recipe:
+    """The recipe; values of its system 'lora' can be replaced."""
+    systems = VALUES["systems"]
+    return parse(VALUES | {"systems": systems | {"lora": systems["lora"] | systems_lora}}, "the tests' recipe")

@@ -1,0 +1,151 @@
+"""The documents are true: their commands run, their snippets work, their recipes parse.
+
+Runs are made small with --set; commands on data that is not here are left out.
+"""
+
+import os
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from lifelora.cli import STAGES, main
+from lifelora.data.sources import parse_source
+from lifelora.recipe import load, parse
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL = [
+    "data.source.users=30", "data.source.items=100", "data.source.events_per_user=20", "evaluation.test_rows=24",
+    "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1", "backbone.heads=2", "backbone.vocabulary=500",
+    "backbone.training.epochs=1",
+]
+FOR_FILES = ["evaluation.test_rows=24", "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1",
+             "backbone.heads=2", "backbone.vocabulary=500", "backbone.training.epochs=1", "backbone.histories=0.05"]
+MODELS = [f"{part}.training.{key}={value}" for part in ("conventional.sasrec", "conventional.din", "systems.lora", "systems.personal")
+          for key, value in (("epochs", 1), ("max_steps", 2), ("batch_size", 16), ("evaluations_per_epoch", 1))]
+SHOTS = [f"systems.{name}.{key}=24" for name in ("lora", "personal") for key in ("shots", "validation_rows")]
+
+
+def blocks(path: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def commands(path: Path) -> list[list[str]]:
+    """The words of every `$ lifelora` line, in order."""
+    lines = "".join(blocks(path, "console")).splitlines()
+    assert all(line.startswith("$ lifelora ") for line in lines), lines
+    return [shlex.split(line, comments=True)[2:] for line in lines]
+
+
+def small(words: list[str]) -> list[str]:
+    if words[0] not in ("demo", "run", *STAGES):
+        return words
+    own = SMALL if "--data" not in words or "simulated" in words else FOR_FILES
+    settings = [*own, *MODELS, *SHOTS]
+    if any(word.startswith("tables:") for word in words):
+        settings += ["data.rules.min_history=3", "data.rules.label_above=3"]
+    return [*words, "--quiet", "--device", "cpu", *(word for setting in settings for word in ("--set", setting))]
+
+
+def write_shop(folder: Path) -> None:
+    """The files that docs/data.md describes, under the mapping that it shows."""
+    (mapping,) = blocks(ROOT / "docs/data.md", "toml")
+    (folder / "shop.toml").write_text(mapping)
+    rows = [f"c{c},A-{(c * 5 + e) % 40},{(c * e) % 5 + 1},{1_700_000_000 + 86_400 * e + c}" for c in range(20) for e in range(20)]
+    (folder / "log.csv").write_text("\n".join(["customer,sku,stars,bought_at", *rows]))
+    goods = [f'A-{i},Kettle {i},"for tea, loud",Argo' for i in range(40)]
+    (folder / "goods.csv").write_text("\n".join(["sku,name,text,brand", *goods]))
+    (folder / "people.csv").write_text("\n".join(["customer,city", *(f"c{c},Graz" for c in range(20))]))
+
+
+def available(words: list[str], folder: Path) -> bool:
+    """Whether the data of a command is here; MovieLens-100K comes from $LIFELORA_DATA, nothing is downloaded."""
+    if any(word.startswith("movielens:ml-100k") for word in words):
+        published = Path(os.environ.get("LIFELORA_DATA", "nowhere")) / "ml-100k"
+        if not published.is_dir():
+            return False
+        if not (folder / "ml-100k").exists():
+            (folder / "ml-100k").symlink_to(published)
+    return "--download" not in words
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    write_shop(tmp_path)
+    return tmp_path
+
+
+def test_the_first_walk_of_the_readme(workplace: Path, capsys: pytest.CaptureFixture[str]):
+    """demo, show, recommend: what a newcomer types first."""
+    walk = [words for words in commands(ROOT / "README.md") if words[0] in ("demo", "show", "recommend")]
+    assert [words[0] for words in walk] == ["demo", "show", "recommend"]
+    for words in walk:
+        assert main(small(words)) == 0, capsys.readouterr().err
+    said = capsys.readouterr().out
+    assert (workplace / "runs/demo/6-report/report.html").is_file()
+    assert "Next:\n  lifelora recommend runs/demo --user u" in said
+    assert "For user u00007, by '" in said
+    assert said.count("\n  5. ") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_of_every_document_runs(path: Path, workplace: Path, capsys: pytest.CaptureFixture[str]):
+    for words in commands(path):
+        if available(words, workplace):
+            assert main(small(words)) == 0, (words, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_command_of_every_document_is_one(path: Path):
+    """Without running them: the words are known to the parser, and the recipes and sources that they name are there."""
+    from lifelora.cli import _parser
+
+    for words in commands(path):
+        arguments = _parser().parse_args(small(words))
+        if getattr(arguments, "recipe", None):
+            assert load(arguments.recipe, None, [s for s in arguments.set if not s.startswith("data.source")])
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.slow
+def test_every_python_snippet_runs(path: Path, workplace: Path):
+    for snippet in blocks(path, "python"):
+        exec(compile(snippet, str(path), "exec"), {})
+
+
+def test_the_recipe_of_the_document_parses():
+    (recipe,) = [parse(tomllib.loads(block), "docs/recipes.md") for block in blocks(ROOT / "docs/recipes.md", "toml")]
+    assert recipe.systems["personal"].representation == "din"
+    assert recipe.systems["personal"].shots == 8192
+
+
+def test_the_mapping_of_the_document_reads_its_tables(workplace: Path):
+    raw = parse_source("tables:shop.toml").read()
+    assert raw.interactions.num_rows == 400
+    assert raw.catalogue.column_names == ["item", "title", "description", "brand"]
+    assert raw.profiles.to_pylist()[0] == {"user": "c0", "city": "Graz"}
+    assert raw.words.did == "bought"
+    assert main(["data", "tables:shop.toml"]) == 0
+
+
+def test_the_table_of_stages_names_every_stage():
+    rows = re.findall(r"^\| `(\w+)` \| `\d-", (ROOT / "docs/recipes.md").read_text(), re.MULTILINE)
+    assert rows == list(STAGES)
+
+
+def test_every_command_is_in_some_document():
+    text = "".join(path.read_text() for path in DOCUMENTS)
+    for command in ("demo", "data", "run", "recommend", "show", *STAGES):
+        assert re.search(rf"`{command}`|`lifelora {command}|lifelora {command}\b", text), command
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(path: Path):
+    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text()):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
