@@ -123,13 +123,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _open(arguments: argparse.Namespace) -> "Run":
     from lifelora.data.sources import parse_source
     from lifelora.errors import ConfigError
-    from lifelora.recipe import load
+    from lifelora.recipe import built_in, load
     from lifelora.run import Options, Run
     from lifelora.run.stages import RECIPE_FILE
 
     options = Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet)
     folder = Path(arguments.recipe)
-    if (folder / RECIPE_FILE).is_file():
+    # A built-in recipe's name wins over a run's folder of that name, which can be written as ./NAME.
+    if arguments.recipe not in built_in() and (folder / RECIPE_FILE).is_file():
         if arguments.data or arguments.set or arguments.out:
             raise ConfigError(f"'{folder}' is a run with a recipe of its own; leave --data, --set and --out away, "
                               f"or start another run with `lifelora run {folder / RECIPE_FILE} --out ELSEWHERE`.")
