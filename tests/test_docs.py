@@ -24,7 +24,8 @@ SMALL = [
 ]
 FOR_FILES = ["evaluation.test_rows=24", "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1",
              "backbone.heads=2", "backbone.vocabulary=500", "backbone.training.epochs=1", "backbone.histories=0.05"]
-MODELS = [f"{part}.training.{key}={value}" for part in ("conventional.sasrec", "conventional.din", "systems.lora", "systems.personal")
+TRAINED = ("conventional.sasrec", "conventional.din", "systems.lora", "systems.personal")
+MODELS = [f"{part}.training.{key}={value}" for part in TRAINED
           for key, value in (("epochs", 1), ("max_steps", 2), ("batch_size", 16), ("evaluations_per_epoch", 1))]
 SHOTS = [f"systems.{name}.{key}=24" for name in ("lora", "personal") for key in ("shots", "validation_rows")]
 

@@ -64,7 +64,9 @@ def test_a_dump_keeps_none_where_it_is_no_default():
     ({"backbone": {"widht": 1}}, ("backbone", "widht"), ("layers", "width")),
     ({"sed": 1}, ("sed",), ("seed", "systems")),
 ])
-def test_a_wrong_key_names_its_place_and_the_allowed_ones(values: dict[str, Any], place: tuple[str, ...], allowed: tuple[str, ...]):
+def test_a_wrong_key_names_its_place_and_the_allowed_ones(
+    values: dict[str, Any], place: tuple[str, ...], allowed: tuple[str, ...]
+):
     message = refused(DIN | values)
     assert message.startswith("here has 1 mistake:\n")
     where, _, rest = message.splitlines()[1].partition(": there is no such key; allowed here: ")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from run_world import TRAINING, tiny
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, roc_auc_score
 
 import lifelora
 import lifelora.run.run
@@ -84,15 +84,25 @@ def test_the_figures_are_those_of_the_stored_scores(run: Run):
     dataset = run.parts.dataset
     label_N = np.asarray(dataset.label_N[run.parts.test_rows])
     assert len(label_N) == 24
-    told = json.dumps(figures)
+    assert (figures["rows"], figures["positives"]) == (24, int(label_N.sum()))
+    assert list(figures["systems"]) == NAMES
     for name in NAMES:
         score_N = np.load(run.folder / "5-scores" / name / "score.npy")
         assert score_N.shape == (24,)
         assert ((score_N >= 0) & (score_N <= 1)).all()
-        expected = roc_auc_score(label_N, score_N)
-        found = [float(number) for number in re.findall(r"\d\.\d+(?:e-?\d+)?", told)]
-        assert min(abs(number - expected) for number in found) < 1e-9, name
-        assert f"{expected:.3f}" in run.table()
+        told = figures["systems"][name]
+        assert told["auc"]["value"] == pytest.approx(roc_auc_score(label_N, score_N), abs=1e-12)
+        assert told["log_loss"]["value"] == pytest.approx(log_loss(label_N, score_N), abs=1e-6)
+        assert told["auc"]["low"] <= told["auc"]["value"] <= told["auc"]["high"]
+        assert f"{roc_auc_score(label_N, score_N):.4f}".removeprefix("0") in run.table()
+
+
+def test_the_best_possible_is_the_auc_of_the_truth(run: Run):
+    figures = json.loads((run.folder / "6-report/evaluation.json").read_text())
+    dataset, rows = run.parts.dataset, run.parts.test_rows
+    users, items = dataset.users.outside(dataset.user_N[rows]), dataset.items.outside(dataset.item_N[rows])
+    truth_N = run.recipe.data.source.probability(users, items, np.asarray(dataset.time_N[rows]))
+    assert figures["best_possible_auc"] == pytest.approx(roc_auc_score(np.asarray(dataset.label_N[rows]), truth_N), abs=1e-12)
 
 
 def test_the_kept_recipe_is_the_recipe(run: Run):
@@ -210,7 +220,8 @@ def test_items_that_were_asked_for(run: Run, capsys: pytest.CaptureFixture[str])
     assert set(told) == {"user", "system", "how", "items"}
     assert told["system"] in ("lora", "personal")
     assert set(told["items"][0]) == {"rank", "item", "title", "score", "shown"}
-    assert [item["item"] for item in told["items"]][0] in ("b00003", "b00001")
+    assert told["items"][0]["item"] in ("b00003", "b00001")
+    assert len(told["items"]) == 1
     assert set(told["items"][0]["shown"][0]) == {"title", "rating"}
 
 
@@ -268,7 +279,8 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
     sources = str(Path(lifelora.__path__[0]).parent)
 
     def start(out: str) -> subprocess.Popen[bytes]:
-        environment = {**os.environ, "PYTHONPATH": sources, "OMP_NUM_THREADS": "1", "LIFELORA_CACHE": str(tmp_path / f"cache-{out}")}
+        environment = {**os.environ, "PYTHONPATH": sources, "OMP_NUM_THREADS": "1",
+                       "LIFELORA_CACHE": str(tmp_path / f"cache-{out}")}
         return subprocess.Popen(
             [sys.executable, "-m", "lifelora.cli", "run", "tiny.toml", "--out", out, "--quiet", "--device", "cpu"],
             cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
