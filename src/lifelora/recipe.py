@@ -188,35 +188,43 @@ def _set(values: dict[str, Any], setting: str) -> None:
 
 
 def _explain(detail: Any, model: type[BaseModel]) -> str:
-    place = ".".join(str(part) for part in detail["loc"]) or "the recipe as a whole"
-    if detail["type"] == "extra_forbidden":
-        allowed = _keys_at(model, detail["loc"][:-1])
-        return f"{place}: there is no such key; allowed here: {', '.join(allowed)}."
+    unknown = detail["type"] == "extra_forbidden"
+    place, allowed = _at(model, detail["loc"][:-1] if unknown else detail["loc"])
+    where = ".".join([*place, str(detail["loc"][-1])] if unknown else place) or "the recipe as a whole"
+    if unknown:
+        return f"{where}: there is no such key; allowed here: {', '.join(allowed)}."
     if detail["type"] == "union_tag_not_found":
-        kinds = ", ".join(f"'{kind}'" for kind in _keys_at(model, detail["loc"]))
-        return f"{place}: it lacks its kind, which is one of {kinds} (came: {detail['input']!r:.80})"
+        kinds = ", ".join(f"'{kind}'" for kind in allowed)
+        return f"{where}: it lacks its kind, which is one of {kinds} (came: {detail['input']!r:.80})"
     message = str(detail["msg"]).removeprefix("Value error, ")
     came = "" if detail["type"] in ("missing", "value_error") else f" (came: {detail['input']!r:.80})"
-    return f"{place}: {message}{came}"
+    return f"{where}: {message}{came}"
 
 
-def _keys_at(annotation: Any, loc: Sequence[int | str]) -> list[str]:
-    """The keys that a recipe allows at ``loc``, or the kinds where it ends at a union; a union's step is its ``kind``."""
+def _at(annotation: Any, loc: Sequence[int | str]) -> tuple[list[str], list[str]]:
+    """``loc`` as a person writes it, and the keys (at a union: the kinds) allowed there.
+
+    A union's step in ``loc`` is its ``kind``, which is not part of any key.
+    """
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, types.UnionType):
         members = [m for m in get_args(annotation) if m is not type(None)]
         if len(members) == 1:
-            return _keys_at(members[0], loc)
-        chosen = [m for m in members if loc and m.model_fields["kind"].default == loc[0]]
-        return _keys_at(chosen[0], loc[1:]) if chosen else [str(m.model_fields["kind"].default) for m in members]
-    if get_origin(annotation) is dict:
-        return _keys_at(get_args(annotation)[1], loc[1:])
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        if not loc:
-            return sorted(annotation.model_fields)
-        field = annotation.model_fields[str(loc[0])]
-        kept: Any = field.annotation
+            return _at(members[0], loc)
+        kinds = {str(m.model_fields["kind"].default): m for m in members if _is_model(m) and "kind" in m.model_fields}
+        return _at(kinds[str(loc[0])], loc[1:]) if loc and loc[0] in kinds else (list(map(str, loc)), list(kinds))
+    if get_origin(annotation) is dict and loc:
+        place, allowed = _at(get_args(annotation)[1], loc[1:])
+        return [str(loc[0]), *place], allowed
+    if _is_model(annotation) and not loc:
+        return [], sorted(annotation.model_fields)
+    if _is_model(annotation) and loc[0] in annotation.model_fields:
         # pydantic moves the discriminator out of the annotation, so a union arrives here bare.
-        return _keys_at(kept, loc[1:])
-    return []
+        place, allowed = _at(annotation.model_fields[str(loc[0])].annotation, loc[1:])
+        return [str(loc[0]), *place], allowed
+    return list(map(str, loc)), []
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

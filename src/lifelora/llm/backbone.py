@@ -11,8 +11,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import logging as transformers_logging
 
 from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
 from lifelora.types import Frozen
@@ -39,7 +37,8 @@ class Backbone:
     """A loaded LM with its tokenizer and one line that says what it is."""
 
     model: nn.Module
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: Any
+    "A fast tokenizer of transformers."
     label: str
 
     @property
@@ -54,6 +53,10 @@ def load(config: Pretrained, device: torch.device, download: bool = False, label
     Raises ConfigError for a place that holds no such model, ArtefactError for weights that are not safetensors, and
     MissingExtraError for quantisation or flash attention without its package.
     """
+    # transformers takes long to import, and much of lifelora works without it.
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
     folder = Path(config.path)
     if folder.exists():
         _check_folder(folder)
@@ -109,6 +112,8 @@ def fingerprint(config: Pretrained) -> str:
 
 
 def _check_folder(folder: Path) -> None:
+    from transformers import AutoConfig
+
     if not (folder / "config.json").exists():
         raise ConfigError(f"backbone.path = '{folder}' has no config.json; it must hold a model in Hugging Face's layout.")
     if not list(folder.glob("*.safetensors")):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -18,8 +18,6 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-from transformers.utils import logging as transformers_logging
 
 from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Dataset
@@ -86,6 +84,9 @@ class LanguageModelling(nn.Module):
 
 def pretrain(config: Nano, dataset: Dataset, folder: Path, seed: int, *, device: torch.device, progress: bool) -> None:
     """Train tokenizer and model into ``folder``, in Hugging Face's layout; goes on from its checkpoint after a kill."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers.utils import logging as transformers_logging
+
     tokenizer = train_tokenizer(config, dataset)
     tokenizer.save_pretrained(folder)
     segments = Segments.build(dataset, config.template, tokenizer)
@@ -125,8 +126,10 @@ def label(model: nn.Module, name: str) -> str:
     return f"nano ({sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, trained here on the texts of {name} only)"
 
 
-def train_tokenizer(config: Nano, dataset: Dataset) -> PreTrainedTokenizerFast:
-    """A byte-level BPE tokenizer of the data set's words; it can write any text, unseen bytes too."""
+def train_tokenizer(config: Nano, dataset: Dataset) -> Any:
+    """A byte-level BPE tokenizer (a ``PreTrainedTokenizerFast``) of the data set's words; it can write any text."""
+    from transformers import PreTrainedTokenizerFast
+
     tokenizer = Tokenizer(models.BPE())
     # A word is one token wherever it stands: in a title or a sentence, at the start of a line or inside it.
     tokenizer.normalizer = normalizers.Lowercase()
@@ -169,7 +172,7 @@ def _lines(template: Template, dataset: Dataset) -> Iterator[str]:
         yield template.head(words, user, True)
 
 
-def _item_texts(config: Nano, dataset: Dataset, tokenizer: PreTrainedTokenizerFast) -> list[Int[np.ndarray, "L"]]:
+def _item_texts(config: Nano, dataset: Dataset, tokenizer: Any) -> list[Int[np.ndarray, "L"]]:
     """All that is said of each item: where words that mean alike stand together."""
     texts = [text for text in item_texts(dataset.catalogue, dataset.words.item) if text]
     # As many together as make a text about as long as a history, so that a batch has little padding.
@@ -179,7 +182,7 @@ def _item_texts(config: Nano, dataset: Dataset, tokenizer: PreTrainedTokenizerFa
 
 
 def _histories(
-    config: Nano, dataset: Dataset, segments: Segments, tokenizer: PreTrainedTokenizerFast, seed: int
+    config: Nano, dataset: Dataset, segments: Segments, tokenizer: Any, seed: int
 ) -> list[Int[np.ndarray, "L"]]:
     """Each user's training-period events in stretches: a head, a line for each but the last, its question and answer.
 

@@ -100,11 +100,11 @@ class Stages:
 def _files_hash(source: AnySource) -> str:
     """SHA-256 over the contents of every file that a source's configuration points at, so that a changed log is seen."""
     digest = hashlib.sha256()
-    for value in source.model_dump(mode="json").values():
-        path = Path(value).expanduser() if isinstance(value, str) else None
-        if path is not None and path.is_file():
+    for field in ("path", "interactions", "catalogue", "profiles"):
+        path = Path(getattr(source, field, None) or "/").expanduser()
+        if path.is_file():
             digest.update(f"{path.name} {file_hash(path)}\n".encode())
-        elif path is not None and value and path.is_dir():
+        elif path.is_dir() and path != Path("/"):
             for inner in sorted(p for p in path.iterdir() if p.is_file()):
                 digest.update(f"{inner.name} {file_hash(inner)}\n".encode())
     return digest.hexdigest()
