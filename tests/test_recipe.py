@@ -54,26 +54,24 @@ def test_a_dump_keeps_none_where_it_is_no_default():
 
 @pytest.mark.parametrize(("values", "place", "allowed"), [
     ({"systems": {"p": {"coupling": {"kind": "full", "rnk": 1}, "representation": "din"}}},
-     ("systems.p.coupling", "rnk"), ("alpha", "rank", "start")),
+     "systems.p.coupling.rnk", ("alpha", "rank", "start")),
     ({"conventional": {"din": {"model": {"kind": "din", "embeding": 1}}}},
-     ("conventional.din.model", "embeding"), ("embedding", "history_length")),
-    ({"conventional": {"din": {"trainng": {}}}}, ("conventional.din", "trainng"), ("model", "training")),
-    ({"data": {"source": {"kind": "simulated", "user": 1}}}, ("data.source", "user"), ("users", "events_per_user")),
-    ({"data": {"source": {"user": 1}}}, ("data.source", "user"), ("users", "events_per_user")),
-    ({"data": {"rules": {"split": {"kind": "global-time", "trian": 0.1}}}}, ("data.rules.split", "trian"), ("train", "valid")),
-    ({"backbone": {"widht": 1}}, ("backbone", "widht"), ("layers", "width")),
-    ({"sed": 1}, ("sed",), ("seed", "systems")),
+     "conventional.din.model.embeding", ("embedding", "history_length")),
+    ({"conventional": {"din": {"trainng": {}}}}, "conventional.din.trainng", ("model", "training")),
+    ({"data": {"source": {"kind": "simulated", "user": 1}}}, "data.source.user", ("users", "events_per_user")),
+    ({"data": {"source": {"user": 1}}}, "data.source.user", ("users", "events_per_user")),
+    ({"data": {"rules": {"split": {"kind": "global-time", "trian": 0.1}}}}, "data.rules.split.trian", ("train", "valid")),
+    ({"backbone": {"widht": 1}}, "backbone.widht", ("layers", "width")),
+    ({"sed": 1}, "sed", ("seed", "systems")),
 ])
 def test_a_wrong_key_names_its_place_and_the_allowed_ones(
-    values: dict[str, Any], place: tuple[str, ...], allowed: tuple[str, ...]
+    values: dict[str, Any], place: str, allowed: tuple[str, ...]
 ):
     message = refused(DIN | values)
     assert message.startswith("here has 1 mistake:\n")
     where, _, rest = message.splitlines()[1].partition(": there is no such key; allowed here: ")
-    assert where.strip().startswith(place[0])
-    assert where.endswith(place[-1])
+    assert where.strip() == place  # as --set would write it
     assert set(allowed) <= set(rest.rstrip(".").split(", "))
-    assert place[-1] not in rest.rstrip(".").split(", ")
 
 
 @pytest.mark.parametrize(("values", "place", "kinds"), [
@@ -89,6 +87,13 @@ def test_a_wrong_kind_lists_the_allowed_ones(values: dict[str, Any], place: str,
     assert line.strip().startswith(f"{place}: ")
     for kind in kinds:
         assert f"'{kind}'" in line
+
+
+def test_a_wrong_value_names_its_place_as_it_is_written():
+    system = {"coupling": {"kind": "full", "rank": 0}, "targets": [1]}
+    values = {"data": {"source": {"kind": "movielens"}}, "systems": {"p": system}}
+    places = {line.split(":")[0].strip() for line in refused(DIN | values).splitlines()[1:]}
+    assert places == {"data.source.path", "systems.p.coupling.rank", "systems.p.targets.0"}
 
 
 def test_all_mistakes_are_told_at_once():
