@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lifelora.data.sources.movielens import Movielens
+from lifelora.data.sources.simulated import Simulated
 from lifelora.errors import ConfigError
 from lifelora.recipe import Recipe, built_in, dump, load, parse
 
@@ -185,6 +186,13 @@ def test_a_setting_that_cannot_be(setting: str, said: str):
 
 def test_another_source_takes_the_place_of_the_recipes():
     source = Movielens(path="100k")
-    recipe = load("demo", source, ["data.source.users=60", "data.rules.label_above=3.5"])
+    recipe = load("demo", source, ["data.rules.label_above=3.5"])
     assert recipe.data.source == source
     assert recipe.data.rules.label_above == 3.5
+
+
+def test_settings_come_on_top_of_the_source():
+    recipe = load("demo", Simulated(users=50), ["data.source.tastes=2"])
+    assert recipe.data.source == Simulated(users=50, tastes=2)
+    with pytest.raises(ConfigError, match=r"data\.source\.users: there is no such key; allowed here: kind, path"):
+        load("demo", Movielens(path="100k"), ["data.source.users=60"])

@@ -144,10 +144,10 @@ def load(name_or_path: str, source: AnySource | None = None, settings: Sequence[
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{where} is not TOML: {error}") from error
-    for setting in settings:
-        _set(values, setting)
     if source is not None:
         values.setdefault("data", {})["source"] = source.model_dump(mode="json", exclude_none=True)
+    for setting in settings:  # last, so that one of data.source is not lost
+        _set(values, setting)
     return parse(values, where)
 
 
