@@ -46,8 +46,6 @@ def test_a_dump_keeps_every_value_that_is_not_a_default():
     assert (again.seed, again.data.rules.split.kind, again.backbone.kind) == (7, "leave-one-out", "pretrained")
 
 
-# Values that are None are left out of TOML, so a recipe with one comes back only if None is the default.
-@pytest.mark.xfail(strict=True, reason="clip = None cannot be said in TOML: the default 1.0 comes back")
 def test_a_dump_keeps_none_where_it_is_no_default():
     recipe = parse(DIN | {"systems": {"s": {"coupling": {"kind": "identity"}, "training": {"clip": None}}}}, "here")
     assert parse(tomllib.loads(dump(recipe)), "dump") == recipe

@@ -27,7 +27,7 @@ from lifelora.prompts.template import AnyTemplate, Plain
 from lifelora.retrieval.embed import AnyVectors, HiddenStates
 from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig
-from lifelora.types import Frozen
+from lifelora.types import NULL, Frozen
 
 AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
 
@@ -66,7 +66,7 @@ class System(Frozen):
     shots: int | None = Field(default=None, ge=1)
     "Training rows, drawn once by seed; all of them when left out."
     validation_rows: int | None = Field(default=1000, ge=1)
-    "Validation rows, drawn once by seed; all of them when left out."
+    "Validation rows, drawn once by seed; all of them with \"null\"."
     training: TrainingConfig = TrainingConfig()
 
 
@@ -162,13 +162,15 @@ def parse(values: Mapping[str, Any], where: str) -> Recipe:
 
 def dump(recipe: Recipe) -> str:
     """The fully expanded recipe as TOML; ``parse`` gives the same recipe back."""
-    return tomli_w.dumps(_without_none(recipe.model_dump(mode="json")))
+    return tomli_w.dumps(_with_null(recipe.model_dump(mode="json")))
 
 
-def _without_none(value: Any) -> Any:
+def _with_null(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without_none(inner) for key, inner in value.items() if inner is not None}
-    return [_without_none(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _with_null(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_null(inner) for inner in value]
+    return NULL if value is None else value
 
 
 def _set(values: dict[str, Any], setting: str) -> None:

@@ -15,10 +15,11 @@ E     width of an item vector
 ====  =======================================  ====  ==================================
 """
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
+NULL = "null"
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
 
@@ -27,3 +28,9 @@ class Frozen(BaseModel):
     """Base of every configuration: frozen, and an unknown key is an error that names its place."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null(cls, values: Any) -> Any:
+        # TOML has no word for None; recipes write "null".
+        return {k: None if v == NULL else v for k, v in values.items()} if isinstance(values, dict) else values

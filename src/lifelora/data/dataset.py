@@ -79,9 +79,9 @@ class Schema:
     n_users: int
     n_items: int
     n_ratings: int
-    user_fields_UF: Int[Tensor, "U F"]
+    user_fields_UF: Int[Tensor, "U _"]
     user_field_sizes: tuple[int, ...]
-    item_fields_MF: Int[Tensor, "M F"]
+    item_fields_MF: Int[Tensor, "M _"]
     item_field_sizes: tuple[int, ...]
 
 

@@ -148,7 +148,7 @@ def train_tokenizer(config: Nano, dataset: Dataset) -> Any:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BEGIN, pad_token=BEGIN)
 
 
-def collate(documents: list[Int[np.ndarray, "L"]]) -> Documents:
+def collate(documents: list[Int[np.ndarray, "_"]]) -> Documents:
     """Right-padded; the token after each token is what is asked of it."""
     longest = max(map(len, documents)) - 1
     tokens_BL = np.zeros((len(documents), longest), np.int64)
