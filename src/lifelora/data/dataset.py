@@ -259,4 +259,4 @@ def _sorted_events(
     })
     with duckdb.connect() as connection:
         connection.execute("SET threads = 2")
-        yield from connection.sql("FROM numbered ORDER BY user, time, item").to_arrow_reader(1 << 18)
+        yield from connection.sql("FROM numbered ORDER BY user, time, item").arrow(1 << 18)

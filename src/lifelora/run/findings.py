@@ -25,6 +25,7 @@ from lifelora.evaluation.report import (
     write_report,
 )
 from lifelora.history import History
+from lifelora.llm.nano import Nano
 from lifelora.retrieval.select import MostRecent, MostSimilar
 from lifelora.run.parts import Parts
 from lifelora.run.stages import RECIPE_FILE
@@ -83,7 +84,7 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         reference=next(iter(recipe.systems), stages.names[-1]),
         best_possible_auc=_best_possible(parts, targets),
         example=_example(parts, rows, scores),
-        notes=dataset.notes,
+        notes=[*dataset.notes, *_about_nano(parts)],
         commands=[
             ("this run again", f"lifelora run {shlex.quote(str(stages.folder / RECIPE_FILE))} --out ANOTHER_FOLDER"),
             ("recommendations", f"lifelora recommend {out} --user {shlex.quote(example_user(parts))}"),
@@ -92,6 +93,13 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         seed=recipe.seed,
         resamples=recipe.evaluation.resamples,
     )
+
+
+def _about_nano(parts: Parts) -> list[str]:
+    if not parts.recipe.systems or not isinstance(parts.recipe.backbone, Nano):
+        return []
+    return ["The nano language model was pre-trained on item texts and training-period histories, ratings and answers among "
+            "them: the shots are not all of the training labels that it has read."]
 
 
 def example_user(parts: Parts) -> str:
