@@ -88,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
     show = command("show", "the table and the paths of a run", _show)
     show.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
+    show.add_argument("--against", type=Path, metavar="RUN", help="another run on the same rows: a paired test, system by system")
 
     command("doctor", "versions, devices, free memory and disk, and what is missing", _doctor)
     return parser
@@ -198,7 +199,12 @@ def _show(arguments: argparse.Namespace) -> int:
     from lifelora.run import Options, Run
 
     run = Run.open(arguments.run, Options())
-    print(run.status())
+    if arguments.against is None:
+        print(run.status())
+        return 0
+    from lifelora.run.compare import compare
+
+    print(compare(run.parts, Run.open(arguments.against, Options()).parts))
     return 0
 
 

@@ -1,0 +1,49 @@
+"""Two runs compared: a run against itself differs by nothing, a changed score is seen, other rows are refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_world import tiny
+
+from lifelora.cli import main
+from lifelora.errors import ConfigError
+from lifelora.run import Options, Run
+from lifelora.run.compare import compare
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
+    """Conventional models only: the same recipe twice, and the scores of the second's DIN turned round."""
+    recipe = tiny().model_copy(update={"systems": {}})
+    runs = tuple(Run(recipe, tmp_path_factory.mktemp(name), Options(device="cpu", progress=False)) for name in "ab")
+    for run in runs:
+        run.all()
+    path = runs[1].stages.scores("din").folder / "score.npy"
+    np.save(path, 1 - np.load(path))
+    return runs[0], runs[1]
+
+
+def test_a_run_and_itself_cannot_be_told_apart(two: tuple[Run, Run], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(two[0].folder), "--against", str(two[0].folder)]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if " AUC " in line]
+    assert len(lines) == len(two[0].stages.names)
+    assert all(" .0000 [.0000, .0000]  p = 1.000" in line for line in lines)
+
+
+def test_scores_turned_round_differ_by_twice_the_distance_from_guessing(two: tuple[Run, Run]) -> None:
+    from sklearn.metrics import roc_auc_score
+
+    parts = two[0].parts
+    label_N = parts.dataset.targets(parts.test_rows).label_B
+    area = roc_auc_score(label_N, np.load(two[0].stages.scores("din").folder / "score.npy"))
+    line = next(line for line in compare(*(run.parts for run in two)).splitlines() if "din" in line)
+    assert float(line.split()[2].replace("\u2212", "-")) == pytest.approx(area - (1 - area), abs=1e-4)
+
+
+def test_other_rows_are_refused(two: tuple[Run, Run], tmp_path: Path) -> None:
+    recipe = two[0].recipe
+    other = Run(recipe.model_copy(update={"seed": recipe.seed + 1}), tmp_path, Options(device="cpu", progress=False))
+    other.all()
+    with pytest.raises(ConfigError, match="different rows"):
+        compare(two[0].parts, other.parts)
