@@ -34,7 +34,7 @@ ITEMS_TOGETHER = 16
 
 
 class Nano(Frozen):
-    """A Llama of a quarter of a million parameters; ``benchmarks/nano.py`` measured the size."""
+    """How small, and what it reads; ``benchmarks/nano.py`` measured the size."""
 
     kind: Literal["nano"] = "nano"
     width: int = Field(default=64, ge=8)
