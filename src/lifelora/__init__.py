@@ -9,23 +9,24 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Adaptation": "lifelora.lora.inject",
     "Dataset": "lifelora.data.dataset",
     "LifeloraError": "lifelora.errors",
     "Recipe": "lifelora.recipe",
     "Run": "lifelora.run",
-    "inject": "lifelora.lora.inject",
     "load_recipe": "lifelora.recipe",
+    "personalise": "lifelora.lora.inject",
 }
 
 if TYPE_CHECKING:
     from lifelora.data.dataset import Dataset
     from lifelora.errors import LifeloraError
-    from lifelora.lora.inject import inject
+    from lifelora.lora.inject import Adaptation, personalise
     from lifelora.recipe import Recipe
     from lifelora.recipe import load as load_recipe
     from lifelora.run import Run
 
-__all__ = ["Dataset", "LifeloraError", "Recipe", "Run", "inject", "load_recipe"]
+__all__ = ["Adaptation", "Dataset", "LifeloraError", "Recipe", "Run", "load_recipe", "personalise"]
 
 
 def __getattr__(name: str) -> Any:

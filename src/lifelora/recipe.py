@@ -22,7 +22,8 @@ from lifelora.data.sources.simulated import Simulated
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Pretrained
 from lifelora.llm.nano import Nano
-from lifelora.lora.coupling import AnyCoupling, Identity
+from lifelora.lora.coupling import Identity
+from lifelora.lora.inject import Adaptation
 from lifelora.prompts.template import AnyTemplate, Plain
 from lifelora.retrieval.embed import AnyVectors, HiddenStates
 from lifelora.retrieval.select import AnySelector, MostRecent
@@ -51,18 +52,18 @@ class Conventional(Frozen):
     training: TrainingConfig = TrainingConfig()
 
 
-class System(Frozen):
-    """One language-model system."""
+class System(Adaptation):
+    """One language-model system; its adapters are an ``Adaptation``."""
 
     behaviours: AnySelector = MostRecent.Config()
     template: Annotated[AnyTemplate, _kind("plain")] = Plain()
     max_tokens: int = Field(default=1024, ge=16)
-    coupling: AnyCoupling = Identity.Config()
     representation: str | None = None
     "The name of the conventional model whose u feeds the coupling; needed by every coupling that depends on a person."
-    targets: tuple[str, ...] = ("q_proj", "v_proj")
-    "Which linears carry an adapter: last part of the name, 're:PATTERN', or 'all-linear'."
-    dropout: float = Field(default=0.05, ge=0, lt=1)
+    representation_training: Literal["frozen", "joint"] = "frozen"
+    "Whether that model stays as it was trained, or goes on learning with the adapters."
+    start: str | None = None
+    "An ordinary LoRA to start from: an earlier system of this recipe with coupling 'identity', or a folder in PEFT's format."
     shots: int | None = Field(default=None, ge=1)
     "Training rows, drawn once by seed; all of them when left out."
     validation_rows: int | None = Field(default=1000, ge=1)
@@ -115,7 +116,28 @@ class Recipe(Frozen):
                     f"systems.{name}: coupling '{system.coupling.kind}' depends on the person, so it needs "
                     f"representation = one of: {', '.join(allowed) or '(add a [conventional.NAME] first)'}"
                 )
+            if system.representation_training == "joint" and not system.coupling.needs_user:
+                raise ValueError(f"systems.{name}: representation_training = 'joint', but coupling '{system.coupling.kind}' "
+                                 "takes no representation; nothing would reach it")
+            if system.train == "coupling" and system.start is None:
+                raise ValueError(f"systems.{name}: train = 'coupling' leaves A and B as they are, and B starts at zero: nothing "
+                                 "would ever change; say which LoRA to start from (start = NAME or FOLDER)")
+        self._starts_exist()
         return self
+
+    def _starts_exist(self) -> None:
+        names = list(self.systems)
+        for name, system in self.systems.items():
+            if system.start not in names:
+                continue
+            first = self.systems[system.start]
+            if names.index(system.start) >= names.index(name):
+                raise ValueError(f"systems.{name}.start = '{system.start}' comes later in the recipe; put it first")
+            if not isinstance(first.coupling, Identity.Config):
+                raise ValueError(f"systems.{name}.start = '{system.start}' has coupling '{first.coupling.kind}'; only an "
+                                 "ordinary LoRA (coupling 'identity') can be a start")
+            if first.coupling.rank != system.coupling.rank or first.targets != system.targets:
+                raise ValueError(f"systems.{name}.start = '{system.start}' has another rank or other targets; make them equal")
 
 
 def built_in() -> dict[str, str]:

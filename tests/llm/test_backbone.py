@@ -16,7 +16,7 @@ from lifelora.llm import backbone
 from lifelora.llm.backbone import Pretrained, fingerprint, load
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.lora.coupling import Full
-from lifelora.lora.inject import inject
+from lifelora.lora.inject import Adaptation, personalise
 from lifelora.prompts.batch import find_answers
 from lifelora.prompts.template import Plain
 from lifelora.seeds import torch_generator
@@ -156,8 +156,8 @@ def test_a_real_pretrained_llama_learns_through_its_adapters(pretrained: Path, t
         tokens_BL = torch.tensor([[0] * (longest - len(row)) + row for row in ids])
         mask_BL = torch.tensor([[False] * (longest - len(row)) + [True] * len(row) for row in ids])
         answers = find_answers(loaded.tokenizer, Plain())
-        adapters = inject(loaded.model, ("all-linear",), Full.Config(rank=4, alpha=8), user_width=3, dropout=0.0,
-                          generator=torch_generator(0, "test"))
+        adaptation = Adaptation(coupling=Full.Config(rank=4, alpha=8), targets=("all-linear",), dropout=0.0)
+        adapters = personalise(loaded.model, adaptation, user_width=3, generator=torch_generator(0, "test"))
         if answers.shared:
             tokens_BL = torch.cat([tokens_BL, torch.tensor([answers.shared] * 6)], dim=1)
             mask_BL = torch.cat([mask_BL, torch.ones(6, len(answers.shared), dtype=torch.bool)], dim=1)

@@ -8,7 +8,7 @@ from torch import Tensor
 from lifelora.errors import ScopeError
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.lora.coupling import Coupling, Full, Identity
-from lifelora.lora.inject import inject
+from lifelora.lora.inject import Adaptation, personalise
 from lifelora.prompts.batch import Answers
 from lifelora.seeds import torch_generator
 
@@ -20,8 +20,8 @@ both = pytest.mark.parametrize("config", [FULL, PLAIN], ids=lambda config: confi
 
 
 def personal(config: Coupling.Config, *, learnt: bool = True) -> PersonalLM:
-    adapters = inject(tiny_llama(VOCABULARY), ("q_proj", "v_proj", "down_proj"), config, user_width=D, dropout=0.0,
-                      generator=torch_generator(1, "adapters"))
+    adaptation = Adaptation(coupling=config, targets=("q_proj", "v_proj", "down_proj"), dropout=0.0)
+    adapters = personalise(tiny_llama(VOCABULARY), adaptation, user_width=D, generator=torch_generator(1, "adapters"))
     generator = torch_generator(2, "learnt")
     with torch.no_grad():
         for parameter in adapters.parameters() if learnt else []:  # as if trained, so that nothing holds by accident

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from lifelora.lora.coupling import Coupling, Full
-from lifelora.lora.inject import Adapters, inject
+from lifelora.lora.inject import Adaptation, Adapters, personalise
 from lifelora.seeds import torch_generator
 
 D = 6  # width of a representation
@@ -31,7 +31,8 @@ def tiny_gpt2() -> GPT2LMHeadModel:
 def adapt(model: nn.Module, targets: tuple[str, ...] = QV, config: Coupling.Config | None = None, *, seed: int = 1,
           dropout: float = 0.0) -> Adapters:
     config = Full.Config(rank=4, alpha=8) if config is None else config
-    return inject(model, targets, config, user_width=D, dropout=dropout, generator=torch_generator(seed, "adapters"))
+    adaptation = Adaptation(coupling=config, targets=targets, dropout=dropout)
+    return personalise(model, adaptation, user_width=D, generator=torch_generator(seed, "adapters"))
 
 
 def learnt(adapters: Adapters, seed: int = 2) -> Adapters:

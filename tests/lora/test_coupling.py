@@ -1,70 +1,228 @@
-"""The couplings: each against its formula written out densely, and its parameters counted by hand."""
+"""The couplings: each against its formula written out densely in float64, its parameters counted by hand."""
 
 import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from lifelora.errors import ConfigError
-from lifelora.lora.coupling import AnyCoupling, Coupling, Full, Identity
+from lifelora.lora.coupling import AnyCoupling, Coupling, Experts, Full, Hydra, Identity, Meta, Static
+from lifelora.lora.coupling.base import LinearGate, MLPGate
 from lifelora.seeds import torch_generator
 
 ANY: TypeAdapter[Coupling.Config] = TypeAdapter(AnyCoupling)
+D = 10
+EVERY = [
+    Identity.Config(rank=4), Static.Config(rank=3), Experts.Config(rank=6, experts=3),
+    Experts.Config(rank=4, experts=2, router="mlp", hidden=5, routers="per-layer", temperature=0.5, scale_by="rank"),
+    Meta.Config(rank=2, loras=3, hidden=7), Meta.Config(rank=3, loras=2, merge="outputs", temperature=1.0),
+    Hydra.Config(rank=3, heads=2), Hydra.Config(rank=2, heads=3, gate="token"),
+    Full.Config(rank=3), Full.Config(rank=2, start="random", expansion=1),
+]
+PERSONAL = [config for config in EVERY if config.needs_user]
 
 
-def full(start: str = "identity", *, layers: int = 3, width: int = 10, rank: int = 3, seed: int = 0) -> Full:
-    return Full.Config(rank=rank, start=start).build(layers, width, torch_generator(seed, "coupling"))
+def name(config: Coupling.Config) -> str:
+    told = [str(v) for k, v in config.model_dump().items() if isinstance(v, str) and k != "kind"]
+    return "-".join([config.kind, *told])
 
 
-def moved(coupling: Full) -> Full:
+every, personal = (pytest.mark.parametrize("config", c, ids=name) for c in (EVERY, PERSONAL))
+
+
+def made(config: Coupling.Config, layers: int = 3, width: int = D, seed: int = 0) -> Coupling:
     """Every parameter away from where it starts."""
+    coupling = config.build((12,) * layers, width, torch_generator(seed, "coupling"))
     generator = torch_generator(1, "moved")
     with torch.no_grad():
         for parameter in coupling.parameters():
             parameter += torch.empty(parameter.shape).normal_(std=0.5, generator=generator)
-    return coupling
+    return coupling.eval()
+
+
+def people(batch: int = 4) -> Tensor:
+    return torch.randn(batch, D, generator=torch_generator(2, "people"))
+
+
+def gate(module: LinearGate | MLPGate, layer: int, u_D: Tensor) -> Tensor:
+    """What a gate says of one layer and person, entry by entry from its formula."""
+    u = u_D.double()
+    if isinstance(module, LinearGate):
+        return module.W_SXD[layer].double() @ u
+    normed = (u - u.mean()) / torch.sqrt(((u - u.mean()) ** 2).mean() + 1e-5)
+    hidden = module.W1_SZD[layer].double() @ (normed * module.scale_SD[layer] + module.shift_SD[layer]) + module.b1_SZ[layer]
+    gelu = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
+    return module.W2_SXZ[layer].double() @ (gelu if module.activation is torch.nn.functional.gelu else hidden.clamp(min=0)) \
+        + module.b2_SX[layer]
 
 
 @torch.no_grad()
-def dense(coupling: Full, layer: int, u_D: Tensor) -> Tensor:
-    """g = W2·GELU(W1·LayerNorm(u) + b1) + b2 of one layer and one person in float64, entry by entry; then C."""
-    u = u_D.double()
-    scale, shift = coupling.scale_SD[layer].double(), coupling.shift_SD[layer].double()
-    normed = (u - u.mean()) / torch.sqrt(((u - u.mean()) ** 2).mean() + 1e-5) * scale + shift
-    hidden = coupling.W1_SZD[layer].double() @ normed + coupling.b1_SZ[layer].double()
-    hidden = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
-    g = coupling.W2_SXZ[layer].double() @ hidden + coupling.b2_SX[layer].double()
-    R = coupling.config.rank
-    G = torch.tensor([[g[i * R + j] for j in range(R)] for i in range(R)], dtype=torch.float64)
-    return G.T + torch.eye(R, dtype=torch.float64) if coupling.config.start == "identity" else G.T
+def formula(coupling: Coupling, layer: int, u_D: Tensor) -> Tensor:
+    """C(u) of one layer and person: the table of design, in float64, with every matrix written out."""
+    config = coupling.config
+    r = config.rank
+    if isinstance(coupling, Identity):
+        return torch.eye(r, dtype=torch.float64)
+    if isinstance(coupling, Static):
+        return coupling.C_SQP[layer].double()
+    if isinstance(coupling, Full):
+        g = gate(coupling.gate, layer, u_D)
+        G = torch.tensor([[g[i * r + j] for j in range(r)] for i in range(r)], dtype=torch.float64)
+        return G.T + torch.eye(r, dtype=torch.float64) if config.start == "identity" else G.T
+    one_for_all = isinstance(coupling, Experts) and config.routers == "one"
+    z = gate(coupling.gate, 0 if one_for_all else layer, u_D) / config.temperature
+    w = torch.exp(z) / torch.exp(z).sum()
+    eye = torch.eye(r, dtype=torch.float64)
+    if isinstance(coupling, Experts):
+        return torch.kron(torch.diag(w), torch.eye(r // config.experts, dtype=torch.float64))
+    if isinstance(coupling, Meta):
+        return torch.kron(torch.outer(w, w) if config.merge == "weights" else torch.diag(w), eye)
+    return torch.kron(w[:, None], eye)
 
 
-@pytest.mark.parametrize("start", ["identity", "random"])
-def test_full_is_its_formula(start):
-    coupling = moved(full(start))
-    u_BD = torch.randn(4, 10)
-    C_SBQP = coupling(u_BD)
-    assert C_SBQP.shape == (3, 4, 3, 3)
+@personal
+def test_every_coupling_is_its_formula(config: Coupling.Config):
+    coupling, u_BD = made(config), people()
+    C = coupling(u_BD)
+    assert (C.layers, C.batch, C.columns, C.rows) == (3, 4, config.columns, config.rows)
     for layer in range(3):
         for row in range(4):
-            expected = dense(coupling, layer, u_BD[row])
-            torch.testing.assert_close(C_SBQP[layer, row].double(), expected, rtol=1e-4, atol=1e-4)
+            expected = formula(coupling, layer, u_BD[row])
+            assert expected.shape == (config.columns, config.rows)
+            torch.testing.assert_close(C.dense(layer, row).double(), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_identity_start_is_the_identity_exactly_and_still_learns():
+def test_static_is_its_matrix_and_starts_as_plain_lora():
+    assert torch.equal(Static.Config(rank=3).build((5,) * 2, None, torch_generator(0))().tensor, torch.eye(3).expand(2, 3, 3))
+    coupling = made(Static.Config(rank=3))
+    C = coupling()
+    assert (C.layers, C.batch, C.columns, C.rows) == (3, None, 3, 3)
+    torch.testing.assert_close(C.dense(1).double(), formula(coupling, 1, people()[0]))
+
+
+@personal
+def test_coupling_h_is_multiplying_by_the_dense_matrix(config: Coupling.Config):
+    """What is computed by structure is C(u) h with C(u) written out, for every token of every row."""
+    C, h_BLP = made(config)(people()), torch.randn(4, 5, config.rows)
+    t_BLQ = C.couple(2, h_BLP, torch.empty(4, 5, 0))
+    assert t_BLQ.shape == (4, 5, config.columns)
+    for row in range(4):
+        torch.testing.assert_close(t_BLQ[row], h_BLP[row] @ C.dense(2, row).T, rtol=1e-5, atol=1e-6)
+
+
+def test_by_token_every_token_has_its_own_weights():
+    coupling = made(Hydra.Config(rank=2, heads=3, gate="token", temperature=0.5))
+    h_BLP, x_BLI = torch.randn(4, 5, 2), torch.randn(4, 5, 12)
+    t_BLQ = coupling().couple(1, h_BLP, x_BLI)
+    for row in range(4):
+        for token in range(5):
+            z = coupling.routers[1].double() @ x_BLI[row, token].double() / 0.5
+            w = torch.exp(z) / torch.exp(z).sum()
+            expected = torch.kron(w[:, None], torch.eye(2, dtype=torch.float64)) @ h_BLP[row, token].double()
+            torch.testing.assert_close(t_BLQ[row, token].double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_nobodys_update_is_one_matrix_by_token():
+    C = made(Hydra.Config(gate="token"))()
+    assert C.batch is None
+    with pytest.raises(ConfigError, match="another one for every token.*gate = 'instance'"):
+        C.dense(0)
+
+
+class TestIdentities:
+    """One coupling inside another, as in the frame of papers.md: equal functions, computed along different paths."""
+
+    def test_one_hot_meta_is_that_lora(self):
+        """w = e_1: (w wᵀ) ⊗ I and diag(w) ⊗ I both keep the block (1, 1) alone."""
+        for merge in ("weights", "outputs"):
+            coupling = made(Meta.Config(rank=2, loras=3, merge=merge, temperature=1.0))
+            with torch.no_grad():
+                coupling.gate.W2_SXZ.zero_()
+                coupling.gate.b2_SX.copy_(torch.tensor([0.0, 200.0, 0.0]))
+            expected = torch.zeros(6, 6)
+            expected[2:4, 2:4] = torch.eye(2)
+            assert torch.equal(coupling(people(1)).dense(1), expected)
+
+    def test_uniform_experts_are_plain_lora(self):
+        """w = 1/K and s = alpha/(r/K) give alpha/r · I."""
+        coupling = made(Experts.Config(rank=6, experts=3, alpha=12))
+        with torch.no_grad():
+            coupling.gate.W_SXD.zero_()
+        C_QP = coupling.config.scaling * coupling(people(1)).dense(0)
+        torch.testing.assert_close(C_QP, 12 / 6 * torch.eye(6))
+
+    def test_experts_expressed_as_full(self):
+        """Without a hidden path, full's bias is G: put diag(w) ⊗ I there."""
+        experts = made(Experts.Config(rank=4, experts=2))
+        full = made(Full.Config(rank=4, start="random"))
+        u_1D = people(1)
+        with torch.no_grad():
+            full.gate.W2_SXZ.zero_()
+            full.gate.b2_SX.copy_(torch.stack([experts(u_1D).dense(s).T.flatten() for s in range(3)]))
+        h_BLP, x = torch.randn(1, 3, 4), torch.empty(1, 3, 0)
+        torch.testing.assert_close(full(u_1D).couple(1, h_BLP, x), experts(u_1D).couple(1, h_BLP, x))
+
+    def test_merged_weights_are_all_pairs_of_loras(self):
+        """(Σ w_k B_k)(Σ w_l A_l) = Σ w_k w_l B_k A_l = B ((w wᵀ) ⊗ I) A, by two ways of summing."""
+        coupling = made(Meta.Config(rank=2, loras=3))
+        C = coupling(people(1))
+        w, A, B = C.tensor[0, 0].double(), torch.randn(3, 2, 7).double(), torch.randn(3, 5, 2).double()
+        merged = torch.einsum("k,kor->or", w, B) @ torch.einsum("l,lri->ri", w, A)
+        pairs = sum(w[k] * w[m] * B[k] @ A[m] for k in range(3) for m in range(3))
+        ours = torch.cat(list(B), dim=1) @ C.dense(0).double() @ torch.cat(list(A))
+        torch.testing.assert_close(ours, merged)
+        torch.testing.assert_close(ours, pairs)
+
+    def test_hydra_is_meta_on_one_a(self):
+        """With all A_l = A the meta-LoRAs merged by weights are Hydra's heads: Σ w_k B_k A, since Σ w_l = 1."""
+        w = torch.tensor([0.2, 0.5, 0.3]).double()
+        A, B = torch.randn(2, 7).double(), torch.randn(5, 6).double()
+        of_meta = B @ torch.kron(torch.outer(w, w), torch.eye(2).double()) @ A.repeat(3, 1)
+        of_hydra = B @ torch.kron(w[:, None], torch.eye(2).double()) @ A
+        torch.testing.assert_close(of_meta, of_hydra)
+
+
+class TestRank:
+    @personal
+    def test_nobodys_update_has_a_higher_rank_than_promised(self, config: Coupling.Config):
+        """rank(B C A) for wide random A and B is rank(C): r for all but mixed outputs, which reach N·r."""
+        C_QP = made(config).double()(people(1)).dense(0)
+        assert torch.linalg.matrix_rank(C_QP) == config.max_rank
+
+    @personal
+    def test_the_split_is_as_narrow_as_the_rank(self, config: Coupling.Config):
+        left_QR, right_RP = made(config)(people(1)).split(0, 0)
+        assert min(left_QR.shape) == config.max_rank
+        assert right_RP is None or right_RP.shape == (config.max_rank, config.rows)
+
+    def test_numbers_kept_of_a_person(self):
+        """4 bytes times layers times numbers: 3 layers of 3x3; 3 of N = 3; one router for all layers counts once."""
+        assert made(Full.Config(rank=3))(people()).bytes_per_row == 4 * 3 * 9
+        assert made(Meta.Config(rank=2, loras=3))(people()).bytes_per_row == 4 * 3 * 3
+        assert made(Experts.Config(rank=6, experts=3))(people()).bytes_per_row == 4 * 3
+        assert made(Experts.Config(rank=6, experts=3, routers="per-layer"))(people()).bytes_per_row == 4 * 3 * 3
+        assert made(Static.Config(rank=3))().bytes_per_row == 0
+
+
+def full(start: str, *, layers: int = 3, width: int = D, rank: int = 3, seed: int = 0) -> Full:
+    return Full.Config(rank=rank, start=start).build((12,) * layers, width, torch_generator(seed, "coupling"))
+
+
+def test_full_starts_as_the_identity_exactly_and_still_learns():
     coupling = full("identity")
-    u_BD = torch.randn(4, 10)
-    C_SBQP = coupling(u_BD)
+    C_SBQP = coupling(people()).tensor
     assert torch.equal(C_SBQP, torch.eye(3).expand(3, 4, 3, 3))
     (C_SBQP * torch.randn(3, 4, 3, 3)).sum().backward()
-    assert coupling.W2_SXZ.grad.abs().min(0).values.min() > 0  # zero weights, but the gradient is not
+    assert coupling.gate.W2_SXZ.grad.abs().min(0).values.min() > 0  # zero weights, but the gradient is not
 
 
 def test_random_start_has_the_published_spread():
     """Digest of the released code: for a standardised 256-d u and r = 8, entries of mean 0 and std about 0.2."""
-    C_SBQP = full("random", layers=4, width=256, rank=8)(torch.randn(256, 256, generator=torch_generator(1)))
+    C_SBQP = full("random", layers=4, width=256, rank=8)(torch.randn(256, 256, generator=torch_generator(1))).tensor
     assert abs(C_SBQP.std().item() - 0.2) < 0.03
     assert abs(C_SBQP.mean().item()) < 0.03
 
@@ -73,92 +231,144 @@ def test_released_code_orientation():
     """With W = 0 the reshaped bias is G, and the released (A x)·G is our C·(A x) only for C = Gᵀ."""
     coupling = full("random", layers=1, rank=2)
     with torch.no_grad():
-        coupling.W2_SXZ.zero_()
-        coupling.b2_SX.copy_(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
-    C_QP = coupling(torch.randn(1, 10))[0, 0]
+        coupling.gate.W2_SXZ.zero_()
+        coupling.gate.b2_SX.copy_(torch.tensor([[1.0, 2.0, 3.0, 4.0]]))
+    C_QP = coupling(torch.randn(1, D)).dense(0)
     h_P = torch.tensor([10.0, 100.0])
     G = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
     assert (C_QP @ h_P).tolist() == (h_P @ G).tolist() == [10 + 300, 20 + 400]
 
 
-def test_parameters_of_the_published_size():
-    """H = 256, r = 8, per layer: LayerNorm 2·256, then 256·128 + 128, then 128·64 + 64."""
+def test_parameters_of_the_published_sizes():
+    """H = 256, r = 8, per layer: LayerNorm 2·256, then 256·128 + 128, then 128·64 + 64. Others by the same arithmetic."""
+    def count(config: Coupling.Config, layers: int) -> int:
+        return config.build((4096,) * layers, 256, torch_generator(0)).number_of_parameters
+
     per_layer = 2 * 256 + (256 * 128 + 128) + (128 * 64 + 64)
     assert per_layer == 41_664
-    assert full(layers=1, width=256, rank=8).number_of_parameters == per_layer
-    assert full(layers=64, width=256, rank=8).number_of_parameters == 64 * per_layer
-    assert Identity.Config().build(64, None, torch_generator(0)).number_of_parameters == 0
+    assert count(Full.Config(rank=8), 1) == per_layer
+    assert count(Full.Config(rank=8), 64) == 64 * per_layer
+    assert count(Identity.Config(), 64) == 0
+    assert count(Static.Config(rank=8), 64) == 64 * 8 * 8
+    assert count(Experts.Config(experts=4), 64) == 256 * 4  # one router
+    assert count(Experts.Config(experts=4, routers="per-layer"), 64) == 64 * 256 * 4
+    assert count(Meta.Config(loras=8), 64) == 64 * (2 * 256 + (256 * 60 + 60) + (60 * 8 + 8))
+    assert count(Hydra.Config(heads=4), 64) == 64 * 256 * 4
+    assert count(Hydra.Config(heads=4, gate="token"), 2) == 2 * 4096 * 4
 
 
-def test_each_layer_has_its_own_parameters():
-    coupling = moved(full())
-    u_BD = torch.randn(2, 10)
-    before = coupling(u_BD)
-    assert not torch.allclose(before[0], before[1])
-    with torch.no_grad():
-        coupling.W1_SZD[1] += 1
-    after = coupling(u_BD)
-    assert torch.equal(after[[0, 2]], before[[0, 2]])
-    assert not torch.allclose(after[1], before[1])
+def test_each_layer_has_its_own_gate():
+    for config in (Full.Config(rank=3), Meta.Config(rank=2, loras=3), Experts.Config(router="mlp", routers="per-layer")):
+        coupling, u_BD = made(config), people(2)
+        before = coupling(u_BD).tensor
+        assert not torch.allclose(before[0], before[1])
+        with torch.no_grad():
+            coupling.gate.W1_SZD[1] += torch.randn(coupling.gate.W1_SZD[1].shape)
+        after = coupling(u_BD).tensor
+        assert torch.equal(after[[0, 2]], before[[0, 2]])
+        assert not torch.allclose(after[1], before[1])
 
 
-def test_each_row_has_its_own_person():
-    coupling = moved(full())
-    u_BD = torch.randn(4, 10)
-    C_SBQP, order = coupling(u_BD), [2, 0, 3, 1]
-    torch.testing.assert_close(coupling(u_BD[order]), C_SBQP[:, order])
-    torch.testing.assert_close(coupling(u_BD[1:2]), C_SBQP[:, 1:2])
-    assert (C_SBQP[:, 0] - C_SBQP[:, 1]).abs().max() > 0.1
+@personal
+def test_each_row_has_its_own_person(config: Coupling.Config):
+    coupling, u_BD, order = made(config), people(), [2, 0, 3, 1]
+    C = coupling(u_BD).tensor
+    torch.testing.assert_close(coupling(u_BD[order]).tensor, C[:, order])
+    torch.testing.assert_close(coupling(u_BD[1:2]).tensor, C[:, 1:2])
+    assert (C[:, 0] - C[:, 1]).abs().max() > 0.01
+    assert torch.equal(coupling(u_BD).repeated(2).tensor, C[:, [0, 0, 1, 1, 2, 2, 3, 3]])
 
 
-def test_gradients_against_finite_differences():
-    coupling = moved(full(layers=2, width=4, rank=2)).double()
-    assert torch.autograd.gradcheck(coupling, (torch.randn(2, 4, dtype=torch.float64, requires_grad=True),))
+@settings(max_examples=40, deadline=None)
+@given(which=st.sampled_from(PERSONAL), layers=st.integers(1, 4), batch=st.integers(1, 5), seed=st.integers(0, 9))
+def test_mixtures_stay_on_the_simplex_on_any_shape(which: Coupling.Config, layers: int, batch: int, seed: int):
+    C = made(which, layers, seed=seed)(torch.randn(batch, D, generator=torch_generator(seed)))
+    assert (C.layers, C.batch) == (layers, batch)
+    if which.kind != "full":
+        assert (C.tensor >= 0).all()
+        torch.testing.assert_close(C.tensor.sum(-1), torch.ones(layers, batch))
 
 
-def test_same_seed_same_coupling():
-    one, two, other = full("random"), full("random"), full("random", seed=1)
+def test_temperature_evens_out():
+    weights = [made(Meta.Config(loras=4, temperature=t))(people()).tensor.amax(-1).mean().item() for t in (0.5, 1, 5, 500)]
+    assert weights == sorted(weights, reverse=True)
+    assert weights[-1] == pytest.approx(1 / 4, abs=0.01)
+
+
+def test_the_gates_dropout_is_for_training_only():
+    coupling = made(Meta.Config(loras=4, gate_dropout=0.5))
+    u_BD = people()
+    assert torch.equal(coupling(u_BD).tensor, coupling(u_BD).tensor)
+    coupling.train()
+    assert not torch.equal(coupling(u_BD).tensor, coupling(u_BD).tensor)
+
+
+@personal
+def test_gradients_against_finite_differences(config: Coupling.Config):
+    coupling = made(config, layers=2).double()
+    u_BD = torch.randn(2, D, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda u: coupling(u).tensor, (u_BD,))
+    for layer in (0, 1):
+        h_BLP = torch.randn(2, 3, config.rows, dtype=torch.float64, requires_grad=True)
+        x = torch.empty(2, 3, 0)
+        assert torch.autograd.gradcheck(lambda u, h, s=layer, x=x: coupling(u).couple(s, h, x), (u_BD, h_BLP))
+
+
+@personal
+def test_same_seed_same_coupling(config: Coupling.Config):
+    one, two, other = (config.build((12,) * 3, D, torch_generator(seed)) for seed in (0, 0, 1))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
-    assert not torch.equal(one.W1_SZD, other.W1_SZD)
+    assert not all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
 
 
-def test_full_precision_under_autocast():
-    coupling = moved(full())
-    u_BD = torch.randn(4, 10)
+@personal
+def test_full_precision_under_autocast(config: Coupling.Config):
+    coupling, u_BD = made(config), people()
     with torch.autocast("cpu", torch.bfloat16):
-        C_SBQP = coupling(u_BD)
-    assert torch.equal(C_SBQP, coupling(u_BD))
-
-
-def test_identity_has_no_couplings():
-    identity = Identity.Config(rank=4, alpha=6).build(3, None, torch_generator(0))
-    assert identity(torch.randn(2, 5)) is None
-    assert (identity.needs_user, identity.rows, identity.columns, identity.scaling) == (False, 4, 4, 1.5)
-    assert identity.state_dict() == {}
-    coupling = full()
-    assert (coupling.needs_user, coupling.rows, coupling.columns, coupling.scaling) == (True, 3, 3, 16 / 3)
+        C = coupling(u_BD)
+    assert torch.equal(C.tensor, coupling(u_BD).tensor)
+    assert coupling(u_BD.bfloat16()).tensor.dtype == torch.float32
 
 
 class TestConfig:
-    def test_kinds(self):
+    def test_kinds_and_the_papers_defaults(self):
         assert ANY.validate_python({"kind": "identity"}) == Identity.Config(rank=8, alpha=16)
         assert ANY.validate_python({"kind": "full", "rank": 4}) == Full.Config(rank=4, start="identity", expansion=2)
+        # iLoRA: r 8, alpha 32, K 4, s = 32/(8/4) = 16. MOELoRA: alpha/r. RecLoRA: alpha/r = 2. HydraLoRA: r 4, alpha 32.
+        assert (Experts.Config().scaling, Experts.Config(scale_by="rank").scaling) == (16, 4)
+        assert (Meta.Config().scaling, Meta.Config().rows, Meta.Config().columns) == (2, 64, 64)
+        assert (Hydra.Config().scaling, Hydra.Config().rows, Hydra.Config().columns) == (8, 4, 16)
 
     @pytest.mark.parametrize(("wrong", "message"), [
-        ({"kind": "ful"}, "'identity', 'full'"),
+        ({"kind": "ful"}, "'identity', 'static', 'experts', 'meta', 'hydra', 'full'"),
         ({"kind": "full", "start": "zero"}, "'identity' or 'random'"),
         ({"kind": "full", "rank": 0}, "greater than 0"),
         ({"kind": "full", "alpha": -1}, "greater than 0"),
+        ({"kind": "meta", "merge": "both"}, "'weights' or 'outputs'"),
+        ({"kind": "meta", "temperature": 0}, "greater than 0"),
+        ({"kind": "experts", "rank": 8, "experts": 3}, r"rank = 8 cannot be cut into experts = 3.*multiple of 3"),
+        ({"kind": "hydra", "gate": "user"}, "'instance' or 'token'"),
         ({"kind": "identity", "start": "random"}, "Extra inputs are not permitted"),
     ])
     def test_wrong_words_are_answered_with_the_right_ones(self, wrong, message):
         with pytest.raises(ValidationError, match=message):
             ANY.validate_python(wrong)
 
-    def test_full_needs_a_representation(self):
-        with pytest.raises(ConfigError, match="coupling 'full' makes C\\(u\\) from a representation"):
-            Full.Config().build(3, None, torch_generator(0))
+    @personal
+    def test_personal_couplings_need_a_representation(self, config: Coupling.Config):
+        with pytest.raises(ConfigError, match=rf"coupling '{config.kind}' makes C\(u\) from a representation"):
+            config.build((12,), None, torch_generator(0))
 
-    def test_u_of_another_model(self):
+    @personal
+    def test_u_of_another_model(self, config: Coupling.Config):
         with pytest.raises(ConfigError, match="width 7, but this coupling was made for 10"):
-            full()(torch.randn(2, 7))
+            made(config)(torch.randn(2, 7))
+        with pytest.raises(ConfigError, match="none was given"):
+            made(config)()
+
+    @every
+    def test_only_what_depends_on_somebody_needs_somebody(self, config: Coupling.Config):
+        assert config.needs_user == (config.kind not in ("identity", "static") and getattr(config, "gate", "") != "token")
+        if not config.needs_user:
+            coupling = config.build((12,), None, torch_generator(0))
+            assert coupling() is None or not coupling().personal

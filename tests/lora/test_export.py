@@ -36,7 +36,7 @@ def logits(adapters: Adapters, u_1D: Tensor | None) -> Tensor:
 @pytest.mark.parametrize("config", [Full.Config(rank=4, alpha=6), Identity.Config(rank=4, alpha=6)])
 def test_peft_gives_the_same_person_the_same_logits(tmp_path, build, targets, config):
     adapters = learnt(adapt(build(), targets, config))
-    u_1D = people(1) if adapters.coupling.needs_user else None
+    u_1D = people(1) if adapters.coupling.config.needs_user else None
     write_peft_adapter(tmp_path, adapters, u_1D, base_model="some/backbone")
     loaded = PeftModel.from_pretrained(build(), str(tmp_path))
     wrapped = {name.removeprefix("base_model.model.") for name, m in loaded.named_modules() if hasattr(m, "lora_A")}
@@ -54,9 +54,9 @@ def test_merged_weights_give_the_same_logits(build, targets):
     u_1D = people(1)
     expected = logits(adapters, u_1D)
     with torch.no_grad():
-        C_SQP = adapters.coupling(u_1D)[:, 0]
+        C = adapters.coupling(u_1D)
         for index, (_, layer) in enumerate(adapters.layers):
-            layer.base.weight.copy_(merged_weight(layer, C_SQP[index]))
+            layer.base.weight.copy_(merged_weight(layer, C.dense(index)))
     adapters.eject()
     with torch.no_grad():
         assert (adapters.model(tokens()).logits - expected).abs().max() <= 1e-5

@@ -14,9 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 from lifelora.errors import ArtefactError, ConfigError, ScopeError
 from lifelora.lora.coupling import Full, Identity
-from lifelora.lora.inject import Adapters, inject, select
+from lifelora.lora.inject import Adaptation, Adapters, personalise, select
 from lifelora.lora.layer import PersonalLoRALinear
-from lifelora.seeds import torch_generator
 
 # PEFT asks transformers for a name that transformers 5.23 has deprecated; nothing of ours.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -259,8 +258,7 @@ class TestInject:
 
     def test_full_without_representations(self):
         with pytest.raises(ConfigError, match="there is none"):
-            inject(tiny_llama(), ("q_proj",), Full.Config(rank=4), user_width=None, dropout=0.0,
-                   generator=torch_generator(0))
+            personalise(tiny_llama(), Adaptation(coupling=Full.Config(rank=4), targets=("q_proj",)))
 
     def test_a_model_that_is_one_list_of_linears(self):
         adapters = learnt(adapt(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), ("all-linear",),
@@ -283,31 +281,31 @@ class TestState:
     @pytest.mark.parametrize("config", [PLAIN, RANDOM])
     def test_saving_and_loading_changes_nothing(self, tmp_path, config):
         adapters = learnt(adapt(tiny_llama(), config=config))
-        safetensors.torch.save_file(adapters.adapter_state(), tmp_path / "adapters.safetensors")
+        safetensors.torch.save_file(adapters.state(), tmp_path / "adapters.safetensors")
         other = adapt(tiny_llama(), config=config, seed=77)
         assert not torch.equal(logits(other, tokens(), people()), logits(adapters, tokens(), people()))
-        other.load_adapter_state(safetensors.torch.load_file(tmp_path / "adapters.safetensors"))
+        other.load_state(safetensors.torch.load_file(tmp_path / "adapters.safetensors"))
         assert torch.equal(logits(other, tokens(), people()), logits(adapters, tokens(), people()))
         assert all(torch.equal(a, b) for a, b in zip(other.parameters(), adapters.parameters(), strict=True))
 
     def test_it_holds_all_that_trains_and_nothing_else(self):
         adapters = adapt(tiny_llama())
-        state = adapters.adapter_state()
+        state = adapters.state()
         assert sum(t.numel() for t in state.values()) == sum(p.numel() for p in adapters.parameters())
-        assert {n for n in state if ".0." in n} == {f"layers.model.layers.0.self_attn.{p}.{m}"
-                                                    for p in ("q_proj", "v_proj") for m in ("A_PI", "B_OQ")}
+        assert {n for n in state if ".0." in n} == {f"base_model.model.model.layers.0.self_attn.{p}.lora_{m}.weight"
+                                                    for p in ("q_proj", "v_proj") for m in ("A", "B")}
 
     def test_another_adapter_is_refused_whole(self):
         adapters = learnt(adapt(tiny_llama()))
-        before = copy.deepcopy(adapters.adapter_state())
+        before = copy.deepcopy(adapters.state())
         state = {name: tensor + 1 for name, tensor in before.items()}
-        q = "layers.model.layers.0.self_attn.q_proj.A_PI"
+        q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
         wrong = {"missing: " + q: {n: t for n, t in state.items() if n != q},
                  "unexpected: coupling.more": state | {"coupling.more": torch.ones(1)},
                  rf"of another shape: {q} \(came \[8, 32\], here \[4, 32\]\)": state | {q: torch.ones(8, 32)}}
         for message, other in wrong.items():
             with pytest.raises(ArtefactError, match=message):
-                adapters.load_adapter_state(other)
-        with pytest.raises(ArtefactError, match=r"missing: layers.*unexpected: .*another"):
-            adapters.load_adapter_state({"another": torch.ones(1)})
-        assert all(torch.equal(t, before[n]) for n, t in adapters.adapter_state().items())
+                adapters.load_state(other)
+        with pytest.raises(ArtefactError, match=r"missing: base_model.*unexpected: .*another"):
+            adapters.load_state({"another": torch.ones(1)})
+        assert all(torch.equal(t, before[n]) for n, t in adapters.state().items())

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from lifelora.errors import ConfigError, ScopeError
-from lifelora.lora.layer import PersonalLoRALinear, Slot, features, kaiming_uniform
+from lifelora.lora.layer import PersonalLoRALinear, features, kaiming_uniform
+from lifelora.lora.slot import Slot
+from lifelora.lora.structure import Dense
 from lifelora.seeds import torch_generator
 
 
@@ -44,7 +46,7 @@ def test_formula_on_any_shape(B, L, I, O, P, Q, tokens, conv):  # noqa: E741
     layer = made(base, P, Q, slot=slot, index=1)
     x = torch.randn(B, L, I) if tokens else torch.randn(B, I)
     C_SBQP = torch.randn(2, B, Q, P)
-    with slot.holding(C_SBQP):
+    with slot.holding(Dense(C_SBQP)):
         y = layer(x)
     W_OI = base.weight.T if conv else base.weight
     assert y.shape == (*x.shape[:-1], O)
@@ -60,7 +62,7 @@ def test_one_number_at_a_time():
         base.weight.fill_(3)
         layer.B_OQ.fill_(7)
         layer.A_PI.fill_(13)
-    with slot.holding(torch.tensor([11.0, 0.0]).reshape(1, 2, 1, 1)):
+    with slot.holding(Dense(torch.tensor([11.0, 0.0]).reshape(1, 2, 1, 1))):
         assert layer(torch.tensor([[5.0], [5.0]])).tolist() == [[10025.0], [15.0]]
 
 
@@ -71,7 +73,7 @@ def test_gradients_against_finite_differences():
     assert layer.A_PI.dtype == torch.float64
 
     def run(x: Tensor, C_SBQP: Tensor, A_PI: Tensor, B_OQ: Tensor) -> Tensor:
-        with slot.holding(C_SBQP):
+        with slot.holding(Dense(C_SBQP)):
             return torch.func.functional_call(layer, {"A_PI": A_PI, "B_OQ": B_OQ}, (x,))
 
     shapes = ((2, 2, 4), (1, 2, 2, 3), (3, 4), (3, 2))
@@ -106,7 +108,7 @@ def test_half_precision_base_keeps_a_float32_adapter(dtype):
     slot = Slot(1, 3, 3)
     layer = made(base, slot=slot)
     x, C_SBQP = torch.randn(2, 5, 8, dtype=dtype), torch.randn(1, 2, 3, 3, requires_grad=True)
-    with slot.holding(C_SBQP):
+    with slot.holding(Dense(C_SBQP)):
         y = layer(x)
         y.float().sum().backward()
     assert y.dtype == dtype
@@ -123,8 +125,9 @@ def test_autocast_does_not_round_the_person_away():
         layer.A_PI.fill_(1)
     h = torch.tensor([[1.0]])
     with torch.autocast("cpu", torch.bfloat16):
-        coupled = layer._couple(h.bfloat16(), torch.full((1, 1, 1), 1 + 2**-9))
-        with slot.holding(torch.ones(1, 1, 1, 1)):
+        with slot.holding(Dense(torch.full((1, 1, 1, 1), 1 + 2**-9))):
+            coupled = layer._couple(h.bfloat16(), h[:, None])
+        with slot.holding(Dense(torch.ones(1, 1, 1, 1))):
             assert layer(h).dtype == torch.bfloat16
     assert coupled.item() == 1 + 2**-9
 
@@ -151,7 +154,7 @@ class TestSlot:
         slot, layer = self.layer()
         with pytest.raises(ScopeError, match=r"layer 'here' is personal, but nobody is in scope.*module\.scope"):
             layer(torch.randn(2, 5))
-        with slot.holding(torch.randn(1, 2, 3, 3)):
+        with slot.holding(Dense(torch.randn(1, 2, 3, 3))):
             assert layer(torch.randn(2, 5)).shape == (2, 4)
         with pytest.raises(ScopeError, match="nobody is in scope"):
             layer(torch.randn(2, 5))
@@ -160,22 +163,22 @@ class TestSlot:
     @pytest.mark.parametrize("tokens", [(), (6,)])
     def test_another_number_of_people_is_never_broadcast(self, couplings, rows, tokens):
         slot, layer = self.layer()
-        with slot.holding(torch.randn(1, couplings, 3, 3)), \
+        with slot.holding(Dense(torch.randn(1, couplings, 3, 3))), \
                 pytest.raises(ScopeError, match=f"got {rows} rows while C\\(u\\) of {couplings} is in scope"):
             layer(torch.randn(rows, *tokens, 5))
 
     def test_scopes_do_not_nest(self):
         slot, layer = self.layer()
         C_SBQP = torch.randn(1, 2, 3, 3)
-        with slot.holding(C_SBQP):
+        with slot.holding(Dense(C_SBQP)):
             inside = layer(torch.ones(2, 5))
-            with pytest.raises(ScopeError, match="do not nest"), slot.holding(torch.randn(1, 2, 3, 3)):
+            with pytest.raises(ScopeError, match="do not nest"), slot.holding(Dense(torch.randn(1, 2, 3, 3))):
                 pytest.fail("a second scope was opened")
             assert torch.equal(layer(torch.ones(2, 5)), inside)  # the first person's scope is untouched
 
     def test_a_scope_ends_with_an_error_and_lets_it_through(self):
         slot, layer = self.layer()
-        with pytest.raises(ZeroDivisionError), slot.holding(torch.randn(1, 2, 3, 3)):
+        with pytest.raises(ZeroDivisionError), slot.holding(Dense(torch.randn(1, 2, 3, 3))):
             _ = 1 / 0
         with pytest.raises(ScopeError, match="nobody"):
             layer(torch.randn(2, 5))
@@ -183,13 +186,13 @@ class TestSlot:
     @pytest.mark.parametrize("shape", [(2, 2, 3, 3), (1, 2, 4, 3), (1, 2, 3, 4)])
     def test_couplings_of_another_model(self, shape):
         slot, _ = self.layer()
-        with pytest.raises(ScopeError, match="adapted layers"), slot.holding(torch.randn(shape)):
+        with pytest.raises(ScopeError, match="adapted layers"), slot.holding(Dense(torch.randn(shape))):
             pytest.fail("a wrong C(u) was let in")
 
     def test_a_copy_of_the_model_has_a_slot_of_its_own(self):
         slot, layer = self.layer()
         twin = copy.deepcopy(layer)
-        with slot.holding(torch.randn(1, 2, 3, 3)), pytest.raises(ScopeError, match="nobody"):
+        with slot.holding(Dense(torch.randn(1, 2, 3, 3))), pytest.raises(ScopeError, match="nobody"):
             twin(torch.randn(2, 5))
 
 

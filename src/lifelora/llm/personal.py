@@ -7,13 +7,14 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from lifelora.data.dataset import Samples
 from lifelora.lora.inject import Adapters
 from lifelora.prompts.batch import Answers
 
@@ -26,13 +27,24 @@ class PersonalBatch:
     mask_BL: Bool[Tensor, "B L"]
     label_B: Float[Tensor, "B"]
     user_BD: Float[Tensor, "B D"]
+    samples: Samples | None = None
+    "What u is made from, where its maker learns with the adapters; then ``user_BD`` has width 0."
+
+
+@runtime_checkable
+class Represents(Protocol):
+    """Makes u of samples, and is a module."""
+
+    def represent(self, batch: Samples, /) -> Float[Tensor, "B D"]: ...
 
 
 class PersonalLM(nn.Module):
     """A backbone with adapters in it, asked yes or no."""
 
-    def __init__(self, model: nn.Module, adapters: Adapters, answers: Answers) -> None:
+    def __init__(self, model: nn.Module, adapters: Adapters, answers: Answers, encoder: Represents | None = None) -> None:
+        """``encoder`` makes u and learns, too; without one u comes with the batch and is as it is."""
         super().__init__()
+        self.encoder = encoder
         self.model = model
         self.coupling = adapters.coupling
         self.adapters = adapters
@@ -40,7 +52,16 @@ class PersonalLM(nn.Module):
 
     def scope(self, batch: PersonalBatch) -> AbstractContextManager[None]:
         """Holds C(u) of the batch's people, for forward and backward."""
-        return self.adapters.scope(batch.user_BD)
+        return self.adapters.scope(self.represented(batch))
+
+    def represented(self, batch: PersonalBatch) -> Float[Tensor, "B D"] | None:
+        """u of each row; None where the coupling needs nobody."""
+        if not self.coupling.config.needs_user:
+            return None
+        if self.encoder is None:
+            return batch.user_BD
+        assert batch.samples is not None
+        return self.encoder.represent(batch.samples)
 
     def logits(self, batch: PersonalBatch) -> Float[Tensor, "B V"]:
         """Next-token logits at the end of each prompt; needs ``scope(batch)`` around it.

@@ -1,6 +1,7 @@
 """One person's adapter as an ordinary LoRA, in PEFT's file format. Knows that format, but does not need PEFT.
 
-For one u, W x + s·B·C(u)·A x is a LoRA with the matrices B·C(u) and A: PEFT, vLLM and LoRAX load it like any other.
+For one u, W x + s·B·C(u)·A x is a LoRA with the matrices B·C(u) and A: PEFT, vLLM and LoRAX load it like any other. Where
+C(u) = left · right has a smaller rank than A has rows (RecLoRA's merged weights), it is the LoRA B·left and right·A.
 """
 
 import json
@@ -14,8 +15,11 @@ from torch import Tensor
 
 from lifelora.artefacts import write_atomically
 from lifelora.errors import ConfigError
-from lifelora.lora.inject import Adapters
+from lifelora.lora.inject import PREFIX, Adapters
 from lifelora.lora.layer import PersonalLoRALinear, is_conv1d
+from lifelora.lora.structure import Structure
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
 @torch.no_grad()
@@ -24,32 +28,40 @@ def peft_adapter(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(adapter_config, tensors) of one person, by PEFT's names; ``base_model`` is the backbone's folder or hub name.
 
-    ``u_1D`` may be None only when the coupling is the same for everybody.
+    ``u_1D`` may be None only when the coupling needs nobody.
     """
-    C_SQP = _couplings(adapters, u_1D)
-    rank = adapters.coupling.rows
-    alpha = adapters.coupling.scaling * rank  # PEFT scales by lora_alpha / r
-    config = {
+    C = _coupling_of_one(adapters, u_1D)
+    tensors: dict[str, Tensor] = {}
+    rank = adapters.coupling.config.rows
+    for index, (name, layer) in enumerate(adapters.layers):
+        A_RI, B_OR = layer.A_PI.detach(), layer.B_OQ.detach()
+        if C is not None:
+            left_QR, right_RP = C.split(index, 0)
+            B_OR = (B_OR.double() @ left_QR.to(B_OR.device).double()).to(B_OR.dtype)
+            A_RI = A_RI if right_RP is None else (right_RP.to(A_RI.device).double() @ A_RI.double()).to(A_RI.dtype)
+        rank = len(A_RI)
+        tensors[f"{PREFIX}{name}.lora_A.weight"] = A_RI.clone().contiguous().cpu()
+        tensors[f"{PREFIX}{name}.lora_B.weight"] = B_OR.clone().contiguous().cpu()
+    alpha = adapters.coupling.config.scaling * rank  # PEFT scales by lora_alpha / r
+    return {
         "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_model, "inference_mode": True,
         "r": rank, "lora_alpha": int(alpha) if alpha == int(alpha) else alpha, "lora_dropout": 0.0, "bias": "none",
-        "target_modules": _target_modules(adapters),
+        "target_modules": target_modules(adapters),
         "fan_in_fan_out": all(is_conv1d(layer.base) for _, layer in adapters.layers),
-    }
-    tensors: dict[str, Tensor] = {}
-    for index, (name, layer) in enumerate(adapters.layers):
-        B_OP = layer.B_OQ if C_SQP is None else layer.B_OQ @ C_SQP[index].to(layer.B_OQ)
-        tensors[f"base_model.model.{name}.lora_A.weight"] = layer.A_PI.detach().clone().cpu()
-        tensors[f"base_model.model.{name}.lora_B.weight"] = B_OP.detach().clone().contiguous().cpu()
-    return config, tensors
+    }, tensors
 
 
 def write_peft_adapter(
-    folder: Path, adapters: Adapters, u_1D: Float[Tensor, "1 D"] | None, base_model: str = "",
+    folder: Path, adapters: Adapters, u_1D: Float[Tensor, "1 D"] | None = None, base_model: str = "",
 ) -> None:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``: what ``PeftModel.from_pretrained`` loads."""
-    config, tensors = peft_adapter(adapters, u_1D, base_model)
-    write_atomically(folder / "adapter_model.safetensors", safetensors.torch.save(tensors, {"format": "pt"}))
-    write_atomically(folder / "adapter_config.json", json.dumps(config, indent=2, sort_keys=True))
+    write_files(folder, *peft_adapter(adapters, u_1D, base_model))
+
+
+def write_files(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """The two files of an adapter; the configuration last, so that it is there only when all is."""
+    write_atomically(folder / TENSORS, safetensors.torch.save(tensors, {"format": "pt"}))
+    write_atomically(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True))
 
 
 @torch.no_grad()
@@ -67,19 +79,19 @@ def merged_weight(layer: PersonalLoRALinear, C_QP: Float[Tensor, "Q P"] | None) 
     return (weight + delta).to(weight.dtype)
 
 
-def _couplings(adapters: Adapters, u_1D: Tensor | None) -> Tensor | None:
-    if not adapters.coupling.needs_user:
-        return None
-    if u_1D is None or u_1D.shape[0] != 1:
-        came = "none" if u_1D is None else f"{u_1D.shape[0]} rows"
-        raise ConfigError(f"a personal adapter is exported for one person: give one row of u ({came} came).")
-    C_S1QP: Tensor = adapters.coupling(u_1D)
-    return C_S1QP[:, 0]
-
-
-def _target_modules(adapters: Adapters) -> list[str]:
+def target_modules(adapters: Adapters) -> list[str]:
     """The last words of the names where they mean exactly the adapted layers, as people write them; else full names."""
     names = [name for name, _ in adapters.layers]
     words = {name.rpartition(".")[2] for name in names}
     meant = [name for name, _ in adapters.model.named_modules() if name.rpartition(".")[2] in words]
     return sorted(words) if meant == names else sorted(names)
+
+
+def _coupling_of_one(adapters: Adapters, u_1D: Tensor | None) -> Structure | None:
+    if adapters.coupling.config.needs_user and (u_1D is None or u_1D.shape[0] != 1):
+        came = "none" if u_1D is None else f"{u_1D.shape[0]} rows"
+        raise ConfigError(f"a personal adapter is exported for one person: give one row of u ({came} came).")
+    training = adapters.coupling.training
+    C: Structure | None = adapters.coupling.eval()(u_1D)  # without the dropout of gates
+    adapters.coupling.train(training)
+    return C

@@ -1,26 +1,52 @@
 """Puts adapters into a model and takes them out again. Knows nn.Module and names, nothing of language models.
 
-``inject`` freezes the model, wraps the linear layers that were asked for, and returns ``Adapters``: all that trains.
+``personalise`` freezes the model, wraps the linear layers that were asked for, and returns ``Adapters``: all that trains.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import final
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lifelora.errors import ArtefactError, ConfigError, ScopeError
-from lifelora.lora.coupling import Coupling
-from lifelora.lora.layer import PersonalLoRALinear, Slot, features
+from lifelora.lora.coupling import AnyCoupling, Coupling, Identity
+from lifelora.lora.layer import PersonalLoRALinear, features
+from lifelora.lora.slot import Slot
+from lifelora.lora.structure import Structure
+from lifelora.seeds import torch_generator
+from lifelora.types import Frozen
 
 ALL_LINEAR = "all-linear"
 PATTERN = "re:"
+PREFIX = "base_model.model."
+"PEFT writes it before the names of a model's modules; so do we."
 SHOWN = 8
 """Names listed in an error before it says how many more there are."""
+
+
+class Adaptation(Frozen):
+    """How a model is made personal: which layers carry an adapter, and what couples their A and B."""
+
+    coupling: AnyCoupling = Identity.Config()
+    targets: tuple[str, ...] = ("q_proj", "v_proj")
+    "Which linears carry an adapter: last part of the name, 're:PATTERN', or 'all-linear'."
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    "On what goes into A, while training."
+    train: Literal["all", "coupling"] = "all"
+    "What learns: A, B and the coupling; or the coupling alone on the A and B of a loaded LoRA (ReLLaX's second stage)."
+
+    @model_validator(mode="after")
+    def _something_learns(self) -> "Adaptation":
+        if self.train == "coupling" and isinstance(self.coupling, Identity.Config):
+            raise ValueError("train = 'coupling' leaves nothing to learn with coupling 'identity', which has no parameters; "
+                             "choose another coupling, or train = 'all'")
+        return self
 
 
 @final
@@ -32,36 +58,67 @@ class Adapters:
     layers: tuple[tuple[str, PersonalLoRALinear], ...]
     coupling: Coupling
     slot: Slot
+    adaptation: Adaptation
+    user_width: int | None
 
-    def scope(self, u_BD: Float[Tensor, "B D"] | None) -> AbstractContextManager[None]:
-        """A context that holds C(u) for forward and backward of one batch; empty when the coupling needs nobody."""
-        if not self.coupling.needs_user:
-            return nullcontext()
+    def scope(self, u_BD: Float[Tensor, "B D"] | None, repeats: int = 1) -> AbstractContextManager[None]:
+        """A context that holds C(u) for forward and backward of one batch; empty when the coupling needs nobody.
+
+        ``repeats`` is how many rows of the batch each person has, one after the other (``num_beams``, say). u may have
+        a graph of its own: then it learns, too.
+        """
+        return self.holding(self.couplings(u_BD), repeats)
+
+    def couplings(self, u_BD: Float[Tensor, "B D"] | None) -> Structure | None:
+        """C(u) of each row, to be kept and used again; None when the coupling needs nobody."""
+        if not self.coupling.config.needs_user:
+            return None
         if u_BD is None:
             raise ScopeError(
                 f"coupling '{type(self.coupling).__name__.lower()}' is personal, but the batch brings no "
                 "representation u; give one row of u for each row of the batch."
             )
-        return self.slot.holding(self.coupling(u_BD))
+        C: Structure = self.coupling(u_BD)
+        return C
+
+    def holding(self, C: Structure | None, repeats: int = 1) -> AbstractContextManager[None]:
+        """``scope`` for couplings that are there already."""
+        if C is None:
+            return nullcontext()
+        return self.slot.holding(C if repeats == 1 else C.repeated(repeats))
+
+    def enable_checkpointing(self) -> None:
+        """Turn on the gradient checkpointing of a model of transformers, so that running again brings back the right C(u).
+
+        Backward may then also come after the scope, or after another batch's.
+        """
+        enable: Any = getattr(self.model, "gradient_checkpointing_enable", None)
+        if enable is None:
+            raise ConfigError(f"{type(self.model).__name__} has no gradient_checkpointing_enable; checkpoint its blocks "
+                              "yourself, with use_reentrant=False and context_fn=adapters.slot.recalled.")
+        enable(gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": self.slot.recalled})
 
     def parameters(self) -> list[nn.Parameter]:
-        """A and B of every layer, then the coupling's: what an optimiser gets."""
+        """A and B of every layer, then the coupling's: of these, an optimiser gets those that require a gradient."""
         adapters = [parameter for _, layer in self.layers for parameter in (layer.A_PI, layer.B_OQ)]
         return [*adapters, *self.coupling.parameters()]
 
-    def adapter_state(self) -> dict[str, Tensor]:
-        """Every tensor of the adapters by name, flat, as safetensors wants it; shares memory with the parameters."""
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor of the adapters by name, flat, as safetensors wants it; shares memory with the parameters.
+
+        A and B have the names that PEFT gives them.
+        """
         state: dict[str, Tensor] = {}
         for name, layer in self.layers:
-            state[f"layers.{name}.A_PI"] = layer.A_PI.detach()
-            state[f"layers.{name}.B_OQ"] = layer.B_OQ.detach()
+            state[f"{PREFIX}{name}.lora_A.weight"] = layer.A_PI.detach()
+            state[f"{PREFIX}{name}.lora_B.weight"] = layer.B_OQ.detach()
         # state_dict and not parameters(): buffers belong to the function too (iLoRA's checkpoints lost theirs).
         return state | {f"coupling.{name}": tensor for name, tensor in self.coupling.state_dict().items()}
 
     @torch.no_grad()
-    def load_adapter_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Copy ``state`` in; ArtefactError, with nothing changed, unless it has exactly these names and shapes."""
-        own = self.adapter_state()
+        own = self.state()
         missing, unexpected = [n for n in own if n not in state], [n for n in state if n not in own]
         shapes = [f"{n} (came {list(state[n].shape)}, here {list(own[n].shape)})" for n in own
                   if n in state and state[n].shape != own[n].shape]
@@ -81,33 +138,41 @@ class Adapters:
             _replace(self.model, name, layer.base)
 
 
-def inject(
-    model: nn.Module, targets: tuple[str, ...], config: Coupling.Config, *,
-    user_width: int | None, dropout: float, generator: torch.Generator,
+def personalise(
+    model: nn.Module, config: Adaptation, *, user_width: int | None = None,
+    generator: torch.Generator | None = None,
 ) -> Adapters:
     """Freeze ``model`` and wrap every linear layer that a target names.
 
     A target is the last word of a module's name (``"q_proj"``), a regular expression for the whole name
-    (``"re:.*layers[.][01][.].*_proj"``), or ``"all-linear"``: every linear layer but the LM head. The adapters start
-    from ``generator``, so the same seed gives the same adapters. Nothing is changed when an error is raised.
+    (``"re:.*layers[.][01][.].*_proj"``), or ``"all-linear"``: every linear layer but the LM head. ``user_width`` is D of
+    the representations u; couplings that need nobody need none. The adapters start from ``generator`` (seed 0), so the
+    same seed gives the same adapters. Nothing is changed when an error is raised.
     """
-    names = select(model, targets)
+    names = select(model, config.targets)
+    rank = config.coupling.rank
     for name in names:
         width = min(features(model.get_submodule(name)) or (0,))
-        if config.rank > width:
-            raise ConfigError(f"rank = {config.rank} is wider than layer '{name}' ({width}); choose rank <= {width}.")
-    coupling = config.build(len(names), user_width, generator)
-    slot = Slot(len(names), coupling.columns, coupling.rows)
+        if rank > width:
+            raise ConfigError(f"rank = {rank} is wider than layer '{name}' ({width}); choose rank <= {width}.")
+    generator = torch_generator(0, "adapters") if generator is None else generator
+    inputs = tuple((features(model.get_submodule(name)) or (0,))[0] for name in names)
+    coupling = config.coupling.build(inputs, user_width, generator)
+    rows, columns = config.coupling.rows, config.coupling.columns
+    standing: Callable[[], Structure] | None = None if config.coupling.needs_user else coupling
+    slot = Slot(len(names), columns, rows, standing)
     model.requires_grad_(False)
     layers: list[tuple[str, PersonalLoRALinear]] = []
     for index, name in enumerate(names):
         layer = PersonalLoRALinear(
-            model.get_submodule(name), coupling.rows, coupling.columns, coupling.scaling, generator=generator,
-            slot=slot if coupling.needs_user else None, index=index, name=name, dropout=dropout,
+            model.get_submodule(name), rows, columns, config.coupling.scaling, generator=generator,
+            slot=None if isinstance(coupling, Identity) else slot, index=index, name=name, dropout=config.dropout,
         )
+        if config.train == "coupling":
+            layer.requires_grad_(False)
         _replace(model, name, layer.train(model.training))
         layers.append((name, layer))
-    return Adapters(model, tuple(layers), coupling.to(layers[0][1].A_PI), slot)
+    return Adapters(model, tuple(layers), coupling.to(layers[0][1].A_PI), slot, config, user_width)
 
 
 def select(model: nn.Module, targets: tuple[str, ...]) -> list[str]:

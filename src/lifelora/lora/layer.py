@@ -1,14 +1,12 @@
-"""The personal LoRA layer and the slot that brings it C(u). Knows linear-like modules and tensors, no model, no user.
+"""The personal LoRA layer. Knows linear-like modules, tensors and the slot that brings it C(u); no model, no user.
 
-    y = W x + (alpha/r) · B · C(u) · A x
+    y = W x + s · B · C(u) · A x
 
-A and B belong to everybody, C(u) to one row of the batch. It is computed as ((x Aᵀ) C(u)ᵀ) Bᵀ, so that nothing as large
-as W is ever built, neither for one person nor for all.
+A and B belong to everybody, C(u) to one row of the batch. It is computed from the right, so that nothing as large as W
+is ever built, neither for one person nor for all.
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, final
 
 import torch
@@ -16,62 +14,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelora.errors import ConfigError, ScopeError
-
-
-@final
-class Slot:
-    """Where the layers of one model find C(u): one writer, many readers, and empty outside ``holding``.
-
-    The scope must contain forward *and* backward of the same batch: with gradient checkpointing the layers run again
-    during backward and read C(u) a second time. So: one batch, one scope, one backward. Checkpointing has to be
-    non-reentrant (``use_reentrant=False``); the reentrant kind goes backward through the graph of C(u) once per
-    checkpoint, which torch refuses.
-
-    It is a plain attribute and not a context variable, because backward on an accelerator runs in threads of its own,
-    which would not see the variable. One model therefore serves one scope at a time; a second one is an error.
-    """
-
-    def __init__(self, layers: int, columns: int, rows: int) -> None:
-        self.layers = layers
-        self.columns = columns
-        self.rows = rows
-        self._C_SBQP: Tensor | None = None
-
-    @contextmanager
-    def holding(self, C_SBQP: Float[Tensor, "S B Q P"]) -> Iterator[None]:
-        """C(u) of every layer and every row of one batch, from here to the end of the ``with`` block."""
-        if self._C_SBQP is not None:
-            raise ScopeError(
-                f"a scope of {self._C_SBQP.shape[1]} rows is open on this model already, and scopes do not nest; leave "
-                "it first (after backward), or use another copy of the model."
-            )
-        S, _, Q, P = C_SBQP.shape
-        if (self.layers, self.columns, self.rows) != (S, Q, P):
-            raise ScopeError(
-                f"C(u) came for {S} layers with {Q}x{P} entries, but this model has {self.layers} adapted layers with "
-                f"{self.columns}x{self.rows} (layers x batch x columns of B x rows of A)."
-            )
-        self._C_SBQP = C_SBQP
-        try:
-            yield
-        finally:
-            self._C_SBQP = None
-
-    def read(self, layer: int, name: str, batch: int) -> Float[Tensor, "B Q P"]:
-        """C(u) of one layer for ``batch`` rows; ScopeError when nobody, or another number of people, is in scope."""
-        if self._C_SBQP is None:
-            raise ScopeError(
-                f"layer '{name}' is personal, but nobody is in scope; run forward and backward inside "
-                "`with module.scope(batch):` (with gradient checkpointing the layer runs again during backward)."
-            )
-        # Left to itself, C of batch 1 would be broadcast over all rows: everybody would get one person's weights.
-        if self._C_SBQP.shape[1] != batch:
-            raise ScopeError(
-                f"layer '{name}' got {batch} rows while C(u) of {self._C_SBQP.shape[1]} is in scope; open the scope "
-                "with one representation per row (beam search repeats rows: repeat the representations with them)."
-            )
-        return self._C_SBQP[layer]
+from lifelora.errors import ConfigError
+from lifelora.lora.slot import Slot
 
 
 def features(module: nn.Module) -> tuple[int, int] | None:
@@ -100,12 +44,37 @@ def kaiming_uniform(*shape: int, generator: torch.Generator) -> Tensor:
     return torch.empty(shape).uniform_(-bound, bound, generator=generator)
 
 
+class _BaseAndDown(torch.autograd.Function):
+    """(W x + bias, A x) of a frozen W, with one gradient of x instead of two that are added up:
+
+        dx = Wᵀ dy + Aᵀ dh,    dA = dh xᵀ
+    """
+
+    @staticmethod
+    def forward(x_TI: Tensor, W_OI: Tensor, bias_O: Tensor | None, A_PI: Tensor) -> tuple[Tensor, Tensor]:
+        return F.linear(x_TI, W_OI, bias_O), F.linear(x_TI, A_PI)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        x_TI, W_OI, _, A_PI = inputs
+        ctx.save_for_backward(x_TI if ctx.needs_input_grad[3] else None, W_OI, A_PI)
+
+    @staticmethod
+    def backward(ctx: Any, dy_TO: Tensor, dh_TP: Tensor) -> tuple[Tensor | None, None, None, Tensor | None]:
+        x_TI, W_OI, A_PI = ctx.saved_tensors
+        dx_TI = (dy_TO @ W_OI).addmm_(dh_TP, A_PI) if ctx.needs_input_grad[0] else None
+        dA_PI = dh_TP.T @ x_TI if ctx.needs_input_grad[3] else None
+        return dx_TI, None, None, dA_PI
+
+
 @final
 class PersonalLoRALinear(nn.Module):
     """A frozen linear-like ``base`` and its adapter: A (P x I, Kaiming-uniform) and B (O x Q, zero).
 
-    With a slot, C(u) is read from it at each forward; without one C is the identity, which is plain LoRA. There is no
-    ``weight`` on purpose: code that multiplies by it would pass the adapter by in silence.
+    With a slot, C(u) is read from it at each forward; without one C is the identity, which is plain LoRA. A and B are
+    kept in fp32 on a half-precision or quantised base (their updates are smaller than its spacing), multiplied in the
+    dtype of the base's input (or of autocast), and C(u) is applied in fp32. There is no ``weight`` on purpose: code that
+    multiplies by it would pass the adapter by in silence.
     """
 
     def __init__(
@@ -120,12 +89,7 @@ class PersonalLoRALinear(nn.Module):
             raise ConfigError(f"layer '{name}': without C(u), {rows} rows of A cannot meet {columns} columns of B.")
         self.base = base.requires_grad_(False)
         self.inputs, self.outputs = sizes
-        self.scaling = scaling
-        self.slot = slot
-        self.index = index
-        self.name = name
-        self.dropout = nn.Dropout(dropout) if dropout > 0 else nn.Identity()
-        # The adapter stays in fp32 on a half-precision or quantised base: its updates are smaller than their spacing.
+        self.scaling, self.slot, self.index, self.name, self.dropout = scaling, slot, index, name, dropout
         weight = next(base.parameters(), torch.empty(0))
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
         A_PI = kaiming_uniform(rows, self.inputs, generator=generator)
@@ -134,19 +98,51 @@ class PersonalLoRALinear(nn.Module):
 
     def forward(self, x: Float[Tensor, "B *L I"]) -> Float[Tensor, "B *L O"]:
         """W x + s · B · C(u) · A x, in the dtype of the base's output."""
-        y = self.base(x)
-        h = F.linear(self.dropout(x).to(self.A_PI.dtype), self.A_PI)  # x Aᵀ: B *L P
-        if self.slot is not None:
-            h = self._couple(h, self.slot.read(self.index, self.name, x.shape[0]))
-        delta = F.linear(h * self.scaling, self.B_OQ)
-        return y + delta.to(y.dtype)  # type: ignore[no-any-return]
+        kind, x_TI = x.device.type, x.flatten(0, -2)  # T: all tokens of the batch
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        plain = self._plain_base()
+        if plain is not None and not (self.training and self.dropout):
+            W_OI, bias_O = plain
+            bias_O = None if bias_O is None else bias_O.to(dtype)
+            y_TO, h_TP = _BaseAndDown.apply(  # type: ignore[no-untyped-call]
+                x_TI.to(dtype), W_OI.to(dtype), bias_O, self.A_PI.to(dtype))
+        else:
+            y_TO = self.base(x).flatten(0, -2)
+            h_TP = F.linear(F.dropout(x_TI, self.dropout, self.training).to(dtype), self.A_PI.to(dtype))
+        t_TQ = (h_TP if self.slot is None else self._couple(h_TP, x)).to(y_TO.dtype)
+        # In place only on what is ours: what another base gives may be kept by its own backward.
+        add = torch.addmm if plain is None else Tensor.addmm_
+        out_TO = add(y_TO, t_TQ, self.B_OQ.T.to(y_TO.dtype), alpha=self.scaling)
+        return out_TO.to(y_TO.dtype).view(*x.shape[:-1], self.outputs)
 
-    def _couple(self, h: Float[Tensor, "B *L P"], C_BQP: Float[Tensor, "B Q P"]) -> Float[Tensor, "B *L Q"]:
+    def _plain_base(self) -> tuple[Tensor, Tensor | None] | None:
+        """W and bias where multiplying by them is all that the base does; None for quantised, hooked or other bases."""
+        base: Any = self.base
+        if base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks \
+                or "forward" in vars(base):  # replaced on the instance, as offloading does
+            return None
+        if type(base) is nn.Linear:
+            W_OI = base.weight
+        elif f"{type(base).__module__}.{type(base).__name__}" == "transformers.pytorch_utils.Conv1D":
+            W_OI = base.weight.T
+        else:
+            return None
+        plain = type(base.weight) in (nn.Parameter, Tensor) and W_OI.is_floating_point() and not W_OI.requires_grad
+        return (W_OI, base.bias) if plain else None
+
+    def _couple(self, h_TP: Float[Tensor, "T P"], x: Float[Tensor, "B *L I"]) -> Float[Tensor, "T Q"]:
+        assert self.slot is not None
+        C = self.slot.read(self.name, x.shape[0])
+        L = math.prod(x.shape[1:-1])  # not -1, which has no answer for a batch without rows
+        h_BLP = h_TP.view(x.shape[0], L, h_TP.shape[1]).to(C.tensor.dtype)
+        x_BLI = x.reshape(x.shape[0], L, x.shape[-1])
         # In full precision under autocast too: near the identity, bf16 rounds C(u) = I + small to I.
-        with torch.autocast(h.device.type, enabled=False):
-            C_BQP = C_BQP.to(self.A_PI)
-            h_BLP = h.to(C_BQP.dtype).reshape(h.shape[0], math.prod(h.shape[1:-1]), h.shape[-1])
-            return torch.bmm(h_BLP, C_BQP.mT).reshape(*h.shape[:-1], C_BQP.shape[1])
+        if torch.is_autocast_enabled(x.device.type):
+            with torch.autocast(x.device.type, enabled=False):
+                t_BLQ = C.couple(self.index, h_BLP, x_BLI)
+        else:  # entering autocast costs more than the product
+            t_BLQ = C.couple(self.index, h_BLP, x_BLI)
+        return t_BLQ.reshape(len(h_TP), t_BLQ.shape[2])
 
     def extra_repr(self) -> str:
         """The sizes, for ``print(model)``."""

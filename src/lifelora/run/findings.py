@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from lifelora import seeds
-from lifelora.artefacts import write_atomically
+from lifelora.artefacts import read_json, write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.data.sources.simulated import Simulated
 from lifelora.evaluation.metrics import auc
@@ -26,8 +26,9 @@ from lifelora.evaluation.report import (
 )
 from lifelora.history import History
 from lifelora.llm.nano import Nano
+from lifelora.lora.account import Account
 from lifelora.retrieval.select import MostRecent, MostSimilar
-from lifelora.run.parts import Parts
+from lifelora.run.parts import ACCOUNT, Parts
 from lifelora.run.stages import RECIPE_FILE
 from lifelora.training import HISTORY
 
@@ -74,6 +75,9 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
             reads += f"; u from {system.representation}, which saw all {train:,}"
         systems.append(SystemResult(name, "language model", reads, scores[name],
                                     _curves(stages.system(name).folder), seconds.get(f"train/{name}")))
+        made = stages.system(name).folder / ACCOUNT
+        if made.exists():
+            facts.append((f"adapters of {name}", f"coupling '{system.coupling.kind}' on {Account(**read_json(made))}"))
     out = shlex.quote(str(stages.folder))
     return Report(
         title=recipe.about or recipe.name,

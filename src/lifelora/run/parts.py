@@ -1,8 +1,9 @@
 """The finished parts of a run, loaded and ready: data, recommenders, personal LMs, their scores. Knows stages, makes none."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,11 +16,12 @@ from lifelora.checkpoint import Learnt
 from lifelora.conventional import build
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.popularity import Popularity
-from lifelora.data.dataset import Dataset, Targets
+from lifelora.data.dataset import Dataset, Samples, Targets
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.personal import PersonalBatch, PersonalLM
-from lifelora.lora.inject import inject
+from lifelora.lora.inject import personalise
+from lifelora.lora.saved import start_from, tensors
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.retrieval.embed import ItemVectors
@@ -32,6 +34,9 @@ SCORING_BATCH = 2048
 PROMPT_BATCH = 64
 MODEL = "model.safetensors"
 VECTORS = "vectors.safetensors"
+ACCOUNT = "account.json"
+ADAPTER = "adapter"
+"Folder of a system's adapters in the form that people, ``lora.load`` and (with coupling 'identity') PEFT read."
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,8 @@ class Options:
     device: str = "auto"
     download: bool = False
     progress: bool = True
+    checkpointing: bool = False
+    "Less memory and more time: the LM's layers run again during backward."
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,16 @@ class Asked:
     chosen_NK: Int[np.ndarray, "N K"]
     mask_NK: Bool[np.ndarray, "N K"]
     user_ND: Float[torch.Tensor, "N D"]
+    gather: Callable[[Targets], Samples] | None = None
+    "What u is made from, where that is not known before (``representation_training = 'joint'``)."
 
     def batch(self, builder: PromptBuilder, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         """The prompts of some of them."""
-        prompts = builder.build(self.targets.at(index_B), self.chosen_NK[index_B], self.mask_NK[index_B])
-        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, prompts.label_B, self.user_ND[torch.from_numpy(index_B)])
+        targets = self.targets.at(index_B)
+        prompts = builder.build(targets, self.chosen_NK[index_B], self.mask_NK[index_B])
+        samples = None if self.gather is None else self.gather(targets)
+        user_BD = self.user_ND[torch.from_numpy(index_B)]
+        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, prompts.label_B, user_BD, samples)
 
 
 class Parts:
@@ -97,6 +109,7 @@ class Parts:
         folder = self.stages.system(name).require()
         lm, builder = self.untuned(name)
         Learnt(lm).read(folder / MODEL)
+        lm.adapters.load_state(tensors(folder / ADAPTER))  # A and B may have been frozen
         return lm.to(self.device).eval(), builder
 
     def selector(self, name: str) -> Selector:
@@ -123,16 +136,39 @@ class Parts:
         about = read_json(folder / "about.json")
         return load(Pretrained(path=str(folder)), self.device, label=about["label"])
 
+    @property
+    def base_model(self) -> str:
+        """What an adapter's files say that it is for: the backbone's folder or hub name."""
+        config = self.recipe.backbone
+        return config.path if isinstance(config, Pretrained) else str(self.stages.backbone.folder.resolve())
+
     def untuned(self, name: str) -> tuple[PersonalLM, PromptBuilder]:
+        """A system as its training finds it, but for the LoRA that it starts from."""
         system, backbone = self.recipe.systems[name], self.backbone()
         most = min(system.max_tokens, backbone.context)
         builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most)
         width = None if system.representation is None else self.untrained(system.representation).width
-        adapters = inject(
-            backbone.model, system.targets, system.coupling, user_width=width, dropout=system.dropout,
-            generator=seeds.torch_generator(self.recipe.seed, "adapters", name),
-        )
-        return PersonalLM(backbone.model, adapters, builder.answers), builder
+        generator = seeds.torch_generator(self.recipe.seed, "adapters", name)
+        adapters = personalise(backbone.model, system, user_width=width, generator=generator)
+        encoder = self._learning_encoder(name) if system.representation_training == "joint" else None
+        return PersonalLM(backbone.model, adapters, builder.answers, encoder), builder
+
+    def start(self, name: str, lm: PersonalLM) -> None:
+        """Put the LoRA that a system starts from into its adapters."""
+        start = self.recipe.systems[name].start
+        if start is not None:
+            ours = start in self.recipe.systems
+            start_from(lm.adapters, self.stages.system(start).require() / ADAPTER if ours else Path(start).expanduser())
+
+    def _learning_encoder(self, name: str) -> Recommender:
+        """The trained conventional model of a system; what has no part in u is frozen, for it will get no gradient."""
+        model = self.recommender(self.recipe.systems[name].representation or "").cpu()
+        some = self.dataset.targets(np.asarray(self.dataset.samples["train"][:4]))
+        model.represent(self.dataset.gather(some, model.history_length)).sum().backward()  # type: ignore[no-untyped-call]
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.grad is not None)
+            parameter.grad = None
+        return model
 
     def asked(self, name: str, targets: Targets) -> Asked:
         chosen_NK, mask_NK = self.selector(name).select(self.dataset, targets)
@@ -140,6 +176,9 @@ class Parts:
         if representation is None:
             return Asked(targets, chosen_NK, mask_NK, torch.zeros(len(targets), 0))
         model = self.recommender(representation)
+        if self.recipe.systems[name].representation_training == "joint":
+            gather = partial(self.dataset.gather, length=model.history_length)
+            return Asked(targets, chosen_NK, mask_NK, torch.zeros(len(targets), 0), gather)
         with torch.inference_mode():
             parts = [model.represent(to_device(self.dataset.gather(some, model.history_length), self.device)).cpu()
                      for some in _slices(targets, SCORING_BATCH)]

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -27,16 +28,20 @@ from lifelora.evaluation.metrics import auc, log_loss
 from lifelora.llm.backbone import Pretrained
 from lifelora.llm.nano import pretrain
 from lifelora.llm.personal import PersonalLM
+from lifelora.lora.account import account
+from lifelora.lora.saved import save
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.recipe import Recipe
 from lifelora.retrieval.embed import ItemVectors, item_vectors
 from lifelora.run import findings
-from lifelora.run.parts import MODEL, VECTORS, Asked, Options, Parts
+from lifelora.run.parts import ACCOUNT, ADAPTER, MODEL, VECTORS, Asked, Options, Parts
 from lifelora.run.stages import Stages
-from lifelora.training import fit
+from lifelora.training import fit, to_device
 
 TIMING = "timing.json"
+ACCOUNTED = 32
+"Validation rows over which the effective rank of updates is measured."
 
 
 class Run:
@@ -128,12 +133,19 @@ class Run:
                 shots = parts.asked(name, dataset.targets(parts.drawn("train", system.shots, "shots")))
                 valid = parts.asked(name, dataset.targets(parts.drawn("valid", system.validation_rows, "validation")))
                 lm, builder = parts.untuned(name)
+                parts.start(name, lm)
+                if self.options.checkpointing:
+                    lm.adapters.enable_checkpointing()
                 fit(
                     lm, np.arange(len(shots.targets)),
                     partial(shots.batch, builder),
                     partial(self._validate_lm, lm, builder, valid), system.training, folder, self.recipe.seed,
                     name=name, device=parts.device, progress=self.options.progress,
                 )
+                save(lm.adapters, folder / ADAPTER, parts.base_model)
+                some = valid.batch(builder, np.arange(min(len(valid.targets), ACCOUNTED)))
+                users = lm.represented(to_device(some, parts.device))
+                write_atomically(folder / ACCOUNT, json.dumps(asdict(account(lm.adapters, users)), indent=1))
 
     def evaluate(self) -> None:
         """5 and 6. Score the same test rows with everything, compare, and write the report."""

@@ -82,6 +82,10 @@ class Stages:
         if system.representation is not None:
             inputs["representation"] = self.conventional(system.representation)
         config = system.model_dump(mode="json") | {"seed": self.recipe.seed}
+        if system.start in self.recipe.systems:
+            inputs["start"] = self.system(system.start)
+        elif system.start is not None:
+            config["start_hash"] = _folder_hash(Path(system.start).expanduser())
         return Stage(self.folder / "4-systems" / name, f"train/{name}", config, inputs)
 
     def scores(self, name: str) -> Stage:
@@ -95,6 +99,13 @@ class Stages:
         """The comparison of all."""
         config = self.recipe.evaluation.model_dump(mode="json") | {"seed": self.recipe.seed}
         return Stage(self.folder / "6-report", "evaluate", config, {name: self.scores(name) for name in self.names})
+
+
+def _folder_hash(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("adapter_*")):
+        digest.update(f"{path.name} {file_hash(path)}\n".encode())
+    return digest.hexdigest()
 
 
 def _files_hash(source: AnySource) -> str:

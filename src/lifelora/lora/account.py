@@ -1,0 +1,64 @@
+"""What adapters cost and what they can do, in numbers: parameters, bytes per person, rank. Knows no training."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from lifelora.lora.inject import Adapters
+from lifelora.lora.structure import Routed
+
+
+@dataclass(frozen=True)
+class Account:
+    """The size of a model's adapters, and the rank of the updates they make."""
+
+    layers: int
+    shared: int
+    "Entries of all A and B."
+    coupling: int
+    "Entries of the coupling's parameters."
+    learning: int
+    "How many of both require a gradient."
+    bytes_per_person: int
+    "What has to be kept of C(u) to serve somebody again; 0 where nobody is needed."
+    max_rank: int
+    "The highest rank that one person's update of a layer can have."
+    effective_rank: float | None
+    """Mean over people and layers of exp(-Σ p log p), p = σ/Σσ, σ the singular values of B·C(u)·A (Roy and Vetterli,
+    EUSIPCO 2007); None where no people were given, or C depends on the token."""
+
+    def __str__(self) -> str:
+        measured = "" if self.effective_rank is None else f", effective rank {self.effective_rank:.2f}"
+        kept = f"; {self.bytes_per_person:,} bytes per person" if self.bytes_per_person else ""
+        return (f"{self.layers} layers; A and B {self.shared:,} parameters, coupling {self.coupling:,}, "
+                f"learning {self.learning:,}; update of rank <= {self.max_rank}{measured}{kept}")
+
+
+@torch.no_grad()
+def account(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Account:
+    """Count, and with some people's representations measure the effective rank of their updates."""
+    config = adapters.coupling.config
+    parameters = adapters.parameters()
+    shared = sum(layer.A_PI.numel() + layer.B_OQ.numel() for _, layer in adapters.layers)
+    probe = u_BD if u_BD is not None or adapters.user_width is None else torch.zeros(1, adapters.user_width)
+    training = adapters.coupling.training
+    C = adapters.coupling.eval()(probe)
+    adapters.coupling.train(training)
+    ranks: list[Tensor] = []
+    for index, (_, layer) in enumerate(adapters.layers):
+        if u_BD is None or isinstance(C, Routed):
+            break
+        # B = U_B R_B and Aᵀ = U_A R_A with orthonormal U: B C A has the singular values of R_B C R_Aᵀ.
+        R_B, R_A = (torch.linalg.qr(m.detach().double(), mode="r").R for m in (layer.B_OQ, layer.A_PI.T))
+        for row in range(len(u_BD)):
+            middle = R_B if C is None else R_B @ C.dense(index, row).double()
+            sigma = torch.linalg.svdvals(middle @ R_A.T)
+            p = sigma / sigma.sum()
+            ranks.append(torch.exp(-(torch.special.xlogy(p, p)).sum()) if sigma.any() else torch.zeros(()).double())
+    return Account(
+        len(adapters.layers), shared, adapters.coupling.number_of_parameters,
+        sum(p.numel() for p in parameters if p.requires_grad), 0 if C is None else C.bytes_per_row, config.max_rank,
+        torch.stack(ranks).mean().item() if ranks else None,
+    )

@@ -1,0 +1,140 @@
+"""What every coupling is, and the small networks that couplings are made of. Knows no layer and no model."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import PositiveFloat, PositiveInt
+from torch import Tensor, nn
+
+from lifelora.errors import ConfigError
+from lifelora.lora.layer import kaiming_uniform
+from lifelora.lora.structure import Structure
+from lifelora.types import Frozen
+
+
+class Coupling(nn.Module, ABC):
+    """What gives C(u): its parameters are all that is personal in a model, beside A and B, which all share."""
+
+    class Config(Frozen):
+        """What every coupling has."""
+
+        rank: PositiveInt = 8
+        """Rank r of the low-rank update."""
+        alpha: PositiveFloat = 16.0
+        """The update is scaled by s = alpha / rank (but see ``experts``)."""
+
+        @property
+        def needs_user(self) -> bool:
+            """Whether C depends on somebody: then every forward needs a representation of somebody in scope."""
+            return True
+
+        @property
+        def scaling(self) -> float:
+            """s"""
+            return self.alpha / self.rank
+
+        @property
+        @abstractmethod
+        def rows(self) -> int:
+            """P, the rows of A."""
+
+        @property
+        @abstractmethod
+        def columns(self) -> int:
+            """Q, the columns of B."""
+
+        @property
+        def max_rank(self) -> int:
+            """The highest rank that one person's update can have."""
+            return self.rank
+
+        @property
+        def even(self) -> float:
+            """How much of a loaded LoRA comes through when all weights are even (see ``start_from``)."""
+            return 1.0
+
+        @abstractmethod
+        def build(self, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> "Coupling":
+            """For adapted layers of so many input features each, and representations of ``user_width`` (None: none)."""
+
+        @final
+        def users(self, user_width: int | None) -> int:
+            """``user_width``, which this coupling cannot do without."""
+            if user_width is None:
+                raise ConfigError(
+                    f"coupling '{getattr(self, 'kind', type(self).__name__)}' makes C(u) from a representation u, and "
+                    "there is none; give the recipe a conventional model, or choose coupling 'identity'."
+                )
+            return user_width
+
+    def __init__(self, config: Config, user_width: int | None = None) -> None:
+        super().__init__()
+        self.config, self.user_width = config, user_width
+
+    @abstractmethod
+    def structure(self, u_BD: Float[Tensor, "B D"]) -> Structure | None:
+        """C(u) of every layer for every row (without rows where nobody is needed); None when it is the identity."""
+
+    def forward(self, u_BD: Float[Tensor, "B D"] | None = None) -> Structure | None:
+        """C(u), in full precision under autocast too: near the identity, bf16 rounds C(u) = I + small to I."""
+        if self.user_width is None:
+            return self.structure(torch.empty(0, 0))
+        if u_BD is None:
+            raise ConfigError("this coupling makes C(u) from a representation u, and none was given.")
+        if u_BD.shape[1] != self.user_width:
+            raise ConfigError(
+                f"the representation u has width {u_BD.shape[1]}, but this coupling was made for {self.user_width}; use the "
+                "conventional model that it was trained with."
+            )
+        with torch.autocast(u_BD.device.type, enabled=False):
+            first = next(self.parameters())
+            return self.structure(u_BD.to(first.device, first.dtype))
+
+    @final
+    @property
+    def number_of_parameters(self) -> int:
+        """Entries of all parameters, of all layers."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+
+@final
+class LinearGate(nn.Module):
+    """W u for each layer, without bias; the axis X is what a layer asks for."""
+
+    def __init__(self, layers: int, width: int, outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.W_SXD = nn.Parameter(kaiming_uniform(layers, outputs, width, generator=generator))
+
+    def forward(self, u_BD: Float[Tensor, "B D"]) -> Float[Tensor, "S B X"]:
+        return torch.einsum("sxd,bd->sbx", self.W_SXD, u_BD)
+
+
+@final
+class MLPGate(nn.Module):
+    """W2 · Dropout(act(W1 · LayerNorm(u) + b1)) + b2 for each layer, all layers at once; Z is the hidden width."""
+
+    def __init__(
+        self, layers: int, width: int, hidden: int, outputs: int, activation: Literal["relu", "gelu"],
+        generator: torch.Generator, *, dropout: float = 0.0, zero: bool = False,
+    ) -> None:
+        """With ``zero`` the last layer starts at zero, and so does what comes out; else Kaiming-uniform, zero biases."""
+        super().__init__()
+        self.activation: Callable[[Tensor], Tensor] = {"relu": torch.relu, "gelu": F.gelu}[activation]
+        self.dropout = dropout
+        self.scale_SD = nn.Parameter(torch.ones(layers, width))
+        self.shift_SD = nn.Parameter(torch.zeros(layers, width))
+        self.W1_SZD = nn.Parameter(kaiming_uniform(layers, hidden, width, generator=generator))
+        self.b1_SZ = nn.Parameter(torch.zeros(layers, hidden))
+        W2_SXZ = kaiming_uniform(layers, outputs, hidden, generator=generator)
+        self.W2_SXZ = nn.Parameter(torch.zeros_like(W2_SXZ) if zero else W2_SXZ)
+        self.b2_SX = nn.Parameter(torch.zeros(layers, outputs))
+
+    def forward(self, u_BD: Float[Tensor, "B D"]) -> Float[Tensor, "S B X"]:
+        D = self.scale_SD.shape[1]
+        u_SBD = F.layer_norm(u_BD, (D,)) * self.scale_SD[:, None] + self.shift_SD[:, None]
+        hidden_SBZ = self.activation(torch.baddbmm(self.b1_SZ[:, None], u_SBD, self.W1_SZD.mT))
+        return torch.baddbmm(self.b2_SX[:, None], F.dropout(hidden_SBZ, self.dropout, self.training), self.W2_SXZ.mT)

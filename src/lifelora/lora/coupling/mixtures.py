@@ -1,0 +1,197 @@
+"""Couplings that mix ready parts by weights on the simplex: iLoRA, RecLoRA, HydraLoRA. Know no layer and no model.
+
+In all of them w = softmax(z / τ) ≥ 0 sums to one, and C(u) is made of w and identities: no part of C(u) is signed.
+"""
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from torch import Tensor, nn
+
+from lifelora.lora.coupling.base import Coupling, LinearGate, MLPGate
+from lifelora.lora.layer import kaiming_uniform
+from lifelora.lora.structure import Blocks, Column, Diagonal, RankOne, Routed, Structure
+
+
+@final
+class Experts(Coupling):
+    """The rank axis cut into K experts, weighed by a router: iLoRA (arXiv 2408.10159), MOELoRA (arXiv 2310.18339).
+
+        w = softmax(router(u) / τ),     C(u) = diag(w) ⊗ I(r/K)
+
+    As a constraint on C: diagonal, equal inside each block of r/K, on the simplex. iLoRA scales by alpha / (r/K) (each
+    expert is a LoRA of rank r/K), which with uniform weights is plain LoRA's alpha/r; MOELoRA by alpha/r. The router of
+    iLoRA's equation is linear; its released one is a small residual network over the entries of u, which is not here.
+    """
+
+    class Config(Coupling.Config):
+        """K experts on the rank axis."""
+
+        kind: Literal["experts"] = "experts"
+        alpha: PositiveFloat = 32.0
+        experts: PositiveInt = 4
+        """K; divides the rank."""
+        router: Literal["linear", "mlp"] = "linear"
+        """W u, or W2 · ReLU(W1 · LayerNorm(u) + b1) + b2."""
+        hidden: PositiveInt = 64
+        """Hidden width of the mlp."""
+        routers: Literal["one", "per-layer"] = "one"
+        """One router for all layers, or one for each."""
+        temperature: PositiveFloat = 1.0
+        """τ: higher is more even."""
+        scale_by: Literal["expert-rank", "rank"] = "expert-rank"
+        """alpha over r/K (iLoRA) or over r (MOELoRA)."""
+
+        @model_validator(mode="after")
+        def _whole_experts(self) -> "Experts.Config":
+            if self.rank % self.experts:
+                raise ValueError(f"rank = {self.rank} cannot be cut into experts = {self.experts} of equal rank; "
+                                 f"choose a multiple of {self.experts}")
+            return self
+
+        @property
+        def scaling(self) -> float:
+            return self.alpha / (self.rank // self.experts if self.scale_by == "expert-rank" else self.rank)
+
+        @property
+        def even(self) -> float:
+            return 1 / self.experts
+
+        @property
+        def rows(self) -> int:
+            return self.rank
+
+        @property
+        def columns(self) -> int:
+            return self.rank
+
+        def build(self, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> "Experts":
+            return Experts(self, len(inputs), self.users(user_width), generator)
+
+    config: Config
+
+    def __init__(self, config: Config, layers: int, user_width: int, generator: torch.Generator) -> None:
+        super().__init__(config, user_width)
+        self.layers = layers
+        routers = 1 if config.routers == "one" else layers
+        self.gate = (
+            LinearGate(routers, user_width, config.experts, generator) if config.router == "linear" else
+            MLPGate(routers, user_width, config.hidden, config.experts, "relu", generator)
+        )
+
+    def structure(self, u_BD: Float[Tensor, "B D"]) -> Diagonal:
+        w_SBN = torch.softmax(self.gate(u_BD) / self.config.temperature, dim=-1)
+        return Diagonal(w_SBN.expand(self.layers, -1, -1), block=self.config.rank // self.config.experts)
+
+
+@final
+class Meta(Coupling):
+    """N meta-LoRAs of rank r mixed for each person: RecLoRA (arXiv 2408.03533), with a gate of its own for each layer.
+
+        w = softmax(z / τ),   z = W_b · Dropout(ReLU(W_a · LayerNorm(u)))
+        merge = "weights":    (Σ_k w_k B_k)(Σ_l w_l A_l) = B · ((w wᵀ) ⊗ I(r)) · A      as released
+        merge = "outputs":    Σ_k w_k B_k A_k            = B · (diag(w) ⊗ I(r)) · A      as reviews write it
+
+    with A the A_l one below the other and B the B_k side by side. As a constraint on C (N·r x N·r): only equal indices
+    inside the meta-LoRAs meet; with "weights" their weight has rank one, with "outputs" different ones never meet.
+    The weights of one person's merged LoRA are never built.
+    """
+
+    class Config(Coupling.Config):
+        """N meta-LoRAs of rank r."""
+
+        kind: Literal["meta"] = "meta"
+        loras: PositiveInt = 8
+        """N, the meta-LoRAs; the authors use 8 and 16."""
+        merge: Literal["weights", "outputs"] = "weights"
+        """Whether the weights of the meta-LoRAs are averaged, or what they put out."""
+        temperature: PositiveFloat = 5.0
+        """τ: higher is more even; the authors use 5 on MovieLens, 1 on GoodReads."""
+        hidden: PositiveInt = 60
+        """Hidden width of the gates."""
+        gate_dropout: float = Field(default=0.1, ge=0, lt=1)
+        """Inside the gates, while training."""
+
+        @property
+        def rows(self) -> int:
+            return self.loras * self.rank
+
+        @property
+        def columns(self) -> int:
+            return self.loras * self.rank
+
+        @property
+        def max_rank(self) -> int:
+            return self.rank if self.merge == "weights" else self.loras * self.rank
+
+        def build(self, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> "Meta":
+            return Meta(self, len(inputs), self.users(user_width), generator)
+
+    config: Config
+
+    def __init__(self, config: Config, layers: int, user_width: int, generator: torch.Generator) -> None:
+        super().__init__(config, user_width)
+        self.gate = MLPGate(layers, user_width, config.hidden, config.loras, "relu", generator, dropout=config.gate_dropout)
+
+    def structure(self, u_BD: Float[Tensor, "B D"]) -> Blocks:
+        w_SBN = torch.softmax(self.gate(u_BD) / self.config.temperature, dim=-1)
+        return (RankOne if self.config.merge == "weights" else Diagonal)(w_SBN, block=self.config.rank)
+
+
+@final
+class Hydra(Coupling):
+    """One A, several heads B_k: HydraLoRA (arXiv 2404.19245), here gated by the person; by each token as published.
+
+        w = softmax(W u / τ)  or, by token,  softmax(W x / τ),       Σ_k w_k B_k A x = B · (w ⊗ I(r)) · A x
+
+    As a constraint on C (N·r x r): only equal indices meet, and all indices of a head have its weight. By token C depends
+    on what comes into the layer and on nobody, so there is no adapter of one person that could be exported.
+    """
+
+    class Config(Coupling.Config):
+        """N heads on one A."""
+
+        kind: Literal["hydra"] = "hydra"
+        rank: PositiveInt = 4
+        alpha: PositiveFloat = 32.0
+        heads: PositiveInt = 4
+        """N, the copies of B."""
+        gate: Literal["instance", "token"] = "instance"
+        """Whether w comes from u, or from each token's input to the layer."""
+        temperature: PositiveFloat = 1.0
+        """τ: higher is more even."""
+
+        @property
+        def needs_user(self) -> bool:
+            return self.gate == "instance"
+
+        @property
+        def rows(self) -> int:
+            return self.rank
+
+        @property
+        def columns(self) -> int:
+            return self.heads * self.rank
+
+        def build(self, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> "Hydra":
+            return Hydra(self, inputs, self.users(user_width) if self.needs_user else None, generator)
+
+    config: Config
+
+    def __init__(
+        self, config: Config, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator
+    ) -> None:
+        super().__init__(config, user_width)
+        if user_width is not None:
+            self.gate = LinearGate(len(inputs), user_width, config.heads, generator)
+        else:
+            self.routers = nn.ParameterList(kaiming_uniform(config.heads, width, generator=generator) for width in inputs)
+
+    def structure(self, u_BD: Float[Tensor, "B D"]) -> Structure:
+        rank, heads, temperature = self.config.rank, self.config.heads, self.config.temperature
+        if self.config.gate == "instance":
+            return Column(torch.softmax(self.gate(u_BD) / temperature, dim=-1), block=rank)
+        routers = tuple(self.routers)
+        return Routed(routers[0].new_empty(len(routers), heads, 0), routers, block=rank, temperature=temperature)

@@ -1,0 +1,161 @@
+"""Adapters as files, and an ordinary LoRA as the start of a personal one. Knows PEFT's format, but does not need PEFT.
+
+A saved folder holds ``adapter_config.json`` and ``adapter_model.safetensors``, whatever the coupling; A and B have PEFT's
+names. With the identity coupling it *is* an adapter of PEFT; with another one PEFT refuses its kind, ``LIFELORA``, since
+without C(u) it would give somebody else's answers.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from lifelora.errors import ArtefactError, ConfigError
+from lifelora.lora.coupling import Identity
+from lifelora.lora.export import CONFIG, TENSORS, target_modules, write_files, write_peft_adapter
+from lifelora.lora.inject import PREFIX, Adaptation, Adapters, personalise
+
+KIND = "LIFELORA"
+FORMAT = 1
+NAME = re.compile(re.escape(PREFIX) + r"(?P<layer>.+)\.lora_(?P<part>[AB])(\.default)?\.weight")
+# What makes a LoRA another function than W x + s·B A x; each is refused unless it has its neutral value.
+STRANGE = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication",
+           "trainable_token_indices", "use_qalora", "alora_invocation_tokens", "target_parameters", "arrow_config")
+
+
+@dataclass(frozen=True)
+class PlainLoRA:
+    """What a folder of PEFT holds: s and, by layer, A (R x I) and B (O x R)."""
+
+    rank: int
+    scaling: float
+    dropout: float
+    base_model: str
+    A: dict[str, Tensor]
+    B: dict[str, Tensor]
+
+
+def save(adapters: Adapters, folder: Path, base_model: str = "") -> None:
+    """Write the adapters and their coupling; ``load`` gives them back. ``base_model`` is the backbone's folder or name."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = adapters.adaptation.coupling
+    if isinstance(config, Identity.Config):
+        write_peft_adapter(folder, adapters, None, base_model)
+        return
+    write_files(folder, {
+        "peft_type": KIND, "format": FORMAT, "base_model_name_or_path": base_model, "r": config.rank,
+        "target_modules": target_modules(adapters), "user_width": adapters.user_width,
+        "adaptation": adapters.adaptation.model_dump(mode="json"),
+    }, {name: tensor.cpu().contiguous() for name, tensor in adapters.state().items()})
+
+
+def load(model: nn.Module, folder: Path) -> Adapters:
+    """Personalise ``model`` as a saved folder, or an ordinary LoRA of PEFT, says. Raises ArtefactError for other files."""
+    config, tensors = _files(folder)
+    if config.get("peft_type") == "LORA":
+        plain = read_peft(folder)
+        coupling = Identity.Config(rank=plain.rank, alpha=plain.scaling * plain.rank)
+        adapters = personalise(model, Adaptation(
+            coupling=coupling, targets=tuple("re:" + re.escape(name) for name in plain.A), dropout=plain.dropout))
+        start_from(adapters, folder)
+        return adapters
+    if config.get("peft_type") != KIND or config.get("format") != FORMAT:
+        raise ArtefactError(f"{folder / CONFIG} is of kind {config.get('peft_type')!r}, format {config.get('format')!r}; "
+                            f"this lifelora reads 'LORA', and '{KIND}' in format {FORMAT}.")
+    try:
+        adaptation = Adaptation.model_validate(config.get("adaptation"))
+    except ValidationError as error:
+        raise ArtefactError(f"{folder / CONFIG} says what this lifelora does not know: {error}") from error
+    adapters = personalise(model, adaptation, user_width=config.get("user_width"))
+    try:
+        adapters.load_state(tensors)
+    except ArtefactError:
+        adapters.eject()
+        raise
+    return adapters
+
+
+def read_peft(folder: Path) -> PlainLoRA:
+    """An ordinary LoRA as PEFT saves it; ArtefactError for anything else."""
+    config, tensors = _files(folder)
+    path = folder / CONFIG
+    if config.get("peft_type") != "LORA":
+        raise ArtefactError(f"{path} is of kind {config.get('peft_type')!r}; only an ordinary LoRA ('LORA') can be read.")
+    strange = [key for key in STRANGE if config.get(key)] + (["bias"] if config.get("bias", "none") != "none" else [])
+    if strange:
+        raise ArtefactError(f"{path} sets {', '.join(strange)}, which an ordinary LoRA (W x + s·B·A x) has not; train "
+                            "one without, or merge it into the backbone first.")
+    A: dict[str, Tensor] = {}
+    B: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        match = NAME.fullmatch(name)
+        if match is None:
+            raise ArtefactError(f"{folder / TENSORS} holds '{name}', which is no lora_A or lora_B of a linear layer.")
+        (A if match["part"] == "A" else B)[match["layer"]] = tensor
+    rank = config.get("r")
+    wrong = sorted(name for name in {*A, *B} if name not in A or name not in B
+                   or A[name].ndim != 2 or len(A[name]) != rank or tuple(B[name].shape[1:]) != (rank,))
+    if wrong or not A or not isinstance(rank, int):
+        raise ArtefactError(f"{folder / TENSORS} does not hold an A and a B of rank {rank} for each layer: "
+                            f"{', '.join(wrong[:8]) or 'there are none'}.")
+    scaling = config.get("lora_alpha", 8) / (rank**0.5 if config.get("use_rslora") else rank)
+    return PlainLoRA(rank, scaling, float(config.get("lora_dropout") or 0), str(config.get("base_model_name_or_path") or ""),
+                     A, B)
+
+
+@torch.no_grad()
+def start_from(adapters: Adapters, folder: Path) -> None:
+    """Make an ordinary LoRA the starting A and B; ConfigError or ArtefactError, with nothing changed, if it does not fit.
+
+    Couplings of several A or B (meta, hydra) get as many copies, which together are that LoRA, whoever is in scope; so
+    they are with static and full (``start="identity"``); with experts they are where all weigh the same.
+    """
+    plain, config = read_peft(folder), adapters.adaptation.coupling
+    if plain.rank != config.rank:
+        raise ConfigError(f"the LoRA in {folder} has rank {plain.rank}, the coupling {config.rank}; "
+                          f"set coupling.rank = {plain.rank}.")
+    ours, theirs = {name for name, _ in adapters.layers}, set(plain.A)
+    if ours != theirs:
+        raise ConfigError(
+            f"the LoRA in {folder} is on other layers: only there {_some(theirs - ours)}; only here {_some(ours - theirs)}. "
+            "Choose the same targets."
+        )
+    for name, layer in adapters.layers:
+        shapes = (layer.inputs, layer.outputs)
+        if shapes != (plain.A[name].shape[1], len(plain.B[name])):
+            raise ConfigError(f"the LoRA in {folder} was made for another backbone: its layer '{name}' has "
+                              f"{plain.A[name].shape[1]} inputs and {len(plain.B[name])} outputs, here it is {shapes}.")
+    factor = plain.scaling / (config.scaling * config.even)
+    for name, layer in adapters.layers:
+        layer.A_PI.copy_(plain.A[name].repeat(config.rows // plain.rank, 1))
+        layer.B_OQ.copy_(plain.B[name].repeat(1, config.columns // plain.rank) * factor)
+
+
+def tensors(folder: Path) -> dict[str, Tensor]:
+    """What ``Adapters.load_state`` takes, of a saved folder."""
+    return _files(folder)[1]
+
+
+def _files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not (folder / CONFIG).is_file() or not (folder / TENSORS).is_file():
+        pickles = " (an adapter_model.bin is a pickle, which is never read)" * (folder / "adapter_model.bin").exists()
+        raise ArtefactError(f"'{folder}' holds no adapter: it needs {CONFIG} and {TENSORS}{pickles}.")
+    try:
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        tensors = safetensors.torch.load_file(folder / TENSORS)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ArtefactError(f"the adapter in '{folder}' is damaged: {error}") from error
+    if not isinstance(config, dict):
+        raise ArtefactError(f"{folder / CONFIG} is no table of settings.")
+    return config, tensors
+
+
+def _some(names: set[str]) -> str:
+    return ", ".join(sorted(names)[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") or "none"

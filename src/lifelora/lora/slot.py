@@ -1,0 +1,76 @@
+"""Where the layers of one model find C(u): one writer, many readers, and empty outside a scope. Knows no layer."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import final
+
+from lifelora.errors import ScopeError
+from lifelora.lora.structure import Structure
+
+
+@final
+class Slot:
+    """C(u) of the batch in scope, or what a coupling without people gives at any time.
+
+    The scope must contain forward *and* backward of the same batch: with gradient checkpointing the layers run again
+    during backward and read C(u) a second time. So: one batch, one scope, one backward; unless checkpointing is told of
+    the slot (``context_fn=slot.recalled``), which then brings back what its forward had read. Checkpointing has to be
+    non-reentrant (``use_reentrant=False``); the reentrant kind goes backward through the graph of C(u) once per
+    checkpoint, which torch refuses.
+
+    It is a plain attribute and not a context variable, because backward on an accelerator runs in threads of its own,
+    which would not see the variable. One model therefore serves one scope at a time; a second one is an error.
+    """
+
+    def __init__(self, layers: int, columns: int, rows: int, standing: Callable[[], Structure] | None = None) -> None:
+        """``standing`` gives the C of a coupling that needs nobody; then no scope is needed."""
+        self.layers, self.columns, self.rows, self.standing = layers, columns, rows, standing
+        self._C: Structure | None = None
+
+    @contextmanager
+    def holding(self, C: Structure) -> Iterator[None]:
+        """C(u) of every layer and every row of one batch, from here to the end of the ``with`` block."""
+        if self._C is not None:
+            raise ScopeError(
+                f"a scope of {self._C.batch} rows is open on this model already, and scopes do not nest; leave it first "
+                "(after backward), or use another copy of the model."
+            )
+        if (self.layers, self.columns, self.rows) != (C.layers, C.columns, C.rows):
+            raise ScopeError(
+                f"C(u) came for {C.layers} layers with {C.columns}x{C.rows} entries, but this model has {self.layers} "
+                f"adapted layers with {self.columns}x{self.rows} (layers x columns of B x rows of A)."
+            )
+        self._C = C
+        try:
+            yield
+        finally:
+            self._C = None
+
+    def read(self, name: str, batch: int) -> Structure:
+        """C(u) for ``batch`` rows; ScopeError when nobody, or another number of people, is in scope."""
+        if self._C is None:
+            if self.standing is not None:
+                return self.standing()
+            raise ScopeError(
+                f"layer '{name}' is personal, but nobody is in scope; run forward and backward inside "
+                "`with module.scope(batch):` (with gradient checkpointing the layer runs again during backward)."
+            )
+        # Left to itself, C of batch 1 would be broadcast over all rows: everybody would get one person's weights.
+        if self._C.batch != batch:
+            raise ScopeError(
+                f"layer '{name}' got {batch} rows while C(u) of {self._C.batch} is in scope; open the scope with one "
+                "representation per row (beam search repeats rows: say how often, `scope(u, repeats=beams)`)."
+            )
+        return self._C
+
+    def recalled(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        """For ``torch.utils.checkpoint(context_fn=...)``: running again, a layer finds what it found the first time."""
+        return nullcontext(), self._recalling(self._C)
+
+    @contextmanager
+    def _recalling(self, C: Structure | None) -> Iterator[None]:
+        now, self._C = self._C, C
+        try:
+            yield
+        finally:
+            self._C = now

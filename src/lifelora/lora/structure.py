@@ -1,0 +1,242 @@
+"""C(u) of one batch, kept as small as its structure allows. Knows tensors; no layer, no person, no parameter.
+
+Every class is one shape of C(u) (Q x P, for S layers and B rows) and multiplies by it without writing it out:
+
+=============  ====================================  ==========================  ======================
+class          C(u)                                  kept per row and layer      coupling
+=============  ====================================  ==========================  ======================
+``Dense``      every entry                           Q·P numbers                 full
+``Shared``     every entry, the same for all rows    nothing                     static
+``Diagonal``   diag(w) ⊗ I(block)                    N weights                   experts; meta, outputs
+``RankOne``    (w wᵀ) ⊗ I(block)                     N weights                   meta, weights
+``Column``     w ⊗ I(block)                          N weights                   hydra
+``Routed``     w(x) ⊗ I(block), another per token    nothing                     hydra, token
+=============  ====================================  ==========================  ======================
+
+⊗ is Kronecker's product with the block inside: entry ((k, i), (l, j)) of M ⊗ I is M_kl where i = j, and else 0.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import ClassVar, final
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from lifelora.errors import ConfigError
+
+
+@dataclass(frozen=True, eq=False)
+class Structure(ABC):
+    """C(u) of S layers for B rows; ``tensor`` is all there is to it, with axes S, B and then the structure's own."""
+
+    tensor: Tensor
+
+    personal: ClassVar[bool] = True
+    "Whether there is a C for each row."
+
+    @property
+    def layers(self) -> int:
+        """S"""
+        return self.tensor.shape[0]
+
+    @property
+    def batch(self) -> int | None:
+        """B; None when all rows share C."""
+        return self.tensor.shape[1] if self.personal else None
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """P"""
+
+    @property
+    @abstractmethod
+    def columns(self) -> int:
+        """Q"""
+
+    @abstractmethod
+    def couple(self, layer: int, h_BLP: Float[Tensor, "B L P"], x_BLI: Float[Tensor, "B L I"]) -> Float[Tensor, "B L Q"]:
+        """C(u) h for every token; x is what came into the layer, for couplings that look at it."""
+
+    @abstractmethod
+    def split(self, layer: int, row: int) -> tuple[Float[Tensor, "Q R"], Float[Tensor, "R P"] | None]:
+        """(left, right) with C(u) = left · right and R as small as the structure promises; None is the identity."""
+
+    @final
+    def dense(self, layer: int, row: int = 0) -> Float[Tensor, "Q P"]:
+        """One row's C(u), written out."""
+        left_QR, right_RP = self.split(layer, row)
+        return left_QR if right_RP is None else left_QR @ right_RP
+
+    @final
+    def repeated(self, times: int) -> "Structure":
+        """Every row ``times`` times, one after the other, as beam search lays out its beams."""
+        return replace(self, tensor=self.tensor.repeat_interleave(times, dim=1)) if self.personal else self
+
+    @final
+    @property
+    def bytes_per_row(self) -> int:
+        """What has to be kept of one person, in bytes; a router shared by all layers counts once."""
+        if not self.personal:
+            return 0
+        layers = 1 if self.tensor.stride(0) == 0 else self.layers
+        return layers * self.tensor[0, 0].numel() * self.tensor.element_size()
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Dense(Structure):
+    """Every entry free: ``tensor`` is C_SBQP."""
+
+    @property
+    def rows(self) -> int:
+        return self.tensor.shape[3]
+
+    @property
+    def columns(self) -> int:
+        return self.tensor.shape[2]
+
+    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
+        return torch.bmm(h_BLP, self.tensor[layer].to(h_BLP.device).mT)
+
+    def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
+        return self.tensor[layer, row], None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Shared(Structure):
+    """Every entry free, and the same for everybody: ``tensor`` is C_SQP."""
+
+    personal: ClassVar[bool] = False
+
+    @property
+    def rows(self) -> int:
+        return self.tensor.shape[2]
+
+    @property
+    def columns(self) -> int:
+        return self.tensor.shape[1]
+
+    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
+        return F.linear(h_BLP, self.tensor[layer].to(h_BLP.device))
+
+    def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
+        return self.tensor[layer], None
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks(Structure):
+    """Built of N weights and identities of ``block`` rows: ``tensor`` is w_SBN."""
+
+    block: int
+
+    def weights(self, layer: int, h_BLP: Tensor) -> Float[Tensor, "B 1 N 1"]:
+        """w of one layer, ready to weigh blocks."""
+        return self.tensor[layer].to(h_BLP.device)[:, None, :, None]
+
+    def blocks(self, h_BLP: Tensor) -> Float[Tensor, "B L N block"]:
+        """A x cut into its blocks."""
+        return h_BLP.view(*h_BLP.shape[:2], self.tensor.shape[2], self.block)
+
+    def identity(self) -> Float[Tensor, "block block"]:
+        """I(block)."""
+        return torch.eye(self.block, dtype=self.tensor.dtype, device=self.tensor.device)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Diagonal(Blocks):
+    """diag(w) ⊗ I(block): every block of A x is weighed."""
+
+    @property
+    def rows(self) -> int:
+        return self.tensor.shape[2] * self.block
+
+    @property
+    def columns(self) -> int:
+        return self.rows
+
+    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
+        return (self.blocks(h_BLP) * self.weights(layer, h_BLP)).flatten(2)
+
+    def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
+        return torch.diag(self.tensor[layer, row].repeat_interleave(self.block)), None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class RankOne(Blocks):
+    """(w wᵀ) ⊗ I(block): the blocks are summed by weight, and the sum is handed to all blocks by weight."""
+
+    @property
+    def rows(self) -> int:
+        return self.tensor.shape[2] * self.block
+
+    @property
+    def columns(self) -> int:
+        return self.rows
+
+    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
+        w_B1N1 = self.weights(layer, h_BLP)
+        sum_BL1R = (self.blocks(h_BLP) * w_B1N1).sum(dim=2, keepdim=True)
+        return (sum_BL1R * w_B1N1).flatten(2)
+
+    def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
+        left_QR = torch.kron(self.tensor[layer, row][:, None], self.identity())
+        return left_QR, left_QR.T
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Column(Blocks):
+    """w ⊗ I(block): A x is handed to all blocks by weight."""
+
+    @property
+    def rows(self) -> int:
+        return self.block
+
+    @property
+    def columns(self) -> int:
+        return self.tensor.shape[2] * self.block
+
+    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
+        return (h_BLP[:, :, None] * self.weights(layer, h_BLP)).flatten(2)
+
+    def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
+        return torch.kron(self.tensor[layer, row][:, None], self.identity()), None
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Routed(Structure):
+    """w(x) ⊗ I(block) with w(x) = softmax(W x / τ) of each token; ``tensor`` has the axes S and N and no entries."""
+
+    routers: tuple[Tensor, ...]
+    "W_NI of every layer."
+    block: int
+    temperature: float
+
+    personal: ClassVar[bool] = False
+
+    @property
+    def rows(self) -> int:
+        return self.block
+
+    @property
+    def columns(self) -> int:
+        return self.tensor.shape[1] * self.block
+
+    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
+        W_NI = self.routers[layer]
+        w_BLN = torch.softmax(F.linear(x_BLI.to(W_NI.dtype), W_NI) / self.temperature, dim=-1)
+        return (h_BLP[:, :, None] * w_BLN[..., None]).flatten(2)
+
+    def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
+        raise ConfigError(
+            "this coupling is another one for every token, so nobody's update is one matrix: it can be neither exported "
+            "nor merged; choose gate = 'instance'."
+        )
