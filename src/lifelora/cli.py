@@ -60,10 +60,15 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--download", action="store_true", help="allow fetching the named data set or model")
         sub.add_argument("--quiet", action="store_true", help="no progress")
 
+    def training(sub: argparse.ArgumentParser) -> None:
+        options(sub)
+        sub.add_argument("--checkpointing", action="store_true",
+                         help="train language models in less memory and more time: layers run again during backward")
+
     demo = command("demo", "the whole path on a simulated world: four minutes on two cores", _demo)
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="the run's folder (default: runs/demo)")
     settings(demo)
-    options(demo)
+    training(demo)
 
     data = command("data", "read and check a data set, and say what is in it", _data)
     data.add_argument("source", help=SOURCES)
@@ -75,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("--data", metavar="SOURCE", help=SOURCES)
         sub.add_argument("--out", type=Path, help="the run's folder (default: runs/RECIPE-SOURCE)")
         settings(sub)
-        options(sub)
+        training(sub)
 
     recommend = command("recommend", "a ranked list for one user, with what the model was shown", _recommend)
     recommend.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
@@ -85,6 +90,19 @@ def _parser() -> argparse.ArgumentParser:
     recommend.add_argument("--system", help="which system of the run (default: the best on validation)")
     recommend.add_argument("--json", action="store_true", help="print JSON")
     options(recommend)
+
+    export = command("export", "a person's adapter as an ordinary LoRA, which PEFT and vLLM load", _export)
+    export.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
+    whose = export.add_mutually_exclusive_group()
+    whose.add_argument("--user", help="the user's id, as in the log (none for a system that is the same for everybody)")
+    whose.add_argument("--cohort", type=Path, metavar="FILE", help="many users: a text file with one id per line")
+    export.add_argument("--item", help="the target, where the adapter depends on it, too")
+    export.add_argument("--system", help="which system of the run (default: the best on validation)")
+    export.add_argument("--out", type=Path, required=True, help="the folder to write; with --cohort one in it for each user")
+    options(export)
+
+    imported = command("import", "read an ordinary LoRA, and say how a recipe starts from it", _import)
+    imported.add_argument("adapter", type=Path, metavar="FOLDER", help="a folder with the two files that PEFT saves")
 
     show = command("show", "the table and the paths of a run", _show)
     show.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
@@ -128,7 +146,8 @@ def _open(arguments: argparse.Namespace) -> "Run":
     from lifelora.run import Options, Run
     from lifelora.run.stages import RECIPE_FILE
 
-    options = Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet)
+    options = Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet,
+                      checkpointing=arguments.checkpointing)
     folder = Path(arguments.recipe)
     # A built-in recipe's name wins over a run's folder of that name, which can be written as ./NAME.
     if arguments.recipe not in built_in() and (folder / RECIPE_FILE).is_file():
@@ -163,7 +182,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     from lifelora.run import Options, Run
     from lifelora.run.findings import example_user
 
-    options = Options(device=arguments.device, download=False, progress=not arguments.quiet)
+    options = Options(device=arguments.device, download=False, progress=not arguments.quiet,
+                      checkpointing=arguments.checkpointing)
     run = Run(load("demo", settings=arguments.set), arguments.out, options)
     run.all()
     print(_closing(run))
@@ -192,6 +212,24 @@ def _recommend(arguments: argparse.Namespace) -> int:
     run = Run.open(arguments.run, Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet))
     answer = recommend(run.parts, arguments.user, arguments.items, arguments.k, arguments.system)
     print(json.dumps(answer.as_json(), ensure_ascii=False, indent=1) if arguments.json else str(answer))
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from lifelora.run import Options, Run
+    from lifelora.run.export import export, read_cohort
+
+    run = Run.open(arguments.run, Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet))
+    users = read_cohort(arguments.cohort) if arguments.cohort else None if arguments.user is None else [arguments.user]
+    written = export(run.parts, arguments.out, system=arguments.system, users=users, item=arguments.item)
+    print(f"export: {len(written):,} adapter{'s' * (len(written) > 1)} in {arguments.out}, for {run.parts.base_model}")
+    return 0
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from lifelora.run.export import how_to_start
+
+    print(how_to_start(arguments.adapter))
     return 0
 
 

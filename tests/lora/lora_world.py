@@ -4,13 +4,29 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from lifelora.lora.coupling import Coupling, Full
+from lifelora.lora.coupling import Coupling, Experts, Full, Hydra, Identity, Meta, Static
 from lifelora.lora.inject import Adaptation, Adapters, personalise
 from lifelora.seeds import torch_generator
 
 D = 6  # width of a representation
 VOCABULARY = 50
 QV = ("q_proj", "v_proj")
+EVERY: list[Coupling.Config] = [
+    Identity.Config(rank=4, alpha=8), Static.Config(rank=4, alpha=8), Experts.Config(rank=4, experts=2, alpha=4),
+    Experts.Config(rank=4, experts=4, alpha=4, router="mlp", routers="per-layer"), Meta.Config(rank=2, loras=3, alpha=4),
+    Meta.Config(rank=2, loras=3, alpha=4, merge="outputs"), Hydra.Config(rank=2, heads=3, alpha=4),
+    Hydra.Config(rank=2, heads=3, alpha=4, gate="token"), Full.Config(rank=4, alpha=8),
+    Full.Config(rank=4, alpha=8, start="random"),
+]
+"""Every coupling, with its settings that change the function."""
+PERSONAL = [config for config in EVERY if config.needs_user]
+PLAIN_FOR_ONE = [config for config in EVERY if getattr(config, "gate", "") != "token"]
+"""Those with which one person's update is one matrix."""
+
+
+def called(config: Coupling.Config) -> str:
+    """A name for pytest."""
+    return "-".join([config.kind, *(str(v) for k, v in config if isinstance(v, str) and k != "kind")])
 
 
 def tiny_llama() -> LlamaForCausalLM:
@@ -35,12 +51,12 @@ def adapt(model: nn.Module, targets: tuple[str, ...] = QV, config: Coupling.Conf
     return personalise(model, adaptation, user_width=D, generator=torch_generator(seed, "adapters"))
 
 
-def learnt(adapters: Adapters, seed: int = 2) -> Adapters:
+def learnt(adapters: Adapters, seed: int = 2, std: float = 0.3) -> Adapters:
     """As if trained: B and the coupling's last layer away from zero, so that nothing holds by accident."""
     generator = torch_generator(seed, "learnt")
     with torch.no_grad():
         for parameter in adapters.parameters():
-            parameter += torch.empty(parameter.shape).normal_(std=0.3, generator=generator)
+            parameter += torch.empty(parameter.shape).normal_(std=std, generator=generator)
     return adapters
 
 

@@ -78,7 +78,8 @@ class Adapters:
                 f"coupling '{type(self.coupling).__name__.lower()}' is personal, but the batch brings no "
                 "representation u; give one row of u for each row of the batch."
             )
-        C: Structure = self.coupling(u_BD)
+        # The coupling is no part of the model, so model.eval() does not reach it.
+        C: Structure = self.coupling.train(self.model.training)(u_BD)
         return C
 
     def holding(self, C: Structure | None, repeats: int = 1) -> AbstractContextManager[None]:
@@ -92,11 +93,15 @@ class Adapters:
 
         Backward may then also come after the scope, or after another batch's.
         """
-        enable: Any = getattr(self.model, "gradient_checkpointing_enable", None)
-        if enable is None:
-            raise ConfigError(f"{type(self.model).__name__} has no gradient_checkpointing_enable; checkpoint its blocks "
-                              "yourself, with use_reentrant=False and context_fn=adapters.slot.recalled.")
-        enable(gradient_checkpointing_kwargs={"use_reentrant": False, "context_fn": self.slot.recalled})
+        model: Any = self.model
+        options = {"use_reentrant": False, "context_fn": self.slot.recalled}
+        if hasattr(model, "activation_checkpointing_enable"):  # its name since transformers 5.23
+            model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+        elif hasattr(model, "gradient_checkpointing_enable"):
+            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
+        else:
+            raise ConfigError(f"{type(model).__name__} cannot turn on gradient checkpointing by itself; checkpoint its blocks "
+                              "with use_reentrant=False and context_fn=adapters.slot.recalled.")
 
     def parameters(self) -> list[nn.Parameter]:
         """A and B of every layer, then the coupling's: of these, an optimiser gets those that require a gradient."""

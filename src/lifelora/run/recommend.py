@@ -66,7 +66,7 @@ def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, syst
     names = parts.stages.names
     if system is not None and system not in names:
         raise ConfigError(f"this run has no system '{system}'; it has {', '.join(names)}.")
-    name = system or _best(parts, list(recipe.systems) or list(recipe.conventional))
+    name = system or best(parts, list(recipe.systems) or list(recipe.conventional))
     person = int(dataset.users.inside([user])[0])
     if items is not None:
         wanted = dataset.items.inside(list(items)).astype(np.int64)
@@ -80,7 +80,7 @@ def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, syst
             raise ConfigError(f"user '{user}' has met every item of the catalogue.")
         how = f"{len(wanted):,} items not met yet"
         if name in recipe.systems and len(wanted) > CANDIDATES and recipe.conventional:
-            first = recipe.systems[name].representation or _best(parts, list(recipe.conventional))
+            first = recipe.systems[name].representation or best(parts, list(recipe.conventional))
             scores = parts.scores(first, dataset.candidates(person, wanted))
             wanted = np.sort(wanted[np.argsort(-scores, kind="stable")[:CANDIDATES]])
             how += f", of which '{first}' chose {CANDIDATES}"
@@ -106,7 +106,7 @@ def _shown(parts: Parts, name: str, targets: Targets, order: np.ndarray) -> list
             for i, n in enumerate(kept)]
 
 
-def _best(parts: Parts, names: list[str]) -> str:
+def best(parts: Parts, names: list[str]) -> str:
     """The one with the best validation AUC; a model that was counted, not trained, has none."""
     if not names:
         raise ConfigError("this run has nothing that can rank.")

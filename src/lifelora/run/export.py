@@ -1,0 +1,103 @@
+"""Anybody's adapter out of a finished run, as an ordinary LoRA; and what a recipe says to start from one. Knows parts."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import tomli_w
+
+from lifelora.artefacts import write_atomically
+from lifelora.data.dataset import Targets
+from lifelora.errors import ConfigError
+from lifelora.lora.export import CONFIG, write_peft_adapter
+from lifelora.lora.saved import read_peft
+from lifelora.progress import Progress
+from lifelora.run.parts import Parts
+from lifelora.run.recommend import best
+from lifelora.training import to_device
+
+COHORT = "cohort.json"
+"Which folder is whose, where many people's adapters lie side by side."
+
+
+def export(parts: Parts, folder: Path, *, system: str | None, users: Sequence[str] | None, item: str | None) -> dict[str, Path]:
+    """Write the adapter of each user to a folder of its own in ``folder``; where nobody is needed, one to ``folder``.
+
+    Returns the folders by user ("" for nobody). ``item`` is the target, for systems whose u depends on it. Raises
+    ConfigError for choices that do not fit and DataError for unknown ids, before anything is written.
+    """
+    recipe, dataset = parts.recipe, parts.dataset
+    if system is not None and system not in recipe.systems:
+        raise ConfigError(f"this run has no language-model system '{system}'; it has "
+                          f"{', '.join(recipe.systems) or 'none'} (conventional models have no adapters).")
+    name = system or best(parts, list(recipe.systems))
+    config = recipe.systems[name]
+    personal = config.coupling.needs_user
+    if personal != (users is not None):
+        raise ConfigError(
+            f"system '{name}' (coupling '{config.coupling.kind}') has an adapter for each person; say whose: --user or --cohort."
+            if personal else
+            f"system '{name}' (coupling '{config.coupling.kind}') is the same for everybody; leave --user and --cohort away."
+        )
+    aware = personal and parts.untrained(config.representation or "").target_aware
+    if aware != (item is not None):
+        raise ConfigError(
+            f"u of system '{name}' comes from '{config.representation}' and depends on the target as well as on the person, and "
+            "so does the adapter; say for which item: --item."
+            if aware else f"system '{name}' gives a person one adapter for all items; leave --item away."
+        )
+    if any((folder / file).exists() for file in (CONFIG, COHORT)):
+        raise ConfigError(f"'{folder}' holds adapters already; choose another --out, or delete it.")
+    people = dataset.users.inside(list(users)) if users is not None else np.zeros(0, np.int64)
+    item_1 = dataset.items.inside([item]) if item is not None else np.zeros(1, np.int64)
+    lm, builder = parts.personal(name)
+    if users is None:
+        write_peft_adapter(folder, lm.adapters, None, parts.base_model)
+        return {"": folder}
+    written: dict[str, Path] = {}
+    with Progress("adapters", len(users), unit="people", enabled=parts.options.progress and len(users) > 1) as ticker:
+        for user, person in zip(users, people.tolist(), strict=True):
+            target: Targets = dataset.candidates(person, item_1.astype(np.int64))
+            batch = to_device(parts.asked(name, target).batch(builder, np.zeros(1, np.int64)), parts.device)
+            written[user] = folder if len(users) == 1 else folder / _folder_name(user)
+            write_peft_adapter(written[user], lm.adapters, lm.represented(batch), parts.base_model)
+            ticker.advance(1)
+    if len(users) > 1:
+        write_atomically(folder / COHORT, json.dumps({user: path.name for user, path in written.items()}, indent=1))
+    return written
+
+
+def read_cohort(path: Path) -> list[str]:
+    """User ids, one per line; blank lines do not count. Raises ConfigError for a file without any, or with one twice."""
+    try:
+        users = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--cohort {path} cannot be read ({error}); give a text file with one user id per line.") from error
+    twice = sorted({user for user in users if users.count(user) > 1}) if len(set(users)) < len(users) else []
+    if twice or not users:
+        raise ConfigError(f"--cohort {path} {f'names {twice[0]!r} twice' if twice else 'names nobody'}; one user id per line.")
+    return users
+
+
+def how_to_start(folder: Path) -> str:
+    """What an ordinary LoRA is, and the lines of a recipe for a system that starts from it."""
+    plain = read_peft(folder)
+    words = sorted({name.rpartition(".")[2] for name in plain.A})
+    system = {
+        "coupling": {"kind": "full", "rank": plain.rank, "alpha": plain.scaling * plain.rank}, "representation": "sasrec",
+        "targets": words, "start": str(folder), "train": "coupling",
+    }
+    return (
+        f"'{folder}' is an ordinary LoRA of rank {plain.rank}, scaled by {plain.scaling:g}, on {len(plain.A)} layers "
+        f"({', '.join(words)}){f' of {plain.base_model}' if plain.base_model else ''}.\n"
+        "A system that starts from it, for a recipe with that backbone and a conventional model 'sasrec';\n"
+        'train = "coupling" leaves its A and B as they are, "all" goes on with them:\n\n'
+        + tomli_w.dumps({"systems": {"personal": system}}).rstrip()
+    )
+
+
+def _folder_name(user: str) -> str:
+    """An id as the name of a folder on any system: what is not a letter, a digit, '_' or '-' becomes %XX."""
+    return quote(user, safe="").replace(".", "%2E").replace("~", "%7E")
