@@ -1,4 +1,4 @@
-"""The documents are true: their commands run, their snippets work, their recipes parse.
+"""The documents are true: their commands run, their snippets work, their recipes parse; and so do the examples.
 
 Runs are made small with --set; commands on data that is not here are left out.
 """
@@ -6,6 +6,8 @@ Runs are made small with --set; commands on data that is not here are left out.
 import os
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -118,6 +120,21 @@ def test_every_command_of_every_document_is_one(path: Path):
 def test_every_python_snippet_runs(path: Path, workplace: Path):
     for snippet in blocks(path, "python"):
         exec(compile(snippet, str(path), "exec"), {})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_every_example_runs(path: Path, tmp_path: Path):
+    ran = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_recipe_that_a_document_shows_parses(path: Path):
+    for block in blocks(path, "toml"):
+        if "[systems." in block:
+            assert parse(tomllib.loads(block), path.name).systems
 
 
 def test_the_recipe_of_the_document_parses():

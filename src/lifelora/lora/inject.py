@@ -177,7 +177,8 @@ def personalise(
             layer.requires_grad_(False)
         _replace(model, name, layer.train(model.training))
         layers.append((name, layer))
-    return Adapters(model, tuple(layers), coupling.to(layers[0][1].A_PI), slot, config, user_width)
+    coupling.to(layers[0][1].A_PI).train(model.training)
+    return Adapters(model, tuple(layers), coupling, slot, config, user_width)
 
 
 def select(model: nn.Module, targets: tuple[str, ...]) -> list[str]:

@@ -1,0 +1,64 @@
+"""On 4- and 8-bit backbones of bitsandbytes, which also run on a CPU."""
+
+import pytest
+import torch
+from lora_world import EVERY, adapt, called, learnt, people, tokens
+from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
+
+from lifelora.lora.coupling import Coupling
+from lifelora.lora.inject import Adapters
+
+pytest.importorskip("bitsandbytes")
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")
+
+
+@pytest.fixture(scope="module", params=[4, 8])
+def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int]:
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=50, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
+                         num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0, initializer_range=0.2)
+    path = tmp_path_factory.mktemp("backbone")
+    LlamaForCausalLM(config).save_pretrained(path)
+    return str(path), request.param
+
+
+def quantised(folder: tuple[str, int]) -> LlamaForCausalLM:
+    path, bits = folder
+    how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"} if bits == 4 else {"load_in_8bit": True}
+    config = BitsAndBytesConfig(**how)
+    return LlamaForCausalLM.from_pretrained(path, quantization_config=config, device_map={"": "cpu"}, dtype=torch.float32).eval()
+
+
+@pytest.mark.parametrize("config", EVERY, ids=called)
+def test_every_coupling_trains(config: Coupling.Config, folder: tuple[str, int]):
+    """B = 0 is the backbone; each row alone gives what it gives in company; and the loss falls."""
+    backbone = quantised(folder)
+    with torch.no_grad():
+        before = backbone(tokens()).logits
+        company = (before[1:2] - backbone(tokens()[1:2]).logits).abs().max()
+    adapters: Adapters = adapt(backbone, ("all-linear",), config)
+    kind = type(adapters.layers[0][1].base).__name__
+    assert kind == ("Linear4bit" if folder[1] == 4 else "Linear8bitLt")
+    with torch.no_grad(), adapters.scope(people()):
+        assert torch.equal(adapters.model(tokens()).logits, before)
+    learnt(adapters, std=0.05)
+    optimiser = torch.optim.AdamW(adapters.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(6):
+        with adapters.scope(people()):
+            loss = adapters.model(tokens(), labels=tokens()).loss
+            loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in adapters.parameters())
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] - 0.1
+    with torch.no_grad():
+        with adapters.scope(people()):
+            together = adapters.model(tokens()).logits
+        with adapters.scope(people()[1:2]):
+            alone = adapters.model(tokens()[1:2]).logits
+    # With 8 bits the rows of a batch share what counts as an outlier, so the backbone by itself depends on the company.
+    allowed = 1e-4 if folder[1] == 4 else 8 * company
+    assert (together[1:2] - alone).abs().max() < allowed
+    assert (together - before).abs().max() > 10 * allowed  # and people do matter
