@@ -194,3 +194,21 @@ def test_settings_come_on_top_of_the_source():
     assert recipe.data.source == Simulated(users=50, tastes=2)
     with pytest.raises(ConfigError, match=r"data\.source\.users: there is no such key; allowed here: kind, path"):
         load("demo", Movielens(path="100k"), ["data.source.users=60"])
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"start": "nowhere-of-this-name", "train": "coupling", "coupling": {"kind": "identity"}}, "leaves nothing to learn"),
+    ({"train": "coupling"}, r"systems.second: train = 'coupling' leaves A and B as they are.*start = NAME or FOLDER"),
+    ({"start": "second"}, "comes later in the recipe"),
+    ({"start": "other"}, "has coupling 'full'; only an ordinary LoRA"),
+    ({"start": "first", "targets": ["v_proj"]}, "has another rank or other targets"),
+    ({"start": "first", "coupling": {"kind": "full", "rank": 4}}, "has another rank or other targets"),
+    ({"coupling": {"kind": "static"}, "representation_training": "joint"}, "takes no representation; nothing would reach it"),
+])
+def test_a_start_that_cannot_be(changes: dict[str, Any], message: str):
+    full = {"coupling": {"kind": "full"}, "representation": "din"}
+    values = {"name": "two-stage", "conventional": {"din": {"model": {"kind": "din"}}},
+              "systems": {"first": {}, "other": full, "second": full | changes}}
+    with pytest.raises(ConfigError, match=message):
+        parse(values, "the recipe")
+    parse(values | {"systems": {"first": {}, "second": full | {"start": "first", "train": "coupling"}}}, "the recipe")

@@ -52,7 +52,7 @@ def save(adapters: Adapters, folder: Path, base_model: str = "") -> None:
     write_files(folder, {
         "peft_type": KIND, "format": FORMAT, "base_model_name_or_path": base_model, "r": config.rank,
         "target_modules": target_modules(adapters), "user_width": adapters.user_width,
-        "adaptation": adapters.adaptation.model_dump(mode="json"),
+        "adaptation": adapters.adaptation.model_dump(mode="json", include=set(Adaptation.model_fields)),
     }, {name: tensor.cpu().contiguous() for name, tensor in adapters.state().items()})
 
 

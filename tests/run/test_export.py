@@ -1,0 +1,188 @@
+"""Adapters out of finished runs and into new ones: loaded by PEFT, refused where they do not fit, started from."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from run_world import TRAINING, VALUES
+from transformers import AutoModelForCausalLM
+
+from lifelora.artefacts import read_json
+from lifelora.cli import main
+from lifelora.errors import ConfigError, DataError
+from lifelora.lora.export import CONFIG
+from lifelora.lora.saved import load
+from lifelora.recipe import parse
+from lifelora.run import Options, Run
+from lifelora.run.export import COHORT, export, read_cohort
+from lifelora.run.parts import ADAPTER, Parts
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+SASREC = {"model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "heads": 1, "history_length": 6},
+          "training": TRAINING}
+SYSTEM = {"behaviours": {"kind": "most-recent", "k": 3}, "shots": 32, "validation_rows": 20, "training": TRAINING, "dropout": 0.0}
+SYSTEMS = {
+    "lora": SYSTEM | {"coupling": {"kind": "identity", "rank": 2}},
+    "second": SYSTEM | {"coupling": {"kind": "full", "rank": 2}, "representation": "sasrec",
+                        "start": "lora", "train": "coupling"},
+    "joint": SYSTEM | {"coupling": {"kind": "meta", "rank": 2, "loras": 2}, "representation": "sasrec",
+                       "representation_training": "joint"},
+    "targeted": SYSTEM | {"coupling": {"kind": "experts", "rank": 2, "experts": 2}, "representation": "din"},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with systems of each kind: plain, two-stage, joint, target-aware."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    values = VALUES | {"systems": SYSTEMS, "conventional": VALUES["conventional"] | {"sasrec": SASREC}}
+    Run(parse(values, "the tests' recipe"), out, Options(device="cpu", progress=False)).all()
+    return out
+
+
+@pytest.fixture(scope="module")
+def parts(folder: Path) -> Parts:
+    return Run.open(folder, Options(device="cpu", progress=False)).parts
+
+
+def in_peft(parts: Parts, adapter: Path, tokens_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+    """Logits at the end of each prompt, by stock transformers and stock PEFT on the run's own backbone."""
+    backbone = AutoModelForCausalLM.from_pretrained(read_json(adapter / CONFIG)["base_model_name_or_path"])
+    model = PeftModel.from_pretrained(backbone, str(adapter)).eval()
+    position_BL = (mask_BL.long().cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        return model(input_ids=tokens_BL, attention_mask=mask_BL.long(), position_ids=position_BL).logits[:, -1]
+
+
+@pytest.mark.parametrize(("system", "user", "item"), [
+    ("lora", None, None), ("second", "u00003", None), ("joint", "u00003", None), ("targeted", "u00003", "b00007"),
+])
+def test_stock_peft_gives_our_logits(parts: Parts, system: str, user: str | None, item: str | None, tmp_path: Path):
+    """Someone's own prompts, scored by us in the run and by PEFT from the exported folder alone."""
+    where = ["--user", user] if user else []
+    where += ["--item", item] if item else []
+    assert main(["export", str(parts.stages.folder), "--system", system, *where, "--out", str(tmp_path / "out"), "--quiet",
+                 "--device", "cpu"]) == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
+    dataset = parts.dataset
+    person = int(dataset.users.inside([user or "u00003"])[0])
+    items = dataset.items.inside([item]) if item else np.arange(3)
+    asked = parts.asked(system, dataset.candidates(person, items.astype(np.int64)))
+    lm, builder = parts.personal(system)
+    batch = asked.batch(builder, np.arange(len(items)))
+    with torch.no_grad(), lm.scope(batch):
+        ours = lm.logits(batch)
+    theirs = in_peft(parts, tmp_path / "out", batch.tokens_BL, batch.mask_BL)
+    assert (ours - theirs).abs().max() <= 1e-5
+
+
+def test_a_cohort_has_a_folder_each(parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "who.txt").write_text("u00003\n\nu00005\n u00001 \n")
+    words = ["export", str(parts.stages.folder), "--system", "second", "--cohort", str(tmp_path / "who.txt"), "--quiet",
+             "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    assert "3 adapters in" in capsys.readouterr().out
+    told = json.loads((tmp_path / "out" / COHORT).read_text())
+    assert list(told) == ["u00003", "u00005", "u00001"]
+    weights = [(tmp_path / "out" / folder / "adapter_model.safetensors").read_bytes() for folder in told.values()]
+    assert len(set(weights)) == 3
+    assert main(words) == 1  # never over what is there
+    assert "holds adapters already" in capsys.readouterr().err
+
+
+def test_ids_that_are_no_names_of_folders(parts: Parts):
+    from lifelora.run.export import _folder_name
+
+    assert [_folder_name(user) for user in ("u1", "..", "a/b", "é~.")] == ["u1", "%2E%2E", "a%2Fb", "%C3%A9%7E%2E"]
+
+
+@pytest.mark.parametrize(("options", "message"), [
+    ({"system": "din"}, "no language-model system 'din'; it has lora, second, joint, targeted"),
+    ({"system": "second"}, r"has an adapter for each person; say whose: --user or --cohort"),
+    ({"system": "lora", "users": ["u00003"]}, "is the same for everybody; leave --user"),
+    ({"system": "targeted", "users": ["u00003"]}, "depends on the target as well.*--item"),
+    ({"system": "second", "users": ["u00003"], "item": "b00001"}, "one adapter for all items; leave --item away"),
+])
+def test_what_does_not_fit(parts: Parts, options: dict[str, object], message: str, tmp_path: Path):
+    with pytest.raises(ConfigError, match=message):
+        export(parts, tmp_path / "out", **{"system": None, "users": None, "item": None} | options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_people_stop_it_before_anything_is_written(parts: Parts, tmp_path: Path):
+    with pytest.raises(DataError, match="nobody"):
+        export(parts, tmp_path / "out", system="second", users=["u00003", "nobody"], item=None)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("\n\n", "names nobody"), ("a\nb\na\n", "names 'a' twice"), (None, "cannot be read"),
+])
+def test_a_cohort_that_is_none(text: str | None, message: str, tmp_path: Path):
+    if text is not None:
+        (tmp_path / "who.txt").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        read_cohort(tmp_path / "who.txt")
+
+
+def test_import_says_how_a_recipe_starts_from_it(parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What it prints is a system that trains: with the coupling alone on the imported A and B."""
+    export(parts, tmp_path / "lora", system="lora", users=None, item=None)
+    assert main(["import", str(tmp_path / "lora")]) == 0
+    said = capsys.readouterr().out
+    assert "is an ordinary LoRA of rank 2, scaled by 8, on 2 layers (q_proj, v_proj)" in said
+    system = tomllib.loads(said[said.index("[systems"):])["systems"]["personal"]
+    assert system["start"] == str(tmp_path / "lora")
+    values = VALUES | {"systems": {"personal": SYSTEM | system}, "conventional": {"sasrec": SASREC}}
+    run = Run(parse(values, "the printed one"), tmp_path / "run", Options(device="cpu", progress=False))
+    run.prepare(), run.fit(), run.embed(), run.train()
+    lm, _ = run.parts.personal("personal")
+    theirs, _ = parts.personal("lora")
+    for (_, ours), (_, layer) in zip(lm.adapters.layers, theirs.adapters.layers, strict=True):
+        assert torch.equal(ours.A_PI, layer.A_PI)
+        torch.testing.assert_close(ours.B_OQ, layer.B_OQ)
+    assert main(["import", str(tmp_path)]) == 1
+    assert "holds no adapter" in capsys.readouterr().err
+
+
+def test_two_stages_leave_a_and_b_as_the_first_made_them(parts: Parts):
+    first, second = parts.personal("lora")[0], parts.personal("second")[0]
+    for (_, ours), (_, layer) in zip(second.adapters.layers, first.adapters.layers, strict=True):
+        assert torch.equal(ours.A_PI, layer.A_PI)
+        assert torch.equal(ours.B_OQ, layer.B_OQ)
+    assert second.adapters.coupling.gate.W2_SXZ.any()  # while the coupling learnt
+
+
+def test_joint_training_moves_the_representation_frozen_does_not(parts: Parts):
+    trained, joint = parts.recommender("sasrec"), parts.personal("joint")[0].encoder
+    frozen = parts.personal("second")[0]
+    assert frozen.encoder is None
+    moved = [n for (n, a), b in zip(trained.named_parameters(), joint.parameters(), strict=True) if not torch.equal(a.cpu(), b)]
+    assert any("blocks" in name for name in moved)
+    assert not any(name.startswith(("out", "dnn")) for name in moved)  # no part of u
+
+
+def test_the_stage_holds_an_adapter_that_a_person_can_read(parts: Parts):
+    stage = parts.stages.system("second").require()
+    told = read_json(stage / ADAPTER / CONFIG)
+    assert (told["peft_type"], told["r"], told["adaptation"]["coupling"]["kind"]) == ("LIFELORA", 2, "full")
+    again = load(AutoModelForCausalLM.from_pretrained(told["base_model_name_or_path"]), stage / ADAPTER)
+    ours = parts.personal("second")[0].adapters
+    assert all(torch.equal(a, b) for a, b in zip(again.state().values(), ours.state().values(), strict=True))
+    assert read_json(stage / "account.json")["max_rank"] == 2
+    report = (parts.stages.report.require() / "report.html").read_text()
+    assert "adapters of second" in report
+    assert "update of rank &lt;= 2" in report
+
+
+def test_checkpointing_trains_to_the_same_scores(parts: Parts, tmp_path: Path):
+    values = VALUES | {"systems": {"lora": SYSTEMS["lora"], "second": SYSTEMS["second"]}, "conventional": {"sasrec": SASREC}}
+    run = Run(parse(values, "again"), tmp_path / "run", Options(device="cpu", progress=False, checkpointing=True))
+    run.prepare(), run.fit(), run.embed(), run.train()
+    ours, theirs = run.parts.personal("second")[0].adapters, parts.personal("second")[0].adapters
+    assert all(torch.equal(a, b) for a, b in zip(ours.state().values(), theirs.state().values(), strict=True))
