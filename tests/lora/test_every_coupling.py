@@ -305,7 +305,12 @@ def test_coupling_alone_learns_on_a_and_b_as_they_are():
     from lifelora.lora.inject import Adaptation, personalise
 
     config = Adaptation(coupling=Full.Config(rank=4), targets=ALL, dropout=0.0, train="coupling")
-    adapters = learnt(personalise(tiny_llama(), config, user_width=6))
+    adapters = personalise(tiny_llama(), config, user_width=6)
+    with pytest.raises(ConfigError, match="B is zero, so nothing could ever be learnt.*start_from"):
+        adapters.parameters()
+    with torch.no_grad():
+        adapters.layers[0][1].B_OQ.fill_(0.1)
+    learnt(adapters)
     before = {name: tensor.clone() for name, tensor in adapters.state().items()}
     optimiser = torch.optim.AdamW([p for p in adapters.parameters() if p.requires_grad], lr=1e-2)
     losses = []

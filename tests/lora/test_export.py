@@ -45,7 +45,7 @@ def test_peft_gives_the_same_person_the_same_logits(tmp_path, build, targets, co
         theirs = loaded(tokens()).logits
         backbone = build()(tokens()).logits
     assert (theirs - logits(adapters, u_1D)).abs().max() <= 1e-5
-    assert (theirs - backbone).abs().max() > 1e-2
+    assert (theirs - backbone).abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(("build", "targets"), CASES)

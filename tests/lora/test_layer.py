@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from lifelora.errors import ConfigError, ScopeError
 from lifelora.lora.layer import PersonalLoRALinear, features, kaiming_uniform
 from lifelora.lora.slot import Slot
-from lifelora.lora.structure import Dense
+from lifelora.lora.structure import Column, Dense, Diagonal, RankOne, Shared
 from lifelora.seeds import torch_generator
 
 
@@ -53,6 +53,52 @@ def test_formula_on_any_shape(B, L, I, O, P, Q, tokens, conv):  # noqa: E741
     torch.testing.assert_close(y.double(), dense(layer, W_OI, base.bias, C_SBQP[1], x), rtol=1e-5, atol=1e-5)
 
 
+STRUCTURES = {
+    "dense": lambda B, N, block: Dense(torch.randn(2, B, N * block, block)),
+    "shared": lambda B, N, block: Shared(torch.randn(2, N * block, block)),
+    "diagonal": lambda B, N, block: Diagonal(torch.randn(2, B, N), block=block),
+    "rank one": lambda B, N, block: RankOne(torch.randn(2, B, N), block=block),
+    "column": lambda B, N, block: Column(torch.randn(2, B, N), block=block),
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(kind=st.sampled_from(list(STRUCTURES)), B=st.integers(1, 4), L=st.integers(0, 4), I=sizes, O=sizes, N=st.integers(1, 3),
+       block=st.integers(1, 3), tokens=st.booleans(), how=st.sampled_from(["linear", "no bias", "conv1d", "hooked", "strided"]),
+       dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]))
+def test_every_structure_on_any_shape_and_dtype(kind, B, L, I, O, N, block, tokens, how, dtype):  # noqa: E741
+    """Against W x + s·B·C·A x with everything written out in float64, for every row in turn; its gradients as well."""
+    torch.manual_seed(B + 7 * L + 31 * I + 101 * O + 211 * N)
+    base = (Conv1D(O, I) if how == "conv1d" else nn.Linear(I, O, bias=how != "no bias")).to(dtype)
+    if how == "hooked":
+        base.register_forward_hook(lambda *_: None)
+    C = STRUCTURES[kind](B, N, block)
+    slot = Slot(2, C.columns, C.rows, standing=(lambda: C) if C.batch is None else None)
+    layer = made(base, C.rows, C.columns, slot=slot, index=1)
+    shape = (B, L, I) if tokens else (B, I)
+    x = torch.randn(*shape[:-1], 2 * I)[..., ::2] if how == "strided" else torch.randn(shape)
+    x = x.to(dtype).requires_grad_()
+    if C.batch is None:
+        y = layer(x)
+    else:
+        with slot.holding(C):
+            y = layer(x)
+    assert (y.shape, y.dtype) == ((*x.shape[:-1], O), dtype)
+    W_OI, bias_O = base.weight.T if how == "conv1d" else base.weight, base.bias if how != "no bias" else torch.zeros(O)
+    C_BQP = torch.stack([C.dense(1, row) for row in range(B)])
+    exact_x = x.detach().double().requires_grad_()
+    exact = dense(layer, W_OI, bias_O, C_BQP, exact_x)
+    # Of half precision a few roundings of numbers as large as the sum's terms remain.
+    tolerance = {torch.float64: 1e-5, torch.float32: 1e-4, torch.bfloat16: 0.2, torch.float16: 0.03}[dtype]
+    scale = 1 + exact.abs().max().item() if exact.numel() else 1.0
+    torch.testing.assert_close(y.double() / scale, exact / scale, rtol=tolerance, atol=tolerance)
+    ours = torch.autograd.grad(y.double().sum(), [x, layer.A_PI, layer.B_OQ])
+    theirs = torch.autograd.grad(exact.sum(), [exact_x, layer.A_PI, layer.B_OQ])
+    for one, other in zip(ours, theirs, strict=True):
+        scale = 1 + other.abs().max().item() if other.numel() else 1.0
+        torch.testing.assert_close(one.double() / scale, other.double() / scale, rtol=tolerance, atol=tolerance)
+
+
 def test_one_number_at_a_time():
     """I = O = P = Q = 1: y = w·x + s·b·c·a·x = 3·5 + 2·7·11·13·5 = 15 + 10010, and with c = 0 just 15."""
     base = nn.Linear(1, 1, bias=False)
@@ -79,6 +125,7 @@ def test_gradients_against_finite_differences():
     shapes = ((2, 2, 4), (1, 2, 2, 3), (3, 4), (3, 2))
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     assert torch.autograd.gradcheck(run, inputs)
+    assert torch.autograd.gradgradcheck(run, inputs)  # the fused backward has a backward, too
 
 
 def test_start_is_the_base_exactly():

@@ -40,8 +40,8 @@ class Account:
 def account(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Account:
     """Count, and with some people's representations measure the effective rank of their updates."""
     config = adapters.coupling.config
-    parameters = adapters.parameters()
-    shared = sum(layer.A_PI.numel() + layer.B_OQ.numel() for _, layer in adapters.layers)
+    factors = [factor for _, layer in adapters.layers for factor in (layer.A_PI, layer.B_OQ)]
+    shared = sum(factor.numel() for factor in factors)
     probe = u_BD if u_BD is not None or adapters.user_width is None else torch.zeros(1, adapters.user_width)
     training = adapters.coupling.training
     C = adapters.coupling.eval()(probe)
@@ -59,6 +59,6 @@ def account(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Acc
             ranks.append(torch.exp(-(torch.special.xlogy(p, p)).sum()) if sigma.any() else torch.zeros(()).double())
     return Account(
         len(adapters.layers), shared, adapters.coupling.number_of_parameters,
-        sum(p.numel() for p in parameters if p.requires_grad), 0 if C is None else C.bytes_per_row, config.max_rank,
+        sum(p.numel() for p in [*factors, *adapters.coupling.parameters()] if p.requires_grad), 0 if C is None else C.bytes_per_row, config.max_rank,
         torch.stack(ranks).mean().item() if ranks else None,
     )

@@ -104,7 +104,13 @@ class Adapters:
                               "with use_reentrant=False and context_fn=adapters.slot.recalled.")
 
     def parameters(self) -> list[nn.Parameter]:
-        """A and B of every layer, then the coupling's: of these, an optimiser gets those that require a gradient."""
+        """A and B of every layer, then the coupling's: of these, an optimiser gets those that require a gradient.
+
+        Raises ConfigError when the coupling alone is to learn and B is zero everywhere: nothing would ever change.
+        """
+        if self.adaptation.train == "coupling" and not any(layer.B_OQ.any() for _, layer in self.layers):
+            raise ConfigError("train = 'coupling' leaves A and B as they are, and B is zero, so nothing could ever be learnt; "
+                              "load a LoRA first: start_from(adapters, folder).")
         adapters = [parameter for _, layer in self.layers for parameter in (layer.A_PI, layer.B_OQ)]
         return [*adapters, *self.coupling.parameters()]
 
