@@ -57,8 +57,9 @@ def account(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Acc
             sigma = torch.linalg.svdvals(middle @ R_A.T)
             p = sigma / sigma.sum()
             ranks.append(torch.exp(-(torch.special.xlogy(p, p)).sum()) if sigma.any() else torch.zeros(()).double())
+    learning = sum(p.numel() for p in [*factors, *adapters.coupling.parameters()] if p.requires_grad)
     return Account(
-        len(adapters.layers), shared, adapters.coupling.number_of_parameters,
-        sum(p.numel() for p in [*factors, *adapters.coupling.parameters()] if p.requires_grad), 0 if C is None else C.bytes_per_row, config.max_rank,
+        len(adapters.layers), shared, adapters.coupling.number_of_parameters, learning,
+        0 if C is None else C.bytes_per_row, config.max_rank,
         torch.stack(ranks).mean().item() if ranks else None,
     )

@@ -52,8 +52,9 @@ class Slot:
             if self.standing is not None:
                 return self.standing()
             raise ScopeError(
-                f"layer '{name}' is personal, but nobody is in scope; run forward and backward inside `with module.scope(batch):`, "
-                "or `with adapters.scope(u):` (with gradient checkpointing the layer runs again during backward)."
+                f"layer '{name}' is personal, but nobody is in scope; run forward and backward inside "
+                "`with module.scope(batch):`, or `with adapters.scope(u):` (with gradient checkpointing the layer runs "
+                "again during backward)."
             )
         # Left to itself, C of batch 1 would be broadcast over all rows: everybody would get one person's weights.
         if self._C.batch != batch:
