@@ -49,6 +49,8 @@ class Conventional(Frozen):
     """A conventional model and how it is trained."""
 
     model: AnyRecommender = SASRec.Config()
+    behaviours: AnySelector | None = None
+    "Which behaviours it reads; the last ``model.history_length`` when left out. With those like the target DIN is SIM."
     training: TrainingConfig = TrainingConfig()
 
 

@@ -5,6 +5,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from lifelora.data.dataset import Rules, Targets, prepare
@@ -12,17 +14,18 @@ from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError, LeakError
 from lifelora.retrieval import select
-from lifelora.retrieval.select import AnySelector, MostRecent, MostSimilar, Selector, selector
+from lifelora.retrieval.select import AnySelector, MostRecent, MostSimilar, SameField, Selector, selector
 
 
-def log_of(histories, n_items, folder):
+def log_of(histories, n_items, folder, genres=None):
     """A prepared log: user u's items in the order given."""
     rows = [(f"u{u:03}", f"i{i:03}", t) for u, items in enumerate(histories) for t, i in enumerate(items)]
     interactions = pa.table({
         "user": [r[0] for r in rows], "item": [r[1] for r in rows],
         "rating": pa.array([4.0] * len(rows), pa.float32()), "time": pa.array([r[2] for r in rows], pa.int64()),
     })
-    catalogue = pa.table({"item": [f"i{i:03}" for i in range(n_items)], "title": [f"{i}" for i in range(n_items)]})
+    catalogue = pa.table({"item": [f"i{i:03}" for i in range(n_items)], "title": [f"{i}" for i in range(n_items)],
+                          **({"genre": genres} if genres else {})})
     profiles = pa.table({"user": [f"u{u:03}" for u in range(len(histories))]})
     raw = RawTables(interactions, catalogue, profiles, Words())
     return prepare(raw, Rules(min_history=1, split=LeaveOneOut()), folder, "made")
@@ -188,3 +191,27 @@ def test_all_of_movielens_1m(ml_1m, tmp_path):
     result = (chosen.nbytes + mask.nbytes) / 1024
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4 * result
     assert mask.sum() == np.minimum(np.arange(len(dataset)) - dataset.offsets[dataset.user_N], 30).sum()
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), k=st.integers(1, 6), values=st.integers(1, 4))
+def test_same_field_is_its_definition(seed, k, values, tmp_path_factory):
+    """The last k earlier events of the user whose item has the target's value; "" is unknown and like nothing."""
+    rng = np.random.default_rng(seed)
+    histories = [rng.choice(15, size=n) for n in rng.integers(2, 14, size=4)]
+    genre = ["", *"abcd"[: values]]
+    genres = [genre[g] for g in rng.integers(0, len(genre), size=15)]
+    made = log_of(histories, 15, tmp_path_factory.mktemp("same"), genres)
+    rows = rng.permutation(len(made))
+    chosen, mask = selector(SameField.Config(k=k)).select(made, made.targets(rows))
+    for place, row in enumerate(rows):
+        past = range(int(made.offsets[made.user_N[row]]), row)
+        wanted = genres[made.item_N[row]]
+        expected = [r for r in past if wanted and genres[made.item_N[r]] == wanted][-k:]
+        assert chosen[place][mask[place]].tolist() == expected
+        assert mask[place].tolist() == [False] * (k - len(expected)) + [True] * len(expected)
+
+
+def test_same_field_names_the_fields_that_there_are(log):
+    with pytest.raises(ConfigError, match="'author' is no field of this catalogue; it has none"):
+        selector(SameField.Config(field="author")).select(log, log.targets(np.array([1])))

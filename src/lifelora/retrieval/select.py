@@ -142,6 +142,49 @@ class MostSimilar(Selector):
         return torch.from_numpy(numbers_N).to(self._distinct_VE.device)
 
 
+@final
+class SameField(Selector):
+    """The last k behaviours whose items share a field's value with the target: SIM's hard search (Pi et al., CIKM 2020).
+
+    Where the target's value is unknown nothing is like it, and nothing is chosen.
+    """
+
+    class Config(Frozen):
+        """The last k behaviours with the target's value of a field of the catalogue."""
+
+        needs_vectors: ClassVar[bool] = False
+        kind: Literal["same-field"] = "same-field"
+        k: int = Field(default=30, ge=1)
+        field: str = "genre"
+
+    def __init__(self, config: Config) -> None:
+        self.k, self.field = config.k, config.field
+
+    def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
+        if self.field not in dataset.item_field_names:
+            raise ConfigError(f"behaviours.field = '{self.field}' is no field of this catalogue; it has "
+                              f"{', '.join(dataset.item_field_names) or 'none'}.")
+        code_M = dataset.schema().item_fields_MF[:, dataset.item_field_names.index(self.field)].numpy()  # 0 is unknown
+        n_codes = int(code_M.max(initial=0)) + 1
+        # All events by (user, value), in time order inside: a target's candidates lie side by side.
+        users = np.unique(targets.user_B)
+        spans = [np.arange(dataset.offsets[user], dataset.offsets[user + 1]) for user in users]
+        row_N = np.concatenate(spans) if spans else np.zeros(0, np.int64)
+        key_N = np.asarray(dataset.user_N[row_N], np.int64) * n_codes + code_M[dataset.item_N[row_N]]
+        order = np.lexsort((row_N, key_N))
+        row_N, key_N = row_N[order], key_N[order]
+        code_B = code_M[targets.item_B]
+        wanted_B = targets.user_B.astype(np.int64) * n_codes + code_B
+        first_B = np.searchsorted(key_N, wanted_B)
+        # How many of them happened before the target: rows grow with time inside (user, value).
+        width = len(dataset) + 1
+        before_B = np.searchsorted(key_N * width + row_N, wanted_B * width + targets.before_B)
+        places_BK = before_B[:, None] - self.k + np.arange(self.k)
+        mask_BK = (places_BK >= first_B[:, None]) & (code_B > 0)[:, None]
+        rows_BK = np.where(mask_BK, row_N[np.where(mask_BK, places_BK, 0)] if len(row_N) else 0, 0)
+        return rows_BK, mask_BK
+
+
 def _by_first_sight(vector_H: Int[np.ndarray, "H"]) -> tuple[Int[np.ndarray, "V"], Int[np.ndarray, "H"]]:
     """Distinct values in the order in which they first come, and each value's number in that order."""
     distinct, first, inverse = np.unique(vector_H, return_index=True, return_inverse=True)
@@ -149,15 +192,16 @@ def _by_first_sight(vector_H: Int[np.ndarray, "H"]) -> tuple[Int[np.ndarray, "V"
     return distinct[order], np.argsort(order)[inverse]
 
 
-AnySelector = Annotated[MostRecent.Config | MostSimilar.Config, Field(discriminator="kind")]
+AnyConfig = MostRecent.Config | MostSimilar.Config | SameField.Config
+AnySelector = Annotated[AnyConfig, Field(discriminator="kind")]
 
 
-def selector(
-    config: MostRecent.Config | MostSimilar.Config, vectors_ME: Float[Tensor, "M E"] | None = None
-) -> Selector:
+def selector(config: AnyConfig, vectors_ME: Float[Tensor, "M E"] | None = None) -> Selector:
     """The selector that ``config`` describes; ``vectors_ME`` have unit length and one row per item."""
     if isinstance(config, MostRecent.Config):
         return MostRecent(config)
+    if isinstance(config, SameField.Config):
+        return SameField(config)
     if vectors_ME is None:
         raise ConfigError(f"behaviours.kind = '{config.kind}' needs item vectors and got none; run `lifelora embed`.")
     return MostSimilar(config, vectors_ME)

@@ -27,7 +27,7 @@ from lifelora.evaluation.report import (
 from lifelora.history import History
 from lifelora.llm.nano import Nano
 from lifelora.lora.account import Account
-from lifelora.retrieval.select import MostRecent, MostSimilar
+from lifelora.retrieval.select import AnyConfig, SameField
 from lifelora.run.parts import ACCOUNT, Parts
 from lifelora.run.stages import RECIPE_FILE
 from lifelora.training import HISTORY
@@ -65,7 +65,8 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
     systems = []
     for name, step in recipe.conventional.items():
         length = getattr(step.model, "history_length", 0)
-        reads = f"ids; the last {length} behaviours; {train:,} training rows" if length else f"{train:,} training rows, no user"
+        read = in_words(step.behaviours) if step.behaviours else f"the last {length} behaviours"
+        reads = f"ids; {read}; {train:,} training rows" if length else f"{train:,} training rows, no user"
         systems.append(SystemResult(name, "conventional", reads, scores[name],
                                     _curves(stages.conventional(name).folder), seconds.get(f"fit/{name}")))
     for name, system in recipe.systems.items():
@@ -133,7 +134,7 @@ def _example(parts: Parts, rows: np.ndarray, scores: Mapping[str, np.ndarray]) -
     target = dataset.targets(np.array([row]))
     shown = []
     for name, system in parts.recipe.systems.items():
-        chosen_1K, mask_1K = parts.selector(name).select(dataset, target)
+        chosen_1K, mask_1K = parts.selector(system.behaviours).select(dataset, target)
         how = f"{in_words(system.behaviours)}: shown to {name}"
         shown.append(Shown(how, behaviours(parts, chosen_1K[mask_1K])))
     profile = dataset.profiles.slice(int(target.user_B[0]), 1).to_pylist()[0]
@@ -167,6 +168,8 @@ def _curves(folder: Path) -> Curves | None:
     )
 
 
-def in_words(config: MostRecent.Config | MostSimilar.Config) -> str:
+def in_words(config: AnyConfig) -> str:
     """Which behaviours a system shows, for a person."""
+    if isinstance(config, SameField.Config):
+        return f"the last {config.k} behaviours with the target's {config.field}"
     return f"the {config.k} behaviours {'most like the target' if config.kind == 'most-similar' else 'before the target'}"

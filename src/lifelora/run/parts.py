@@ -25,7 +25,7 @@ from lifelora.lora.saved import start_from, tensors
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.retrieval.embed import ItemVectors
-from lifelora.retrieval.select import Selector, selector
+from lifelora.retrieval.select import AnyConfig, Selector, selector
 from lifelora.run.stages import Stages
 from lifelora.training import to_device
 from lifelora.types import Part
@@ -76,6 +76,7 @@ class Parts:
     def __init__(self, stages: Stages, options: Options) -> None:
         self.stages, self.recipe, self.options = stages, stages.recipe, options
         self.device = _device(options.device)
+        self._selectors: dict[AnyConfig, Selector] = {}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -90,7 +91,7 @@ class Parts:
     def scores(self, name: str, targets: Targets, said: str | None = None) -> Float[np.ndarray, "N"]:
         """P(like) of ``targets`` by the conventional model or system called ``name``."""
         if name in self.recipe.conventional:
-            return self.conventional_scores(self.recommender(name), targets, said)
+            return self.conventional_scores(name, self.recommender(name), targets, said)
         lm, builder = self.personal(name)
         return self.lm_scores(lm, builder, self.asked(name, targets), said)
 
@@ -112,11 +113,19 @@ class Parts:
         lm.adapters.load_state(tensors(folder / ADAPTER))  # A and B may have been frozen
         return lm.to(self.device).eval(), builder
 
-    def selector(self, name: str) -> Selector:
-        """What chooses the behaviours that a system shows."""
-        config = self.recipe.systems[name].behaviours
+    def samples(self, name: str, model: Recommender, targets: Targets) -> Samples:
+        """What the conventional model ``name`` reads of ``targets``."""
+        behaviours = self.recipe.conventional[name].behaviours
+        chosen = None if behaviours is None else self.selector(behaviours).select(self.dataset, targets)
+        return self.dataset.gather(targets, model.history_length, chosen)
+
+    def selector(self, config: AnyConfig) -> Selector:
+        """What chooses behaviours to show or to read."""
+        if config in self._selectors:
+            return self._selectors[config]
         vectors = ItemVectors.load(self.stages.vectors.require() / VECTORS) if config.needs_vectors else None
-        return selector(config, vectors.vectors_ME if vectors else None)
+        self._selectors[config] = selector(config, vectors.vectors_ME if vectors else None)
+        return self._selectors[config]
 
     def drawn(self, part: Part, count: int | None, what: str) -> Int[np.ndarray, "N"]:
         """``count`` rows of a part, drawn once by seed, in the part's order; all of them when ``count`` is None."""
@@ -162,35 +171,38 @@ class Parts:
 
     def _learning_encoder(self, name: str) -> Recommender:
         """The trained conventional model of a system; what has no part in u is frozen, for it will get no gradient."""
-        model = self.recommender(self.recipe.systems[name].representation or "").cpu()
+        encoder = self.recipe.systems[name].representation or ""
+        model = self.recommender(encoder).cpu()
         some = self.dataset.targets(np.asarray(self.dataset.samples["train"][:4]))
-        model.represent(self.dataset.gather(some, model.history_length)).sum().backward()  # type: ignore[no-untyped-call]
+        model.represent(self.samples(encoder, model, some)).sum().backward()  # type: ignore[no-untyped-call]
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
         return model
 
     def asked(self, name: str, targets: Targets) -> Asked:
-        chosen_NK, mask_NK = self.selector(name).select(self.dataset, targets)
+        chosen_NK, mask_NK = self.selector(self.recipe.systems[name].behaviours).select(self.dataset, targets)
         representation = self.recipe.systems[name].representation
         if representation is None:
             return Asked(targets, chosen_NK, mask_NK, torch.zeros(len(targets), 0))
         model = self.recommender(representation)
         if self.recipe.systems[name].representation_training == "joint":
-            gather = partial(self.dataset.gather, length=model.history_length)
+            gather = partial(self.samples, representation, model)
             return Asked(targets, chosen_NK, mask_NK, torch.zeros(len(targets), 0), gather)
         with torch.inference_mode():
-            parts = [model.represent(to_device(self.dataset.gather(some, model.history_length), self.device)).cpu()
+            parts = [model.represent(to_device(self.samples(representation, model, some), self.device)).cpu()
                      for some in _slices(targets, SCORING_BATCH)]
         # A plain tensor: those of inference mode cannot be saved for backward.
         return Asked(targets, chosen_NK, mask_NK, torch.cat(parts).clone())
 
-    def conventional_scores(self, model: Recommender, targets: Targets, said: str | None = None) -> Float[np.ndarray, "N"]:
+    def conventional_scores(
+        self, name: str, model: Recommender, targets: Targets, said: str | None = None
+    ) -> Float[np.ndarray, "N"]:
         parts = []
         model.to(self.device).eval()
         with torch.inference_mode(), Progress(said or "", len(targets), enabled=bool(said) and self.options.progress) as ticker:
             for some in _slices(targets, SCORING_BATCH):
-                batch = to_device(self.dataset.gather(some, model.history_length), self.device)
+                batch = to_device(self.samples(name, model, some), self.device)
                 parts.append(model.score(batch).double().cpu().numpy())
                 ticker.advance(len(some))
         return np.concatenate(parts)

@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from lifelora.artefacts import WORKING, Stage, read_json, write_atomically
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.popularity import Popularity
-from lifelora.data.dataset import Dataset, Samples, Targets, prepare
+from lifelora.data.dataset import Samples, Targets, prepare
 from lifelora.data.sources import name_of, read
 from lifelora.data.sources.movielens import default_cache
 from lifelora.evaluation.metrics import auc, log_loss
@@ -39,6 +39,7 @@ from lifelora.run.parts import ACCOUNT, ADAPTER, MODEL, VECTORS, Asked, Options,
 from lifelora.run.stages import Stages
 from lifelora.training import fit, to_device
 
+Rows = Int[np.ndarray, "B"]
 TIMING = "timing.json"
 ACCOUNTED = 32
 "Validation rows over which the effective rank of updates is measured."
@@ -76,6 +77,8 @@ class Run:
 
     def fit(self) -> None:
         """2. Train each conventional model on all training samples; validation chooses the weights."""
+        if any(map(self.stages.reads_by_vectors, self.recipe.conventional)):
+            self.embed()
         for name, step in self.recipe.conventional.items():
             with self._making(self.stages.conventional(name)) as folder:
                 if folder is None:
@@ -86,17 +89,27 @@ class Run:
                     save_file(model.state_dict(), folder / MODEL)
                     continue
                 valid = dataset.targets(np.asarray(dataset.samples["valid"]))
-
                 fit(
-                    model, np.asarray(dataset.samples["train"]),
-                    partial(_samples, dataset, model.history_length),
-                    partial(self._validate, model, valid), step.training, folder, self.recipe.seed,
+                    model, *self._training(name, model),
+                    partial(self._validate, name, model, valid), step.training, folder, self.recipe.seed,
                     name=name, device=self.parts.device, progress=self.options.progress,
                 )
 
+    def _training(self, name: str, model: Recommender) -> tuple[Rows, Callable[[Rows], Samples]]:
+        """Numbers of the training samples of a conventional model, and what makes a batch of some of them."""
+        dataset, behaviours = self.parts.dataset, self.recipe.conventional[name].behaviours
+        rows = np.asarray(dataset.samples["train"])
+        if behaviours is None:
+            return rows, lambda rows_B: dataset.gather(dataset.targets(rows_B), model.history_length)
+        # Chosen once for all: a batch is drawn from everywhere, and choosing goes by user.
+        targets = dataset.targets(rows)
+        chosen_NK, mask_NK = self.parts.selector(behaviours).select(dataset, targets)
+        return np.arange(len(rows)), lambda index_B: dataset.gather(
+            targets.at(index_B), model.history_length, (chosen_NK[index_B], mask_NK[index_B]))
+
     def embed(self) -> None:
         """3. Make the language model ready, and turn item words into vectors where some system retrieves by them."""
-        if not self.recipe.systems:
+        if not self.recipe.systems and not self.stages.need_vectors:
             return
         with self._making(self.stages.backbone) as folder:
             if folder is not None and not isinstance(self.recipe.backbone, Pretrained):
@@ -170,7 +183,7 @@ class Run:
     def status(self) -> str:
         """The table, if there is one, and where everything lies."""
         stages = [self.stages.data, *map(self.stages.conventional, self.recipe.conventional)]
-        if self.recipe.systems:
+        if self.recipe.systems or self.stages.need_vectors:
             stages += [self.stages.backbone, *([self.stages.vectors] if self.stages.need_vectors else []),
                        *map(self.stages.system, self.recipe.systems)]
         stages += [*map(self.stages.scores, self.stages.names), self.stages.report]
@@ -178,8 +191,8 @@ class Run:
         table = [self.table(), ""] if self.stages.report.complete() else []
         return "\n".join([*table, f"recipe '{self.recipe.name}' in {self.folder}:", *lines])
 
-    def _validate(self, model: Recommender, valid: Targets) -> dict[str, float]:
-        return _metrics(valid, self.parts.conventional_scores(model, valid))
+    def _validate(self, name: str, model: Recommender, valid: Targets) -> dict[str, float]:
+        return _metrics(valid, self.parts.conventional_scores(name, model, valid))
 
     def _validate_lm(self, lm: PersonalLM, builder: PromptBuilder, valid: Asked) -> dict[str, float]:
         return _metrics(valid.targets, self.parts.lm_scores(lm, builder, valid))
@@ -196,10 +209,6 @@ class Run:
             yield folder
         timing = self.seconds() | {stage.name: None if again else round(time.monotonic() - began, 2)}
         write_atomically(self.folder / TIMING, json.dumps(timing, indent=1))
-
-
-def _samples(dataset: Dataset, length: int, rows_B: Int[np.ndarray, "B"]) -> Samples:
-    return dataset.gather(dataset.targets(rows_B), length)
 
 
 def _metrics(targets: Targets, score_N: Float[np.ndarray, "N"]) -> dict[str, float]:

@@ -52,12 +52,19 @@ class Stages:
     @property
     def need_vectors(self) -> bool:
         """Whether some system retrieves by item vectors."""
-        return any(system.behaviours.needs_vectors for system in self.recipe.systems.values())
+        systems = any(system.behaviours.needs_vectors for system in self.recipe.systems.values())
+        return systems or any(map(self.reads_by_vectors, self.recipe.conventional))
+
+    def reads_by_vectors(self, name: str) -> bool:
+        """Whether a conventional model reads behaviours that item vectors choose."""
+        behaviours = self.recipe.conventional[name].behaviours
+        return behaviours is not None and behaviours.needs_vectors
 
     def conventional(self, name: str) -> Stage:
         """A conventional model."""
         config = self.recipe.conventional[name].model_dump(mode="json") | {"seed": self.recipe.seed}
-        return Stage(self.folder / "2-conventional" / name, f"fit/{name}", config, {"data": self.data})
+        inputs = {"data": self.data} | ({"vectors": self.vectors} if self.reads_by_vectors(name) else {})
+        return Stage(self.folder / "2-conventional" / name, f"fit/{name}", config, inputs)
 
     @cached_property
     def backbone(self) -> Stage:

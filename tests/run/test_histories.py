@@ -1,0 +1,66 @@
+"""What a conventional model reads and what the LM is shown are separate settings (RecLoRA's long-short retrieval)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from run_world import TRAINING, VALUES
+
+from lifelora.recipe import parse
+from lifelora.run import Options, Run
+
+DIN = VALUES["conventional"]["din"]
+SYSTEM = VALUES["systems"]["personal"]
+CONVENTIONAL = {
+    "din": DIN,
+    "sim": DIN | {"behaviours": {"kind": "most-similar", "k": 6}},
+    "hard": DIN | {"behaviours": {"kind": "same-field", "k": 6, "field": "genre"}},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    values = VALUES | {"conventional": CONVENTIONAL, "systems": {
+        "short": SYSTEM | {"representation": "sim", "behaviours": {"kind": "most-recent", "k": 2}}}}
+    run = Run(parse(values, "the tests' recipe"), tmp_path_factory.mktemp("runs") / "sim", Options(device="cpu", progress=False))
+    run.all()
+    return run
+
+
+def test_each_model_reads_its_own_history(run: Run):
+    parts = run.parts
+    targets = parts.dataset.targets(parts.test_rows)
+    read = {name: parts.samples(name, parts.recommender(name), targets) for name in CONVENTIONAL}
+    recent, _ = parts.dataset.history(targets, 6)
+    assert torch.equal(read["din"].history_BH[:, -1], torch.from_numpy(parts.dataset.item_N[recent[:, -1]].astype(np.int64)))
+    assert not torch.equal(read["sim"].history_BH, read["din"].history_BH)
+    genre_M = parts.dataset.schema().item_fields_MF[:, parts.dataset.item_field_names.index("genre")]
+    mask_BH = read["hard"].mask_BH
+    assert mask_BH.any()
+    target_B1 = genre_M[read["hard"].item_B][:, None].expand_as(mask_BH)
+    assert torch.equal(genre_M[read["hard"].history_BH[mask_BH]], target_B1[mask_BH])
+    scores = {name: parts.scores(name, targets) for name in CONVENTIONAL}
+    assert not np.array_equal(scores["sim"], scores["din"])
+
+
+def test_the_lm_sees_two_where_its_representation_read_six(run: Run):
+    parts = run.parts
+    asked = parts.asked("short", parts.dataset.targets(parts.test_rows))
+    assert asked.chosen_NK.shape[1] == 2
+    model = parts.recommender("sim")
+    with torch.inference_mode():
+        expected_ND = model.represent(parts.samples("sim", model, asked.targets))
+    torch.testing.assert_close(asked.user_ND, expected_ND.clone())
+    assert parts.samples("sim", model, asked.targets).mask_BH.shape[1] == 6
+    report = (run.stages.report.require() / "report.html").read_text()
+    assert "the 6 behaviours most like the target" in report
+    assert "the last 6 behaviours with the target&#39;s genre" in report
+
+
+def test_a_conventional_model_alone_can_read_by_vectors(tmp_path: Path):
+    values = VALUES | {"conventional": {"sim": CONVENTIONAL["sim"] | {"training": TRAINING}}, "systems": {}}
+    run = Run(parse(values, "the tests' recipe"), tmp_path / "run", Options(device="cpu", progress=False))
+    run.all()
+    assert "sim" in run.table()
+    assert "3-vectors" in run.status()
