@@ -173,7 +173,7 @@ def test_a_setting_alone_changes_one_value_of_a_default_table():
     ("seed", "'seed' is not KEY=VALUE; for example --set seed=1"),
     ("=3", "'=3' is not KEY=VALUE"),
     ("about.x=1", "'about' is a value, not a table"),
-    ("systems.lora.shot=4", "systems.lora.shot: there is no such key; allowed here: behaviours, coupling"),
+    ("systems.lora.shot=4", "systems.lora.shot: there is no such key; allowed here: also, behaviours, coupling"),
     ("seed=many", "seed: Input should be a valid integer"),
 ])
 def test_a_setting_that_cannot_be(setting: str, said: str):

@@ -66,8 +66,10 @@ class System(Adaptation):
     "Whether that model stays as it was trained, or goes on learning with the adapters."
     start: str | None = None
     "An ordinary LoRA to start from: an earlier system of this recipe with coupling 'identity', or a folder in PEFT's format."
-    shots: int | None = Field(default=None, ge=1)
-    "Training rows, drawn once by seed; all of them when left out."
+    also: AnySelector | None = None
+    "In training every row comes a second time with these behaviours: ReLLa's mixed instruction tuning (ReiT)."
+    shots: int | None = Field(default=None, ge=0)
+    "Training rows, drawn once by seed; all of them when left out; with 0 the LM is asked as it is."
     validation_rows: int | None = Field(default=1000, ge=1)
     "Validation rows, drawn once by seed; all of them with \"null\"."
     training: TrainingConfig = TrainingConfig()
@@ -121,6 +123,9 @@ class Recipe(Frozen):
             if system.representation_training == "joint" and not system.coupling.needs_user:
                 raise ValueError(f"systems.{name}: representation_training = 'joint', but coupling '{system.coupling.kind}' "
                                  "takes no representation; nothing would reach it")
+            if system.shots == 0 and (system.coupling.needs_user or system.also is not None):
+                raise ValueError(f"systems.{name}: with shots = 0 nothing is trained, so coupling must be 'identity' and also "
+                                 "left out")
             if system.train == "coupling" and system.start is None:
                 raise ValueError(f"systems.{name}: train = 'coupling' leaves A and B as they are, and B starts at zero: nothing "
                                  "would ever change; say which LoRA to start from (start = NAME or FOLDER)")

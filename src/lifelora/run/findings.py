@@ -70,8 +70,10 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         systems.append(SystemResult(name, "conventional", reads, scores[name],
                                     _curves(stages.conventional(name).folder), seconds.get(f"fit/{name}")))
     for name, system in recipe.systems.items():
-        shots = min(system.shots or train, train)
+        shots = train if system.shots is None else min(system.shots, train)
         reads = f"words; {in_words(system.behaviours)}; {shots:,} training rows"
+        if system.also is not None:
+            reads += f", each also with {in_words(system.also)}"
         if system.representation is not None:
             reads += f"; u from {system.representation}, which saw all {train:,}"
         systems.append(SystemResult(name, "language model", reads, scores[name],

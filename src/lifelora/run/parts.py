@@ -61,6 +61,14 @@ class Asked:
     gather: Callable[[Targets], Samples] | None = None
     "What u is made from, where that is not known before (``representation_training = 'joint'``)."
 
+    def mixed(self, other: "Asked") -> "Asked":
+        """Every target twice: as here, and with the behaviours of ``other``; K is the larger one."""
+        K = max(self.chosen_NK.shape[1], other.chosen_NK.shape[1])
+        chosen_NK, mask_NK = (np.concatenate([np.pad(table, ((0, 0), (K - table.shape[1], 0))) for table in pair])
+                              for pair in ((self.chosen_NK, other.chosen_NK), (self.mask_NK, other.mask_NK)))
+        targets = self.targets.at(np.tile(np.arange(len(self.targets)), 2))
+        return Asked(targets, chosen_NK, mask_NK, self.user_ND.repeat(2, 1), self.gather)
+
     def batch(self, builder: PromptBuilder, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         """The prompts of some of them."""
         targets = self.targets.at(index_B)
@@ -180,8 +188,10 @@ class Parts:
             parameter.grad = None
         return model
 
-    def asked(self, name: str, targets: Targets) -> Asked:
-        chosen_NK, mask_NK = self.selector(self.recipe.systems[name].behaviours).select(self.dataset, targets)
+    def asked(self, name: str, targets: Targets, behaviours: AnyConfig | None = None) -> Asked:
+        """``targets`` as a system sees them; with other ``behaviours`` than its own, if they are given."""
+        config = self.recipe.systems[name].behaviours if behaviours is None else behaviours
+        chosen_NK, mask_NK = self.selector(config).select(self.dataset, targets)
         representation = self.recipe.systems[name].representation
         if representation is None:
             return Asked(targets, chosen_NK, mask_NK, torch.zeros(len(targets), 0))

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from safetensors.torch import save_file
 
 from lifelora.artefacts import WORKING, Stage, read_json, write_atomically
+from lifelora.checkpoint import Learnt
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Samples, Targets, prepare
@@ -143,18 +144,24 @@ class Run:
                 if folder is None:
                     continue
                 dataset, parts = self.parts.dataset, self.parts
-                shots = parts.asked(name, dataset.targets(parts.drawn("train", system.shots, "shots")))
+                drawn = dataset.targets(parts.drawn("train", system.shots, "shots"))
+                shots = parts.asked(name, drawn)
+                if system.also is not None:
+                    shots = shots.mixed(parts.asked(name, drawn, system.also))
                 valid = parts.asked(name, dataset.targets(parts.drawn("valid", system.validation_rows, "validation")))
                 lm, builder = parts.untuned(name)
                 parts.start(name, lm)
                 if self.options.checkpointing:
                     lm.adapters.enable_checkpointing()
-                fit(
-                    lm, np.arange(len(shots.targets)),
-                    partial(shots.batch, builder),
-                    partial(self._validate_lm, lm, builder, valid), system.training, folder, self.recipe.seed,
-                    name=name, device=parts.device, progress=self.options.progress,
-                )
+                if len(shots.targets):
+                    fit(
+                        lm, np.arange(len(shots.targets)), partial(shots.batch, builder),
+                        partial(self._validate_lm, lm, builder, valid), system.training, folder, self.recipe.seed,
+                        name=name, device=parts.device, progress=self.options.progress,
+                    )
+                else:  # asked as it is
+                    learnt = Learnt(lm.to(parts.device).eval())
+                    learnt.write(folder / MODEL, learnt.copy())
                 save(lm.adapters, folder / ADAPTER, parts.base_model)
                 some = valid.batch(builder, np.arange(min(len(valid.targets), ACCOUNTED)))
                 users = lm.represented(to_device(some, parts.device))

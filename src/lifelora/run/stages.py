@@ -52,8 +52,13 @@ class Stages:
     @property
     def need_vectors(self) -> bool:
         """Whether some system retrieves by item vectors."""
-        systems = any(system.behaviours.needs_vectors for system in self.recipe.systems.values())
+        systems = any(map(self.shows_by_vectors, self.recipe.systems))
         return systems or any(map(self.reads_by_vectors, self.recipe.conventional))
+
+    def shows_by_vectors(self, name: str) -> bool:
+        """Whether a system shows behaviours that item vectors choose, at least in training."""
+        system = self.recipe.systems[name]
+        return system.behaviours.needs_vectors or (system.also is not None and system.also.needs_vectors)
 
     def reads_by_vectors(self, name: str) -> bool:
         """Whether a conventional model reads behaviours that item vectors choose."""
@@ -84,7 +89,7 @@ class Stages:
         """A language-model system."""
         system = self.recipe.systems[name]
         inputs = {"data": self.data, "backbone": self.backbone}
-        if system.behaviours.needs_vectors:
+        if self.shows_by_vectors(name):
             inputs["vectors"] = self.vectors
         if system.representation is not None:
             inputs["representation"] = self.conventional(system.representation)

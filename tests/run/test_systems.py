@@ -1,0 +1,62 @@
+"""Systems beside the demo's: asked without training, and trained on mixed prompts (ReiT)."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from run_world import VALUES
+
+from lifelora.errors import ConfigError
+from lifelora.recipe import parse
+from lifelora.run import Options, Run
+
+LORA = VALUES["systems"]["lora"]
+SIMILAR = {"behaviours": {"kind": "most-similar", "k": 4}}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    systems = {"zero": LORA | SIMILAR | {"shots": 0}, "mixed": LORA | SIMILAR | {"also": {"kind": "most-recent", "k": 3}}}
+    recipe = parse(VALUES | {"conventional": {}, "systems": systems}, "the tests' recipe")
+    run = Run(recipe, tmp_path_factory.mktemp("runs") / "systems", Options(device="cpu", progress=False))
+    run.all()
+    return run
+
+
+def test_without_shots_it_is_the_backbone_asked(run: Run):
+    parts = run.parts
+    builder = parts.personal("zero")[1]
+    asked = parts.asked("zero", parts.dataset.targets(parts.test_rows))
+    batch = asked.batch(builder, np.arange(8))
+    position_BL = (batch.mask_BL.long().cumsum(1) - 1).clamp(min=0)
+    with torch.no_grad():
+        logits_BLV = parts.backbone().model(input_ids=batch.tokens_BL, attention_mask=batch.mask_BL.long(),
+                                            position_ids=position_BL).logits
+    two = logits_BLV[:, -1][:, [builder.answers.yes, builder.answers.no]].softmax(1)[:, 0]
+    torch.testing.assert_close(torch.from_numpy(parts.scores("zero", asked.targets)[:8]).float(), two, rtol=1e-4, atol=1e-5)
+    assert "0 training rows" in (run.stages.report.require() / "report.html").read_text()
+
+
+def test_mixed_training_shows_every_row_twice_and_tests_show_it_once(run: Run):
+    parts = run.parts
+    targets = parts.dataset.targets(parts.drawn("train", 32, "shots"))
+    own, other = parts.asked("mixed", targets), parts.asked("mixed", targets, parts.recipe.systems["mixed"].also)
+    mixed = own.mixed(other)
+    assert mixed.targets.item_B.tolist() == targets.item_B.tolist() * 2
+    assert mixed.targets.label_B.tolist() == targets.label_B.tolist() * 2
+    assert mixed.chosen_NK.shape == (64, 4)
+    for place in range(32):
+        assert mixed.chosen_NK[place][mixed.mask_NK[place]].tolist() == own.chosen_NK[place][own.mask_NK[place]].tolist()
+        later = place + 32
+        assert mixed.chosen_NK[later][mixed.mask_NK[later]].tolist() == other.chosen_NK[place][other.mask_NK[place]].tolist()
+    history = run.stages.system("mixed").require() / "history.json"
+    assert '"steps_per_epoch": 4' in history.read_text()  # 64 rows in batches of 16
+    assert len(parts.asked("mixed", parts.dataset.targets(parts.test_rows)).targets) == 24
+
+
+@pytest.mark.parametrize("changes", [{"also": {"kind": "most-recent"}}, {"coupling": {"kind": "full"}, "representation": "din"}])
+def test_nothing_to_train_with_no_shots(changes: dict[str, object], tmp_path: Path):
+    values = VALUES | {"systems": {"zero": LORA | {"shots": 0} | changes}}
+    with pytest.raises(ConfigError, match="with shots = 0 nothing is trained"):
+        parse(values, "the recipe")
