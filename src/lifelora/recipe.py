@@ -64,6 +64,8 @@ class System(Adaptation):
     "The name of the conventional model whose u feeds the coupling; needed by every coupling that depends on a person."
     representation_training: Literal["frozen", "joint"] = "frozen"
     "Whether that model stays as it was trained, or goes on learning with the adapters."
+    soft: str | None = None
+    "The name of the conventional model whose item vectors stand as soft tokens after each behaviour and the target (SPA)."
     start: str | None = None
     "An ordinary LoRA to start from: an earlier system of this recipe with coupling 'identity', or a folder in PEFT's format."
     also: AnySelector | None = None
@@ -110,11 +112,12 @@ class Recipe(Frozen):
                 raise ValueError(f"'{name}' is no good as a name of a folder; use letters, digits, '-' and '_'")
         for name, system in self.systems.items():
             allowed = sorted(n for n, c in self.conventional.items() if c.model.kind != "popularity")
-            if system.representation is not None and system.representation not in allowed:
-                raise ValueError(
-                    f"systems.{name}.representation = '{system.representation}' is none of this recipe's conventional "
-                    f"models with a representation ({', '.join(allowed) or 'there are none'})"
-                )
+            for key in ("representation", "soft"):
+                if getattr(system, key) is not None and getattr(system, key) not in allowed:
+                    raise ValueError(
+                        f"systems.{name}.{key} = '{getattr(system, key)}' is none of this recipe's conventional models with "
+                        f"vectors ({', '.join(allowed) or 'there are none'})"
+                    )
             if system.coupling.needs_user and system.representation is None:
                 raise ValueError(
                     f"systems.{name}: coupling '{system.coupling.kind}' depends on the person, so it needs "
@@ -123,9 +126,9 @@ class Recipe(Frozen):
             if system.representation_training == "joint" and not system.coupling.needs_user:
                 raise ValueError(f"systems.{name}: representation_training = 'joint', but coupling '{system.coupling.kind}' "
                                  "takes no representation; nothing would reach it")
-            if system.shots == 0 and (system.coupling.needs_user or system.also is not None):
-                raise ValueError(f"systems.{name}: with shots = 0 nothing is trained, so coupling must be 'identity' and also "
-                                 "left out")
+            if system.shots == 0 and (system.coupling.needs_user or system.also is not None or system.soft):
+                raise ValueError(f"systems.{name}: with shots = 0 nothing is trained, so coupling must be 'identity', also "
+                                 "and soft left out")
             if system.train == "coupling" and system.start is None:
                 raise ValueError(f"systems.{name}: train = 'coupling' leaves A and B as they are, and B starts at zero: nothing "
                                  "would ever change; say which LoRA to start from (start = NAME or FOLDER)")

@@ -60,3 +60,26 @@ def test_nothing_to_train_with_no_shots(changes: dict[str, object], tmp_path: Pa
     values = VALUES | {"systems": {"zero": LORA | {"shots": 0} | changes}}
     with pytest.raises(ConfigError, match="with shots = 0 nothing is trained"):
         parse(values, "the recipe")
+
+
+def test_soft_tokens_train_and_are_loaded_again(tmp_path: Path):
+    din = VALUES["conventional"]["din"]
+    system = VALUES["systems"]["personal"] | {"soft": "din"}
+    run = Run(parse(VALUES | {"conventional": {"din": din}, "systems": {"soft": system}}, "the tests' recipe"), tmp_path / "run",
+              Options(device="cpu", progress=False))
+    run.all()
+    parts = run.parts
+    lm, builder = parts.personal("soft")
+    before = parts.untuned("soft")[0]
+    assert torch.equal(before.soft.vectors_ME, lm.soft.vectors_ME)
+    assert not torch.equal(before.soft.out.weight, lm.soft.out.weight)
+    torch.testing.assert_close(lm.soft.vectors_ME, parts.recommender("din").item_embeddings())
+    asked = parts.asked("soft", parts.dataset.targets(parts.test_rows))
+    batch = asked.batch(builder, np.arange(5))
+    assert (batch.soft_BL >= 0).sum(1).tolist() == (asked.mask_NK[:5].sum(1) + 1).tolist()
+    stored = np.load(run.stages.scores("soft").require() / "score.npy")
+    np.testing.assert_allclose(parts.scores("soft", asked.targets), stored, rtol=1e-5)
+    with pytest.raises(ConfigError, match="soft tokens from 'din', which an ordinary LoRA does not bring along"):
+        from lifelora.run.export import export
+
+        export(parts, tmp_path / "out", system="soft", users=["u00003"], item="b00003")

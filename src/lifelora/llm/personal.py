@@ -7,7 +7,7 @@
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lifelora.data.dataset import Samples
+from lifelora.llm.soft import SoftTokens
 from lifelora.lora.inject import Adapters
 from lifelora.prompts.batch import Answers
 
@@ -27,6 +28,8 @@ class PersonalBatch:
     mask_BL: Bool[Tensor, "B L"]
     label_B: Float[Tensor, "B"]
     user_BD: Float[Tensor, "B D"]
+    soft_BL: Int[Tensor, "B L"] | None = None
+    "The item of each soft token, -1 at every other place; None for prompts of words alone."
     samples: Samples | None = None
     "What u is made from, where its maker learns with the adapters; then ``user_BD`` has width 0."
 
@@ -41,10 +44,16 @@ class Represents(Protocol):
 class PersonalLM(nn.Module):
     """A backbone with adapters in it, asked yes or no."""
 
-    def __init__(self, model: nn.Module, adapters: Adapters, answers: Answers, encoder: Represents | None = None) -> None:
-        """``encoder`` makes u and learns, too; without one u comes with the batch and is as it is."""
+    def __init__(
+        self, model: nn.Module, adapters: Adapters, answers: Answers, encoder: Represents | None = None,
+        soft: SoftTokens | None = None,
+    ) -> None:
+        """``encoder`` makes u and learns, too; without one u comes with the batch and is as it is.
+
+        ``soft`` makes the soft tokens of prompts that have them.
+        """
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.soft = encoder, soft
         self.model = model
         self.coupling = adapters.coupling
         self.adapters = adapters
@@ -63,14 +72,24 @@ class PersonalLM(nn.Module):
         assert batch.samples is not None
         return self.encoder.represent(batch.samples)
 
+    def embedding(self) -> nn.Module:
+        """The LM's table of word embeddings."""
+        model: Any = self.model
+        return cast(nn.Module, model.get_input_embeddings())
+
     def logits(self, batch: PersonalBatch) -> Float[Tensor, "B V"]:
         """Next-token logits at the end of each prompt; needs ``scope(batch)`` around it.
 
         Positions count real tokens only, so a row gives the same whatever it is padded to.
         """
         position_BL = (batch.mask_BL.long().cumsum(dim=1) - 1).clamp(min=0)
+        if self.soft is None:
+            inputs = {"input_ids": batch.tokens_BL}
+        else:
+            assert batch.soft_BL is not None
+            inputs = {"inputs_embeds": self.soft.embed(self.embedding(), batch.tokens_BL, batch.soft_BL)}
         output = self.model(
-            input_ids=batch.tokens_BL, attention_mask=batch.mask_BL.long(), position_ids=position_BL,
+            **inputs, attention_mask=batch.mask_BL.long(), position_ids=position_BL,
             logits_to_keep=1, use_cache=False,
         )
         return cast(Tensor, output.logits)[:, -1].float()

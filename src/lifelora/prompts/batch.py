@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
-from lifelora.prompts.segments import Encoder, Segments
+from lifelora.prompts.segments import SOFT, Encoder, Segments
 from lifelora.prompts.template import Template
 
 
@@ -59,19 +59,28 @@ class PromptBatch:
     label_B: Float[Tensor, "B"]
     shown_B: Int[Tensor, "B"]
     "How many of the chosen behaviours found room."
+    soft_BL: Int[Tensor, "B L"] | None = None
+    "The item of each soft token, -1 at every other place; None where the lines have no room for soft tokens."
 
 
 class PromptBuilder:
     """Puts prompts together from tokenised lines, by array operations only."""
 
-    def __init__(self, dataset: Dataset, segments: Segments, answers: Answers, max_tokens: int) -> None:
+    def __init__(
+        self, dataset: Dataset, segments: Segments, answers: Answers, max_tokens: int, soft: bool = False
+    ) -> None:
+        """``soft`` says whether the segments have room for soft tokens."""
+        self.soft = soft
         self.dataset, self.segments, self.answers, self.max_tokens = dataset, segments, answers, max_tokens
         self._lengths_N = np.diff(segments.offsets_N)
 
     @classmethod
-    def make(cls, dataset: Dataset, template: Template, tokenizer: Any, max_tokens: int) -> "PromptBuilder":
+    def make(
+        cls, dataset: Dataset, template: Template, tokenizer: Any, max_tokens: int, soft: bool = False
+    ) -> "PromptBuilder":
         """Tokenise the lines and find the answers first."""
-        return cls(dataset, Segments.build(dataset, template, tokenizer), find_answers(tokenizer, template), max_tokens)
+        segments = Segments.build(dataset, template, tokenizer, soft)
+        return cls(dataset, segments, find_answers(tokenizer, template), max_tokens, soft)
 
     def build(
         self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]
@@ -109,13 +118,23 @@ class PromptBuilder:
         mask_BL = np.ones((len(targets), longest + len(shared)), np.bool_)
         mask_BL[:, :longest] = np.arange(longest) >= (longest - total_B)[:, None]
         tokens_BL = np.zeros(mask_BL.shape, np.int64)
-        tokens_BL[:, :longest][mask_BL[:, :longest]] = segments.tokens_T[source]
+        token_T = segments.tokens_T[source]
+        tokens_BL[:, :longest][mask_BL[:, :longest]] = np.where(token_T == SOFT, 0, token_T)
         tokens_BL[:, longest:] = shared
+        soft_BL = None
+        if self.soft:
+            # Read row by row, soft tokens come in the order of the behaviours that are left, then the target's.
+            items_BS = np.concatenate([self.dataset.item_N[chosen_BK], targets.item_B[:, None]], axis=1)
+            soft_T = np.full(len(token_T), -1, np.int64)
+            soft_T[token_T == SOFT] = items_BS[np.pad(kept_BK, ((0, 0), (0, 1)), constant_values=True)]
+            soft_BL = np.full(mask_BL.shape, -1, np.int64)
+            soft_BL[:, :longest][mask_BL[:, :longest]] = soft_T
         return PromptBatch(
             tokens_BL=torch.from_numpy(tokens_BL),
             mask_BL=torch.from_numpy(mask_BL),
             label_B=torch.from_numpy(targets.label_B.astype(np.float32)),
             shown_B=torch.from_numpy(shown_B),
+            soft_BL=None if soft_BL is None else torch.from_numpy(soft_BL),
         )
 
     def _refuse(self, targets: Targets, place: int, room_B2: Int[np.ndarray, "B 2"]) -> None:

@@ -24,6 +24,8 @@ AT_ONCE = 4096
 CHECKED = 64
 """Prompts that are compared with the tokens of their whole text at build time."""
 CHECKED_BEHAVIOURS = 30
+SOFT = -1
+"""Stands where a soft token goes: after every line that names an item."""
 
 
 class Encoder:
@@ -84,9 +86,10 @@ class Segments:
     question_M: Int[np.ndarray, "M"]
 
     @classmethod
-    def build(cls, dataset: Dataset, template: Template, tokenizer: Any) -> "Segments":
-        """Tokenise every line that a prompt about ``dataset`` can need.
+    def build(cls, dataset: Dataset, template: Template, tokenizer: Any, soft: bool = False) -> "Segments":
+        """Tokenise every line that a prompt about ``dataset`` can need; with ``soft``, leave room for soft tokens.
 
+        A soft token stands after every behaviour's line and after the line that names the target (ReLLaX's SPA).
         Raises ConfigError for a template with fields that the data lack, and for a tokenizer that joins lines.
         """
         words = dataset.words.model_dump()
@@ -105,13 +108,16 @@ class Segments:
             template.behaviour_line(words, items[pair // n_ratings], dataset.rating_levels[pair % n_ratings])
             for pair in pairs.tolist()
         ]
-        questions = [template.question_lines(words, item) for item in items]
+        questions, rests = zip(*(template.question_parts(words, item) for item in items), strict=True)
 
         neighbour = template.behaviour_line(words, {"title": "A"}, dataset.rating_levels[-1])
         start = np.array(encoder.start, np.int32)
         segments = [np.concatenate([start, ids]) for ids in encoder.lines(list(heads), "", neighbour)]
-        segments += encoder.lines(behaviours, neighbour, neighbour)
-        segments += encoder.lines(questions, neighbour, "")
+        slot = np.full(int(soft), SOFT, np.int32)
+        segments += [np.append(ids, slot) for ids in encoder.lines(behaviours, neighbour, neighbour)]
+        rest = dict(_distinct(encoder, rests, neighbour))
+        segments += [np.concatenate([ids, slot, rest[text]])
+                     for ids, text in zip(encoder.lines(questions, neighbour, neighbour), rests, strict=True)]
         behaviour_MR = np.full(dataset.n_items * n_ratings, -1, np.int32)
         behaviour_MR[pairs] = len(heads) + np.arange(len(pairs))
         made = cls(
@@ -157,8 +163,13 @@ class Segments:
             person = _rows(dataset.profiles.slice(user, 1))[0]
             shown = [(items[item], levels[rating]) for item, rating in zip(seen, ratings, strict=True)]
             text = template.render(words, person, shown, items[target])
-            if self.prompt(user, seen, ratings, target) != encoder.whole(text):
+            if [token for token in self.prompt(user, seen, ratings, target) if token != SOFT] != encoder.whole(text):
                 raise _joins(text)
+
+
+def _distinct(encoder: Encoder, texts: Sequence[str], before: str) -> Iterator[tuple[str, Int[np.ndarray, "L"]]]:
+    distinct = list(dict.fromkeys(texts))
+    return zip(distinct, encoder.lines(distinct, before, ""), strict=True)
 
 
 def _rows(table: pa.Table) -> list[dict[str, str]]:

@@ -105,8 +105,14 @@ class Template(Frozen):
 
     def question_lines(self, words: Texts, item: Texts) -> str:
         """The question with its target, up to and with the cue."""
+        return "".join(self.question_parts(words, item))
+
+    def question_parts(self, words: Texts, item: Texts) -> tuple[str, str]:
+        """The question up to the end of the line that names its target, and the rest, up to and with the cue."""
         texts = self._texts(words, item)
-        return "".join(f"{_fill(line, texts)}\n" for line in self.question) + self.answer
+        lines = [f"{_fill(line, texts)}\n" for line in self.question]
+        named = 1 + next(place for place, line in enumerate(self.question) if "{title}" in line)
+        return "".join(lines[:named]), "".join(lines[named:]) + self.answer
 
     def render(self, words: Texts, user: Texts, behaviours: Sequence[tuple[Texts, float]], target: Texts) -> str:
         """The whole prompt as text: what the token ids of ``segments`` and ``batch`` must be equal to."""

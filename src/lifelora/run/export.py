@@ -41,6 +41,9 @@ def export(parts: Parts, folder: Path, *, system: str | None, users: Sequence[st
             if personal else
             f"system '{name}' (coupling '{config.coupling.kind}') is the same for everybody; leave --user and --cohort away."
         )
+    if config.soft is not None:
+        raise ConfigError(f"system '{name}' reads soft tokens from '{config.soft}', which an ordinary LoRA does not bring along; "
+                          "export a system without `soft`.")
     aware = personal and parts.untrained(config.representation or "").target_aware
     if aware != (item is not None):
         raise ConfigError(

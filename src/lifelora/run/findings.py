@@ -76,6 +76,8 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
             reads += f", each also with {in_words(system.also)}"
         if system.representation is not None:
             reads += f"; u from {system.representation}, which saw all {train:,}"
+        if system.soft is not None:
+            reads += f"; soft tokens from {system.soft}"
         systems.append(SystemResult(name, "language model", reads, scores[name],
                                     _curves(stages.system(name).folder), seconds.get(f"train/{name}")))
         made = stages.system(name).folder / ACCOUNT

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from lifelora.data.dataset import Dataset, Samples, Targets
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.personal import PersonalBatch, PersonalLM
+from lifelora.llm.soft import SoftTokens
 from lifelora.lora.inject import personalise
 from lifelora.lora.saved import start_from, tensors
 from lifelora.progress import Progress
@@ -75,7 +77,7 @@ class Asked:
         prompts = builder.build(targets, self.chosen_NK[index_B], self.mask_NK[index_B])
         samples = None if self.gather is None else self.gather(targets)
         user_BD = self.user_ND[torch.from_numpy(index_B)]
-        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, prompts.label_B, user_BD, samples)
+        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, prompts.label_B, user_BD, prompts.soft_BL, samples)
 
 
 class Parts:
@@ -163,12 +165,17 @@ class Parts:
         """A system as its training finds it, but for the LoRA that it starts from."""
         system, backbone = self.recipe.systems[name], self.backbone()
         most = min(system.max_tokens, backbone.context)
-        builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most)
+        builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most, system.soft is not None)
         width = None if system.representation is None else self.untrained(system.representation).width
         generator = seeds.torch_generator(self.recipe.seed, "adapters", name)
         adapters = personalise(backbone.model, system, user_width=width, generator=generator)
         encoder = self._learning_encoder(name) if system.representation_training == "joint" else None
-        return PersonalLM(backbone.model, adapters, builder.answers, encoder), builder
+        soft = None
+        if system.soft is not None:
+            width = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)
+            with seeds.torch_seeded(self.recipe.seed, "soft", name):
+                soft = SoftTokens(self.recommender(system.soft).cpu().item_embeddings(), width)
+        return PersonalLM(backbone.model, adapters, builder.answers, encoder, soft), builder
 
     def start(self, name: str, lm: PersonalLM) -> None:
         """Put the LoRA that a system starts from into its adapters."""

@@ -93,6 +93,8 @@ class Stages:
             inputs["vectors"] = self.vectors
         if system.representation is not None:
             inputs["representation"] = self.conventional(system.representation)
+        if system.soft is not None:
+            inputs["soft"] = self.conventional(system.soft)
         config = system.model_dump(mode="json") | {"seed": self.recipe.seed}
         if system.start in self.recipe.systems:
             inputs["start"] = self.system(system.start)
