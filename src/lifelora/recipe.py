@@ -51,6 +51,8 @@ class Conventional(Frozen):
     model: AnyRecommender = SASRec.Config()
     behaviours: AnySelector | None = None
     "Which behaviours it reads; the last ``model.history_length`` when left out. With those like the target DIN is SIM."
+    shots: int | None = Field(default=None, ge=1)
+    "Training rows, drawn once by seed (the first of them are the systems' shots, too); all of them when left out (Few2Many)."
     training: TrainingConfig = TrainingConfig()
 
 
@@ -129,6 +131,9 @@ class Recipe(Frozen):
             if system.shots == 0 and (system.coupling.needs_user or system.also is not None or system.soft):
                 raise ValueError(f"systems.{name}: with shots = 0 nothing is trained, so coupling must be 'identity', also "
                                  "and soft left out")
+            if system.train == "coupling" and isinstance(system.coupling, Identity.Config) and system.soft is None:
+                raise ValueError(f"systems.{name}: train = 'coupling' leaves nothing to learn with coupling 'identity', which "
+                                 "has no parameters, and without soft tokens; choose another coupling, or train = 'all'")
             if system.train == "coupling" and system.start is None:
                 raise ValueError(f"systems.{name}: train = 'coupling' leaves A and B as they are, and B starts at zero: nothing "
                                  "would ever change; say which LoRA to start from (start = NAME or FOLDER)")

@@ -324,8 +324,8 @@ def test_coupling_alone_learns_on_a_and_b_as_they_are():
     assert losses[-1] < losses[0]
     changed = {name for name, tensor in adapters.state().items() if not torch.equal(tensor, before[name])}
     assert changed == {name for name in before if name.startswith("coupling.")}
-    with pytest.raises(ValueError, match="leaves nothing to learn"):
-        Adaptation(train="coupling")
+    with pytest.raises(ConfigError, match="leaves nothing to learn"):
+        personalise(tiny_llama(), Adaptation(train="coupling")).parameters()
 
 
 def test_a_damaged_or_foreign_folder(tmp_path: Path):

@@ -11,7 +11,7 @@ from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.errors import ArtefactError, ConfigError, ScopeError
@@ -40,13 +40,6 @@ class Adaptation(Frozen):
     "On what goes into A, while training."
     train: Literal["all", "coupling"] = "all"
     "What learns: A, B and the coupling; or the coupling alone on the A and B of a loaded LoRA (ReLLaX's second stage)."
-
-    @model_validator(mode="after")
-    def _something_learns(self) -> "Adaptation":
-        if self.train == "coupling" and isinstance(self.coupling, Identity.Config):
-            raise ValueError("train = 'coupling' leaves nothing to learn with coupling 'identity', which has no parameters; "
-                             "choose another coupling, or train = 'all'")
-        return self
 
 
 @final
@@ -106,8 +99,11 @@ class Adapters:
     def parameters(self) -> list[nn.Parameter]:
         """A and B of every layer, then the coupling's: of these, an optimiser gets those that require a gradient.
 
-        Raises ConfigError when the coupling alone is to learn and B is zero everywhere: nothing would ever change.
+        Raises ConfigError when the coupling alone is to learn and has no parameters, or B is zero everywhere.
         """
+        if self.adaptation.train == "coupling" and isinstance(self.coupling, Identity):
+            raise ConfigError("train = 'coupling' leaves nothing to learn with coupling 'identity', which has no parameters; "
+                              "choose another coupling, or train = 'all'.")
         if self.adaptation.train == "coupling" and not any(layer.B_OQ.any() for _, layer in self.layers):
             raise ConfigError("train = 'coupling' leaves A and B as they are, and B is zero, so nothing could ever be learnt; "
                               "load a LoRA first: start_from(adapters, folder).")

@@ -64,9 +64,9 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         facts.insert(4, ("language model", parts.backbone().label))
     systems = []
     for name, step in recipe.conventional.items():
-        length = getattr(step.model, "history_length", 0)
+        length, seen = getattr(step.model, "history_length", 0), min(step.shots or train, train)
         read = in_words(step.behaviours) if step.behaviours else f"the last {length} behaviours"
-        reads = f"ids; {read}; {train:,} training rows" if length else f"{train:,} training rows, no user"
+        reads = f"ids; {read}; {seen:,} training rows" if length else f"{train:,} training rows, no user"
         systems.append(SystemResult(name, "conventional", reads, scores[name],
                                     _curves(stages.conventional(name).folder), seconds.get(f"fit/{name}")))
     for name, system in recipe.systems.items():
@@ -75,7 +75,8 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         if system.also is not None:
             reads += f", each also with {in_words(system.also)}"
         if system.representation is not None:
-            reads += f"; u from {system.representation}, which saw all {train:,}"
+            seen = min(recipe.conventional[system.representation].shots or train, train)
+            reads += f"; u from {system.representation}, which saw {'all ' if seen == train else ''}{seen:,}"
         if system.soft is not None:
             reads += f"; soft tokens from {system.soft}"
         systems.append(SystemResult(name, "language model", reads, scores[name],

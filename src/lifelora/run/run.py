@@ -99,7 +99,7 @@ class Run:
     def _training(self, name: str, model: Recommender) -> tuple[Rows, Callable[[Rows], Samples]]:
         """Numbers of the training samples of a conventional model, and what makes a batch of some of them."""
         dataset, behaviours = self.parts.dataset, self.recipe.conventional[name].behaviours
-        rows = np.asarray(dataset.samples["train"])
+        rows = self.parts.drawn("train", self.recipe.conventional[name].shots, "shots")
         if behaviours is None:
             return rows, lambda rows_B: dataset.gather(dataset.targets(rows_B), model.history_length)
         # Chosen once for all: a batch is drawn from everywhere, and choosing goes by user.

@@ -1,0 +1,41 @@
+"""The papers' recipes run from end to end, made small: the same systems, histories and stages on a world of 24 people."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from run_world import TRAINING, VALUES
+
+from lifelora.recipe import Recipe, built_in, load, parse
+from lifelora.run import Options, Run
+
+SIZES = {"embedding": 4, "hidden": 8, "layers": 1, "attention_hidden": 4, "history_length": 6, "heads": 1}
+
+
+def small(recipe: Recipe) -> dict[str, Any]:
+    """Small numbers everywhere; every choice of the recipe stays."""
+    values = recipe.model_dump(mode="json")
+    values |= {key: VALUES[key] for key in ("data", "backbone", "evaluation")}
+    for step in values["conventional"].values():
+        step["model"] = {key: min(SIZES.get(key, value), value) if isinstance(value, int) and not isinstance(value, bool) else
+                         value for key, value in step["model"].items()}
+        step["training"] = TRAINING
+        step["behaviours"] = step["behaviours"] and step["behaviours"] | {"k": 6}
+        step["shots"] = step["shots"] and 40
+    for system in values["systems"].values():
+        for key in ("behaviours", "also"):
+            system[key] = system[key] and system[key] | {"k": 3}
+        system |= {"training": TRAINING, "shots": system["shots"] and 24, "validation_rows": 20, "max_tokens": 400}
+        system["coupling"] |= {"rank": 2} | ({"loras": 3} if system["coupling"]["kind"] == "meta" else {})
+    return values
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", sorted(set(built_in()) - {"demo", "conventional"}))
+def test_a_papers_recipe_runs(name: str, tmp_path: Path):
+    recipe = parse(small(load(name)), name)
+    run = Run(recipe, tmp_path / name, Options(device="cpu", progress=False))
+    run.all()
+    table = run.table()
+    assert all(system in table for system in [*recipe.conventional, *recipe.systems])
