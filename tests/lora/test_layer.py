@@ -173,7 +173,7 @@ def test_autocast_does_not_round_the_person_away():
     h = torch.tensor([[1.0]])
     with torch.autocast("cpu", torch.bfloat16):
         with slot.holding(Dense(torch.full((1, 1, 1, 1), 1 + 2**-9))):
-            coupled = layer._couple(h.bfloat16(), h[:, None])
+            coupled = layer._couple(h.bfloat16().T, h[:, None])
         with slot.holding(Dense(torch.ones(1, 1, 1, 1))):
             assert layer(h).dtype == torch.bfloat16
     assert coupled.item() == 1 + 2**-9
