@@ -4,7 +4,7 @@ Axes are suffixes of names (``tokens_BL``) and words in jaxtyping signatures (``
 
 ====  =======================================  ====  ==================================
 B     batch                                    D     width of a representation u
-L     tokens                                   I, O  features into and out of a linear
+L     tokens (T: of a whole batch, flat)       I, O  features into and out of a linear
 H     history (behaviours the conventional     P     rows of A
       model reads)                             Q     columns of B
 K     behaviours shown in a prompt             R     rank

@@ -348,3 +348,28 @@ def test_a_damaged_or_foreign_folder(tmp_path: Path):
     (tmp_path / "saved/adapter_model.bin").write_bytes(b"")
     with pytest.raises(ArtefactError, match="a pickle, which is never read"):
         load(tiny_llama(), tmp_path / "saved")
+
+
+def test_two_models_in_two_threads_do_not_mix_people():
+    """iLoRA keeps the gates of all requests of a process in one list."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    adapters = [learnt(adapt(tiny_llama(), ALL, Full.Config(rank=4)), seed=seed) for seed in (2, 3)]
+    expected = [logits(one, people().roll(turn, 0)) for turn, one in enumerate(adapters)]
+
+    def ask(turn: int) -> bool:
+        return all(torch.equal(logits(adapters[turn], people().roll(turn, 0)), expected[turn]) for _ in range(15))
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(ask, (0, 1))) == [True, True]
+
+
+def test_one_model_refuses_a_second_request_while_one_is_in_scope():
+    """From another thread, too: it is an error with a name, never somebody else's answer."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    adapters = learnt(adapt(tiny_llama(), ALL, Full.Config(rank=4)))
+    with adapters.scope(people()), ThreadPoolExecutor(1) as thread:
+        second = thread.submit(logits, adapters, people(1), tokens(1))
+        with pytest.raises(ScopeError, match="scopes do not nest"):
+            second.result()

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -284,3 +285,35 @@ def test_a_quantised_base_is_only_asked_for_its_forward():
     assert layer.A_PI.dtype == torch.float32
     expected = dense(layer, base.weight / 127, torch.zeros(4), torch.eye(3).expand(2, 3, 3), x)
     torch.testing.assert_close(layer(x).double(), expected, rtol=1e-5, atol=1e-5)
+
+
+class Remembers(nn.Linear):
+    """Its backward needs what it put out, and it hands out the same tensor again: neither may be written into."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        self.kept = torch.tanh(super().forward(input))
+        return self.kept
+
+
+def test_what_another_base_gives_is_never_written_into():
+    """RecLoRA's hooks copy into the base's output; here only nn.Linear's and Conv1D's own fresh output is added to."""
+    torch.manual_seed(0)
+    base = Remembers(5, 4)
+    layer, x = made(base), torch.randn(2, 5, requires_grad=True)
+    y = layer(x)
+    expected = torch.tanh(F.linear(x.detach(), base.weight, base.bias))
+    torch.testing.assert_close(base.kept.detach(), expected)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    adapter = layer.scaling * layer.B_OQ.detach() @ layer.A_PI.detach()
+    by_hand = (1 - expected**2) @ base.weight + adapter.sum(0)
+    torch.testing.assert_close(gradient, by_hand)
+
+
+def test_a_trainable_base_gets_its_gradient():
+    """Whoever unfreezes W after all is not passed by: the fused way is for frozen ones."""
+    base = nn.Linear(5, 4)
+    layer, x = made(base), torch.randn(2, 5)
+    base.requires_grad_(True)
+    layer(x).sum().backward()
+    torch.testing.assert_close(base.weight.grad, x.sum(0).expand(4, 5))
+    torch.testing.assert_close(base.bias.grad, torch.full((4,), 2.0))

@@ -134,6 +134,14 @@ class Blocks(Structure):
 
     block: int
 
+    @property
+    def rows(self) -> int:
+        return self.tensor.shape[2] * self.block
+
+    @property
+    def columns(self) -> int:
+        return self.tensor.shape[2] * self.block
+
     def weights(self, layer: int, h_BLP: Tensor) -> Float[Tensor, "B 1 N 1"]:
         """w of one layer, ready to weigh blocks."""
         return self.tensor[layer].to(h_BLP.device)[:, None, :, None]
@@ -152,14 +160,6 @@ class Blocks(Structure):
 class Diagonal(Blocks):
     """diag(w) ⊗ I(block): every block of A x is weighed."""
 
-    @property
-    def rows(self) -> int:
-        return self.tensor.shape[2] * self.block
-
-    @property
-    def columns(self) -> int:
-        return self.rows
-
     def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
         return (self.blocks(h_BLP) * self.weights(layer, h_BLP)).flatten(2)
 
@@ -171,14 +171,6 @@ class Diagonal(Blocks):
 @dataclass(frozen=True, eq=False)
 class RankOne(Blocks):
     """(w wᵀ) ⊗ I(block): the blocks are summed by weight, and the sum is handed to all blocks by weight."""
-
-    @property
-    def rows(self) -> int:
-        return self.tensor.shape[2] * self.block
-
-    @property
-    def columns(self) -> int:
-        return self.rows
 
     def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
         w_B1N1 = self.weights(layer, h_BLP)
@@ -198,10 +190,6 @@ class Column(Blocks):
     @property
     def rows(self) -> int:
         return self.block
-
-    @property
-    def columns(self) -> int:
-        return self.tensor.shape[2] * self.block
 
     def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
         return (h_BLP[:, :, None] * self.weights(layer, h_BLP)).flatten(2)

@@ -26,14 +26,6 @@ class Identity(Coupling):
         def needs_user(self) -> bool:
             return False
 
-        @property
-        def rows(self) -> int:
-            return self.rank
-
-        @property
-        def columns(self) -> int:
-            return self.rank
-
         def build(self, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> "Identity":
             return Identity(self)
 
@@ -58,14 +50,6 @@ class Static(Coupling):
         @property
         def needs_user(self) -> bool:
             return False
-
-        @property
-        def rows(self) -> int:
-            return self.rank
-
-        @property
-        def columns(self) -> int:
-            return self.rank
 
         def build(self, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> "Static":
             return Static(self, len(inputs))

@@ -31,14 +31,6 @@ class Full(Coupling):
         expansion: PositiveInt = 2
         """Width of the hidden layer, in units of rank²."""
 
-        @property
-        def rows(self) -> int:
-            return self.rank
-
-        @property
-        def columns(self) -> int:
-            return self.rank
-
         def build(self, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> "Full":
             return Full(self, len(inputs), self.users(user_width), generator)
 

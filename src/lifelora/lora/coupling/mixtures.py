@@ -59,14 +59,6 @@ class Experts(Coupling):
         def even(self) -> float:
             return 1 / self.experts
 
-        @property
-        def rows(self) -> int:
-            return self.rank
-
-        @property
-        def columns(self) -> int:
-            return self.rank
-
         def build(self, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> "Experts":
             return Experts(self, len(inputs), self.users(user_width), generator)
 
@@ -166,10 +158,6 @@ class Hydra(Coupling):
         @property
         def needs_user(self) -> bool:
             return self.gate == "instance"
-
-        @property
-        def rows(self) -> int:
-            return self.rank
 
         @property
         def columns(self) -> int:
