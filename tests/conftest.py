@@ -52,6 +52,12 @@ def ml_100k() -> Path:
 
 
 @pytest.fixture
+def bookcrossing() -> Path:
+    """BookCrossing, where $LIFELORA_DATA has it."""
+    return _folder("LIFELORA_DATA", "bookcrossing")
+
+
+@pytest.fixture
 def pretrained() -> Path:
     """A real pretrained LM, where $LIFELORA_MODELS has it."""
     return _folder("LIFELORA_MODELS", "stories260K")

@@ -55,7 +55,7 @@ def small(words: list[str]) -> list[str]:
 
 def write_shop(folder: Path) -> None:
     """The files that docs/data.md describes, under the mapping that it shows."""
-    (mapping,) = blocks(ROOT / "docs/data.md", "toml")
+    (mapping,) = [block for block in blocks(ROOT / "docs/data.md", "toml") if block.startswith("interactions")]
     (folder / "shop.toml").write_text(mapping)
     rows = [f"c{c},A-{(c * 5 + e) % 40},{(c * e) % 5 + 1},{1_700_000_000 + 86_400 * e + c}" for c in range(20) for e in range(20)]
     (folder / "log.csv").write_text("\n".join(["customer,sku,stars,bought_at", *rows]))
@@ -141,6 +141,14 @@ def test_the_recipe_of_the_document_parses():
     (recipe,) = [parse(tomllib.loads(block), "docs/recipes.md") for block in blocks(ROOT / "docs/recipes.md", "toml")]
     assert recipe.systems["personal"].representation == "din"
     assert recipe.systems["personal"].shots == 8192
+
+
+def test_the_papers_data_of_the_document_are_settings_of_a_recipe():
+    (block,) = [block for block in blocks(ROOT / "docs/data.md", "toml") if block.startswith("[data")]
+    rest = {"name": "x", "conventional": {"popular": {"model": {"kind": "popularity"}}}}
+    recipe = parse(tomllib.loads(block) | rest, "docs/data.md")
+    assert recipe.data.source.kind == "bookcrossing"
+    assert recipe.data.rules.split.kind == "one-per-user"
 
 
 def test_the_mapping_of_the_document_reads_its_tables(workplace: Path):

@@ -23,7 +23,10 @@ STAGES = {
     "train": "train the language-model systems",
     "evaluate": "score the test rows, compare, and write the report",
 }
-SOURCES = "simulated | movielens:PATH (folder or zip) | movielens:100k|1m|25m|latest-small (with --download) | tables:PATH"
+SOURCES = (
+    "simulated | movielens:PATH (folder or zip) | movielens:100k|1m|25m|latest-small (with --download) | bookcrossing:PATH | "
+    "goodreads:PATH | amazon:PATH | tables:PATH"
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lifelora.data.dataset import Dataset, Rules, prepare
 from lifelora.data.raw import RawTables, Words
-from lifelora.data.split import LeaveOneOut
+from lifelora.data.split import LeaveOneOut, OneEach
 from lifelora.errors import ConfigError
 
 
@@ -93,6 +93,59 @@ def test_a_log_without_times_keeps_its_order_and_refuses_a_split_by_time(tmp_pat
     dataset = prepare(raw(LOG, times=False), RULES, tmp_path, "x")
     assert dataset.items.outside(dataset.item_N[:4]) == ["b", "a", "c", "d"]  # ann's rows as in the file
     assert not dataset.has_times
+
+
+def books(people: int = 30, each: int = 8) -> list[tuple[str, str, float, int]]:
+    return [(f"p{u:02d}", f"i{(u * 7 + k * k) % 40:02d}", float((u + k) % 5 + 1), 0) for u in range(people) for k in range(each)]
+
+
+def ids(dataset: Dataset, rows: np.ndarray) -> list[tuple[str, str]]:
+    """User and item of event rows."""
+    return list(zip(dataset.users.outside(dataset.user_N[rows]), dataset.items.outside(dataset.item_N[rows]), strict=True))
+
+
+def test_one_sample_each_of_a_log_without_times_does_not_ask_how_the_file_is_ordered(tmp_path: Path) -> None:
+    rules, log = Rules(split=OneEach()), list(dict.fromkeys(books()))
+    first = prepare(raw(log, times=False), rules, tmp_path / "1", "x")
+    turned = prepare(raw(log[::-1], times=False), rules, tmp_path / "2", "x")
+    other = prepare(raw(log, times=False), Rules(split=OneEach(seed=7)), tmp_path / "3", "x")
+    everything = np.arange(len(first))
+    assert ids(first, everything) == ids(turned, everything) != ids(other, everything)
+    assert sorted(ids(first, everything)) == sorted(ids(other, everything))
+    for part, rows in first.samples.items():
+        assert ids(first, rows) == ids(turned, turned.samples[part])
+    rows = np.concatenate(list(first.samples.values()))
+    assert sorted(rows.tolist()) == (first.offsets[1:] - 1).tolist()  # everybody's last, once
+    # where a person's events stand in the file says nothing about where they stand now: the last of the file is rarely last
+    last_of_file = {user: item for user, item, _, _ in log}
+    assert sum(last_of_file[user] == item for user, item in ids(first, rows)) < 15
+
+
+def test_one_sample_each_trains_on_nothing_of_the_people_of_other_parts(tmp_path: Path) -> None:
+    dataset = prepare(raw(list(dict.fromkeys(books())), times=False), Rules(split=OneEach()), tmp_path, "x")
+    trained = set(dataset.user_N[dataset.training_rows()].tolist())
+    assert trained == set(dataset.user_N[dataset.samples["train"]].tolist())
+    assert not trained & set(dataset.user_N[dataset.samples["test"]].tolist())
+
+
+def test_one_sample_each_keeps_the_times_that_there_are(tmp_path: Path) -> None:
+    log = [(f"p{u}", f"i{k}", 3.0, 100 - k) for u in range(12) for k in range(8)]
+    dataset = prepare(raw(log), Rules(split=OneEach()), tmp_path, "x")
+    rows = np.concatenate(list(dataset.samples.values()))
+    assert {item for _, item in ids(dataset, rows)} == {"i0"}  # the youngest
+    assert (np.diff(dataset.time_N)[np.diff(dataset.user_N) == 0] > 0).all()
+
+
+def test_a_core_leaves_a_smaller_world_and_says_so(tmp_path: Path) -> None:
+    log = [(f"p{u}", f"i{k}", 3.0, u + 10 * k) for u in range(6) for k in range(6)]
+    log += [("lonely", "i0", 5.0, 1), ("p0", "rare", 5.0, 2)]
+    dataset = prepare(raw(log), Rules(min_history=1, core=5, split=LeaveOneOut()), tmp_path, "x")
+    assert (len(dataset), dataset.n_users, dataset.n_items) == (36, 6, 6)
+    assert dataset.rating_levels == (3.0,)
+    assert dataset.titles == [f"Title i{k}" for k in range(6)]
+    assert dataset.notes == ("5-core: 36 of 38 interactions are left, in which every user and item has at least 5.",)
+    with pytest.raises(ConfigError, match="core = 7 leaves nothing of 38 interactions"):
+        prepare(raw(log), Rules(core=7), tmp_path / "none", "x")
 
 
 def test_ratings_without_levels_are_refused(tmp_path: Path) -> None:

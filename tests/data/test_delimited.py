@@ -41,6 +41,21 @@ def test_quoted_newlines_and_blank_lines_move_the_line_numbers():
     assert rows.line_N.tolist() == [2, 5, 6]  # row 1 is lines 2 and 3, line 4 is blank
 
 
+def test_quotes_behind_an_escape_sign_and_doubled_ones():
+    data = b'"a";"b"\n"1";"The \\"X\\"; or \\"Y\\""\n"2";"say ""hi"""\n"3";"c:\\\\d"\nNULL;"one\n\\"two"\n"5";"\\"\\"\\""\n'
+    rows, problems = read(data, delimiter=";", escape="\\")
+    assert problems == []
+    assert columns(rows) == {
+        "a": ["1", "2", "3", "NULL", "5"], "b": ['The "X"; or "Y"', 'say "hi"', "c:\\d", 'one\n"two', '"""'],
+    }
+    assert rows.line_N.tolist() == [2, 3, 4, 5, 7]
+
+
+def test_an_open_quote_is_found_among_escaped_ones():
+    _, problems = read(b'a;b\n1;"x\\""\n2;"y\n3;z\n', delimiter=";", escape="\\")
+    assert [(p.line, p.what) for p in problems] == [(3, "a quote is opened here and never closed")]
+
+
 def test_a_header_over_two_lines():
     rows, _ = read(b'"a\nb",c\n1,2\n')
     assert columns(rows) == {"a\nb": ["1"], "c": ["2"]}

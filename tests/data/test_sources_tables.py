@@ -1,13 +1,19 @@
 """A user's own files: mapping, formats, defaults, and messages with the mend."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
-from lifelora.data.sources import AnySource, name_of, parse_source, read
+from lifelora.cli import SOURCES
+from lifelora.data.sources import FORMS, PLACED, AnySource, Source, name_of, parse_source, read
+from lifelora.data.sources.amazon import Amazon
+from lifelora.data.sources.bookcrossing import Bookcrossing
+from lifelora.data.sources.goodreads import Goodreads
 from lifelora.data.sources.movielens import Movielens
 from lifelora.data.sources.simulated import Simulated
 from lifelora.data.sources.tables import Tables
@@ -169,6 +175,18 @@ def test_words_of_the_command_line(tmp_path: Path):
     assert parse_source("simulated") == Simulated()
     assert parse_source("movielens:1m") == Movielens(path="1m")
     assert parse_source(f"movielens:{tmp_path}") == Movielens(path=str(tmp_path))
+    assert parse_source("bookcrossing:bx.zip") == Bookcrossing(path="bx.zip")
+    assert parse_source("goodreads:C:/poetry") == Goodreads(path="C:/poetry")
+    assert parse_source("amazon:games") == Amazon(path="games")
+
+
+def test_every_source_is_in_every_list_of_them():
+    kinds = [member.model_fields["kind"].default for member in get_args(Source)]
+    assert sorted(kinds) == sorted(["simulated", *PLACED])
+    for kind in kinds:
+        assert re.search(rf"\b{kind}\b", FORMS)
+        assert re.search(rf"\b{kind}\b", SOURCES)
+    assert all(member.model_config["extra"] == "forbid" for member in get_args(Source))
 
 
 def test_any_source_reads_through_one_door_and_has_a_name(shop: Path):
@@ -182,6 +200,7 @@ def test_any_source_reads_through_one_door_and_has_a_name(shop: Path):
 
 @pytest.mark.parametrize(("text", "said"), [
     ("movielnes:1m", "did you mean 'movielens'?"), ("csv:x", "Write one of: simulated, movielens:PATH"),
+    ("amazn:x", "did you mean 'amazon'?"), ("goodreads:", "lacks its place"),
     ("movielens", "lacks its place"), ("tables:", "lacks its place"), ("simulated:small", "did you mean 'simulated'?"),
     ("movielens:ml-1M", "did you mean '1m'?"), ("", "there is no data source ''"),
     ("movielens:/no/such/place", "Sets by name: 100k, 1m, 25m, latest-small"),

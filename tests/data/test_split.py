@@ -1,11 +1,11 @@
-"""The two splits, on numbers that can be counted by hand, and the published sizes of MovieLens-1M."""
+"""The splits, on numbers that can be counted by hand, and the published sizes of MovieLens-1M."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelora.data.split import GlobalTime, LeaveOneOut, split
+from lifelora.data.split import GlobalTime, LeaveOneOut, OneEach, split
 from lifelora.errors import ConfigError
 
 
@@ -30,6 +30,32 @@ def test_leave_one_out_keeps_each_users_last_two() -> None:
     assert parts["test"].tolist() == [106, 107, 103]  # in time order: 6, 7, 9
     assert parts["valid"].tolist() == [102, 105]
     assert parts["train"].tolist() == [100, 101, 104]
+
+
+def test_one_sample_of_each_user_is_their_last() -> None:
+    user = np.repeat(np.arange(40), 3)
+    parts = split(OneEach(test=0.25, valid=0.2), np.arange(120) + 1000, np.arange(120) % 7, user)
+    assert {part: len(rows) for part, rows in parts.items()} == {"train": 24, "valid": 6, "test": 10}  # 40: 30 + 10; 30: 24 + 6
+    together = np.concatenate(list(parts.values())) - 1000
+    assert sorted(together.tolist()) == list(range(2, 120, 3))
+    for rows in parts.values():
+        assert (np.diff((rows - 1000) % 7) >= 0).all()  # in time order
+
+
+def test_one_sample_each_has_rella_s_sizes_and_is_drawn_by_seed() -> None:
+    n = 17_714  # BookCrossing's people: the authors' parts are 15,942 and 1,772
+    rows = np.arange(n)
+    parts = split(OneEach(), rows, rows, rows)
+    assert {part: len(chosen) for part, chosen in parts.items()} == {"train": 15_942 - 1_594, "valid": 1_594, "test": 1_772}
+    again, other = split(OneEach(), rows, rows, rows), split(OneEach(seed=1), rows, rows, rows)
+    assert all((again[part] == parts[part]).all() for part in parts)
+    assert (other["test"] != parts["test"]).any()
+    assert 0.4 < (parts["test"] < n / 2).mean() < 0.6  # people of all numbers
+
+
+def test_too_few_users_for_one_sample_each() -> None:
+    with pytest.raises(ConfigError, match="leaves no rows for valid"):
+        split(OneEach(), np.arange(8), np.arange(8), np.arange(8))
 
 
 def test_an_empty_part_is_an_error_with_the_mend() -> None:

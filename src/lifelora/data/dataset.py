@@ -6,7 +6,7 @@ oldest first. A sample is the row of its target; what may be seen of it are the 
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,9 +21,10 @@ from pydantic import Field
 from torch import Tensor
 
 from lifelora.artefacts import read_json, write_atomically
+from lifelora.data.core import k_core
 from lifelora.data.idmap import IdMap
 from lifelora.data.raw import RawTables, Words
-from lifelora.data.split import AnySplit, GlobalTime, split
+from lifelora.data.split import AnySplit, GlobalTime, OneEach, split
 from lifelora.errors import ConfigError
 from lifelora.types import PARTS, Frozen, Part
 
@@ -38,6 +39,9 @@ class Rules(Frozen):
     "A rating above this is a like (label 1)."
     min_history: int = Field(default=5, ge=1)
     "Samples have at least this many earlier behaviours."
+    core: int = Field(default=1, ge=1)
+    """Every user and every item has at least this many events (1: no such filter); RecLoRA takes 5 (its appendix A).
+    It is applied once, to the log as a whole: whether an item of the training period stays depends on the test period too."""
     split: AnySplit = GlobalTime()
 
 
@@ -146,9 +150,12 @@ class Dataset:
         mask_BH = rows_BH >= self.offsets[targets.user_B][:, None]
         return np.where(mask_BH, rows_BH, 0), mask_BH
 
-    def gather(self, targets: Targets, length: int) -> Samples:
-        """A batch for a conventional model that reads ``length`` behaviours."""
-        rows_BH, mask_BH = self.history(targets, length)
+    def gather(
+        self, targets: Targets, length: int,
+        chosen: tuple[Int[np.ndarray, "B H"], Bool[np.ndarray, "B H"]] | None = None,
+    ) -> Samples:
+        """A batch for a conventional model that reads ``length`` behaviours: the last ones, or those that were chosen."""
+        rows_BH, mask_BH = self.history(targets, length) if chosen is None else chosen
         return Samples(
             user_B=torch.from_numpy(targets.user_B),
             item_B=torch.from_numpy(targets.item_B),
@@ -193,11 +200,14 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     """Sort, number, label and split raw tables into ``folder``; nothing is ever held as Python lists of rows.
 
     Events are ordered by (user, time, item): events of the same second stand in item order, as in ReLLa's protocol.
-    Where the set has no times the order of the file stands in, and a split by time is refused.
+    Where the set has no times the order of the file stands in (or, with one sample per user, one that is drawn), and a
+    split by time is refused.
     """
     has_times = "time" in raw.interactions.column_names
     if not has_times and isinstance(rules.split, GlobalTime):
-        raise ConfigError("this data set has no times, so data.split cannot be 'global-time'; choose 'leave-one-out'.")
+        raise ConfigError("this data set has no times, so data.rules.split cannot be 'global-time'; choose 'leave-one-out' "
+                          "or 'one-per-user'.")
+    raw = _core(raw, rules.core)
     levels = sorted(float(level) for level in pc.unique(raw.interactions.column("rating")).to_pylist())
     if len(levels) > MAX_LEVELS:
         raise ConfigError(
@@ -218,7 +228,7 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         for column, dtype in EVENT_COLUMNS.items()
     }
     start = 0
-    for batch in _sorted_events(raw, users, items, levels, rules.label_above, has_times):
+    for batch in _sorted_events(raw, users, items, levels, rules):
         for column, memory in events.items():
             memory[start : start + len(batch)] = batch.column(column).to_numpy(zero_copy_only=False)
         start += len(batch)
@@ -238,6 +248,21 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     return Dataset(folder)
 
 
+def _core(raw: RawTables, k: int) -> RawTables:
+    """The k-core of the log, with the items that it holds, and a note of what went."""
+    if k == 1:
+        return raw
+    log = raw.interactions
+    user_N, item_N = (pc.dictionary_encode(log.column(c).combine_chunks()).indices.to_numpy() for c in ("user", "item"))
+    kept = log.filter(pa.array(k_core(user_N, item_N, k)))
+    if not len(kept):
+        raise ConfigError(f"data.rules.core = {k} leaves nothing of {len(log):,} interactions: no part of the log is so dense "
+                          "that every user and every item has as many; lower it.")
+    catalogue = raw.catalogue.filter(pc.is_in(raw.catalogue.column("item"), value_set=pc.unique(kept.column("item"))))
+    what = f"{k}-core: {len(kept):,} of {len(log):,} interactions are left, in which every user and item has at least {k}."
+    return replace(raw, interactions=kept, catalogue=catalogue, notes=(*raw.notes, what))
+
+
 def _in_order(table: pa.Table, column: str, ids: IdMap) -> pa.Table:
     """The rows of a table of texts in index order; ids without a row get empty texts, never invented ones."""
     wanted = pa.table({column: pa.array(ids.outside(np.arange(len(ids)))), "_order": pa.array(np.arange(len(ids)))})
@@ -246,16 +271,22 @@ def _in_order(table: pa.Table, column: str, ids: IdMap) -> pa.Table:
 
 
 def _sorted_events(
-    raw: RawTables, users: IdMap, items: IdMap, levels: list[float], label_above: float, has_times: bool
+    raw: RawTables, users: IdMap, items: IdMap, levels: list[float], rules: Rules
 ) -> Iterator[pa.RecordBatch]:
     table = raw.interactions
-    rating = table.column("rating").to_numpy()
+    rating_N = table.column("rating").to_numpy()
+    user_N, item_N = users.inside(table.column("user")), items.inside(table.column("item"))
+    time_N = np.arange(len(table), dtype=np.int64)
+    if "time" in table.column_names:
+        time_N = table.column("time").to_numpy()
+    elif isinstance(rules.split, OneEach):  # by contents, not by place in the file: the same log gives the same draw
+        time_N[np.lexsort((rating_N, item_N, user_N))] = rules.split.order(len(table))
     numbered = pa.table({  # noqa: F841 - DuckDB finds it by name
-        "user": users.inside(table.column("user")),
-        "item": items.inside(table.column("item")),
-        "rating": np.searchsorted(np.asarray(levels, rating.dtype), rating).astype(np.int8),
-        "label": rating > label_above,
-        "time": table.column("time").to_numpy() if has_times else np.arange(len(table), dtype=np.int64),
+        "user": user_N,
+        "item": item_N,
+        "rating": np.searchsorted(np.asarray(levels, rating_N.dtype), rating_N).astype(np.int8),
+        "label": rating_N > rules.label_above,
+        "time": time_N,
     })
     with duckdb.connect() as connection:
         connection.execute("SET threads = 2")

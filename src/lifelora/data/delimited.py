@@ -26,13 +26,14 @@ UNIT_SEPARATOR = b"\x1f"
 
 def read_delimited(
     data: bytes, file: str, problems: Problems, *, columns: Sequence[str] | None = None, delimiter: str | None = None,
-    encoding: str = "utf-8", quoted: bool = True, wanted: Sequence[str] = (),
+    encoding: str = "utf-8", quoted: bool = True, escape: str | None = None, wanted: Sequence[str] = (),
 ) -> Rows | None:
     """Rows of a delimited text, or None (with a problem) when there is nothing to read.
 
     ``columns`` names the columns of a text without a header. Without a ``delimiter``, the one of comma, semicolon, tab
     and bar is taken under which the header holds most of the ``wanted`` columns, then most columns. A delimiter of
-    several characters is allowed where nothing is quoted.
+    several characters is allowed where nothing is quoted. A quote inside a quoted field is doubled, or, where there is
+    an ``escape`` sign, may stand behind that.
     """
     data = _as_utf8(data, file, encoding, problems)
     if not data.strip():
@@ -53,7 +54,7 @@ def read_delimited(
     body = data[header_bytes:] if header_bytes else data
     if len(delimiter) > 1:
         body, delimiter = body.replace(delimiter.encode(), UNIT_SEPARATOR), UNIT_SEPARATOR.decode()
-    return _parse(body, file, list(columns), delimiter, quoted and b'"' in body, header_lines, problems)
+    return _parse(body, file, list(columns), delimiter, quoted and b'"' in body, escape, header_lines, problems)
 
 
 def read_parquet(data: bytes, file: str, problems: Problems) -> Rows | None:
@@ -155,7 +156,8 @@ def _sniff(data: bytes, wanted: Sequence[str]) -> str:
 
 
 def _parse(
-    body: bytes, file: str, columns: list[str], delimiter: str, quoted: bool, header_lines: int, problems: Problems
+    body: bytes, file: str, columns: list[str], delimiter: str, quoted: bool, escape: str | None, header_lines: int,
+    problems: Problems,
 ) -> Rows | None:
     invalid: list[pacsv.InvalidRow] = []
 
@@ -169,8 +171,8 @@ def _parse(
             # One thread, so that invalid rows come with their number.
             read_options=pacsv.ReadOptions(use_threads=False, column_names=columns, block_size=BLOCK),
             parse_options=pacsv.ParseOptions(
-                delimiter=delimiter, quote_char='"' if quoted else False, newlines_in_values=quoted,
-                ignore_empty_lines=False, invalid_row_handler=skip,
+                delimiter=delimiter, quote_char='"' if quoted else False, escape_char=escape or False,
+                newlines_in_values=quoted, ignore_empty_lines=False, invalid_row_handler=skip,
             ),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False, check_utf8=False
@@ -198,7 +200,8 @@ def _parse(
     ]
     if shown:
         problems.add_kind(shown, len(invalid))
-    if quoted and len(table) and body.count(b'"') % 2 and length_R[-1] > 1 and valid_R[-1]:
+    quotes = body.count(b'"') - (body.count(f'{escape}"'.encode()) if escape else 0)
+    if quoted and len(table) and quotes % 2 and length_R[-1] > 1 and valid_R[-1]:
         problems.add(Problem(file, int(line_R[-1]), None, None, "a quote is opened here and never closed"))
     blank = np.ones(len(table), np.bool_)
     for column in table.columns:  # a line with nothing on it is nobody's row

@@ -40,6 +40,15 @@ class Rows:
             problems.add(Problem(self.file, 1, column, None, f"there is no such column; the file has: {allowed}{mend}"))
         return bool(missing)
 
+    def where(self, kept_N: Bool[np.ndarray, "N"]) -> "Rows":
+        """Some of the rows, each with the line that it had."""
+        return self if kept_N.all() else Rows(self.file, self.table.filter(pa.array(kept_N)), self.line_N[kept_N])
+
+    def with_columns(self, **columns: pa.Array | pa.ChunkedArray) -> "Rows":
+        """The same rows with further columns, or with others in the place of those that have these names."""
+        table = pa.table(dict(zip(self.table.column_names, self.table.columns, strict=True)) | columns)
+        return Rows(self.file, table, self.line_N)
+
     def ids(self, column: str, problems: "Problems", unique: bool = False) -> pa.Array:
         """Outside ids without surrounding blanks; empty ones, and repeated ones if ``unique``, are problems."""
         ids = pc.utf8_trim_whitespace(self.table.column(column).combine_chunks())

@@ -2,7 +2,12 @@
 
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from io import BufferedIOBase
 from pathlib import Path
+from typing import cast
 
 from lifelora.errors import ConfigError, DataError, Problem
 
@@ -49,3 +54,36 @@ class Files:
             what = f"unpacks to more than {MAX_MEMBER:,} bytes; if that is right, unpack it and give the folder"
             raise DataError([Problem(self.where(name), None, None, None, what)])
         return data
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[BufferedIOBase]:
+        """A file to read piece by piece, for one that is too large for ``read``; nothing bounds what it unpacks to."""
+        if name not in self._members:
+            with (self.place / name).open("rb") as plain:
+                yield plain
+            return
+        try:
+            archive = zipfile.ZipFile(self.place)
+            stream = cast(BufferedIOBase, archive.open(self._members[name]))
+        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+            what = f"cannot be unpacked ({error}); fetch the zip again"
+            raise DataError([Problem(self.where(name), None, None, None, what)]) from error
+        with archive, stream:
+            yield stream
+
+    def only(self, what: str, patterns: tuple[str, ...], besides: tuple[str, ...] = ()) -> str | None:
+        """The one file whose name fits, None where there is none; ConfigError where there are several."""
+        fit = sorted(
+            name for name in self.names
+            if any(fnmatch(name, p) for p in patterns) and not any(fnmatch(name, p) for p in besides)
+        )
+        if len(fit) > 1:
+            raise ConfigError(
+                f"'{self.place}' holds {len(fit)} files of {what} ({', '.join(fit[:5])}); leave the one that is meant, "
+                "or give a folder of its own."
+            )
+        return fit[0] if fit else None
+
+    def lacks(self, what: str) -> ConfigError:
+        """The error of a place that lacks something, with what it has."""
+        return ConfigError(f"'{self.place}' holds no {what}. It has: {', '.join(sorted(self.names)[:20]) or 'no files'}.")

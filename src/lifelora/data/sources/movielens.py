@@ -4,12 +4,12 @@ The genre of a film is its first one, as in the papers. Knows the files' layouts
 checks that every source shares.
 """
 
+import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -67,6 +67,20 @@ class Movielens(Frozen):
     path: str
     "A folder or zip with the published files, or the name of a set: 100k, 1m, 25m, latest-small."
 
+    @classmethod
+    def at(cls, place: str) -> "Movielens":
+        """The set at a place, in the words of the command line; what is neither a path nor a name is answered here."""
+        if place in NAMES or Path(place).expanduser().exists():
+            return cls(path=place)
+        near = difflib.get_close_matches(place.lower().removeprefix("ml-"), NAMES, n=1)
+        guess = f"; did you mean '{near[0]}'?" if near else ""
+        raise ConfigError(f"movielens: '{place}' is no folder or zip here{guess} Sets by name: {', '.join(NAMES)}.")
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return f"MovieLens {self.path}" if self.path in NAMES else f"MovieLens ({Path(self.path).name})"
+
     def read(
         self, download: bool = False, cache: Path | None = None, publisher: str = PUBLISHER, watch: Watch | None = None
     ) -> RawTables:
@@ -108,13 +122,13 @@ def _read_100k(files: Files) -> RawTables:
             wrong_M = ~mask(pc.is_in(flag, value_set=pa.array(["0", "1"])))
             problems.add_rows(films, name, wrong_M, "a genre's flag is 0 or 1")
             genre = pc.if_else(pc.equal(flag, "1"), "" if name == "unknown" else name, genre)
-        films = _with(films, genre=genre)
+        films = films.with_columns(genre=genre)
     if people is not None:
         age = people.table.column("age")
         wrong_U = ~mask(pc.match_substring_regex(age, r"^\d{1,2}$"))
         problems.add_rows(people, "age", wrong_U, "an age has one or two digits")
         decade = pc.replace_substring_regex(pc.replace_substring_regex(age, r"^\d$", "0-9"), r"^(\d)\d$", r"\10-\19")
-        people = _with(people, age=decade, gender=_words(people, "gender", GENDERS, problems))
+        people = people.with_columns(age=decade, gender=_words(people, "gender", GENDERS, problems))
     return assembled(
         log, films, people, WORDS, problems, notes, columns=LOG, rating_range=(1.0, 5.0), item_fields=["genre"],
         user_fields=USER_FIELDS,
@@ -127,8 +141,8 @@ def _read_1m(files: Files) -> RawTables:
     films = _unquoted(files, "movies.dat", ["item", "title", "genre"], "::", problems)
     people = _unquoted(files, "users.dat", ["user", "gender", "age", "occupation", "zip"], "::", problems)
     if people is not None:
-        people = _with(
-            people, gender=_words(people, "gender", GENDERS, problems), age=_words(people, "age", AGES_1M, problems),
+        people = people.with_columns(
+            gender=_words(people, "gender", GENDERS, problems), age=_words(people, "age", AGES_1M, problems),
             occupation=_words(people, "occupation", OCCUPATIONS_1M, problems),
         )
     if ESTIMATES in files.names and log is not None and len(log):
@@ -184,7 +198,7 @@ def _first_genre(films: Rows | None) -> Rows | None:
     if films is None or "genre" not in films.table.column_names:
         return films
     first = pc.replace_substring_regex(films.table.column("genre"), r"\|.*$", "")
-    return _with(films, genre=pc.if_else(pc.equal(first, "(no genres listed)"), "", first))
+    return films.with_columns(genre=pc.if_else(pc.equal(first, "(no genres listed)"), "", first))
 
 
 def _words(rows: Rows, column: str, meaning: Mapping[str, str], problems: Problems) -> pa.Array:
@@ -193,8 +207,3 @@ def _words(rows: Rows, column: str, meaning: Mapping[str, str], problems: Proble
     found = pc.index_in(codes, value_set=pa.array(list(meaning)))
     problems.add_rows(rows, column, mask(pc.is_null(found)), f"no such code; the codes are {', '.join(meaning)}")
     return pc.fill_null(pa.array(list(meaning.values())).take(found), "")
-
-
-def _with(rows: Rows, **columns: pa.Array | pa.ChunkedArray) -> Rows:
-    table = pa.table(dict(zip(rows.table.column_names, rows.table.columns, strict=True)) | columns)
-    return Rows(rows.file, table, np.asarray(rows.line_N))

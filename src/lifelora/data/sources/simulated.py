@@ -78,6 +78,11 @@ class Simulated(Frozen):
                              f"nobody reads a book twice; choose items >= {4 * self.events_per_user}, or fewer events")
         return self
 
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return "the simulated world"
+
     @cached_property
     def world(self) -> World:
         """The truth."""

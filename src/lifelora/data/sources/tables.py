@@ -73,6 +73,17 @@ class Tables(Frozen):
         return self
 
     @classmethod
+    def at(cls, place: str) -> "Tables":
+        """The tables at a place, in the words of the command line: a TOML file, or a folder with our own names."""
+        path = Path(place).expanduser()
+        return cls.from_toml(path) if path.suffix == ".toml" else cls.of_folder(path)
+
+    @property
+    def label(self) -> str:
+        """What reports call them."""
+        return Path(self.interactions).stem
+
+    @classmethod
     def from_toml(cls, path: Path) -> "Tables":
         """The configuration in a TOML file, whose relative paths count from that file's folder."""
         try:

@@ -1,0 +1,123 @@
+"""Amazon reviews as McAuley's group publishes them: the releases of 2018 and of 2023, one category, JSON lines.
+
+Knows the two layouts and tells them apart by the fields of the first line. Every review is an event: somebody who reviews
+an item twice has two. A review of the same person, item and time again (they exist: one review, shown under several
+variants) is left out, and so are second rows of an item. An item's category is the level below the file's own.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pyarrow.compute as pc
+
+from lifelora.data.interactions import Columns
+from lifelora.data.jsonlines import first_line, read_json_lines
+from lifelora.data.raw import RawTables, Words
+from lifelora.data.rows import Problems, Rows, mask
+from lifelora.data.sources.assemble import assembled
+from lifelora.data.sources.files import Files
+from lifelora.data.sources.omit import omit, repeated
+from lifelora.errors import ConfigError
+from lifelora.types import Frozen
+
+WORDS = Words(item="product", items="products", did="bought", star="star", stars="stars")
+ENDINGS = ("*.json", "*.jsonl", "*.json.gz", "*.jsonl.gz")
+META = tuple(f"meta_{ending}" for ending in ENDINGS)
+NO_TITLE = r"^\s*$|getTime"
+"""No title, or a piece of the page's script in the place of one, which the release of 2018 is known to have."""
+MILLISECONDS = r"^(\d{9,10})\d{3}$"
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the fields are called."""
+
+    log: Columns
+    item: str
+    fields: Mapping[str, str]
+    "Fields of the catalogue, and where they are."
+    milliseconds: bool
+
+
+RELEASES = {
+    "2018": Release(
+        Columns(user="reviewerID", item="asin", rating="overall", time="unixReviewTime"), "asin",
+        {"brand": "$.brand", "category": "$.category[1]"}, False,
+    ),
+    "2023": Release(
+        Columns(user="user_id", item="parent_asin", rating="rating", time="timestamp"), "parent_asin",
+        {"brand": "$.store", "category": "$.categories[1]", "main_category": "$.main_category"}, True,
+    ),
+}
+
+
+class Amazon(Frozen):
+    """The reviews of one category."""
+
+    kind: Literal["amazon"] = "amazon"
+    path: str
+    "A folder or zip with one file of reviews and perhaps its meta_*, each .json or .jsonl, gzipped or not."
+
+    @classmethod
+    def at(cls, place: str) -> "Amazon":
+        """The set at a place, in the words of the command line."""
+        return cls(path=place)
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return f"Amazon ({Path(self.path).name})"
+
+    def read(self) -> RawTables:
+        """The checked tables."""
+        files, problems, notes = Files(Path(self.path).expanduser()), Problems(), list[str]()
+        reviews, meta = files.only("reviews", ENDINGS, besides=META), files.only("metadata", META)
+        if reviews is None:
+            raise files.lacks("file of reviews (.json or .jsonl, perhaps .gz)")
+        release = _release(files, reviews)
+        names = release.log.names
+        with files.open(reviews) as stream:
+            log = read_json_lines(stream, files.where(reviews), problems, {name: f"$.{name}" for name in names})
+        if log is not None and not log.lacks(names, Problems()):
+            log = omit(log, repeated(log, [release.log.user, release.log.item, str(release.log.time)]), notes,
+                       "they repeat a review of the same person, product and time")
+            if release.milliseconds:
+                seconds = pc.replace_substring_regex(log.table.column("timestamp"), MILLISECONDS, r"\1")
+                log = log.with_columns(timestamp=seconds)
+        items = _items(files, meta, release, problems, notes) if meta else None
+        there = items.table.column_names if items is not None else []
+        return assembled(
+            log, items, None, WORDS, problems, notes, columns=release.log, rating_range=(1.0, 5.0), item_id=release.item,
+            item_fields=[field for field in release.fields if field in there], unknown_items=True,
+        )
+
+
+def _release(files: Files, name: str) -> Release:
+    problems = Problems()
+    with files.open(name) as stream:
+        line = first_line(stream, files.where(name), problems)
+    problems.refuse()
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    fields = set(value) if isinstance(value, dict) else set[str]()
+    for release in RELEASES.values():
+        if set(release.log.names) <= fields:
+            return release
+    layouts = "; ".join(f"{year}: {', '.join(release.log.names)}" for year, release in RELEASES.items())
+    has = ", ".join(sorted(fields)[:20]) or f"no JSON object ({line[:80]!r})"
+    raise ConfigError(f"{files.where(name)} is no file of reviews of a known release ({layouts}); its first line has: {has}.")
+
+
+def _items(files: Files, name: str, release: Release, problems: Problems, notes: list[str]) -> Rows | None:
+    paths = {release.item: f"$.{release.item}", "title": "$.title", **release.fields}
+    with files.open(name) as stream:
+        rows = read_json_lines(stream, files.where(name), problems, paths)
+    if rows is None or rows.lacks([release.item, "title"], problems):
+        return None
+    rows = omit(rows, repeated(rows, [release.item]), notes, "their product has a row already")
+    return omit(rows, mask(pc.match_substring_regex(rows.table.column("title"), NO_TITLE)), notes, "they have no title")
