@@ -1,6 +1,6 @@
 """Conventional models: training throughput on random rows, and how well they do on a real log.
 
-    python benchmarks/conventional.py throughput
+    python benchmarks/conventional.py throughput --models din sasrec
     python benchmarks/conventional.py accuracy --data FOLDER/ml-1m --out benchmarks/results/ml-1m-conventional.json
 """
 
@@ -15,8 +15,13 @@ import numpy as np
 import torch
 
 from lifelora.conventional import build
+from lifelora.conventional.autoint import AutoInt
 from lifelora.conventional.base import Recommender
+from lifelora.conventional.caser import Caser
+from lifelora.conventional.dcnv2 import DCNv2
+from lifelora.conventional.deepfm import DeepFM
 from lifelora.conventional.din import DIN
+from lifelora.conventional.gru4rec import GRU4Rec
 from lifelora.conventional.popularity import Popularity
 from lifelora.conventional.sasrec import SASRec
 from lifelora.data.dataset import Dataset, Rules, Samples, Schema, prepare
@@ -26,7 +31,10 @@ from lifelora.seeds import derive
 from lifelora.training import Evaluation, TrainingConfig, fit
 from lifelora.types import Part
 
-MODELS = {"popularity": Popularity.Config(), "din": DIN.Config(), "sasrec": SASRec.Config()}
+MODELS = {config.kind: config for config in (
+    Popularity.Config(), DeepFM.Config(), AutoInt.Config(), DCNv2.Config(), GRU4Rec.Config(), Caser.Config(), SASRec.Config(),
+    DIN.Config(),
+)}
 TRAINING = TrainingConfig(batch_size=1024, epochs=2, learning_rate=1e-3, schedule="linear", evaluations_per_epoch=2)
 SCORING_BATCH = 4096
 
@@ -42,15 +50,19 @@ def random_batch(schema: Schema, rows: int, length: int, generator: torch.Genera
                    torch.ones(rows, length, dtype=torch.bool))
 
 
-def throughput(rows: int = 1024, steps: int = 15) -> dict[str, float]:
-    """Rows per second of forward, backward and a fused AdamW step: the median of ``steps``, in one thread."""
+def throughput(names: list[str], rows: int = 1024, steps: int = 15) -> dict[str, float]:
+    """Rows per second of forward, backward and a fused AdamW step, of each model that is trained: the median of ``steps``,
+    in one thread.
+    """
     torch.set_num_threads(1)
     generator, sizes = torch.Generator().manual_seed(0), (3, 8, 22, 3440)
     fields = torch.stack([torch.randint(size, (6040,), generator=generator) for size in sizes], dim=1)
     schema = Schema(6040, 3706, 5, fields, sizes, torch.randint(19, (3706, 1), generator=generator), (19,))
     speeds = {}
-    for name in ("din", "sasrec"):
+    for name in names:
         model = build(MODELS[name], schema)
+        if isinstance(model, Popularity):
+            continue  # it is counted
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
         seconds = []
         for _ in range(steps):
@@ -135,7 +147,7 @@ def main() -> None:
     parser.add_argument("--training", type=json.loads, default={}, help="changed settings, such as {\"epochs\": 3}")
     arguments = parser.parse_args()
     if arguments.what == "throughput":
-        throughput()
+        throughput(arguments.models)
     else:
         training = TrainingConfig.model_validate(TRAINING.model_dump() | arguments.training)
         evaluate(arguments.data, arguments.out, arguments.models, arguments.seed, training, arguments.model)

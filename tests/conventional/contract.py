@@ -107,6 +107,17 @@ class RecommenderContract:
             assert model.score(one).isfinite().all()
 
     @torch.no_grad()
+    @pytest.mark.parametrize("extra", [1, 7])
+    def test_any_amount_of_left_padding_gives_the_same(self, model: Recommender, data: Dataset, extra: int):
+        rows = data.samples["train"][:6]  # all of them have a short past
+        targets = data.targets(rows)
+        longest = int((rows - data.offsets[targets.user_B]).max())
+        assert longest < model.history_length or not self.personal
+        exact, padded = data.gather(targets, longest), data.gather(targets, longest + extra)
+        torch.testing.assert_close(model.score(exact), model.score(padded))
+        torch.testing.assert_close(model.represent(exact), model.represent(padded))
+
+    @torch.no_grad()
     def test_the_loss_is_the_mean_negative_log_likelihood(self, model: Recommender, data: Dataset):
         batch = self.batch(model, data, "test", slice(0, 8))
         right = [p if y else 1 - p for p, y in zip(model.score(batch).tolist(), batch.label_B.tolist(), strict=True)]

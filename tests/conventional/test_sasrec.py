@@ -52,17 +52,6 @@ class TestTwoBlocks(RecommenderContract):
         torch.testing.assert_close(model.represent(batch), model.norm(h_BHE[:, -1]))
 
     @torch.no_grad()
-    @pytest.mark.parametrize("extra", [1, 7])
-    def test_any_amount_of_left_padding_gives_the_same(self, model, data, extra):
-        rows = data.samples["train"][:6]  # all of them have a short past
-        targets = data.targets(rows)
-        longest = int((rows - data.offsets[targets.user_B]).max())
-        assert longest < model.history_length
-        exact, padded = data.gather(targets, longest), data.gather(targets, longest + extra)
-        torch.testing.assert_close(model.score(exact), model.score(padded))
-        torch.testing.assert_close(model.represent(exact), model.represent(padded))
-
-    @torch.no_grad()
     def test_behaviours_beyond_its_length_are_not_read(self, model, data):
         targets = data.targets(data.samples["test"][:6])
         wide, exact = data.gather(targets, 15), data.gather(targets, 10)

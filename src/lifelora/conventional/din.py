@@ -12,9 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Features, mlp
+from lifelora.conventional.layers import Behaviours, Common, Features, mlp
 from lifelora.data.dataset import Samples, Schema
-from lifelora.types import Frozen
 
 
 @final
@@ -25,27 +24,12 @@ class DIN(Recommender):
     vector grows with how much of the past is relevant; without a history it is zero.
     """
 
-    class Config(Frozen):
+    class Config(Common):
         kind: Literal["din"] = "din"
-        history_length: int = Field(default=30, ge=1)
-        embedding: int = Field(default=64, ge=1)
-        "E: width of the vectors of items, ratings and fields."
         hidden: int = Field(default=256, ge=1)
         "Width of the DNN, so of the representation."
-        layers: int = Field(default=3, ge=1)
-        "Hidden layers of the DNN."
         attention_hidden: int = Field(default=64, ge=1)
         attention_layers: int = Field(default=1, ge=1)
-        dropout: float = Field(default=0.1, ge=0, lt=1)
-        "After every hidden layer of the DNN."
-        embedding_dropout: float = Field(default=0.0, ge=0, lt=1)
-        "On all embedded fields and behaviours."
-        user_id: bool = False
-        "Whether the user's id is a field, as in the papers; it is soon learnt by heart, which harms newcomers."
-        min_people: int = Field(default=10, ge=1)
-        "A value of a profile field (a zip code) that fewer people share is read as unknown: it would be an id."
-        init_std: float = Field(default=0.01, gt=0)
-        "Standard deviation of the embeddings at the start."
 
     target_aware = True
 
@@ -54,7 +38,7 @@ class DIN(Recommender):
         E, A = config.embedding, config.attention_hidden
         self.config = config
         self.history_length, self.width = config.history_length, config.hidden
-        self.features = Features(schema, E, config.user_id, config.min_people, config.init_std)
+        self.features = Features(config, schema)
         self.behaviours = Behaviours(self.features)
         self.ask = nn.Linear(4 * E, A)
         self.attention = nn.Sequential(mlp([A] * config.attention_layers, 0.0), nn.Linear(A, 1))

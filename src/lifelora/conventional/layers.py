@@ -1,13 +1,38 @@
-"""Parts that conventional models share: embedded fields, embedded behaviours, an MLP. Knows no model."""
+"""Parts that conventional models share: settings, embedded fields, embedded behaviours, an MLP. Knows no model."""
 
 from itertools import accumulate, pairwise
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.data.dataset import Samples, Schema
+from lifelora.types import Frozen
+
+
+class Common(Frozen):
+    """What every model that embeds fields and behaviours is told."""
+
+    kind: str
+    history_length: int = Field(default=30, ge=1)
+    embedding: int = Field(default=64, ge=1)
+    "E: width of the vectors of items, ratings and fields."
+    hidden: int = Field(default=256, ge=1)
+    "Width of the DNN."
+    layers: int = Field(default=3, ge=1)
+    "Hidden layers of the DNN."
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    "After every hidden layer of the DNN."
+    embedding_dropout: float = Field(default=0.0, ge=0, lt=1)
+    "On all embedded fields and behaviours."
+    user_id: bool = False
+    "Whether the user's id is a field, as in the papers; it is soon learnt by heart, which harms newcomers (LOG.md)."
+    min_people: int = Field(default=10, ge=1)
+    "A value of a profile field (a zip code) that fewer people share is read as unknown: it would be an id."
+    init_std: float = Field(default=0.01, gt=0)
+    "Standard deviation of the embeddings at the start."
 
 
 class Features(nn.Module):
@@ -17,16 +42,16 @@ class Features(nn.Module):
     and with profile values shared by fewer than ``min_people`` read as unknown, nothing stands for one person.
     """
 
-    def __init__(self, schema: Schema, width: int, user_id: bool, min_people: int, std: float) -> None:
+    def __init__(self, config: Common, schema: Schema) -> None:
         super().__init__()
-        sizes = (schema.n_items + 1, schema.n_ratings + 1, schema.n_users if user_id else 0,
+        sizes = (schema.n_items + 1, schema.n_ratings + 1, schema.n_users if config.user_id else 0,
                  *schema.user_field_sizes, *schema.item_field_sizes)
         starts = [0, *accumulate(sizes)]
-        self.n_items, self.n_ratings, self.width = schema.n_items, schema.n_ratings, width
+        self.n_items, self.n_ratings, self.width = schema.n_items, schema.n_ratings, config.embedding
         n_user_fields = len(schema.user_field_sizes)
-        user_UF = _shared_by(min_people, schema.user_fields_UF)
+        user_UF = _shared_by(config.min_people, schema.user_fields_UF)
         user_UF = user_UF + torch.tensor(starts[3 : 3 + n_user_fields], dtype=torch.int64)
-        if user_id:
+        if config.user_id:
             user_UF = torch.cat([starts[2] + torch.arange(schema.n_users)[:, None], user_UF], dim=1)
         item_MF = schema.item_fields_MF + torch.tensor(starts[3 + n_user_fields : -1], dtype=torch.int64)
         item_MF = torch.cat([torch.arange(schema.n_items)[:, None], item_MF], dim=1)
@@ -35,15 +60,18 @@ class Features(nn.Module):
         # They come from the schema, so they are not among the weights.
         self.register_buffer("user_UF", user_UF, persistent=False)
         self.register_buffer("item_MF", item_MF, persistent=False)
-        self.n_fields = user_UF.shape[1] + item_MF.shape[1]
-        self.table = nn.Embedding(starts[-1], width)
-        nn.init.normal_(self.table.weight, std=std)
+        self.n_user_fields, self.n_fields = user_UF.shape[1], user_UF.shape[1] + item_MF.shape[1]
+        self.table = nn.Embedding(starts[-1], self.width)
+        nn.init.normal_(self.table.weight, std=config.init_std)
+
+    def rows(self, batch: Samples) -> Int[Tensor, "B F"]:
+        """Where in the table the user's fields stand, then the target's, its id first."""
+        return torch.cat([self.user_UF[batch.user_B], self.item_MF[batch.item_B]], dim=1)
 
     def fields(self, batch: Samples) -> tuple[Float[Tensor, "B X"], Float[Tensor, "B Y"]]:
         """The vectors of the user's fields side by side, and those of the target's fields, its id first."""
-        user_BX = self.table(self.user_UF[batch.user_B]).flatten(1)
-        item_BY = self.table(self.item_MF[batch.item_B]).flatten(1)
-        return user_BX, item_BY
+        vectors_BFE = self.table(self.rows(batch))
+        return vectors_BFE[:, : self.n_user_fields].flatten(1), vectors_BFE[:, self.n_user_fields :].flatten(1)
 
     def items(self) -> Float[Tensor, "_ E"]:
         """Vectors of all items, then of the padding."""
@@ -75,6 +103,30 @@ class Behaviours(nn.Module):
         item_ME = features.items() @ W_item.T
         rating_RE = F.linear(features.ratings(), W_rating, self.join.bias)
         return F.relu(F.embedding(history_BH, item_ME) + F.embedding(rating_BH, rating_RE))
+
+
+def fields_and_past(
+    features: Features, behaviours: Behaviours, batch: Samples, drop: nn.Dropout
+) -> Float[Tensor, "B F E"]:
+    """The vectors of the user's fields, of the target's (its id first), and the past as one more: the mean of its h_j.
+
+    The papers average the embeddings of a multi-valued field. Here each behaviour is joined with its rating first, for
+    averages of items and of ratings apart no longer say which item was liked.
+    """
+    h_BHE = drop(behaviours(features, batch.history_BH, batch.rating_BH))
+    past_B1E = mean(h_BHE, batch.mask_BH)[:, None]
+    return torch.cat([drop(features.table(features.rows(batch))), past_B1E], dim=1)
+
+
+def mean(h_BHE: Float[Tensor, "B H E"], mask_BH: Bool[Tensor, "B H"]) -> Float[Tensor, "B E"]:
+    """Of the rows that the mask marks; zero where it marks none."""
+    share_BH = mask_BH / mask_BH.sum(dim=1, keepdim=True).clamp(min=1)
+    return torch.bmm(share_BH.to(h_BHE.dtype)[:, None], h_BHE).squeeze(1)
+
+
+def meet(user_BX: Float[Tensor, "B X"], item_BY: Float[Tensor, "B Y"], u_BE: Float[Tensor, "B E"]) -> Float[Tensor, "B Z"]:
+    """[fields ; u ; u*t]: what the DNN sees of a state u that knows no target; t, the target's vector, leads its fields."""
+    return torch.cat([user_BX, item_BY, u_BE, u_BE * item_BY[:, : u_BE.shape[1]]], dim=1)
 
 
 def mlp(widths: list[int], dropout: float) -> nn.Sequential:

@@ -12,9 +12,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Features, mlp
+from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp
 from lifelora.data.dataset import Samples, Schema
-from lifelora.types import Frozen
 
 
 class Block(nn.Module):
@@ -49,27 +48,15 @@ class SASRec(Recommender):
     amount nor the content of padding matters; a user without a past has the (learned) state of ``nobody``.
     """
 
-    class Config(Frozen):
+    class Config(Common):
         kind: Literal["sasrec"] = "sasrec"
         history_length: int = Field(default=50, ge=1)
         embedding: int = Field(default=64, ge=1)
         "E: width of the vectors of items, ratings and fields, and of the representation."
         blocks: int = Field(default=1, ge=1)
         heads: int = Field(default=2, ge=1)
-        hidden: int = Field(default=256, ge=1)
-        "Width of the DNN."
-        layers: int = Field(default=3, ge=1)
-        "Hidden layers of the DNN."
         dropout: float = Field(default=0.1, ge=0, lt=1)
         "After every hidden layer of the DNN and inside the blocks."
-        embedding_dropout: float = Field(default=0.0, ge=0, lt=1)
-        "On all embedded fields and behaviours."
-        user_id: bool = False
-        "Whether the user's id is a field, as in the papers; it is soon learnt by heart, which harms newcomers."
-        min_people: int = Field(default=10, ge=1)
-        "A value of a profile field (a zip code) that fewer people share is read as unknown: it would be an id."
-        init_std: float = Field(default=0.01, gt=0)
-        "Standard deviation of the embeddings at the start."
 
         @model_validator(mode="after")
         def _heads_divide(self) -> "SASRec.Config":
@@ -84,7 +71,7 @@ class SASRec(Recommender):
         E = config.embedding
         self.config = config
         self.history_length, self.width = config.history_length, E
-        self.features = Features(schema, E, config.user_id, config.min_people, config.init_std)
+        self.features = Features(config, schema)
         self.behaviours = Behaviours(self.features)
         self.position_HE = nn.Parameter(torch.empty(config.history_length, E).normal_(std=config.init_std))
         self.nobody_E = nn.Parameter(torch.zeros(E))
@@ -96,10 +83,8 @@ class SASRec(Recommender):
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
         user_BX, item_BY = self.features.fields(batch)
-        user_BX, item_BY = self.drop(user_BX), self.drop(item_BY)
-        u_BE = self.represent(batch)
-        met_BE = u_BE * item_BY[:, : self.config.embedding]
-        logit_B1: Tensor = self.out(self.dnn(torch.cat([user_BX, item_BY, u_BE, met_BE], dim=1)))
+        met_BZ = meet(self.drop(user_BX), self.drop(item_BY), self.represent(batch))
+        logit_B1: Tensor = self.out(self.dnn(met_BZ))
         return logit_B1.squeeze(1)
 
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:

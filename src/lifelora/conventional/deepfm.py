@@ -1,0 +1,63 @@
+"""DeepFM: a factorisation machine and a DNN over the same field vectors (Guo et al., IJCAI 2017).
+
+Its representation is a *sample* state, of the user in front of this target: the last hidden layer of the DNN.
+"""
+
+from typing import Literal, final
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from lifelora.conventional.base import Recommender
+from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp
+from lifelora.data.dataset import Samples, Schema
+
+
+@final
+class DeepFM(Recommender):
+    """logit = b + Σ_f w_f + Σ_{f<g} <x_f, x_g> + w·u;  u = DNN([x_1 ; … ; x_F]).
+
+    x_f are the vectors of the fields, the last of them the mean of the past, x_F = (1/n) Σ_j h_j; w_f is a number of
+    each field's value, and of the past, which is no value but a vector, w_F = v·x_F. Without a past x_F is zero.
+    """
+
+    class Config(Common):
+        kind: Literal["deepfm"] = "deepfm"
+        hidden: int = Field(default=256, ge=1)
+        "Width of the DNN, so of the representation."
+
+    target_aware = True
+
+    def __init__(self, config: Config, schema: Schema) -> None:
+        super().__init__()
+        E = config.embedding
+        self.config = config
+        self.history_length, self.width = config.history_length, config.hidden
+        self.features = Features(config, schema)
+        self.behaviours = Behaviours(self.features)
+        self.first = nn.Embedding(self.features.table.num_embeddings, 1)
+        nn.init.zeros_(self.first.weight)
+        self.first_of_past = nn.Linear(E, 1, bias=False)
+        self.dnn = mlp([(self.features.n_fields + 1) * E, *[config.hidden] * config.layers], config.dropout)
+        self.out = nn.Linear(config.hidden, 1)
+        self.drop = nn.Dropout(config.embedding_dropout)
+
+    def logits(self, batch: Samples) -> Float[Tensor, "B"]:
+        x_BFE = fields_and_past(self.features, self.behaviours, batch, self.drop)
+        first_B1: Tensor = self.first(self.features.rows(batch)).sum(dim=1) + self.first_of_past(x_BFE[:, -1])
+        deep_B1: Tensor = self.out(self.dnn(x_BFE.flatten(1)))
+        return (first_B1 + deep_B1).squeeze(1) + interactions(x_BFE)
+
+    def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
+        x_BFE = fields_and_past(self.features, self.behaviours, batch, self.drop)
+        u_BD: Tensor = self.dnn(x_BFE.flatten(1))
+        return u_BD
+
+    def item_embeddings(self) -> Float[Tensor, "M E"]:
+        return self.features.items()[:-1]
+
+
+def interactions(x_BFE: Float[Tensor, "B F E"]) -> Float[Tensor, "B"]:
+    """Σ_{f<g} <x_f, x_g> = ½ Σ_e ((Σ_f x_fe)² − Σ_f x_fe²) (Rendle, ICDM 2010, lemma 3.1)."""
+    return 0.5 * (x_BFE.sum(dim=1).square().sum(dim=1) - x_BFE.square().sum(dim=(1, 2)))
