@@ -5,9 +5,9 @@
     python benchmarks/adapter.py --device cuda             every part on a GPU, with a model of 7B's shape
 
 All models are random, and those of one table share the frozen backbone's tensors. They are measured in turn, in one process
-and in one order and its reverse, and the figures are ratios inside a round, because the machine is noisy: on the CPU of
-CPU seconds, on a GPU of seconds up to its end of work. Memory is measured in a fresh process for each variant. A part keeps
-what other parts, models and devices have left in the file of results.
+and in one order and its reverse (a training step right beside PEFT's), and the figures are ratios of what stood side by side,
+because the machine is noisy: on the CPU of CPU seconds, on a GPU of seconds up to its end of work. Memory is measured in a
+fresh process for each variant. A part keeps what other parts, models and devices have left in the file of results.
 """
 
 import argparse
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -212,6 +212,26 @@ def in_turn(calls: dict[str, Callable[[], object]], rounds: int, device: str) ->
     return taken
 
 
+def beside(
+    calls: dict[str, Callable[[], object]], reference: str, rounds: int, device: str
+) -> dict[str, list[tuple[float, float]]]:
+    """Seconds of every call and of the reference right beside it, before it and after it in turn.
+
+    Adjacent, because the machine's speed drifts within seconds, and a whole round of large steps takes many.
+    """
+    for call in calls.values():
+        for _ in range(WARM_UP):
+            call()
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for round_ in range(rounds):
+        gc.collect()  # here, and not in somebody's time
+        for name in calls:
+            pair = [name, reference] if round_ % 2 == 0 else [reference, name]
+            found = {which: seconds(calls[which], device) for which in pair}
+            taken[name].append((found[name], found[reference]))
+    return taken
+
+
 def quartiles(values: list[float]) -> list[float]:
     """Lower quartile, median, upper quartile."""
     if len(values) < 2:
@@ -219,7 +239,7 @@ def quartiles(values: list[float]) -> list[float]:
     return statistics.quantiles(values, n=4, method="inclusive")
 
 
-def ratio(above: list[float], below: list[float]) -> dict[str, object]:
+def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, object]:
     """Of each round, so that what slowed a whole round is in both."""
     low, median, high = quartiles([a / b for a, b in zip(above, below, strict=True)])
     return {"median": round(median, 4), "quartiles": [round(low, 4), round(high, 4)]}
@@ -243,12 +263,13 @@ def train(name: str, targets: str, args: argparse.Namespace) -> dict[str, object
     cases = {variant: make(sharing(model), variant, targets, args.seed) for variant in VARIANTS}
     batch = draw(shape, shape.rows, shape.length, args.device, args.seed)
     rounds = args.rounds or ROUNDS[name]
-    taken = in_turn({v: lambda case=case: step(case, *batch) for v, case in cases.items()}, rounds, args.device)
+    taken = beside({v: lambda case=case: step(case, *batch) for v, case in cases.items()}, PEFT, rounds, args.device)
     table = {}
     for variant, case in cases.items():
-        time_ratio = ratio(taken[variant], taken[PEFT])
+        own, pefts = zip(*taken[variant], strict=True)
+        time_ratio = ratio(own, pefts)
         table[variant] = {
-            "milliseconds": round(statistics.median(taken[variant]) * 1e3, 2), "ratio": time_ratio,
+            "milliseconds": round(statistics.median(own) * 1e3, 2), "ratio": time_ratio,
             **judged(time_ratio["median"], time_target(variant, targets)),
             **({"adapters": str(account(case.adapters))} if case.adapters else {}),
         }

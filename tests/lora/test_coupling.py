@@ -108,7 +108,7 @@ def test_static_is_its_matrix_and_starts_as_plain_lora():
 def test_coupling_h_is_multiplying_by_the_dense_matrix(config: Coupling.Config):
     """What is computed by structure is C(u) h with C(u) written out, for every token of every row."""
     C, h_BLP = made(config)(people()), torch.randn(4, 5, config.rows)
-    t_BLQ = C.couple(2, h_BLP, torch.empty(4, 5, 0))
+    t_BLQ = C.couple(2, h_BLP.mT, torch.empty(4, 5, 0)).mT
     assert t_BLQ.shape == (4, 5, config.columns)
     for row in range(4):
         torch.testing.assert_close(t_BLQ[row], h_BLP[row] @ C.dense(2, row).T, rtol=1e-5, atol=1e-6)
@@ -117,7 +117,7 @@ def test_coupling_h_is_multiplying_by_the_dense_matrix(config: Coupling.Config):
 def test_by_token_every_token_has_its_own_weights():
     coupling = made(Hydra.Config(rank=2, heads=3, gate="token", temperature=0.5))
     h_BLP, x_BLI = torch.randn(4, 5, 2), torch.randn(4, 5, 12)
-    t_BLQ = coupling().couple(1, h_BLP, x_BLI)
+    t_BLQ = coupling().couple(1, h_BLP.mT, x_BLI).mT
     for row in range(4):
         for token in range(5):
             z = coupling.routers[1].double() @ x_BLI[row, token].double() / 0.5
@@ -163,8 +163,8 @@ class TestIdentities:
         with torch.no_grad():
             full.gate.W2_SXZ.zero_()
             full.gate.b2_SX.copy_(torch.stack([experts(u_1D).dense(s).T.flatten() for s in range(3)]))
-        h_BLP, x = torch.randn(1, 3, 4), torch.empty(1, 3, 0)
-        torch.testing.assert_close(full(u_1D).couple(1, h_BLP, x), experts(u_1D).couple(1, h_BLP, x))
+        h_BPL, x = torch.randn(1, 4, 3), torch.empty(1, 3, 0)
+        torch.testing.assert_close(full(u_1D).couple(1, h_BPL, x), experts(u_1D).couple(1, h_BPL, x))
 
     def test_merged_weights_are_all_pairs_of_loras(self):
         """(Σ w_k B_k)(Σ w_l A_l) = Σ w_k w_l B_k A_l = B ((w wᵀ) ⊗ I) A, by two ways of summing."""
@@ -309,9 +309,9 @@ def test_gradients_against_finite_differences(config: Coupling.Config):
     u_BD = torch.randn(2, D, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda u: coupling(u).tensor, (u_BD,))
     for layer in (0, 1):
-        h_BLP = torch.randn(2, 3, config.rows, dtype=torch.float64, requires_grad=True)
+        h_BPL = torch.randn(2, config.rows, 3, dtype=torch.float64, requires_grad=True)
         x = torch.empty(2, 3, 0)
-        assert torch.autograd.gradcheck(lambda u, h, s=layer, x=x: coupling(u).couple(s, h, x), (u_BD, h_BLP))
+        assert torch.autograd.gradcheck(lambda u, h, s=layer, x=x: coupling(u).couple(s, h, x), (u_BD, h_BPL))
 
 
 @personal

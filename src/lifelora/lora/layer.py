@@ -139,15 +139,15 @@ class PersonalLoRALinear(nn.Module):
         assert self.slot is not None
         C = self.slot.read(self.name, x.shape[0])
         L = math.prod(x.shape[1:-1])  # not -1, which has no answer for a batch without rows
-        h_BLP = h_PT.view(len(h_PT), x.shape[0], L).permute(1, 2, 0).to(C.tensor.dtype)
+        h_BPL = h_PT.view(len(h_PT), x.shape[0], L).transpose(0, 1).to(C.tensor.dtype)
         x_BLI = x.reshape(x.shape[0], L, x.shape[-1])
         # In full precision under autocast too: near the identity, bf16 rounds C(u) = I + small to I.
         if torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
-                t_BLQ = C.couple(self.index, h_BLP, x_BLI)
+                t_BQL = C.couple(self.index, h_BPL, x_BLI)
         else:  # entering autocast costs more than the product
-            t_BLQ = C.couple(self.index, h_BLP, x_BLI)
-        return t_BLQ.reshape(h_PT.shape[1], t_BLQ.shape[2]).T.contiguous()
+            t_BQL = C.couple(self.index, h_BPL, x_BLI)
+        return t_BQL.transpose(0, 1).reshape(t_BQL.shape[1], h_PT.shape[1])
 
     def extra_repr(self) -> str:
         """The sizes, for ``print(model)``."""

@@ -58,7 +58,7 @@ class Structure(ABC):
         """Q"""
 
     @abstractmethod
-    def couple(self, layer: int, h_BLP: Float[Tensor, "B L P"], x_BLI: Float[Tensor, "B L I"]) -> Float[Tensor, "B L Q"]:
+    def couple(self, layer: int, h_BPL: Float[Tensor, "B P L"], x_BLI: Float[Tensor, "B L I"]) -> Float[Tensor, "B Q L"]:
         """C(u) h for every token; x is what came into the layer, for couplings that look at it."""
 
     @abstractmethod
@@ -99,8 +99,8 @@ class Dense(Structure):
     def columns(self) -> int:
         return self.tensor.shape[2]
 
-    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
-        return torch.bmm(h_BLP, self.tensor[layer].to(h_BLP.device).mT)
+    def couple(self, layer: int, h_BPL: Tensor, x_BLI: Tensor) -> Tensor:
+        return torch.bmm(self.tensor[layer].to(h_BPL.device), h_BPL)
 
     def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
         return self.tensor[layer, row], None
@@ -121,8 +121,8 @@ class Shared(Structure):
     def columns(self) -> int:
         return self.tensor.shape[1]
 
-    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
-        return F.linear(h_BLP, self.tensor[layer].to(h_BLP.device))
+    def couple(self, layer: int, h_BPL: Tensor, x_BLI: Tensor) -> Tensor:
+        return torch.matmul(self.tensor[layer].to(h_BPL.device), h_BPL)
 
     def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
         return self.tensor[layer], None
@@ -142,13 +142,14 @@ class Blocks(Structure):
     def columns(self) -> int:
         return self.tensor.shape[2] * self.block
 
-    def weights(self, layer: int, h_BLP: Tensor) -> Float[Tensor, "B 1 N 1"]:
-        """w of one layer, ready to weigh blocks."""
-        return self.tensor[layer].to(h_BLP.device)[:, None, :, None]
+    def weights(self, layer: int, h_BPL: Tensor) -> Float[Tensor, "B N 1"]:
+        """w of one layer, as a column."""
+        return self.tensor[layer].to(h_BPL.device)[..., None]
 
-    def blocks(self, h_BLP: Tensor) -> Float[Tensor, "B L N block"]:
-        """A x cut into its blocks."""
-        return h_BLP.view(*h_BLP.shape[:2], self.tensor.shape[2], self.block)
+    def blocks(self, h_BPL: Tensor) -> Float[Tensor, "B N X"]:
+        """A x cut into its blocks, and each laid out as one row: weighing and adding up blocks is then a product."""
+        B, P, L = h_BPL.shape
+        return h_BPL.reshape(B, P // self.block, self.block * L)
 
     def identity(self) -> Float[Tensor, "block block"]:
         """I(block)."""
@@ -160,8 +161,8 @@ class Blocks(Structure):
 class Diagonal(Blocks):
     """diag(w) ⊗ I(block): every block of A x is weighed."""
 
-    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
-        return (self.blocks(h_BLP) * self.weights(layer, h_BLP)).flatten(2)
+    def couple(self, layer: int, h_BPL: Tensor, x_BLI: Tensor) -> Tensor:
+        return (self.blocks(h_BPL) * self.weights(layer, h_BPL)).view(h_BPL.shape)
 
     def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
         return torch.diag(self.tensor[layer, row].repeat_interleave(self.block)), None
@@ -172,10 +173,10 @@ class Diagonal(Blocks):
 class RankOne(Blocks):
     """(w wᵀ) ⊗ I(block): the blocks are summed by weight, and the sum is handed to all blocks by weight."""
 
-    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
-        w_B1N1 = self.weights(layer, h_BLP)
-        sum_BL1R = (self.blocks(h_BLP) * w_B1N1).sum(dim=2, keepdim=True)
-        return (sum_BL1R * w_B1N1).flatten(2)
+    def couple(self, layer: int, h_BPL: Tensor, x_BLI: Tensor) -> Tensor:
+        w_BN1 = self.weights(layer, h_BPL)
+        sum_B1X = torch.bmm(w_BN1.mT, self.blocks(h_BPL))
+        return torch.bmm(w_BN1, sum_B1X).view(h_BPL.shape)
 
     def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
         left_QR = torch.kron(self.tensor[layer, row][:, None], self.identity())
@@ -191,8 +192,9 @@ class Column(Blocks):
     def rows(self) -> int:
         return self.block
 
-    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
-        return (h_BLP[:, :, None] * self.weights(layer, h_BLP)).flatten(2)
+    def couple(self, layer: int, h_BPL: Tensor, x_BLI: Tensor) -> Tensor:
+        B, _, L = h_BPL.shape
+        return torch.bmm(self.weights(layer, h_BPL), self.blocks(h_BPL)).view(B, self.columns, L)
 
     def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
         return torch.kron(self.tensor[layer, row][:, None], self.identity()), None
@@ -218,10 +220,10 @@ class Routed(Structure):
     def columns(self) -> int:
         return self.tensor.shape[1] * self.block
 
-    def couple(self, layer: int, h_BLP: Tensor, x_BLI: Tensor) -> Tensor:
+    def couple(self, layer: int, h_BPL: Tensor, x_BLI: Tensor) -> Tensor:
         W_NI = self.routers[layer]
         w_BLN = torch.softmax(F.linear(x_BLI.to(W_NI.dtype), W_NI) / self.temperature, dim=-1)
-        return (h_BLP[:, :, None] * w_BLN[..., None]).flatten(2)
+        return (h_BPL[:, None] * w_BLN.mT[:, :, None]).flatten(1, 2)
 
     def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
         raise ConfigError(
