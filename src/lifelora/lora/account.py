@@ -48,11 +48,11 @@ def account(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Acc
     adapters.coupling.train(training)
     ranks: list[Tensor] = []
     for index, (_, layer) in enumerate(adapters.layers):
-        if u_BD is None or isinstance(C, Routed):
+        if (u_BD is None and config.needs_user) or isinstance(C, Routed):
             break
         # B = U_B R_B and Aᵀ = U_A R_A with orthonormal U: B C A has the singular values of R_B C R_Aᵀ.
         R_B, R_A = (torch.linalg.qr(m.detach().double(), mode="r").R for m in (layer.B_OQ, layer.A_PI.T))
-        for row in range(len(u_BD)):
+        for row in range(len(u_BD) if u_BD is not None and config.needs_user else 1):  # one, where all are alike
             middle = R_B if C is None else R_B @ C.dense(index, row).double()
             sigma = torch.linalg.svdvals(middle @ R_A.T)
             p = sigma / sigma.sum()
