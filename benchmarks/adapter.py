@@ -388,11 +388,11 @@ def serve(args: argparse.Namespace) -> dict[str, object]:
             found.append(logits(theirs, tokens_BL[user:user + 1]))
         return torch.cat(found)
 
-    bare, ours, theirs_BV = logits(model, tokens_BL), held("full"), mixed()
+    nobodys_BV, ours, theirs_BV = logits(model, tokens_BL), held("full"), mixed()
     same = {
         "peft_mixed": (ours - theirs_BV).abs().max().item(), "peft_switching": (ours - switching()).abs().max().item(),
         "ours_one_by_one": (ours - one_by_one()).abs().max().item(),
-        "no_adapters": (ours - bare).abs().max().item(),
+        "no_adapters": (ours - nobodys_BV).abs().max().item(),
         "somebody_else": (ours - held_of_next(full, kept["full"], tokens_BL, logits)).abs().max().item(),
     }
     calls: dict[str, Callable[[], object]] = {
@@ -401,11 +401,15 @@ def serve(args: argparse.Namespace) -> dict[str, object]:
     }
     rounds = args.rounds or ROUNDS["serve"]
     taken = in_turn(calls, rounds, device)
+    close = beside({name: calls[name] for name in ("no adapters", *SERVED)}, "no adapters", rounds, device)
     table = {}
     for name in calls:
         row: dict[str, object] = {"requests_per_second": round(USERS / statistics.median(taken[name]), 1)}
         for against, other in zip(SERVE_TARGETS, ("no adapters", "peft mixed", "peft switching"), strict=True):
             row[against] = ratio(taken[other], taken[name])  # of rates, hence the other way round
+            if other == "no adapters" and name in close:  # a few per cent: only side by side can they be seen
+                own, bare = zip(*close[name], strict=True)
+                row[against] = ratio(bare, own)
             if name in SERVED:
                 row[against] |= judged(row[against]["median"], SERVE_TARGETS[against], ">=")
         table[name] = row
