@@ -260,7 +260,8 @@ def train(name: str, targets: str, args: argparse.Namespace) -> dict[str, object
     """Milliseconds of a step, and the ratio to PEFT's."""
     shape = SHAPES[name]
     model = backbone(shape, args.device, args.seed)
-    cases = {variant: make(sharing(model), variant, targets, args.seed) for variant in VARIANTS}
+    wanted = [variant for variant in VARIANTS if variant in (PEFT, *(args.variants or VARIANTS))]
+    cases = {variant: make(sharing(model), variant, targets, args.seed) for variant in wanted}
     batch = draw(shape, shape.rows, shape.length, args.device, args.seed)
     rounds = args.rounds or ROUNDS[name]
     taken = beside({v: lambda case=case: step(case, *batch) for v, case in cases.items()}, PEFT, rounds, args.device)
@@ -572,6 +573,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=["tiny", "base"], default=["tiny", "base"],
                         help="of 'train'; 'memory' measures base unless only tiny is named")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="of 'train', beside PEFT's (default: all)")
     parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
