@@ -62,7 +62,7 @@ def read_parquet(data: bytes, file: str, problems: Problems) -> Rows | None:
     try:
         table = pq.read_table(pa.BufferReader(data))
         strings = pa.table({name: pc.fill_null(_text(table.column(name)), "") for name in table.column_names})
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:  # the second: nested columns have no text
         reason = str(error).splitlines()[0]
         problems.add_file(file, f"this cannot be read as a flat Parquet table ({reason})")
         return None

@@ -3,7 +3,7 @@
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from io import BufferedIOBase
 from pathlib import Path
@@ -13,6 +13,9 @@ from lifelora.errors import ConfigError, DataError, Problem
 
 MAX_MEMBER = 4 << 30
 """Bytes that one file of a zip may have once unpacked; MovieLens-25M's largest has 0.7e9."""
+UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
+"""What zipfile raises for a damaged member, a cut one (EOFError), an encrypted one (RuntimeError), and one packed in a way
+that it does not know (NotImplementedError)."""
 
 
 class Files:
@@ -47,9 +50,8 @@ class Files:
         try:
             with zipfile.ZipFile(self.place) as archive, archive.open(self._members[name]) as stream:
                 data = stream.read(MAX_MEMBER + 1)  # the size that a zip declares is only a claim
-        except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
-            what = f"cannot be unpacked ({error}); fetch the zip again"
-            raise DataError([Problem(self.where(name), None, None, None, what)]) from error
+        except UNREADABLE as error:
+            raise self._cannot_unpack(name, error) from error
         if len(data) > MAX_MEMBER:
             what = f"unpacks to more than {MAX_MEMBER:,} bytes; if that is right, unpack it and give the folder"
             raise DataError([Problem(self.where(name), None, None, None, what)])
@@ -62,14 +64,17 @@ class Files:
             with (self.place / name).open("rb") as plain:
                 yield plain
             return
-        try:
-            archive = zipfile.ZipFile(self.place)
-            stream = cast(BufferedIOBase, archive.open(self._members[name]))
-        except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-            what = f"cannot be unpacked ({error}); fetch the zip again"
-            raise DataError([Problem(self.where(name), None, None, None, what)]) from error
-        with archive, stream:
+        with ExitStack() as opened:  # closes the archive, too, where its member cannot be opened
+            try:
+                archive = opened.enter_context(zipfile.ZipFile(self.place))
+                stream = cast(BufferedIOBase, opened.enter_context(archive.open(self._members[name])))
+            except UNREADABLE as error:
+                raise self._cannot_unpack(name, error) from error
             yield stream
+
+    def _cannot_unpack(self, name: str, error: Exception) -> DataError:
+        what = f"cannot be unpacked ({error}); fetch the zip again"
+        return DataError([Problem(self.where(name), None, None, None, what)])
 
     def only(self, what: str, patterns: tuple[str, ...], besides: tuple[str, ...] = ()) -> str | None:
         """The one file whose name fits, None where there is none; ConfigError where there are several."""
