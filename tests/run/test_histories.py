@@ -9,6 +9,7 @@ from run_world import TRAINING, VALUES
 
 from lifelora.recipe import parse
 from lifelora.run import Options, Run
+from lifelora.run.stages import Stages
 
 DIN = VALUES["conventional"]["din"]
 SYSTEM = VALUES["systems"]["personal"]
@@ -64,3 +65,13 @@ def test_a_conventional_model_alone_can_read_by_vectors(tmp_path: Path):
     run.all()
     assert "sim" in run.table()
     assert "3-vectors" in run.status()
+
+
+def test_a_sentence_encoder_brings_its_own_model(tmp_path: Path):
+    values = VALUES | {"conventional": {"sim": CONVENTIONAL["sim"]}, "systems": {}}
+    own = Stages(parse(values, "the tests' recipe"), tmp_path)
+    encoder = Stages(parse(values | {"vectors": {"kind": "sentence-encoder", "model": "m"}}, "the tests' recipe"), tmp_path)
+    assert own.need_backbone
+    assert "backbone" in own.vectors.inputs
+    assert not encoder.need_backbone
+    assert "backbone" not in encoder.vectors.inputs

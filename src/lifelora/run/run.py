@@ -110,8 +110,14 @@ class Run:
 
     def embed(self) -> None:
         """3. Make the language model ready, and turn item words into vectors where some system retrieves by them."""
-        if not self.recipe.systems and not self.stages.need_vectors:
-            return
+        if self.stages.need_backbone:
+            self._ready_backbone()
+        if self.stages.need_vectors:
+            with self._making(self.stages.vectors) as folder:
+                if folder is not None:
+                    self._vectors().save(folder / VECTORS)
+
+    def _ready_backbone(self) -> None:
         with self._making(self.stages.backbone) as folder:
             if folder is not None and not isinstance(self.recipe.backbone, Pretrained):
                 cached = default_cache() / "nano" / self.stages.backbone.key
@@ -121,10 +127,6 @@ class Run:
                     pretrain(self.recipe.backbone, self.parts.dataset, folder, self.recipe.seed,
                              device=self.parts.device, progress=self.options.progress)
                     _keep(folder, cached)
-        if self.stages.need_vectors:
-            with self._making(self.stages.vectors) as folder:
-                if folder is not None:
-                    self._vectors().save(folder / VECTORS)
 
     def _vectors(self) -> ItemVectors:
         dataset, config, device, download = self.parts.dataset, self.recipe.vectors, self.parts.device, self.options.download
@@ -190,9 +192,9 @@ class Run:
     def status(self) -> str:
         """The table, if there is one, and where everything lies."""
         stages = [self.stages.data, *map(self.stages.conventional, self.recipe.conventional)]
-        if self.recipe.systems or self.stages.need_vectors:
-            stages += [self.stages.backbone, *([self.stages.vectors] if self.stages.need_vectors else []),
-                       *map(self.stages.system, self.recipe.systems)]
+        stages += [self.stages.backbone] if self.stages.need_backbone else []
+        stages += [self.stages.vectors] if self.stages.need_vectors else []
+        stages += map(self.stages.system, self.recipe.systems)
         stages += [*map(self.stages.scores, self.stages.names), self.stages.report]
         lines = [f"  {'ready' if s.complete() else s.why_not():<14} {s.folder}" for s in stages]
         table = [self.table(), ""] if self.stages.report.complete() else []

@@ -80,9 +80,14 @@ class Stages:
         return Stage(self.folder / "3-backbone", "embed/backbone", config | {"seed": self.recipe.seed}, {"data": self.data})
 
     @property
+    def need_backbone(self) -> bool:
+        """Whether anything asks the language model."""
+        return bool(self.recipe.systems) or (self.need_vectors and self.recipe.vectors.kind == "hidden-states")
+
+    @property
     def vectors(self) -> Stage:
-        """Item vectors."""
-        inputs = {"data": self.data, "backbone": self.backbone}
+        """Item vectors; a sentence encoder brings its own model."""
+        inputs = {"data": self.data} | ({"backbone": self.backbone} if self.recipe.vectors.kind == "hidden-states" else {})
         return Stage(self.folder / "3-vectors", "embed/vectors", self.recipe.vectors.model_dump(mode="json"), inputs)
 
     def system(self, name: str) -> Stage:
