@@ -111,6 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
     show.add_argument("--against", type=Path, metavar="RUN", help="another run on the same rows: a paired test, system by system")
 
+    seeds = command("seeds", "finished runs of one recipe under several seeds, told as one", _seeds)
+    seeds.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the folder of a finished run")
+    seeds.add_argument("--minus", metavar="NAME", help="the system that is taken away from every other (default: the first)")
+    seeds.add_argument("--json", action="store_true", help="print JSON, with the values of every run")
+
     command("doctor", "versions, devices, free memory and disk, and what is missing", _doctor)
     return parser
 
@@ -246,6 +251,15 @@ def _show(arguments: argparse.Namespace) -> int:
     from lifelora.run.compare import compare
 
     print(compare(run.parts, Run.open(arguments.against, Options()).parts))
+    return 0
+
+
+def _seeds(arguments: argparse.Namespace) -> int:
+    from lifelora.run import Options, Run
+    from lifelora.run.seeds import over_seeds
+
+    found = over_seeds([Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs], arguments.minus)
+    print(json.dumps(found.as_json(), indent=1) if arguments.json else str(found))
     return 0
 
 

@@ -46,6 +46,25 @@ def test_each_draw_is_the_metric_on_the_rows_of_the_drawn_users():
         assert found.draws["ece"][r] == approx(M.expected_calibration_error(label_N, score_N), abs=1e-12)
 
 
+def test_several_runs_are_drawn_together():
+    runs = [world(seed, 120, 25, decimals=1) for seed in (0, 1)]
+    runs[1] = taken(runs[1], np.flatnonzero(runs[1].user_N > 11))  # some users have rows in the first run only
+    found = bootstrap(runs, resamples=12, seed=4)
+    random = generator(4, "evaluation", "bootstrap")
+    users_U = np.union1d(runs[0].user_N, runs[1].user_N)
+    for r in range(12):
+        drawn = users_U[random.integers(0, len(users_U), len(users_U))]
+        expected = []
+        for run in runs:
+            rows = np.concatenate([np.flatnonzero(run.user_N == user) for user in drawn])
+            expected.append(M.auc(run.label_N[rows], run.score_N[rows]))
+        assert found.draws["auc"][r] == approx(np.mean(expected), abs=1e-12)
+    for metric in METRICS:
+        assert found.value[metric] == approx(np.mean([bootstrap(run, resamples=1).value[metric] for run in runs]))
+    assert found.figure("auc").n == len(runs[0].user_N) + len(runs[1].user_N)
+    assert bootstrap(runs[:1], resamples=5).draws["gauc"].tolist() == bootstrap(runs[0], resamples=5).draws["gauc"].tolist()
+
+
 def delong_variance(label_N, score_N):
     """Var(V10)/P + Var(V01)/Q, where V10 and V01 are each positive's and each negative's share of pairs won."""
     yes, no = score_N[label_N], score_N[~label_N]

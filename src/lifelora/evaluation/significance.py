@@ -68,9 +68,18 @@ class Scored:
         return Scored(self.user_N[keep_N], self.item_N[keep_N], self.label_N[keep_N], self.score_N[keep_N])
 
 
+VALUE: dict[str, Callable[[Scored], float]] = {
+    "auc": lambda run: M.auc(run.label_N, run.score_N),
+    "gauc": lambda run: M.gauc(run.user_N, run.label_N, run.score_N).value,
+    "log_loss": lambda run: M.log_loss(run.label_N, run.score_N),
+    "accuracy": lambda run: M.accuracy(run.label_N, run.score_N),
+    "ece": lambda run: M.expected_calibration_error(run.label_N, run.score_N),
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Resampled:
-    """The metrics of one system, on its rows and on each resample of the users."""
+    """The metrics of one system, on its rows and on each resample of the users; of several runs, their mean."""
 
     rows_hash: str
     seed: int
@@ -93,9 +102,12 @@ class Resampled:
 
 
 def bootstrap(
-    scored: Scored, metrics: Sequence[str] = METRICS, *, resamples: int = RESAMPLES, seed: int = 0
+    scored: Scored | Sequence[Scored], metrics: Sequence[str] = METRICS, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> Resampled:
     """Metrics of ``scored``, and again on ``resamples`` samples of as many users, drawn with replacement.
+
+    Several ``scored`` are one system in several runs (of other seeds, maybe on other rows): their mean, with the users
+    of all drawn together, so that somebody drawn w times counts w times in every run.
 
     Exact, and linear in the rows: nothing is sorted again. A user drawn w times counts w times, so AUC is a weighted
     count over one sorting of the scores, and the others are ratios of sums over users.
@@ -104,24 +116,32 @@ def bootstrap(
         raise ConfigError(f"no metric called {unknown[0]!r}; there are {', '.join(METRICS)}.")
     if resamples < 1:
         raise ConfigError(f"resamples = {resamples}; use at least 1, and 1,000 for two sure digits of an interval.")
-    users_U, user_N = np.unique(scored.user_N, return_inverse=True)
-    n, users, label_N, score_N = len(user_N), len(users_U), scored.label_N, scored.score_N
-    grouped = M.gauc(user_N, label_N, score_N)
-    compute: dict[str, Callable[[], float]] = {
-        "auc": lambda: M.auc(label_N, score_N), "gauc": lambda: grouped.value,
-        "log_loss": lambda: M.log_loss(label_N, score_N), "accuracy": lambda: M.accuracy(label_N, score_N),
-        "ece": lambda: M.expected_calibration_error(label_N, score_N),
-    }
-    drawn = {metric: _drawn(metric, user_N, scored) for metric in metrics}
+    runs = [scored] if isinstance(scored, Scored) else list(scored)
+    users_U, user_N = np.unique(np.concatenate([run.user_N for run in runs]), return_inverse=True)
+    users = len(users_U)
+    users_of = np.split(user_N, np.cumsum([len(run.user_N) for run in runs])[:-1])
+    drawn = {metric: [_drawn(metric, user_N, users, run) for user_N, run in zip(users_of, runs, strict=True)]
+             for metric in metrics}
     random = generator(seed, "evaluation", "bootstrap")
     draws = {metric: np.empty(resamples) for metric in metrics}
     for r in range(resamples):
         times_U = np.bincount(random.integers(0, users, users), minlength=users).astype(np.float64)
         for metric in metrics:
-            draws[metric][r] = drawn[metric](times_U)
+            draws[metric][r] = np.mean([draw(times_U) for draw in drawn[metric]])
     return Resampled(
-        scored.rows_hash(), seed, {metric: compute[metric]() for metric in metrics},
-        {metric: (grouped.rows, grouped.users) if metric == "gauc" else (n, users) for metric in metrics}, draws)
+        "+".join(run.rows_hash() for run in runs), seed,
+        {metric: float(np.mean([VALUE[metric](run) for run in runs])) for metric in metrics},
+        {metric: _counted(runs) if metric == "gauc" else (len(user_N), users) for metric in metrics}, draws)
+
+
+def _counted(runs: Sequence[Scored]) -> tuple[int, int]:
+    """Rows of users with both classes, and the users who have both in some run."""
+    rows, users = 0, []
+    for run in runs:
+        auc_U, rows_U = M.auc_by_user(run.user_N, run.label_N, run.score_N)
+        rows += int(rows_U[~np.isnan(auc_U)].sum())
+        users.append(np.unique(run.user_N)[~np.isnan(auc_U)])
+    return rows, len(np.unique(np.concatenate(users)))
 
 
 def paired_test(a: Resampled, b: Resampled) -> dict[str, Difference]:
@@ -154,20 +174,22 @@ def _interval(draws_R: Float[np.ndarray, "R"]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _drawn(metric: str, user_N: Int[np.ndarray, "N"], scored: Scored) -> Draw:
+def _drawn(metric: str, user_N: Int[np.ndarray, "N"], users: int, scored: Scored) -> Draw:
+    """``user_N`` numbers the rows' users from 0 to ``users`` - 1, some of whom may have no row."""
     label_N, score_N = M.checked(scored.label_N, scored.score_N, probability=True)
-    rows_U = np.bincount(user_N).astype(np.float64)
+    rows_U = np.bincount(user_N, minlength=users).astype(np.float64)
     match metric:
         case "auc":
             return _auc_drawn(user_N, label_N, score_N)
         case "gauc":
-            auc_U, _ = M.auc_by_user(user_N, label_N, score_N)
+            auc_U = np.full(users, np.nan)
+            auc_U[rows_U > 0], _ = M.auc_by_user(user_N, label_N, score_N)
             return _mean_drawn(np.nan_to_num(auc_U) * rows_U, np.where(np.isnan(auc_U), 0.0, rows_U))
         case "ece":
             return _ece_drawn(user_N, label_N, score_N, rows_U)
         case _:
             row_N = {"log_loss": M.row_losses, "accuracy": M.row_hits}[metric](label_N, score_N)
-            return _mean_drawn(np.bincount(user_N, weights=row_N), rows_U)
+            return _mean_drawn(np.bincount(user_N, weights=row_N, minlength=users), rows_U)
 
 
 def _mean_drawn(sum_U: Float[np.ndarray, "U"], rows_U: Float[np.ndarray, "U"]) -> Draw:
@@ -185,7 +207,12 @@ def _ece_drawn(
     """n_g·|mean label - mean score| is |Σ (label - score)| over bin g, so each user's part of that sum is enough."""
     cell_N = user_N * M.BINS + M.bin_of(score_N)
     gap_UG = np.bincount(cell_N, weights=label_N - score_N, minlength=len(rows_U) * M.BINS).reshape(-1, M.BINS)
-    return lambda times_U: float(np.abs(times_U @ gap_UG).sum() / (times_U @ rows_U))
+
+    def draw(times_U: Float[np.ndarray, "U"]) -> float:
+        rows = times_U @ rows_U
+        return float(np.abs(times_U @ gap_UG).sum() / rows) if rows else float("nan")
+
+    return draw
 
 
 def _auc_drawn(

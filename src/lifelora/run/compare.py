@@ -1,10 +1,8 @@
 """Two runs, system by system, on the same test rows: a paired test over users. Knows stored scores, trains nothing."""
 
-import numpy as np
-
 from lifelora.errors import ConfigError
 from lifelora.evaluation.report import NAMES, short
-from lifelora.evaluation.significance import Resampled, Scored, bootstrap, paired_test
+from lifelora.evaluation.significance import Resampled, bootstrap, paired_test
 from lifelora.run.parts import Parts
 
 METRICS = ("auc", "gauc", "log_loss")
@@ -35,8 +33,5 @@ def compare(ours: Parts, theirs: Parts) -> str:
 
 
 def _resampled(parts: Parts, name: str) -> Resampled:
-    targets = parts.dataset.targets(parts.test_rows)
-    score_N = np.load(parts.stages.scores(name).require() / "score.npy", allow_pickle=False)
     # One seed for both runs, whatever theirs: a pair needs the same draws of users.
-    return bootstrap(Scored(targets.user_B, targets.item_B, targets.label_B, score_N), METRICS,
-                     resamples=parts.recipe.evaluation.resamples, seed=0)
+    return bootstrap(parts.scored(name), METRICS, resamples=parts.recipe.evaluation.resamples, seed=0)

@@ -28,7 +28,7 @@ from lifelora.history import History
 from lifelora.llm.nano import Nano
 from lifelora.lora.account import Account
 from lifelora.retrieval.select import AnyConfig, SameField
-from lifelora.run.parts import ACCOUNT, Parts
+from lifelora.run.parts import ACCOUNT, SCORES, Parts
 from lifelora.run.stages import RECIPE_FILE
 from lifelora.training import HISTORY
 
@@ -50,7 +50,7 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
     recipe, dataset, stages = parts.recipe, parts.dataset, parts.stages
     rows = parts.test_rows
     targets = dataset.targets(rows)
-    scores = {name: np.load(stages.scores(name).require() / "score.npy") for name in stages.names}
+    scores = {name: np.load(stages.scores(name).require() / SCORES) for name in stages.names}
     train = len(dataset.samples["train"])
     facts = [
         ("data", f"{dataset.name}: {len(dataset):,} interactions, {dataset.n_users:,} users, {dataset.n_items:,} items"),

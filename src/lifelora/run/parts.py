@@ -19,6 +19,7 @@ from lifelora.conventional.base import Recommender
 from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Dataset, Samples, Targets
 from lifelora.errors import ConfigError
+from lifelora.evaluation.significance import Scored
 from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
@@ -36,6 +37,7 @@ SCORING_BATCH = 2048
 PROMPT_BATCH = 64
 MODEL = "model.safetensors"
 VECTORS = "vectors.safetensors"
+SCORES = "score.npy"
 ACCOUNT = "account.json"
 ADAPTER = "adapter"
 "Folder of a system's adapters in the form that people, ``lora.load`` and (with coupling 'identity') PEFT read."
@@ -97,6 +99,12 @@ class Parts:
     def test_rows(self) -> Int[np.ndarray, "N"]:
         """The rows that everything is judged on."""
         return self.drawn("test", self.recipe.evaluation.test_rows, "test rows")
+
+    def scored(self, name: str) -> Scored:
+        """What ``evaluate`` kept of the conventional model or system called ``name``, on the test rows."""
+        targets = self.dataset.targets(self.test_rows)
+        score_N = np.load(self.stages.scores(name).require() / SCORES, allow_pickle=False)
+        return Scored(targets.user_B, targets.item_B, targets.label_B, score_N)
 
     def scores(self, name: str, targets: Targets, said: str | None = None) -> Float[np.ndarray, "N"]:
         """P(like) of ``targets`` by the conventional model or system called ``name``."""

@@ -36,7 +36,7 @@ from lifelora.prompts.batch import PromptBuilder
 from lifelora.recipe import Recipe
 from lifelora.retrieval.embed import ItemVectors, item_vectors
 from lifelora.run import findings
-from lifelora.run.parts import ACCOUNT, ADAPTER, MODEL, VECTORS, Asked, Options, Parts
+from lifelora.run.parts import ACCOUNT, ADAPTER, MODEL, SCORES, VECTORS, Asked, Options, Parts
 from lifelora.run.stages import Stages
 from lifelora.training import fit, to_device
 
@@ -175,7 +175,7 @@ class Run:
             with self._making(self.stages.scores(name)) as folder:
                 if folder is not None:
                     targets = self.parts.dataset.targets(self.parts.test_rows)
-                    np.save(folder / "score.npy", self.parts.scores(name, targets, f"{name}: scoring test rows"))
+                    np.save(folder / SCORES, self.parts.scores(name, targets, f"{name}: scoring test rows"))
         with self._making(self.stages.report) as folder:
             if folder is not None:
                 findings.write(self.parts, self.seconds(), folder)
