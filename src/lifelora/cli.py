@@ -25,7 +25,7 @@ STAGES = {
 }
 SOURCES = (
     "simulated | movielens:PATH (folder or zip) | movielens:100k|1m|25m|latest-small (with --download) | bookcrossing:PATH | "
-    "goodreads:PATH | amazon:PATH | tables:PATH"
+    "goodreads:PATH | amazon:PATH | llara:PATH | tables:PATH"
 )
 
 

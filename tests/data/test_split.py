@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelora.data.split import GlobalTime, LeaveOneOut, OneEach, split
+from lifelora.data.split import Given, GlobalTime, LeaveOneOut, OneEach, UsersByTime, split
 from lifelora.errors import ConfigError
 
 
@@ -72,3 +72,18 @@ def test_parts_are_disjoint_complete_and_ordered_in_time(times: list[int]) -> No
     together = np.concatenate(list(parts.values()))
     assert sorted(together.tolist()) == rows.tolist()
     assert time[parts["train"]].max() <= time[parts["valid"]].min() <= time[parts["valid"]].max() <= time[parts["test"]].min()
+
+
+def test_users_in_the_order_of_their_first_event_as_llara_splits_movielens():
+    # Users 0 to 9 have three samples each; user u began at time 10 - u, so the first eight in time are 9, 8, …, 2.
+    user = np.repeat(np.arange(10), 3)
+    parts = split(UsersByTime(), np.arange(30) + 100, np.arange(30), user, began_N=10 - user)
+    assert sorted(parts["train"] - 100) == list(range(6, 30))
+    assert (parts["valid"] - 100).tolist() == [5]  # of user 1, the last
+    assert (parts["test"] - 100).tolist() == [2]
+
+
+def test_given_parts_are_taken_as_they_are():
+    part = np.array([-1, 0, 0, 1, -1, 2])
+    parts = split(Given(), np.arange(6) * 10, np.arange(6), np.arange(6), part_N=part)
+    assert {name: rows.tolist() for name, rows in parts.items()} == {"train": [10, 20], "valid": [30], "test": [50]}

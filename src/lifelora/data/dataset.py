@@ -24,7 +24,7 @@ from lifelora.artefacts import read_json, write_atomically
 from lifelora.data.core import k_core
 from lifelora.data.idmap import IdMap
 from lifelora.data.raw import RawTables, Words
-from lifelora.data.split import AnySplit, GlobalTime, OneEach, split
+from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTime, split
 from lifelora.errors import ConfigError
 from lifelora.types import PARTS, Frozen, Part
 
@@ -42,6 +42,8 @@ class Rules(Frozen):
     core: int = Field(default=1, ge=1)
     """Every user and every item has at least this many events (1: no such filter); RecLoRA takes 5 (its appendix A).
     It is applied once, to the log as a whole: whether an item of the training period stays depends on the test period too."""
+    keep_from: float | None = None
+    "Events rated below this are left out of the log, as LLaRA does for next items (3); all stay when left out."
     split: AnySplit = GlobalTime()
 
 
@@ -204,10 +206,13 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     split by time is refused.
     """
     has_times = "time" in raw.interactions.column_names
-    if not has_times and isinstance(rules.split, GlobalTime):
-        raise ConfigError("this data set has no times, so data.rules.split cannot be 'global-time'; choose 'leave-one-out' "
-                          "or 'one-per-user'.")
-    raw = _core(raw, rules.core)
+    if not has_times and isinstance(rules.split, GlobalTime | UsersByTime):
+        raise ConfigError(f"this data set has no times, so data.rules.split cannot be '{rules.split.kind}'; choose "
+                          "'leave-one-out' or 'one-per-user'.")
+    if isinstance(rules.split, Given) and "part" not in raw.interactions.column_names:
+        raise ConfigError("data.rules.split = 'given', but this data set says of no row which part it belongs to; choose "
+                          "another split.")
+    raw = _core(_liked_enough(raw, rules.keep_from), rules.core)
     levels = sorted(float(level) for level in pc.unique(raw.interactions.column("rating")).to_pylist())
     if len(levels) > MAX_LEVELS:
         raise ConfigError(
@@ -227,9 +232,10 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         column: np.lib.format.open_memmap(folder / f"events/{column}.npy", mode="w+", dtype=dtype, shape=(n,))
         for column, dtype in EVENT_COLUMNS.items()
     }
+    given_N = np.empty(n, np.int8)
     start = 0
     for batch in _sorted_events(raw, users, items, levels, rules):
-        for column, memory in events.items():
+        for column, memory in [*events.items(), ("part", given_N)]:
             memory[start : start + len(batch)] = batch.column(column).to_numpy(zero_copy_only=False)
         start += len(batch)
     offsets = np.searchsorted(events["user"], np.arange(len(users) + 1)).astype(np.int64)
@@ -237,7 +243,10 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
 
     position_N = np.arange(n) - offsets[events["user"]]
     rows = np.flatnonzero(position_N >= rules.min_history)
-    for part, chosen in split(rules.split, rows, events["time"][rows], events["user"][rows]).items():
+    began_N = events["time"][offsets[events["user"][rows]]]
+    for part, chosen in split(
+        rules.split, rows, events["time"][rows], events["user"][rows], began_N, given_N[rows].astype(np.int64)
+    ).items():
         np.save(folder / f"samples/{part}.npy", chosen.astype(np.int64))
     for memory in events.values():
         memory.flush()
@@ -246,6 +255,25 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     }
     write_atomically(folder / "dataset.json", json.dumps(facts, indent=1, ensure_ascii=False))
     return Dataset(folder)
+
+
+def _liked_enough(raw: RawTables, keep_from: float | None) -> RawTables:
+    """The log without the events that are rated too low, and a note of how many went."""
+    if keep_from is None:
+        return raw
+    kept = raw.interactions.filter(pc.greater_equal(raw.interactions.column("rating"), keep_from))
+    if not len(kept):
+        raise ConfigError(f"data.rules.keep_from = {keep_from:g} leaves nothing of {len(raw.interactions):,} interactions.")
+    what = f"{len(raw.interactions) - len(kept):,} interactions rated below {keep_from:g} are left out."
+    return replace(raw, interactions=kept, notes=(*raw.notes, what))
+
+
+def _part_codes(log: pa.Table) -> Int[np.ndarray, "N"]:
+    """0, 1, 2 for train, valid, test, and -1 where the log says nothing."""
+    if "part" not in log.column_names:
+        return np.full(len(log), -1, np.int8)
+    code = pc.fill_null(pc.index_in(log.column("part"), value_set=pa.array(PARTS)), -1)
+    return np.asarray(code.to_numpy(), np.int8)
 
 
 def _core(raw: RawTables, k: int) -> RawTables:
@@ -287,6 +315,7 @@ def _sorted_events(
         "rating": np.searchsorted(np.asarray(levels, rating_N.dtype), rating_N).astype(np.int8),
         "label": rating_N > rules.label_above,
         "time": time_N,
+        "part": _part_codes(table),
     })
     with duckdb.connect() as connection:
         connection.execute("SET threads = 2")

@@ -25,7 +25,8 @@ class RawTables:
     """A whole data set with outside ids (strings), checked once at the door and never again."""
 
     interactions: pa.Table
-    "user: string, item: string, rating: float32, time: int64 (Unix seconds; absent where the set has no times)."
+    """user: string, item: string, rating: float32, time: int64 (Unix seconds; absent where the set has no times); perhaps
+    part: string, train, valid or test for the targets of a published split, and empty for rows that are only history."""
     catalogue: pa.Table
     "item: string, title: string, further string columns (categorical fields; empty = unknown), perhaps description."
     profiles: pa.Table

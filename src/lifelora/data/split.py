@@ -1,6 +1,6 @@
 """Which samples are for training, validation and test. Knows times and positions, not items or ratings."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Int
@@ -8,7 +8,15 @@ from pydantic import Field, model_validator
 
 from lifelora import seeds
 from lifelora.errors import ConfigError
-from lifelora.types import Frozen, Part
+from lifelora.types import PARTS, Frozen, Part
+
+Shares = TypeVar("Shares", "GlobalTime", "UsersByTime")
+
+
+def _leaves_a_rest(config: Shares) -> Shares:
+    if config.train + config.valid >= 1:
+        raise ValueError(f"train + valid = {config.train + config.valid:g} leaves nothing for test; keep the sum below 1")
+    return config
 
 
 class GlobalTime(Frozen):
@@ -20,9 +28,7 @@ class GlobalTime(Frozen):
 
     @model_validator(mode="after")
     def _leaves_a_test_part(self) -> "GlobalTime":
-        if self.train + self.valid >= 1:
-            raise ValueError(f"train + valid = {self.train + self.valid:g} leaves nothing for test; keep the sum below 1")
-        return self
+        return _leaves_a_rest(self)
 
 
 class LeaveOneOut(Frozen):
@@ -56,41 +62,69 @@ class OneEach(Frozen):
         return seeds.generator(self.seed, "split", "order").permutation(n)
 
 
-Split = GlobalTime | LeaveOneOut | OneEach
+class UsersByTime(Frozen):
+    """Users in the order of their first event: the first are for training, with all their samples, the next for validation
+    and the last for test, with their last sample each. So LLaRA and iLoRA split MovieLens-100K (found by decoding their
+    files; with ``keep_from = 3``). Nothing is known of a test user but what is shown of their past.
+    """
+
+    kind: Literal["users-by-time"] = "users-by-time"
+    train: float = Field(default=0.8, gt=0, lt=1)
+    valid: float = Field(default=0.1, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _leaves_a_test_part(self) -> "UsersByTime":
+        return _leaves_a_rest(self)
+
+
+class Given(Frozen):
+    """The parts that the data set itself says, row by row: somebody published them."""
+
+    kind: Literal["given"] = "given"
+
+
+Split = GlobalTime | LeaveOneOut | OneEach | UsersByTime | Given
 AnySplit = Annotated[Split, Field(discriminator="kind")]
 
 
 def split(
-    config: Split, rows_N: Int[np.ndarray, "N"], time_N: Int[np.ndarray, "N"], user_N: Int[np.ndarray, "N"]
+    config: Split, rows_N: Int[np.ndarray, "N"], time_N: Int[np.ndarray, "N"], user_N: Int[np.ndarray, "N"],
+    began_N: Int[np.ndarray, "N"] | None = None, part_N: Int[np.ndarray, "N"] | None = None,
 ) -> dict[Part, Int[np.ndarray, "_"]]:
     """Divide sample rows, given in (user, time, item) order, into parts, each in global (time, user, item) order.
 
     With global time and n samples: the first int(train·n) are training, the next int(valid·n) validation, the rest
     test. For MovieLens-1M's 970,009 that is 776,007 / 97,000 / 97,002. With one sample each of n users, int((1 - test)·n)
     are not test, and int(valid·that) of those are validation: for 17,714 that is 14,348 / 1,594 / 1,772.
+
+    ``began_N`` is the time of the first event of each row's user (for users by time), ``part_N`` the part that is given:
+    0, 1 or 2, or -1 for a row that is no sample of any.
     """
     by_time = np.argsort(time_N, kind="stable")  # ties keep (user, item) order
     n = len(rows_N)
-    if isinstance(config, GlobalTime):
-        first, second = int(config.train * n), int(config.train * n) + int(config.valid * n)
-        parts: dict[Part, Int[np.ndarray, "_"]] = {
-            "train": rows_N[by_time[:first]], "valid": rows_N[by_time[first:second]], "test": rows_N[by_time[second:]]
-        }
-    else:
-        last = np.flatnonzero(np.append(user_N[1:] != user_N[:-1], True)) if n else np.zeros(0, dtype=np.int64)
-        if isinstance(config, OneEach):
+    last = np.flatnonzero(np.append(user_N[1:] != user_N[:-1], True)) if n else np.zeros(0, dtype=np.int64)
+    given_N, part_N = part_N, np.full(n, -1)
+    match config:
+        case GlobalTime():
+            first, second = int(config.train * n), int(config.train * n) + int(config.valid * n)
+            part_N[by_time[:first]], part_N[by_time[first:second]], part_N[by_time[second:]] = 0, 1, 2
+        case LeaveOneOut():  # a user's last sample, the one before it, and all earlier ones
+            part_N = 2 - np.minimum(last[np.searchsorted(last, np.arange(n))] - np.arange(n), 2)
+        case OneEach():
             rest = int((1 - config.test) * len(last))
             held_back = int(config.valid * rest)
             drawn = last[seeds.generator(config.seed, "split", "users").permutation(len(last))]
-            part_N = np.full(n, -1)
-            part_N[drawn[held_back:rest]], part_N[drawn[:held_back]], part_N[drawn[rest:]] = 2, 1, 0
-        else:  # 0 for a user's last sample, 1 for the one before it, and 2 for all earlier ones
-            part_N = np.minimum(last[np.searchsorted(last, np.arange(n))] - np.arange(n), 2)
-        ordered = part_N[by_time]
-        parts = {
-            "train": rows_N[by_time[ordered == 2]], "valid": rows_N[by_time[ordered == 1]],
-            "test": rows_N[by_time[ordered == 0]],
-        }
+            part_N[drawn[held_back:rest]], part_N[drawn[:held_back]], part_N[drawn[rest:]] = 0, 1, 2
+        case UsersByTime():
+            assert began_N is not None
+            users = last[np.lexsort((user_N[last], began_N[last]))]
+            first, second = int(config.train * len(users)), int(config.train * len(users)) + int(config.valid * len(users))
+            part_N[np.isin(user_N, user_N[users[:first]])] = 0
+            part_N[users[first:second]], part_N[users[second:]] = 1, 2
+        case Given():
+            assert given_N is not None
+            part_N = given_N
+    parts = {part: rows_N[by_time[part_N[by_time] == code]] for code, part in enumerate(PARTS)}
     empty = [part for part, rows in parts.items() if len(rows) == 0]
     if empty:
         raise ConfigError(

@@ -14,20 +14,21 @@ from lifelora.data.raw import RawTables
 from lifelora.data.sources.amazon import Amazon
 from lifelora.data.sources.bookcrossing import Bookcrossing
 from lifelora.data.sources.goodreads import Goodreads
+from lifelora.data.sources.llara import Llara
 from lifelora.data.sources.movielens import NAMES, Movielens
 from lifelora.data.sources.simulated import Simulated
 from lifelora.data.sources.tables import Tables
 from lifelora.errors import ConfigError
 
-Source = Simulated | Movielens | Bookcrossing | Goodreads | Amazon | Tables
+Source = Simulated | Movielens | Bookcrossing | Goodreads | Amazon | Llara | Tables
 AnySource = Annotated[Source, Field(discriminator="kind")]
 PLACED: Mapping[str, Callable[[str], Source]] = {
     "movielens": Movielens.at, "bookcrossing": Bookcrossing.at, "goodreads": Goodreads.at, "amazon": Amazon.at,
-    "tables": Tables.at,
+    "llara": Llara.at, "tables": Tables.at,
 }
 FORMS = (
     f"simulated, movielens:PATH (folder or zip), movielens:{'|'.join(NAMES)}, bookcrossing:PATH, goodreads:PATH, amazon:PATH, "
-    "tables:PATH (TOML file or folder)"
+    "llara:PATH, tables:PATH (TOML file or folder)"
 )
 
 

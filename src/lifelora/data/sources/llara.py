@@ -1,0 +1,179 @@
+"""The next-item sets of LLaRA and iLoRA (MovieLens, LastFM, Steam) in the authors' layout: sequences, parts and names.
+
+A row is the last ten items of somebody, filled up at the end, and the item that came next; whose it is, the files do not
+say, so every row becomes a person of its own with so many events. The authors' tables are pickles, which are never read:
+they are taken as JSON lines with the same columns.
+
+    { "seq": [392, 225, …, 4606], "len_seq": 6, "next": 578 }          MovieLens: pairs [item, rating] instead of items
+"""
+
+import html
+import json
+import re
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float, Int
+
+from lifelora.data.delimited import read_delimited
+from lifelora.data.interactions import Columns
+from lifelora.data.jsonlines import read_json_lines
+from lifelora.data.raw import RawTables, Words
+from lifelora.data.rows import Problems, Rows
+from lifelora.data.sources.assemble import assembled
+from lifelora.data.sources.files import Files
+from lifelora.errors import ConfigError, DataError, Problem
+from lifelora.types import Frozen, Part
+
+WORDS = {
+    "movielens": Words(item="film", items="films", did="watched"),
+    "lastfm": Words(item="artist", items="artists", did="listened to"),
+    "steam": Words(item="game", items="games", did="played"),
+}
+FILES: dict[Part, str] = {"train": "train_data", "valid": "Val_data", "test": "Test_data"}
+NAMES, FILMS = "id2name.txt", "u.item"
+LOG = Columns(user="user", item="item", rating="rating", time="time")
+CONVERT = "pandas.read_pickle('NAME.df').to_json('NAME.jsonl', orient='records', lines=True)"
+ARTICLE = re.compile(r"^(.*), (The|A|An|Il|L'|La|Le|Les|Der|Die|Das|El|Los|Las)$")
+
+
+class Llara(Frozen):
+    """A next-item set of LLaRA and iLoRA."""
+
+    kind: Literal["llara"] = "llara"
+    path: str
+    "A folder or zip with train_data, Val_data and Test_data as .jsonl (and perhaps words before that), and the names."
+    domain: Literal["movielens", "lastfm", "steam"] | None = None
+    "What the items are; left out: told by the folder's name."
+    train: str | None = None
+    "The file of the training rows, where there are several: the authors' is not always to be had whole."
+
+    @classmethod
+    def at(cls, place: str) -> "Llara":
+        """The set at a place, in the words of the command line."""
+        return cls(path=place)
+
+    @property
+    def label(self) -> str:
+        """What reports call it."""
+        return f"LLaRA's {Path(self.path).stem}"
+
+    def read(self) -> RawTables:
+        """The checked tables; rows of the log say which part they are the target of."""
+        files, problems, notes = Files(Path(self.path).expanduser()), Problems(), list[str]()
+        found = {part: _file(files, stem) for part, stem in FILES.items() if part != "train" or self.train is None}
+        if self.train is not None:
+            found["train"] = self.train if self.train in files.names else None
+        if missing := [FILES[part] for part, name in found.items() if name is None]:
+            raise _lacks(files, missing)
+        domain: str | None = self.domain or next((name for name in WORDS if name in Path(self.path).stem.lower()), None)
+        if domain is None:
+            raise ConfigError(f"data.source.domain: '{self.path}' does not say what its items are; choose one of "
+                              f"{', '.join(WORDS)}.")
+        items = _films(files, problems) if FILMS in files.names else _names(files, problems)
+        logs = [_events(files, name, part, len(items) if items else 0, problems, notes)
+                for part, name in found.items() if name is not None]
+        problems.refuse()
+        log = pa.concat_tables([log for log in logs if log is not None]).combine_chunks()
+        rows = Rows(files.where("train_data, Val_data, Test_data"), log, np.arange(1, len(log) + 1))
+        raw = assembled(rows, items, None, WORDS[domain], problems, notes, columns=LOG, rating_range=None)
+        return RawTables(raw.interactions.append_column("part", log.column("part")).drop_columns("time"), raw.catalogue,
+                         raw.profiles, raw.words, raw.notes)
+
+
+def _file(files: Files, stem: str) -> str | None:
+    """``train_data.jsonl``, or the one file that is called so with further words before its end."""
+    exact = f"{stem}.jsonl"
+    return exact if exact in files.names else files.only(f"{stem} (data.source.train can name one)", (f"{stem}.*.jsonl",))
+
+
+def _lacks(files: Files, missing: list[str]) -> ConfigError:
+    pickled = next((f"{stem}.df" for stem in missing if f"{stem}.df" in files.names), None)
+    if pickled:
+        return ConfigError(f"'{files.place}' has {pickled}, a pickle, which is never read: it may run anything. Where you trust "
+                           f"it, convert each with {CONVERT}.")
+    return files.lacks(f"set of LLaRA; it needs {', '.join(f'{stem}.jsonl' for stem in FILES.values())} and {NAMES} or {FILMS} "
+                       f"(missing: {', '.join(missing)})")
+
+
+def _names(files: Files, problems: Problems) -> Rows:
+    if NAMES not in files.names:
+        raise files.lacks(f"set of LLaRA; it needs {NAMES} or {FILMS}")
+    # By the first separator only: there is a game called "Depths of Fear :: Knossos".
+    lines = enumerate(files.read(NAMES).decode("utf-8", errors="replace").splitlines(), start=1)
+    found = [(number, *line.partition("::")) for number, line in lines if line.strip()]
+    what = "a line is NUMBER::NAME"
+    if bare := [Problem(files.where(NAMES), number, None, item, what) for number, item, sign, _ in found if not sign]:
+        problems.add_kind(bare[: DataError.SHOWN], len(bare))
+    numbers, ids, _, names = zip(*found, strict=True) if found else ((), (), (), ())
+    titles = pa.array([html.unescape(name) for name in names], pa.string())
+    return Rows(files.where(NAMES), pa.table({"item": pa.array(ids, pa.string()), "title": titles}), np.array(numbers, np.int64))
+
+
+def _films(files: Files, problems: Problems) -> Rows | None:
+    """The films of ML-100K: numbers from 0, and titles as one says them."""
+    width = files.read(FILMS).partition(b"\n")[0].count(b"|") + 1
+    columns = ["number", "title", *(f"other {place}" for place in range(width - 2))]
+    rows = read_delimited(files.read(FILMS), files.where(FILMS), problems, columns=columns, delimiter="|",
+                          encoding="iso-8859-1", quoted=False)
+    if rows is None:
+        return None
+    titles = [spoken(title) for title in rows.table.column("title").to_pylist()]
+    numbers = [str(int(number) - 1) for number in rows.table.column("number").to_pylist()]
+    return Rows(rows.file, pa.table({"item": numbers, "title": titles}), rows.line_N)
+
+
+def spoken(title: str) -> str:
+    """``Usual Suspects, The (1995)`` as LLaRA writes it: ``The Usual Suspects``."""
+    bare = re.sub(r"\s*\(\d{4}\)\s*$", "", title).strip()
+    article = ARTICLE.match(bare)
+    if article is None:
+        return bare
+    space = "" if article[2].endswith("'") else " "
+    return f"{article[2]}{space}{article[1]}"
+
+
+def _events(files: Files, name: str, part: Part, padding: int, problems: Problems, notes: list[str]) -> pa.Table | None:
+    """user, item, rating, time (the place in the row) and part, all texts but the last the row's target."""
+    with files.open(name) as stream:
+        rows = read_json_lines(stream, files.where(name), problems, {"seq": "$.seq", "next": "$.next"})
+    if rows is None or rows.lacks(["seq", "next"], problems):
+        return None
+    item_NT, rating_NT, wrong_N = _numbers(rows)
+    wrong_N |= ((item_NT < 0) | (item_NT > padding)).any(axis=1) | (item_NT[:, -1] == padding)
+    what = f"seq (all equally long) and next are items from 0 to {padding - 1:,}, in seq also {padding:,}, which is nothing"
+    problems.add_rows(rows, "seq", wrong_N, what)
+    real_NT = item_NT != padding
+    if alone := int((real_NT.sum(axis=1) == 1).sum()):
+        notes.append(f"{name}: {alone:,} of {len(rows):,} rows have no history.")
+    row_N, place_N = np.nonzero(real_NT)
+    target_N = place_N == item_NT.shape[1] - 1
+    return pa.table({
+        "user": pa.array([f"{part}-{row + 1}" for row in row_N.tolist()], pa.string()),
+        "item": pa.array(item_NT[real_NT].astype(str), pa.string()),
+        "rating": pa.array(rating_NT[real_NT].astype(str), pa.string()),
+        "time": pa.array(place_N.astype(str), pa.string()),
+        "part": pa.array(np.where(target_N, part, ""), pa.string()),
+    })
+
+
+def _numbers(rows: Rows) -> tuple[Int[np.ndarray, "N T"], Float[np.ndarray, "N T"], np.ndarray]:
+    """Items and ratings (1 where there are none) of each row's sequence with its target at the end, and rows that are wrong."""
+    parsed = [_row(seq, target) for seq, target in zip(*(rows.table.column(c).to_pylist() for c in ("seq", "next")), strict=True)]
+    width = max((len(row) for row in parsed if row), default=1)
+    pairs_NT2 = np.full((len(parsed), width, 2), -1.0)
+    wrong_N = np.array([row is None or len(row) != width for row in parsed])
+    for place in np.flatnonzero(~wrong_N):
+        pairs_NT2[place] = parsed[place]
+    return pairs_NT2[..., 0].astype(np.int64), pairs_NT2[..., 1], wrong_N
+
+
+def _row(seq: str, target: str) -> list[tuple[float, float]] | None:
+    try:
+        values = [*json.loads(seq), json.loads(target)]
+        pairs = [(value[0], value[1]) if isinstance(value, list) else (value, 1) for value in values]
+        return [(float(int(item)), float(rating)) for item, rating in pairs]
+    except (ValueError, TypeError, IndexError):
+        return None
