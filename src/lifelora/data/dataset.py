@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from lifelora.artefacts import read_json, write_atomically
+from lifelora.data.candidates import Candidates, candidate_lists
 from lifelora.data.core import k_core
 from lifelora.data.idmap import IdMap
 from lifelora.data.raw import RawTables, Words
@@ -45,6 +46,8 @@ class Rules(Frozen):
     keep_from: float | None = None
     "Events rated below this are left out of the log, as LLaRA does for next items (3); all stay when left out."
     split: AnySplit = GlobalTime()
+    candidates: Candidates | None = None
+    "For next items: the list that every sample's target has to stand out from; without one there is the whole catalogue."
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,9 @@ class Dataset:
         self.user_N, self.item_N, self.rating_N, self.label_N, self.time_N = (mapped(f"events/{c}") for c in EVENT_COLUMNS)
         self.offsets = np.asarray(mapped("events/offsets"))
         self.samples: dict[Part, np.ndarray] = {part: mapped(f"samples/{part}") for part in PARTS}
+        self.lists: dict[Part, np.ndarray] = {
+            part: mapped(f"candidates/{part}") for part in PARTS if (folder / f"candidates/{part}.npy").exists()}
+        """Candidates of each sample, [N, C] item indices in the order of ``samples``; empty where none were asked for."""
         self.user_field_names = tuple(n for n in self.profiles.column_names if n != "user")
         self.item_field_names = tuple(n for n in self.catalogue.column_names if n not in ("item", "title", "description"))
 
@@ -248,6 +254,10 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         rules.split, rows, events["time"][rows], events["user"][rows], began_N, given_N[rows].astype(np.int64)
     ).items():
         np.save(folder / f"samples/{part}.npy", chosen.astype(np.int64))
+        if rules.candidates is not None:
+            (folder / "candidates").mkdir(exist_ok=True)
+            lists_NC = candidate_lists(rules.candidates, part, chosen, events["user"], events["item"], len(items))
+            np.save(folder / f"candidates/{part}.npy", lists_NC)
     for memory in events.values():
         memory.flush()
     facts = {

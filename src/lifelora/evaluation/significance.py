@@ -5,7 +5,7 @@ same for every system under one seed, hence the difference of two systems' draws
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,6 +142,24 @@ def _counted(runs: Sequence[Scored]) -> tuple[int, int]:
         rows += int(rows_U[~np.isnan(auc_U)].sum())
         users.append(np.unique(run.user_N)[~np.isnan(auc_U)])
     return rows, len(np.unique(np.concatenate(users)))
+
+
+def bootstrap_means(
+    user_N: Int[np.ndarray, "N"], values: Mapping[str, Float[np.ndarray, "N"]], rows_hash: str, *, resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Resampled:
+    """Means over rows of any ``values`` (metric -> its value on each row), and again on resamples of the users."""
+    users_U, user_N = np.unique(user_N, return_inverse=True)
+    users = len(users_U)
+    rows_U = np.bincount(user_N, minlength=users).astype(np.float64)
+    sum_UX = np.stack([np.bincount(user_N, weights=row_N, minlength=users) for row_N in values.values()], axis=1)
+    random = generator(seed, "evaluation", "bootstrap")
+    drawn_RX = np.empty((resamples, len(values)))
+    for r in range(resamples):
+        times_U = np.bincount(random.integers(0, users, users), minlength=users).astype(np.float64)
+        drawn_RX[r] = times_U @ sum_UX / (times_U @ rows_U)
+    return Resampled(rows_hash, seed, {metric: float(row_N.mean()) for metric, row_N in values.items()},
+                     dict.fromkeys(values, (len(user_N), users)), dict(zip(values, drawn_RX.T, strict=True)))
 
 
 def paired_test(a: Resampled, b: Resampled) -> dict[str, Difference]:

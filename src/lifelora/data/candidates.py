@@ -1,0 +1,68 @@
+"""Which items a sample's target has to stand out from: lists that are drawn once and kept. Knows no model.
+
+iLoRA and LLaRA draw 19 items anew whenever a row is looked at, so that no two systems are asked the same. Here a list is
+part of the prepared data: the target at a place that is drawn, among items that its user had not met before it.
+"""
+
+import numpy as np
+from jaxtyping import Int
+from pydantic import Field
+
+from lifelora import seeds
+from lifelora.errors import ConfigError
+from lifelora.types import Frozen, Part
+
+ROUNDS = 1000
+
+
+class Candidates(Frozen):
+    """How many items, the target among them, and the seed they are drawn by."""
+
+    count: int = Field(default=20, ge=2)
+    seed: int = Field(default=0, ge=0)
+
+
+def candidate_lists(
+    config: Candidates, part: Part, rows_N: Int[np.ndarray, "N"], user_A: Int[np.ndarray, "A"], item_A: Int[np.ndarray, "A"],
+    n_items: int,
+) -> Int[np.ndarray, "N C"]:
+    """A list for each of the rows, which are places in the log's A events, sorted by user and time.
+
+    Items are drawn without repetition from all but the target and what the user had met before it; what comes later plays
+    no part. Raises ConfigError where somebody has met so many that too few are left.
+    """
+    random = seeds.generator(config.seed, "candidates", part)
+    count = config.count - 1
+    user_N, target_N = user_A[rows_N].astype(np.int64), item_A[rows_N].astype(np.int64)
+    # (user, item) -> the first event of the two: a pair was met before row n if it has an event there.
+    pair_P, first_P = np.unique(user_A.astype(np.int64) * n_items + item_A, return_index=True)
+
+    def taken(row_N: Int[np.ndarray, "n"], item_NC: Int[np.ndarray, "n c"]) -> np.ndarray:
+        wanted = user_N[row_N, None] * n_items + item_NC
+        place = np.minimum(np.searchsorted(pair_P, wanted), len(pair_P) - 1)
+        met = (pair_P[place] == wanted) & (first_P[place] < rows_N[row_N, None])
+        order = np.argsort(item_NC, axis=1, kind="stable")
+        ordered = np.take_along_axis(item_NC, order, axis=1)
+        again = np.zeros(item_NC.shape, np.bool_)
+        np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+        wrong: np.ndarray = met | again | (item_NC == target_N[row_N, None])
+        return wrong
+
+    others_NC = random.integers(0, n_items, (len(rows_N), count))
+    open_N = np.arange(len(rows_N))
+    for _ in range(ROUNDS):
+        wrong = taken(open_N, others_NC[open_N])
+        open_N, wrong = open_N[wrong.any(axis=1)], wrong[wrong.any(axis=1)]
+        if not len(open_N):
+            break
+        fresh = others_NC[open_N]
+        fresh[wrong] = random.integers(0, n_items, int(wrong.sum()))
+        others_NC[open_N] = fresh
+    else:
+        raise ConfigError(f"data.rules.candidates.count = {config.count}: of {n_items:,} items too few are left for the user of "
+                          f"row {rows_N[open_N[0]]:,}, who has met the others; lower it.")
+    lists_NC = np.concatenate([target_N[:, None], others_NC], axis=1)
+    place_N = random.integers(0, config.count, len(rows_N))
+    rows = np.arange(len(rows_N))
+    lists_NC[rows, 0], lists_NC[rows, place_N] = lists_NC[rows, place_N], target_N
+    return lists_NC.astype(np.int32)
