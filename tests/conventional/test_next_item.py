@@ -20,7 +20,7 @@ from lifelora.errors import ConfigError
 from lifelora.evaluation.ranking import Places
 from lifelora.types import Part
 
-ITEMS, USERS, EACH = 24, 60, 9
+ITEMS, USERS, EACH = 24, 200, 9
 SIZES = {"history_length": 8, "embedding": 16, "hidden": 8, "layers": 1, "dropout": 0.0}
 
 
@@ -31,10 +31,10 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     user_N = np.repeat(np.arange(USERS), EACH)
     item_N = (rng.integers(0, ITEMS, USERS)[:, None] + np.arange(EACH)).ravel() % ITEMS
     raw = RawTables(
-        pa.table({"user": [f"u{u:02}" for u in user_N], "item": [f"i{i:02}" for i in item_N],
+        pa.table({"user": [f"u{u:03}" for u in user_N], "item": [f"i{i:02}" for i in item_N],
                   "rating": pa.array(np.full(len(user_N), 5.0), pa.float32()), "time": np.arange(len(user_N))}),
         pa.table({"item": [f"i{i:02}" for i in range(ITEMS)], "title": ["t"] * ITEMS}),
-        pa.table({"user": [f"u{u:02}" for u in range(USERS)]}), Words())
+        pa.table({"user": [f"u{u:03}" for u in range(USERS)]}), Words())
     rules = Rules(min_history=2, split=UsersByTime(), candidates=Candidates(count=8))
     return prepare(raw, rules, tmp_path_factory.mktemp("ring"), "ring")
 
@@ -74,7 +74,7 @@ def test_the_most_popular_are_counted_in_training_only(ring: Dataset):
     popular.fit(ring)
     allowed = ring.training_rows()
     assert popular.count_M.tolist() == np.bincount(ring.item_N[allowed], minlength=ITEMS).tolist()
-    assert set(ring.user_N[allowed].tolist()) == set(range(48))  # of 60 users the first 48 in time
+    assert set(ring.user_N[allowed].tolist()) == set(range(160))  # of 200 users the first 160 in time
     assert torch.equal(*popular.scores(batch(ring, "test", 1)).unbind(0)[:2])
 
 
