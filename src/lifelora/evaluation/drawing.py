@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lifelora.evaluation.metrics import Reliability
 from lifelora.evaluation.report import Curves, Measured, short, span
+from lifelora.evaluation.significance import Figure as Estimate
 
 INK, MUTED, GRID, PAPER = "#1b2530", "#5b6773", "#dde3e9", "#fffffe"
 SYSTEMS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7280")
@@ -71,20 +72,25 @@ def _canvas(width: float, height: float, left: float, right: float, top: float, 
     return figure, figure.add_axes(box)
 
 
-def forest(measured: Measured, width: float) -> Figure:
-    """AUC of each system with its interval; the best possible as a dashed line."""
-    wide, count, top, bottom = width >= WIDE, len(measured.systems), 26.0, 40.0
+def forest(
+    systems: Mapping[str, Estimate], width: float, said: str, *, best: float | None = None, colours: Sequence[str] = ()
+) -> Figure:
+    """A figure of each system with its interval, ``said`` below; the best possible as a dashed line.
+
+    ``colours`` are the names in the order that decides colours, where not all of them are here.
+    """
+    wide, count, top, bottom = width >= WIDE, len(systems), 26.0, 40.0
     row, left, right = (36.0, 182.0, 158.0) if wide else (46.0, 6.0, 6.0)
     figure, axes = _canvas(width, top + row * count + bottom, left, right, top, bottom)
-    aucs = [system["auc"] for system in measured.systems.values()]
-    ends = [end for f in aucs for end in (f.low, f.high) if np.isfinite(end)] or [0.4, 0.6]
-    if measured.best_possible_auc is not None:
-        ends.append(measured.best_possible_auc)
+    ends = [end for f in systems.values() for end in (f.low, f.high) if np.isfinite(end)] or [0.4, 0.6]
+    if best is not None:
+        ends.append(best)
     room = max(max(ends) - min(ends), 0.02) * 0.06
     axes.set(xlim=(min(ends) - room, max(ends) + room), ylim=(count - 0.45, -0.6), yticks=[])
     axes.grid(axis="x")
-    for index, (name, f) in enumerate(zip(measured.systems, aucs, strict=True)):
-        colour, y = system_colour(index), index + (0.0 if wide else 0.2)
+    for place, (name, f) in enumerate(systems.items()):
+        index, y = list(colours or systems).index(name), place + (0.0 if wide else 0.2)
+        colour = system_colour(index)
         axes.plot([f.low, f.high], [y, y], color=colour, linewidth=3)
         axes.plot([f.value], [y], color=colour, **_marker(index, 9.0))
         side = axes.get_yaxis_transform()
@@ -93,16 +99,16 @@ def forest(measured: Measured, width: float) -> Figure:
             axes.text(-left / (width - left - right), y, label, transform=side, va="center")
             axes.text((width - left) / (width - left - right), y, figures, transform=side, va="center", ha="right")
         else:
-            axes.text(0, index - 0.2, f"{label}\N{EM SPACE}{figures}", transform=side, va="center", fontsize=11.5)
-    if (best := measured.best_possible_auc) is not None:
-        rows = [(-0.6, count - 0.45)] if wide else [(index + 0.02, index + 0.38) for index in range(count)]
+            axes.text(0, place - 0.2, f"{label}\N{EM SPACE}{figures}", transform=side, va="center", fontsize=11.5)
+    if best is not None:
+        rows = [(-0.6, count - 0.45)] if wide else [(place + 0.02, place + 0.38) for place in range(count)]
         axes.vlines([best] * len(rows), *zip(*rows, strict=True), color=INK, linewidth=1.3, linestyle=(0, (4, 3)),
                     zorder=1)
         axes.text(best, -0.66, f"best possible {short(best)}", ha="center" if wide else "right", va="bottom",
                   fontsize=11.5)
     axes.xaxis.set_major_locator(MaxNLocator(7 if wide else 5))
     axes.xaxis.set_major_formatter(DECIMALS)
-    axes.set_xlabel("AUC on the test rows")
+    axes.set_xlabel(said)
     return figure
 
 

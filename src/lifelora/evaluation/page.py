@@ -1,6 +1,6 @@
 """Puts a report on one HTML page through a Jinja2 template that escapes every text. Knows pictures and words only."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -9,8 +9,10 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from lifelora.evaluation import drawing
+from lifelora.evaluation import ranking_report as L
 from lifelora.evaluation import report as R
 from lifelora.evaluation.metrics import HIGHER_IS_BETTER
+from lifelora.evaluation.significance import Figure as Estimate
 
 WIDE, NARROW, HALF, SMALL = 760.0, 350.0, 366.0, 240.0
 
@@ -44,10 +46,10 @@ def render(report: R.Report, measured: R.Measured) -> tuple[str, dict[str, bytes
     """The page, and the PNG of each picture by name."""
     names = list(measured.systems)
     album = _Album()
-    trained = {s.name: s.curves for s in report.systems if s.curves is not None}
-    validated = {name: curves for name, curves in trained.items() if curves.validation}
+    aucs = {name: figures["auc"] for name, figures in measured.systems.items()}
     pictures: dict[str, Any] = {
-        "auc": album.add("auc", "AUC of each system with its interval", lambda w: drawing.forest(measured, w),
+        "auc": album.add("auc", "AUC of each system with its interval",
+                         lambda w: drawing.forest(aucs, w, "AUC on the test rows", best=measured.best_possible_auc),
                          WIDE, NARROW),
         "history": album.add("auc-by-history", "AUC by length of history", lambda w: drawing.by_history(measured, w),
                              WIDE, NARROW),
@@ -56,12 +58,7 @@ def render(report: R.Report, measured: R.Measured) -> tuple[str, dict[str, bytes
                       partial(drawing.calibration, measured.reliability[name], index), SMALL)
             for index, name in enumerate(names)],
     }
-    if trained:
-        pictures["loss"] = album.add("learning-loss", "Training loss by epoch",
-                                     lambda w: drawing.learning(trained, names, "loss", w), HALF)
-    if validated:
-        pictures["validation"] = album.add("learning-validation", "Validation AUC by epoch",
-                                           lambda w: drawing.learning(validated, names, "validation", w), HALF)
+    pictures |= _learning(album, {s.name: s.curves for s in report.systems}, names, "Validation AUC by epoch")
     if report.example:
         scores = report.example.scores
         pictures["example"] = album.add("example-scores", "Score of each system for the example",
@@ -69,17 +66,53 @@ def render(report: R.Report, measured: R.Measured) -> tuple[str, dict[str, bytes
     first, *others = R.summary(measured)
     html = ENVIRONMENT.get_template("report.html.j2").render(
         report=report, measured=measured, pictures=pictures, headline=first, findings=others, metrics=R.NAMES,
-        best=_best(measured), basis=R.basis(measured), higher=HIGHER_IS_BETTER,
+        best=_best(measured.systems, HIGHER_IS_BETTER), basis=R.basis(measured), higher=HIGHER_IS_BETTER,
         colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)})
     return html, album.png
 
 
-def _best(measured: R.Measured) -> dict[str, str]:
+def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tuple[str, dict[str, bytes]]:
+    """The page of the task next-item, and the PNG of each picture by name."""
+    names, album = list(measured.systems), _Album()
+    pictures: dict[str, Any] = _learning(album, {s.name: s.curves for s in report.systems}, names, "Validation AUC by epoch")
+    for where, metric, said in (("list", "ndcg@10", f"NDCG@10 among {report.candidates} candidates"),
+                                ("catalogue", "catalogue ndcg@10", f"NDCG@10 in the catalogue of {report.n_items:,} items")):
+        shown = {name: figures[metric] for name, figures in measured.systems.items() if metric in figures}
+        if shown:
+            pictures[where] = album.add(f"ndcg-{where}", f"{said}, of each system with its interval",
+                                        partial(_forest, shown, said, names), WIDE, NARROW)
+    first, *others = L.summary(measured)
+    html = ENVIRONMENT.get_template("ranking.html.j2").render(
+        report=report, measured=measured, pictures=pictures, headline=first, findings=others,
+        listed=L.table_of(L.LIST, measured.systems), whole=L.table_of(L.CATALOGUE, measured.systems),
+        best=_best(measured.systems, dict.fromkeys(L.NAMES, True)), basis=L.basis(measured),
+        colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)})
+    return html, album.png
+
+
+def _forest(shown: Mapping[str, Estimate], said: str, names: Sequence[str], width: float) -> Figure:
+    return drawing.forest(shown, width, said, colours=names)
+
+
+def _learning(album: _Album, curves: Mapping[str, R.Curves | None], names: list[str], said: str) -> dict[str, Any]:
+    trained = {name: curve for name, curve in curves.items() if curve is not None}
+    validated = {name: curve for name, curve in trained.items() if curve.validation}
+    pictures = {}
+    if trained:
+        pictures["loss"] = album.add("learning-loss", "Training loss by epoch",
+                                     lambda w: drawing.learning(trained, names, "loss", w), HALF)
+    if validated:
+        pictures["validation"] = album.add("learning-validation", said,
+                                           lambda w: drawing.learning(validated, names, "validation", w), HALF)
+    return pictures
+
+
+def _best(systems: Mapping[str, Mapping[str, Estimate]], higher: Mapping[str, bool]) -> dict[str, str]:
     """For each metric the name of the system with the best value."""
     best = {}
-    for metric, higher in HIGHER_IS_BETTER.items():
-        values = {name: figures[metric].value for name, figures in measured.systems.items()}
+    for metric, upwards in higher.items():
+        values = {name: figures[metric].value for name, figures in systems.items() if metric in figures}
         defined = {name: value for name, value in values.items() if value == value}  # nan differs from itself
         if defined:
-            best[metric] = (max if higher else min)(defined, key=lambda name: defined[name])
+            best[metric] = (max if upwards else min)(defined, key=lambda name: defined[name])
     return best

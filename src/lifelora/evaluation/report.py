@@ -170,18 +170,19 @@ def history_buckets(history_N: Int[np.ndarray, "N"], count: int = BUCKETS) -> li
 
 def figures(measured: Measured) -> dict[str, Any]:
     """Everything measured as JSON values; a figure that does not exist is null."""
-    plain: dict[str, Any] = _plain(asdict(measured))
-    return plain
+    values: dict[str, Any] = plain(asdict(measured))
+    return values
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value as JSON has it; what is not finite is null."""
     match value:
         case dict():
-            return {key: _plain(inner) for key, inner in value.items()}
+            return {key: plain(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [_plain(inner) for inner in value]
+            return [plain(inner) for inner in value]
         case np.ndarray():
-            return _plain(value.tolist())
+            return plain(value.tolist())
         case float():
             return value if math.isfinite(value) else None
         case _:
@@ -215,15 +216,26 @@ def duration(seconds: float | None) -> str:
 
 def plain_table(measured: Measured, width: int = 110) -> str:
     """The systems by the metrics as text, in as many blocks as keep the lines within ``width``."""
-    columns = [["", *measured.systems]]
-    for metric in METRICS:
-        cells = (f"{short(f[metric].value)} {span(f[metric])}" for f in measured.systems.values())
-        columns.append([NAMES[metric], *cells])
+    columns = columns_of(measured.systems, NAMES)
     if any(seconds is not None for seconds in measured.seconds.values()):
         columns.append(["Time", *map(duration, measured.seconds.values())])
     if measured.best_possible_auc is not None:
         for column, cell in zip(columns, ["best possible", short(measured.best_possible_auc)], strict=False):
             column.append(cell)
+    return "\n\n".join([*in_blocks(columns, width), basis(measured)])
+
+
+def columns_of(systems: Mapping[str, Mapping[str, Figure]], names: Mapping[str, str]) -> list[list[str]]:
+    """A column of the systems' names, and one of values and intervals for each metric of ``names``."""
+    columns = [["", *systems]]
+    for metric, name in names.items():
+        cells = [f"{short(f[metric].value)} {span(f[metric])}" if metric in f else "" for f in systems.values()]
+        columns += [[name, *cells]] if any(cells) else []
+    return columns
+
+
+def in_blocks(columns: Sequence[Sequence[str]], width: int) -> list[str]:
+    """A table as text, in as many blocks, each with the first column, as keep the lines within ``width``."""
     widths = [max(map(len, column)) for column in columns]
     blocks, used = [[0]], widths[0]
     for index in range(1, len(columns)):
@@ -237,7 +249,7 @@ def plain_table(measured: Measured, width: int = 110) -> str:
         tables.append("\n".join(
             "  ".join("".join(columns[index][line : line + 1]).ljust(widths[index]) for index in block).rstrip()
             for line in range(lines)))
-    return "\n\n".join([*tables, basis(measured)])
+    return tables
 
 
 def basis(measured: Measured) -> str:

@@ -1,0 +1,172 @@
+"""What a run found where the task is the next item, measured, as text, as JSON, and as a page. Knows places, no model.
+
+Two questions are told apart: which of a few candidates comes next, as the papers ask, and which of the whole catalogue, as a
+shop does. The second is much harder, and orders systems otherwise (Krichene and Rendle, KDD 2020).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from lifelora.artefacts import write_atomically
+from lifelora.errors import ConfigError
+from lifelora.evaluation.ranking import Places
+from lifelora.evaluation.report import Curves, columns_of, duration, in_blocks, plain, short, span
+from lifelora.evaluation.significance import RESAMPLES, Difference, Figure, Resampled, bootstrap_means, paired_test
+
+LIST = {"hr@1": "HR@1", "hr@5": "HR@5", "ndcg@5": "NDCG@5", "ndcg@10": "NDCG@10", "mrr": "MRR"}
+CATALOGUE = {
+    "catalogue hr@10": "catalogue HR@10", "catalogue hr@50": "HR@50", "catalogue ndcg@10": "NDCG@10", "catalogue mrr": "MRR",
+}
+NAMES = LIST | CATALOGUE
+"""The figures, in the order of every table; all are better when higher."""
+
+
+@dataclass(frozen=True, eq=False)
+class RankedSystem:
+    """One system: where it put the right items, and what a reader needs to judge it."""
+
+    name: str
+    family: str
+    reads: str
+    places: Places | None
+    "Among the candidates."
+    catalogue: Places | None = None
+    "Among all items that the user had not met."
+    curves: Curves | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class RankingReport:
+    """Everything that the page tells; all systems were asked about the same rows, in the same order."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    systems: Sequence[RankedSystem]
+    user_N: Int[np.ndarray, "N"]
+    rows_hash: str
+    "Stands for the rows: users, targets and candidate lists."
+    candidates: int
+    n_items: int
+    reference: str
+    notes: Sequence[str] = ()
+    commands: Sequence[tuple[str, str]] = ()
+    seed: int = 0
+    resamples: int = RESAMPLES
+
+    def __post_init__(self) -> None:
+        names = [system.name for system in self.systems]
+        if not names or len(set(names)) != len(names):
+            raise ConfigError(f"systems are called {names}; a report needs at least one, each with a name of its own.")
+        if self.reference not in names:
+            raise ConfigError(f"reference = {self.reference!r} is none of the systems; choose one of {names}.")
+        for system in self.systems:
+            for places in (system.places, system.catalogue):
+                if places is not None and len(places.better_N) != len(self.user_N):
+                    raise ConfigError(f"{system.name} has places for {len(places.better_N):,} of {len(self.user_N):,} test rows; "
+                                      "no row may be dropped.")
+
+
+@dataclass(frozen=True)
+class MeasuredRanking:
+    """All figures of a report, with their intervals; dictionaries are keyed by the system's name."""
+
+    rows: int
+    users: int
+    rows_hash: str
+    candidates: int
+    n_items: int
+    seed: int
+    resamples: int
+    reference: str
+    systems: dict[str, dict[str, Figure]]
+    seconds: dict[str, float | None]
+    against: dict[str, dict[str, Difference]]
+    "Each other system minus the reference."
+
+
+def measure(report: RankingReport) -> MeasuredRanking:
+    """Every figure of the report."""
+    drawn = {s.name: _drawn(report, s) for s in report.systems}
+    return MeasuredRanking(
+        rows=len(report.user_N), users=len(np.unique(report.user_N)), rows_hash=report.rows_hash, candidates=report.candidates,
+        n_items=report.n_items, seed=report.seed, resamples=report.resamples, reference=report.reference,
+        systems={name: {metric: draws.figure(metric) for metric in draws.value} for name, draws in drawn.items()},
+        seconds={s.name: s.seconds for s in report.systems},
+        against={name: paired_test(draws, drawn[report.reference])
+                 for name, draws in drawn.items() if name != report.reference})
+
+
+def _drawn(report: RankingReport, system: RankedSystem) -> Resampled:
+    values = {}
+    for places, names, prefix in ((system.places, LIST, ""), (system.catalogue, CATALOGUE, "catalogue ")):
+        if places is None:
+            continue
+        for metric in names:
+            kind, _, k = metric.removeprefix(prefix).partition("@")
+            values[metric] = places.reciprocal() if kind == "mrr" else {"hr": places.hit, "ndcg": places.ndcg}[kind](int(k))
+    return bootstrap_means(report.user_N, values, report.rows_hash, resamples=report.resamples, seed=report.seed)
+
+
+def figures(measured: MeasuredRanking) -> dict[str, Any]:
+    """Everything measured as JSON values."""
+    values: dict[str, Any] = plain(asdict(measured))
+    return values
+
+
+def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
+    """The systems by the metrics as text."""
+    tables = []
+    for names in (LIST, CATALOGUE):
+        columns = columns_of(measured.systems, names)
+        tables += in_blocks(columns, width) if len(columns) > 1 else []
+    if any(seconds is not None for seconds in measured.seconds.values()):
+        tables.append("\n".join(f"{name}: {duration(seconds)}" for name, seconds in measured.seconds.items()))
+    return "\n\n".join([*tables, basis(measured)])
+
+
+def basis(measured: MeasuredRanking) -> str:
+    """What all figures stand on, in one line."""
+    return (f"n = {measured.rows:,} test rows of {measured.users:,} users, {measured.candidates} candidates each, catalogue of "
+            f"{measured.n_items:,} items, lists {measured.rows_hash}; [95 % interval] from {measured.resamples:,} resamples of "
+            f"users, seed {measured.seed}")
+
+
+def summary(measured: MeasuredRanking) -> list[str]:
+    """The findings in plain words, the most important first."""
+    metric = "hr@1" if measured.candidates else "catalogue hr@10"
+    value = {name: figures[metric].value for name, figures in measured.systems.items() if metric in figures}
+    top = max(value, key=lambda name: value[name])
+    figure = measured.systems[top][metric]
+    what = f"{NAMES[metric]}{f' among {measured.candidates}' if measured.candidates else ''}"
+    sentences = [f"{top} has the highest {what}: {short(figure.value)} {span(figure)}."]
+    for name in sorted(measured.against, key=lambda name: -value.get(name, 0.0)):
+        d = measured.against[name].get(metric)
+        if d is None:
+            continue
+        apart = "better" if d.low > 0 else "worse" if d.high < 0 else None
+        sure = f"{short(d.value, 3)} {what} (95 % {short(d.low, 3)} to {short(d.high, 3)})"
+        sentences.append(f"{name} is {apart} than {measured.reference}: {sure}." if apart else
+                         f"{name} and {measured.reference} cannot be told apart: {sure}.")
+    return sentences
+
+
+def write_report(folder: Path, report: RankingReport, measured: MeasuredRanking | None = None) -> Path:
+    """Write ``report.html``, one file that needs nothing else, and ``figures/*.png``; the page's path."""
+    from lifelora.evaluation import page  # matplotlib and Jinja2 only when a page is asked for
+
+    html, pictures = page.render_ranking(report, measured or measure(report))
+    for name, png in pictures.items():
+        write_atomically(folder / "figures" / f"{name}.png", png)
+    write_atomically(folder / "report.html", html)
+    return folder / "report.html"
+
+
+def table_of(names: Mapping[str, str], systems: Mapping[str, Mapping[str, Figure]]) -> dict[str, str]:
+    """The metrics of ``names`` that some system has."""
+    return {metric: name for metric, name in names.items() if any(metric in figures for figures in systems.values())}
