@@ -119,7 +119,7 @@ def test_a_personal_coupling_needs_a_representation_that_exists():
 def test_names_are_folders_and_stand_for_one_thing():
     assert "the name 'din' stands for a conventional model and a system; rename one" in refused(DIN | {"systems": {"din": {}}})
     assert "'../a' is no good as a name of a folder" in refused(DIN | {"systems": {"../a": {}}})
-    assert "at least one [conventional.NAME] or [systems.NAME]" in refused({"name": "mine"})
+    assert "at least one [conventional.NAME], [encoders.NAME] or [systems.NAME]" in refused({"name": "mine"})
 
 
 def test_an_unknown_recipe_is_answered_with_the_built_in_ones():

@@ -21,14 +21,16 @@ from lifelora.data.sources import AnySource
 from lifelora.data.sources.simulated import Simulated
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Pretrained
+from lifelora.llm.encoder import Towers
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
 from lifelora.lora.inject import Adaptation
+from lifelora.prompts.segments import Place
 from lifelora.prompts.template import AnyTemplate, Plain
 from lifelora.retrieval.embed import AnyVectors, HiddenStates
 from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig
-from lifelora.types import NULL, Frozen
+from lifelora.types import NULL, Frozen, LayerOrRandom
 
 AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
 
@@ -56,6 +58,20 @@ class Conventional(Frozen):
     training: TrainingConfig = TrainingConfig()
 
 
+class Encoder(Towers):
+    """An encoder that reads person and item apart (CTR-BERT), and how it is trained; no LM is asked anything."""
+
+    behaviours: AnySelector = MostRecent.Config()
+    template: Annotated[AnyTemplate, _kind("plain")] = Plain(question=("{title}[[ ({genre})]]",))
+    "The head and the behaviours are the person's text, the question's lines the item's; nobody is asked for an answer."
+    max_tokens: int = Field(default=512, ge=16)
+    shots: int | None = Field(default=None, ge=1)
+    "Training rows, drawn once by seed: the same as the systems' shots; all of them when left out."
+    validation_rows: int | None = Field(default=1000, ge=1)
+    "Validation rows, drawn once by seed; all of them with \"null\"."
+    training: TrainingConfig = TrainingConfig()
+
+
 class System(Adaptation):
     """One language-model system; its adapters are an ``Adaptation``."""
 
@@ -64,10 +80,17 @@ class System(Adaptation):
     max_tokens: int = Field(default=1024, ge=16)
     representation: str | None = None
     "The name of the conventional model whose u feeds the coupling; needed by every coupling that depends on a person."
+    representation_layer: LayerOrRandom = "final"
+    """Which of its layers is u: its state or last hidden layer; all fields and the past, embedded; the user's id, where it is a
+    field, and the mean of the past; or, as a control, numbers drawn once for each user."""
     representation_training: Literal["frozen", "joint"] = "frozen"
     "Whether that model stays as it was trained, or goes on learning with the adapters."
     soft: str | None = None
-    "The name of the conventional model whose item vectors stand as soft tokens after each behaviour and the target (SPA)."
+    "The name of the conventional model whose vectors stand in the prompt as soft tokens (SPA, CoLLM)."
+    soft_at: tuple[Place, ...] = Field(default=("behaviours", "target"), min_length=1)
+    "Where they stand: the items' after each behaviour and after the line that names the target, the user's before behaviours."
+    soft_layer: LayerOrRandom = "final"
+    "Which of its layers is the user's vector there; as ``representation_layer``."
     start: str | None = None
     "An ordinary LoRA to start from: an earlier system of this recipe with coupling 'identity', or a folder in PEFT's format."
     also: AnySelector | None = None
@@ -99,17 +122,20 @@ class Recipe(Frozen):
     conventional: dict[str, Conventional] = Field(default_factory=dict)
     backbone: Annotated[AnyBackbone, _kind("nano")] = Nano()
     vectors: Annotated[AnyVectors, _kind("hidden-states")] = HiddenStates()
+    encoders: dict[str, Encoder] = Field(default_factory=dict)
     systems: dict[str, System] = Field(default_factory=dict)
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
-        if not self.conventional and not self.systems:
-            raise ValueError("a recipe needs at least one [conventional.NAME] or [systems.NAME]")
-        both = sorted(set(self.conventional) & set(self.systems))
-        if both:
-            raise ValueError(f"the name '{both[0]}' stands for a conventional model and a system; rename one")
-        for name in [*self.conventional, *self.systems]:
+        names = [*self.conventional, *self.encoders, *self.systems]
+        if not names:
+            raise ValueError("a recipe needs at least one [conventional.NAME], [encoders.NAME] or [systems.NAME]")
+        for name in names:
+            kinds = [what for what, named in (("a conventional model", self.conventional), ("an encoder", self.encoders),
+                                              ("a system", self.systems)) if name in named]
+            if len(kinds) > 1:
+                raise ValueError(f"the name '{name}' stands for {' and '.join(kinds)}; rename one")
             if not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"'{name}' is no good as a name of a folder; use letters, digits, '-' and '_'")
         for name, system in self.systems.items():
@@ -128,6 +154,18 @@ class Recipe(Frozen):
             if system.representation_training == "joint" and not system.coupling.needs_user:
                 raise ValueError(f"systems.{name}: representation_training = 'joint', but coupling '{system.coupling.kind}' "
                                  "takes no representation; nothing would reach it")
+            if system.representation_layer != "final" and system.representation is None:
+                raise ValueError(f"systems.{name}: representation_layer = '{system.representation_layer}' is of no model; "
+                                 "say of which: representation = NAME")
+            if system.representation_layer == "random" and system.representation_training == "joint":
+                raise ValueError(f"systems.{name}: representation_training = 'joint', but no model makes "
+                                 "representation_layer = 'random'; nothing would learn")
+            if system.soft is None and (system.soft_at, system.soft_layer) != (System().soft_at, System().soft_layer):
+                raise ValueError(f"systems.{name}: soft_at and soft_layer are about soft tokens, and there are none; say whose "
+                                 "vectors they are made from: soft = NAME")
+            if system.soft_layer != "final" and "user" not in system.soft_at:
+                raise ValueError(f"systems.{name}: soft_layer = '{system.soft_layer}' is about the user's soft token, and "
+                                 "there is none; add \"user\" to soft_at")
             if system.shots == 0 and (system.coupling.needs_user or system.also is not None or system.soft):
                 raise ValueError(f"systems.{name}: with shots = 0 nothing is trained, so coupling must be 'identity', also "
                                  "and soft left out")

@@ -22,6 +22,10 @@ from pydantic import BaseModel, ConfigDict, model_validator
 NULL = "null"
 Part = Literal["train", "valid", "test"]
 PARTS: tuple[Part, ...] = ("train", "valid", "test")
+Layer = Literal["final", "fields", "user"]
+"""Which layer of a conventional model is its u: see ``Recommender.representation``."""
+LayerOrRandom = Literal["final", "fields", "user", "random"]
+"""Or, as a control, numbers drawn once for each user, as many as the last layer has."""
 
 
 class Frozen(BaseModel):

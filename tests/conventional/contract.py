@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,8 @@ from lifelora.conventional import AnyRecommender, build
 from lifelora.conventional.base import Recommender
 from lifelora.data.dataset import Dataset, Rules, Samples, prepare
 from lifelora.data.raw import RawTables, Words
-from lifelora.types import Part
+from lifelora.errors import ConfigError
+from lifelora.types import Layer, Part
 
 
 def two_tribes(folder: Path, n: int = 40, each: int = 24) -> Dataset:
@@ -132,6 +134,33 @@ class RecommenderContract:
         assert u_BD.isfinite().all()
         other_BD = model.represent(replace(batch, item_B=(batch.item_B + 1) % data.n_items))
         assert torch.equal(u_BD, other_BD) is not model.target_aware
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("layer", get_args(Layer))
+    def test_every_layer_is_u_of_each_alone_and_knows_the_target_as_it_says(
+        self, model: Recommender, data: Dataset, layer: Layer
+    ):
+        if not self.personal:
+            if layer != "final":
+                with pytest.raises(ConfigError, match="embeds neither fields nor behaviours"):
+                    model.representation(self.batch(model, data, "test", slice(0, 1)), layer)
+            return
+        batch = self.batch(model, data, "test", slice(0, 8))
+        u_BD = model.representation(batch, layer)
+        alone = [model.representation(self.batch(model, data, "test", slice(i, i + 1)), layer) for i in range(8)]
+        torch.testing.assert_close(u_BD, torch.cat(alone))
+        other_BD = model.representation(replace(batch, item_B=(batch.item_B + 1) % data.n_items), layer)
+        assert torch.equal(u_BD, other_BD) is not model.sees_target(layer)
+        noise = torch.where(batch.mask_BH, batch.history_BH, torch.randint(data.n_items, batch.history_BH.shape))
+        assert torch.equal(u_BD, model.representation(replace(batch, history_BH=noise), layer))
+        if layer == "final":
+            assert torch.equal(u_BD, model.represent(batch))
+        if layer == "user":  # written out
+            h_BHE = model.behaviours(model.features, batch.history_BH, batch.rating_BH, batch.mask_BH)
+            past = [h_HE[mask_H].mean(dim=0) for h_HE, mask_H in zip(h_BHE, batch.mask_BH, strict=True)]
+            first = data.schema().n_items + 1 + data.schema().n_ratings + 1  # users come after items, ratings and their paddings
+            ids = [model.features.table.weight[first + batch.user_B]] if self.config.user_id else []
+            torch.testing.assert_close(u_BD, torch.cat([*ids, torch.stack(past)], dim=1))
 
     @torch.no_grad()
     def test_every_item_has_a_vector(self, model: Recommender, data: Dataset):

@@ -9,9 +9,9 @@ from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import Adaptation, personalise
-from lifelora.prompts.batch import Answers
+from lifelora.prompts.batch import USER, Answers
 
-VOCABULARY, D, E, M = 50, 6, 5, 9
+VOCABULARY, D, E, M, X = 50, 6, 5, 9, 4
 
 
 def personal() -> PersonalLM:
@@ -21,29 +21,31 @@ def personal() -> PersonalLM:
     with torch.no_grad():
         for parameter in adapters.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
-    return PersonalLM(adapters.model, adapters, Answers(7, 3), soft=SoftTokens(torch.randn(M, E), 32)).eval()
+    return PersonalLM(adapters.model, adapters, Answers(7, 3), soft=SoftTokens(32, torch.randn(M, E), X)).eval()
 
 
 def batch() -> PersonalBatch:
     torch.manual_seed(1)
-    soft_BL = torch.tensor([[-1, -1, -1, 4, -1, 8, -1], [-1, 0, -1, 3, 3, 1, -1]])
+    soft_BL = torch.tensor([[-1, -1, -1, 4, USER, 8, -1], [-1, USER, 0, 3, 3, 1, -1]])
     mask_BL = torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]]).bool()
-    return PersonalBatch(torch.randint(1, VOCABULARY, (2, 7)), mask_BL, torch.tensor([1.0, 0.0]), torch.randn(2, D), soft_BL)
+    tokens_BL, label_B = torch.randint(1, VOCABULARY, (2, 7)), torch.tensor([1.0, 0.0])
+    return PersonalBatch(tokens_BL, mask_BL, label_B, torch.randn(2, D), soft_BL, soft_user_BX=torch.randn(2, X))
 
 
-def test_the_projector_is_its_formula_and_stands_in_its_places():
+def test_the_projectors_are_their_formula_and_stand_in_their_places():
     lm, one = personal(), batch()
     soft = lm.soft
     table = lm.embedding().weight
-    embedded = soft.embed(lm.embedding(), one.tokens_BL, one.soft_BL)
+    embedded = soft.embed(lm.embedding(), one.tokens_BL, one.soft_BL, one.soft_user_BX)
     for row in range(2):
         for place in range(7):
             item = int(one.soft_BL[row, place])
-            c = soft.vectors_ME[item].double()
-            hidden = soft.into.weight.double() @ c + soft.into.bias
+            projector = soft.user if item == USER else soft.item
+            c = (one.soft_user_BX[row] if item == USER else soft.vectors_ME[item]).double()
+            hidden = projector.into.weight.double() @ c + projector.into.bias
             gelu = hidden * 0.5 * (1 + torch.erf(hidden / 2**0.5))
-            by_hand = soft.out.weight.double() @ gelu + soft.out.bias
-            expected = by_hand if item >= 0 else table[one.tokens_BL[row, place]].double()
+            by_hand = projector.out.weight.double() @ gelu + projector.out.bias
+            expected = table[one.tokens_BL[row, place]].double() if item == -1 else by_hand
             torch.testing.assert_close(embedded[row, place].double(), expected, rtol=1e-5, atol=1e-6)
 
 
@@ -53,16 +55,17 @@ def test_a_batch_is_each_alone():
     for row in range(2):
         real = both.mask_BL[row]
         alone = PersonalBatch(both.tokens_BL[row, real][None], real[real][None], both.label_B[row][None],
-                              both.user_BD[row][None], both.soft_BL[row, real][None])
+                              both.user_BD[row][None], both.soft_BL[row, real][None], soft_user_BX=both.soft_user_BX[row][None])
         torch.testing.assert_close(lm.score(alone)[0], together[row], rtol=1e-4, atol=1e-5)
 
 
 def test_items_matter_and_what_stands_under_a_soft_token_does_not():
     lm, one = personal(), batch()
     score = lm.score(one)
-    assert torch.equal(lm.score(replace(one, tokens_BL=torch.where(one.soft_BL >= 0, 9, one.tokens_BL))), score)
+    assert torch.equal(lm.score(replace(one, tokens_BL=torch.where(one.soft_BL != -1, 9, one.tokens_BL))), score)
     other = torch.where(one.soft_BL >= 0, (one.soft_BL + 1) % M, one.soft_BL)
     assert (lm.score(replace(one, soft_BL=other)) - score).abs().min() > 1e-5
+    assert (lm.score(replace(one, soft_user_BX=one.soft_user_BX.flip(0))) - score).abs().min() > 1e-5
 
 
 def test_the_projector_learns_and_words_and_vectors_do_not():
@@ -73,4 +76,15 @@ def test_the_projector_learns_and_words_and_vectors_do_not():
     assert lm.embedding().weight.grad is None
     assert "vectors_ME" not in dict(lm.soft.named_parameters())
     assert not any("vectors_ME" in name for name in lm.state_dict())
-    assert all(linear.bias.eq(0).all() for linear in (lm.soft.into, lm.soft.out))
+    assert all(linear.bias.eq(0).all() for part in (lm.soft.item, lm.soft.user) for linear in (part.into, part.out))
+
+
+def test_what_stands_nowhere_has_no_projector():
+    assert SoftTokens(32, torch.randn(M, E)).user is None
+    only_users = SoftTokens(32, None, X)
+    assert (only_users.item, only_users.vectors_ME) == (None, None)
+    one = batch()
+    words, vectors = torch.nn.Embedding(VOCABULARY, 32), torch.randn(2, X)
+    embedded = only_users.embed(words, one.tokens_BL, one.soft_BL.clamp(max=-1), vectors)
+    torch.testing.assert_close(embedded[one.soft_BL == USER], only_users.user(vectors))
+    assert torch.equal(embedded[one.soft_BL != USER], words(one.tokens_BL)[one.soft_BL != USER])

@@ -133,6 +133,61 @@ def test_nobodys_update_is_one_matrix_by_token():
         C.dense(0)
 
 
+class TestMetaByToken:
+    """RecLoRA's gate over [x ; u]: the same gate, and the same C, for every token alone."""
+
+    @staticmethod
+    def made(merge: str, layers: int = 2) -> Coupling:
+        return made(Meta.Config(rank=2, loras=3, hidden=5, gate="token", merge=merge, temperature=0.5), layers)
+
+    @pytest.mark.parametrize("merge", ["weights", "outputs"])
+    def test_it_is_its_formula(self, merge: str):
+        coupling, u_BD = self.made(merge), people()
+        h_BLP, x_BLI = torch.randn(4, 5, 6), torch.randn(4, 5, 12)
+        C = coupling(u_BD)
+        assert (C.layers, C.batch, C.columns, C.rows) == (2, 4, 6, 6)
+        t_BLQ = C.couple(1, h_BLP.mT, x_BLI).mT
+        for row in range(4):
+            for token in range(5):
+                with torch.no_grad():
+                    z = gate(coupling.gates[1], 0, torch.cat([x_BLI[row, token], u_BD[row]])) / 0.5
+                w = torch.exp(z) / torch.exp(z).sum()
+                C_QP = torch.kron(torch.outer(w, w) if merge == "weights" else torch.diag(w), torch.eye(2).double())
+                expected = C_QP @ h_BLP[row, token].double()
+                torch.testing.assert_close(t_BLQ[row, token].double(), expected, rtol=1e-4, atol=1e-4)
+
+    def test_both_the_token_and_the_person_count(self):
+        coupling, u_BD, h_BPL = self.made("outputs"), people(2), torch.ones(2, 6, 3)
+        same_BLI = torch.randn(1, 3, 12, generator=torch_generator(5)).expand(2, -1, -1)
+        t_BQL = coupling(u_BD).couple(0, h_BPL, same_BLI)
+        assert (t_BQL[0] - t_BQL[1]).abs().max() > 1e-2
+        assert (t_BQL[:, :, 0] - t_BQL[:, :, 1]).abs().max() > 1e-2
+        # Weights on the simplex: of N blocks that are all ones, the first rows add up to one.
+        torch.testing.assert_close(t_BQL[:, ::2].sum(dim=1), torch.ones(2, 3))
+
+    @pytest.mark.parametrize("merge", ["weights", "outputs"])
+    def test_gradients_against_finite_differences(self, merge: str):
+        coupling = self.made(merge).double()
+        u_BD = torch.randn(2, D, dtype=torch.float64, requires_grad=True)
+        h_BPL = torch.randn(2, 6, 3, dtype=torch.float64, requires_grad=True)
+        x_BLI = torch.randn(2, 3, 12, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(lambda u, h, x: coupling(u).couple(1, h, x), (u_BD, h_BPL, x_BLI))
+
+    def test_layers_of_any_width_and_what_is_kept_of_a_person(self):
+        """Per layer: LayerNorm 2(I + D), then (I + D)·h + h, then h·N + N. Kept of a person is u, once."""
+        coupling = Meta.Config(rank=2, loras=3, hidden=5, gate="token").build((7, 12), D, torch_generator(0))
+        assert coupling.number_of_parameters == sum((width + D) * (2 + 5) + 5 + 5 * 3 + 3 for width in (7, 12))
+        C = coupling(people())
+        assert C.bytes_per_row == 4 * D
+        assert [C.couple(s, torch.randn(4, 6, 3), torch.randn(4, 3, width)).shape for s, width in enumerate((7, 12))] \
+            == [(4, 6, 3)] * 2
+        assert C.repeated(2).batch == 8
+
+    def test_everybody_needs_somebody(self):
+        with pytest.raises(ConfigError, match=r"coupling 'meta' makes C\(u\) from a representation"):
+            Meta.Config(gate="token").build((12,), None, torch_generator(0))
+
+
 class TestIdentities:
     """One coupling inside another, as in the frame of papers.md: equal functions, computed along different paths."""
 

@@ -147,10 +147,10 @@ def test_anybodys_export_gives_the_same_logits_in_peft(config: Coupling.Config, 
     assert (ours - expected).abs().max() <= 1e-5
 
 
-def test_what_depends_on_the_token_is_nobodys_adapter(tmp_path: Path):
-    (config,) = [config for config in EVERY if config not in PLAIN_FOR_ONE]
+@pytest.mark.parametrize("config", [config for config in EVERY if config not in PLAIN_FOR_ONE], ids=called)
+def test_what_depends_on_the_token_is_nobodys_adapter(config: Coupling.Config, tmp_path: Path):
     with pytest.raises(ConfigError, match="another one for every token"):
-        write_peft_adapter(tmp_path / "one", learnt(adapt(tiny_llama(), ALL, config)))
+        write_peft_adapter(tmp_path / "one", learnt(adapt(tiny_llama(), ALL, config)), people(1))
     assert not (tmp_path / "one").exists()
 
 

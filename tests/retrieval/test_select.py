@@ -8,27 +8,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
+from retrieval_world import log_of
 
 from lifelora.data.dataset import Rules, Targets, prepare
 from lifelora.data.raw import RawTables, Words
-from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError, LeakError
-from lifelora.retrieval import select
+from lifelora.retrieval import select, similarity
 from lifelora.retrieval.select import AnySelector, MostRecent, MostSimilar, SameField, Selector, selector
-
-
-def log_of(histories, n_items, folder, genres=None):
-    """A prepared log: user u's items in the order given."""
-    rows = [(f"u{u:03}", f"i{i:03}", t) for u, items in enumerate(histories) for t, i in enumerate(items)]
-    interactions = pa.table({
-        "user": [r[0] for r in rows], "item": [r[1] for r in rows],
-        "rating": pa.array([4.0] * len(rows), pa.float32()), "time": pa.array([r[2] for r in rows], pa.int64()),
-    })
-    catalogue = pa.table({"item": [f"i{i:03}" for i in range(n_items)], "title": [f"{i}" for i in range(n_items)],
-                          **({"genre": genres} if genres else {})})
-    profiles = pa.table({"user": [f"u{u:03}" for u in range(len(histories))]})
-    raw = RawTables(interactions, catalogue, profiles, Words())
-    return prepare(raw, Rules(min_history=1, split=LeaveOneOut()), folder, "made")
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +37,15 @@ def dot(a, b):
 
 
 def brute_force(dataset, row, vectors, k, order="time"):
-    """The definition: sort the past by (similarity, time), take the last k, show them in time order."""
+    """The definition: sort the past by (similarity, time), take the last k, show them in the order asked."""
     start = int(dataset.offsets[dataset.user_N[row]])
     past = list(range(start, row))
     similarity = {r: dot(vectors[dataset.item_N[r]], vectors[dataset.item_N[row]]) for r in past}
     best = sorted(past, key=lambda r: (similarity[r], r))[-k:]
-    return sorted(best) if order == "time" else best
+    return {"time": sorted(best), "low": best, "high": best[::-1]}[order]
 
 
-@pytest.mark.parametrize("order", ["time", "similarity"])
+@pytest.mark.parametrize("order", ["time", "high", "low"])
 @pytest.mark.parametrize("copies", [1, 4])
 @pytest.mark.parametrize("k", [1, 4, 100])
 def test_most_similar_is_what_its_definition_says(log, k, copies, order):
@@ -71,6 +57,76 @@ def test_most_similar_is_what_its_definition_says(log, k, copies, order):
         assert chosen[place, mask[place]].tolist() == brute_force(log, row, vectors, k, order)
         past = int(row - log.offsets[log.user_N[row]])
         assert mask[place].tolist() == [False] * (k - min(k, past)) + [True] * min(k, past)
+
+
+def by_formula(kind, v, t):
+    """In whole numbers where it can be; rounded where roots are taken."""
+    if kind == "cosine":
+        return round(float(v @ t / (np.linalg.norm(v) * np.linalg.norm(t) or 1)), 6)
+    if kind == "dot":
+        return int(v @ t)
+    if not t.any():
+        return 0
+    return -int(((v - t) ** 2).sum()) if v.any() else -np.inf
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), k=st.integers(1, 9), kind=st.sampled_from(["cosine", "dot", "l2"]),
+    order=st.sampled_from(["time", "high", "low"]), cells=st.sampled_from([0, 1 << 20]), block=st.sampled_from([1, 3, 128]),
+    size=st.sampled_from([1.0, 2.0**-40, 2.0**60]),
+)
+def test_every_similarity_and_order_with_many_ties(seed, k, kind, order, cells, block, size, tmp_path_factory):
+    """Vectors of -1, 0 and 1: many are equal, some are zero, and their similarities tie exactly, whatever their size.
+
+    Online, with vectors alone, the choice is the batch's to the last place.
+    """
+    rng = np.random.default_rng(seed)
+    log = log_of([rng.choice(12, size=n) for n in rng.integers(1, 25, size=4)], 12, tmp_path_factory.mktemp("ties"))
+    vectors = rng.integers(-1, 2, size=(12, 3))
+    config = MostSimilar.Config(k=k, order=order, similarity=kind)
+    chooser, rows = MostSimilar(config, torch.from_numpy(vectors * size).float()), rng.permutation(len(log))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(similarity, "TABLE_CELLS", cells)
+        patch.setattr(select, "ROWS", block)
+        chosen, mask = chooser.select(log, log.targets(rows))
+    another = MostSimilar(config, torch.zeros(0, 3))
+    for place, row in enumerate(rows):
+        start, target = int(log.offsets[log.user_N[row]]), vectors[log.item_N[row]]
+        past = sorted(range(start, row), key=lambda r, t=target: (by_formula(kind, vectors[log.item_N[r]], t), r))[-k:]
+        expected = {"time": sorted(past), "low": past, "high": past[::-1]}[order]
+        assert chosen[place, mask[place]].tolist() == expected
+        assert mask[place].tolist() == [False] * (k - len(expected)) + [True] * len(expected)
+        if expected:
+            history_HE = (vectors[log.item_N[start:row]] * size).astype(np.float32)
+            online = another.online(history_HE, (target * size).astype(np.float32)[None])
+            assert (online[0] + start).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("k", [1, 5, 80])
+@pytest.mark.parametrize("order", ["time", "high", "low"])
+def test_online_is_the_batch_on_a_log_that_holds_the_new_events_and_items(log, kind, k, order):
+    """Wide vectors of any numbers: the selector knows half of the items, and the batch is made where all were in the log."""
+    vectors = torch.randn(log.n_items, 96, generator=torch.Generator().manual_seed(7)) * torch.rand(log.n_items, 1)
+    vectors[5], vectors[30:35] = 0, vectors[10:15]
+    config = MostSimilar.Config(k=k, similarity=kind, order=order)
+    for user in range(log.n_users):
+        start, end = int(log.offsets[user]), int(log.offsets[user + 1])
+        items = np.arange(log.n_items)
+        chosen, mask = MostSimilar(config, vectors).select(log, log.candidates(user, items))
+        numpy = vectors.numpy()
+        online = MostSimilar(config, vectors[:20]).online(numpy[log.item_N[start:end]], numpy[items])
+        assert online.shape == (log.n_items, min(k, end - start))
+        for item in items:
+            assert (online[item] + start).tolist() == chosen[item, mask[item]].tolist()
+
+
+def test_vectors_that_are_no_numbers_are_refused():
+    vectors = torch.eye(3)
+    vectors[1, 1] = torch.nan
+    with pytest.raises(ConfigError, match="not finite numbers"):
+        MostSimilar(MostSimilar.Config(), vectors)
 
 
 def test_an_identical_item_is_the_one_retrieved(tmp_path):

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from run_world import TRAINING, VALUES
@@ -75,3 +77,28 @@ def test_a_sentence_encoder_brings_its_own_model(tmp_path: Path):
     assert "backbone" in own.vectors.inputs
     assert not encoder.need_backbone
     assert "backbone" not in encoder.vectors.inputs
+
+
+def test_a_run_with_vectors_of_a_file_needs_no_lm_and_sees_that_the_file_changed(tmp_path: Path):
+    path = tmp_path / "v.parquet"
+    sim = VALUES["conventional"]["din"] | {"behaviours": {"kind": "most-similar", "k": 3, "similarity": "l2", "order": "high"}}
+    values = VALUES | {"conventional": {"sim": sim}, "systems": {}, "vectors": {"kind": "precomputed", "path": str(path)}}
+    recipe = parse(values, "the tests' recipe")
+    run = Run(recipe, tmp_path / "run", Options(device="cpu", progress=False))
+    run.prepare()
+    names = run.parts.dataset.items.outside(range(run.parts.dataset.n_items))
+    rows = np.random.default_rng(0).normal(size=(len(names), 4))
+    pq.write_table(pa.table({"item": names[1:], "vector": list(rows[1:])}), path)
+    run.all()
+    assert not run.stages.need_backbone
+    assert not (tmp_path / "run" / "3-backbone").exists()
+    report = (run.stages.report.require() / "report.html").read_text()
+    assert f"1 of {len(names)} items have no vector in &#39;v.parquet&#39; (the first of them is &#39;{names[0]}&#39;)" in report
+    assert "the 3 behaviours most like the target (distance), the most similar first" in report
+    before = run.stages.vectors.key
+    path.rename(tmp_path / "gone")
+    assert Stages.open(tmp_path / "run").vectors.complete()
+    pq.write_table(pa.table({"item": names, "vector": list(rows)}), path)
+    changed = Stages.open(tmp_path / "run").vectors
+    assert changed.key != before
+    assert not changed.complete()

@@ -8,11 +8,12 @@ from run_world import TRAINING, VALUES
 
 from lifelora.recipe import Recipe, built_in, load, parse
 from lifelora.run import Options, Run
+from tiny_bert import saved_bert
 
 SIZES = {"embedding": 4, "hidden": 8, "layers": 1, "attention_hidden": 4, "history_length": 6, "heads": 1}
 
 
-def small(recipe: Recipe) -> dict[str, Any]:
+def small(recipe: Recipe, bert: Path) -> dict[str, Any]:
     """Small numbers everywhere; every choice of the recipe stays."""
     values = recipe.model_dump(mode="json")
     values |= {key: VALUES[key] for key in ("data", "backbone", "evaluation")}
@@ -22,6 +23,9 @@ def small(recipe: Recipe) -> dict[str, Any]:
         step["training"] = TRAINING
         step["behaviours"] = step["behaviours"] and step["behaviours"] | {"k": 6}
         step["shots"] = step["shots"] and 40
+    for encoder in values["encoders"].values():
+        encoder["behaviours"] |= {"k": 3}
+        encoder |= {"path": str(bert), "training": TRAINING, "shots": 24, "validation_rows": 20}
     for system in values["systems"].values():
         for key in ("behaviours", "also"):
             system[key] = system[key] and system[key] | {"k": 3}
@@ -34,8 +38,8 @@ def small(recipe: Recipe) -> dict[str, Any]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", sorted(set(built_in()) - {"demo", "conventional"}))
 def test_a_papers_recipe_runs(name: str, tmp_path: Path):
-    recipe = parse(small(load(name)), name)
+    recipe = parse(small(load(name), saved_bert(tmp_path / "bert")), name)
     run = Run(recipe, tmp_path / name, Options(device="cpu", progress=False))
     run.all()
     table = run.table()
-    assert all(system in table for system in [*recipe.conventional, *recipe.systems])
+    assert all(system in table for system in [*recipe.conventional, *recipe.encoders, *recipe.systems])

@@ -72,7 +72,7 @@ def test_soft_tokens_train_and_are_loaded_again(tmp_path: Path):
     lm, builder = parts.personal("soft")
     before = parts.untuned("soft")[0]
     assert torch.equal(before.soft.vectors_ME, lm.soft.vectors_ME)
-    assert not torch.equal(before.soft.out.weight, lm.soft.out.weight)
+    assert not torch.equal(before.soft.item.out.weight, lm.soft.item.out.weight)
     torch.testing.assert_close(lm.soft.vectors_ME, parts.recommender("din").item_embeddings())
     asked = parts.asked("soft", parts.dataset.targets(parts.test_rows))
     batch = asked.batch(builder, np.arange(5))

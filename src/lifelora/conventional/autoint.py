@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp
+from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -31,11 +31,17 @@ class Interacting(nn.Module):
 
     def forward(self, x_BFI: Tensor) -> Tensor:
         """The fields' new states."""
-        B, fields, _ = x_BFI.shape
+        B, fields, ins = x_BFI.shape
+        if self.heads == 1:  # <Q x_m, K x_k> = <K^T Q x_m, x_k>, which saves one of four products
+            Q, K, V, R = self.project.weight.chunk(4)
+            projected = F.linear(x_BFI, torch.cat([K.T @ Q, V, R]))
+            query, value, own = projected.split_with_sizes([ins, len(V), len(V)], dim=2)
+            a_BFF = self.drop(torch.softmax(query @ x_BFI.transpose(1, 2), dim=2))
+            return F.relu(torch.baddbmm(own, a_BFF, value))
         projected = self.project(x_BFI).view(B, fields, 4, self.heads, -1)
-        query, key, value = projected[:, :, :3].permute(2, 0, 3, 1, 4)
+        query, key, value, own = projected.transpose(1, 3).unbind(2)
         a_BNFF = self.drop(torch.softmax(query @ key.transpose(2, 3), dim=3))
-        return F.relu((a_BNFF @ value).transpose(1, 2).flatten(2) + projected[:, :, 3].flatten(2))
+        return F.relu((a_BNFF @ value + own).transpose(1, 2).flatten(2))
 
 
 @final
@@ -99,6 +105,12 @@ class AutoInt(Recommender):
         parallel = self.config.structure == "parallel"
         u_BD: Tensor = self.dnn(x_BFE.flatten(1)) if parallel else self.attention(x_BFE).flatten(1)
         return u_BD
+
+    def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return fields_and_past(self.features, self.behaviours, batch, self.drop).flatten(1)
+
+    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return user_and_past(self.features, self.behaviours, batch, self.drop)
 
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         return self.features.items()[:-1]

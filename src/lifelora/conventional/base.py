@@ -13,10 +13,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelora.data.dataset import Samples
+from lifelora.types import Layer
 
 
 class Recommender(nn.Module, ABC):
-    """Scores samples; subclasses are final and bring ``logits``, ``represent`` and ``item_embeddings``."""
+    """Scores samples; subclasses are final and bring ``logits``, ``represent…`` and ``item_embeddings``."""
 
     history_length: int
     "How many past behaviours it reads (the ``length`` of ``Dataset.gather``)."
@@ -34,8 +35,27 @@ class Recommender(nn.Module, ABC):
         """u: the vector of the user (``target_aware`` false) or of the user before this target (true)."""
 
     @abstractmethod
+    def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
+        """What the deep layers read: the vectors of all fields, the target's among them, and of the past, side by side."""
+
+    @abstractmethod
+    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
+        """The vector of the user's id, where that is a field, and the mean of the past; never of the target."""
+
+    @abstractmethod
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         """One vector per item, in index order."""
+
+    @final
+    def representation(self, batch: Samples, layer: Layer) -> Float[Tensor, "B D"]:
+        """u by one of its layers, of which ``represent`` is the last (RecLoRA's ``ctr_out_layer``)."""
+        made = {"final": self.represent, "fields": self.represent_fields, "user": self.represent_user}
+        return made[layer](batch)
+
+    @final
+    def sees_target(self, layer: Layer) -> bool:
+        """``target_aware`` of any layer."""
+        return layer == "fields" or (layer == "final" and self.target_aware)
 
     @final
     def loss(self, batch: Samples) -> Float[Tensor, ""]:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp
+from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -87,20 +87,24 @@ class Caser(Recommender):
         self.drop_seen = nn.Dropout(config.dropout)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
-        user_BX, item_BY = self.features.fields(batch)
-        met_BZ = meet(self.drop(user_BX), self.drop(item_BY), self.represent(batch))
-        logit_B1: Tensor = self.out(self.dnn(met_BZ))
+        logit_B1: Tensor = self.out(self.dnn(self.represent_fields(batch)))
         return logit_B1.squeeze(1)
 
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
         L = self.history_length
-        mask_BH = batch.mask_BH[:, -L:]
-        h_BHE = self.drop(self.behaviours(self.features, batch.history_BH[:, -L:], batch.rating_BH[:, -L:]))
-        picture_BEH = torch.where(mask_BH[..., None], h_BHE, 0).transpose(1, 2)
-        picture_BEL = F.pad(picture_BEH, (L - mask_BH.shape[1], 0))
+        past_BH = batch.history_BH[:, -L:], batch.rating_BH[:, -L:], batch.mask_BH[:, -L:]
+        h_BHE = self.drop(self.behaviours(self.features, *past_BH))
+        picture_BEL = F.pad(h_BHE.transpose(1, 2), (L - h_BHE.shape[1], 0))
         seen_BX = torch.cat([self.horizontal(picture_BEL), self.vertical(picture_BEL).flatten(1)], dim=1)
         u_BE: Tensor = F.relu(self.join(self.drop_seen(seen_BX)))
         return u_BE
+
+    def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
+        user_BX, item_BY = self.features.fields(batch)
+        return meet(self.drop(user_BX), self.drop(item_BY), self.represent(batch))
+
+    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return user_and_past(self.features, self.behaviours, batch, self.drop)
 
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         return self.features.items()[:-1]

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp
+from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -47,7 +47,7 @@ class DCNv2(Recommender):
         self.drop = nn.Dropout(config.embedding_dropout)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
-        x_BX = self._fields(batch)
+        x_BX = self.represent_fields(batch)
         crossed_BX = self._crossed(x_BX)
         parallel = self.config.structure == "parallel"
         last_BZ = torch.cat([crossed_BX, self.dnn(x_BX)], dim=1) if parallel else self.dnn(crossed_BX)
@@ -55,15 +55,18 @@ class DCNv2(Recommender):
         return logit_B1.squeeze(1)
 
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
-        x_BX = self._fields(batch)
+        x_BX = self.represent_fields(batch)
         u_BD: Tensor = self.dnn(x_BX if self.config.structure == "parallel" else self._crossed(x_BX))
         return u_BD
 
+    def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return fields_and_past(self.features, self.behaviours, batch, self.drop).flatten(1)
+
+    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return user_and_past(self.features, self.behaviours, batch, self.drop)
+
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         return self.features.items()[:-1]
-
-    def _fields(self, batch: Samples) -> Tensor:
-        return fields_and_past(self.features, self.behaviours, batch, self.drop).flatten(1)
 
     def _crossed(self, start_BX: Tensor) -> Tensor:
         x_BX = start_BX

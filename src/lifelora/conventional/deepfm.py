@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp
+from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -53,6 +53,12 @@ class DeepFM(Recommender):
         x_BFE = fields_and_past(self.features, self.behaviours, batch, self.drop)
         u_BD: Tensor = self.dnn(x_BFE.flatten(1))
         return u_BD
+
+    def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return fields_and_past(self.features, self.behaviours, batch, self.drop).flatten(1)
+
+    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return user_and_past(self.features, self.behaviours, batch, self.drop)
 
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         return self.features.items()[:-1]

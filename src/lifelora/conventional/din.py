@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, mlp
+from lifelora.conventional.layers import Behaviours, Common, Features, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -51,21 +51,27 @@ class DIN(Recommender):
         return logit_B1.squeeze(1)
 
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
-        user_BX, item_BY = self.features.fields(batch)
-        user_BX, item_BY = self.drop(user_BX), self.drop(item_BY)
-        h_BHE = self.drop(self.behaviours(self.features, batch.history_BH, batch.rating_BH))
-        pooled_BE = self._pool(item_BY[:, : self.config.embedding], h_BHE, batch.mask_BH)
-        u_BD: Tensor = self.dnn(torch.cat([user_BX, item_BY, pooled_BE], dim=1))
+        u_BD: Tensor = self.dnn(self.represent_fields(batch))
         return u_BD
 
-    def _pool(self, t_BE: Tensor, h_BHE: Tensor, mask_BH: Tensor) -> Tensor:
+    def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
+        user_BX, item_BY = self.features.fields(batch)
+        user_BX, item_BY = self.drop(user_BX), self.drop(item_BY)
+        h_BHE = self.drop(self.behaviours(self.features, batch.history_BH, batch.rating_BH, batch.mask_BH))
+        pooled_BE = self._pool(item_BY[:, : self.config.embedding], h_BHE)
+        return torch.cat([user_BX, item_BY, pooled_BE], dim=1)
+
+    def _pool(self, t_BE: Tensor, h_BHE: Tensor) -> Tensor:
         # W [t; h; t-h; t*h] = (W1 + W3) t + (W2 - W3) h + W4 (t*h): half the work, and t's part once per sample.
         W1, W2, W3, W4 = self.ask.weight.chunk(4, dim=1)
         of_target_BA = F.linear(t_BE, W1 + W3, self.ask.bias)
         pairs_BHF = torch.cat([h_BHE, t_BE[:, None] * h_BHE], dim=2)
         asked_BHA = F.relu(F.linear(pairs_BHF, torch.cat([W2 - W3, W4], dim=1)) + of_target_BA[:, None])
-        a_BH = self.attention(asked_BHA).squeeze(-1) * mask_BH
+        a_BH = self.attention(asked_BHA).squeeze(-1)  # and h_j is zero where there is no behaviour
         return torch.bmm(a_BH[:, None], h_BHE).squeeze(1)
+
+    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return user_and_past(self.features, self.behaviours, batch, self.drop)
 
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         return self.features.items()[:-1]

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp
+from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -48,20 +48,25 @@ class GRU4Rec(Recommender):
         self.drop = nn.Dropout(config.embedding_dropout)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
-        user_BX, item_BY = self.features.fields(batch)
-        met_BZ = meet(self.drop(user_BX), self.drop(item_BY), self.represent(batch))
-        logit_B1: Tensor = self.out(self.dnn(met_BZ))
+        logit_B1: Tensor = self.out(self.dnn(self.represent_fields(batch)))
         return logit_B1.squeeze(1)
 
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
         # Padding is moved behind the past, where no state that is read has seen it: so the network runs without a mask,
         # and time first, which is how torch computes it (packing costs several times as much on a CPU).
-        order_BH = batch.mask_BH.byte().argsort(dim=1, descending=True, stable=True)
+        mask_BH, order_BH = batch.mask_BH.byte().sort(dim=1, descending=True, stable=True)
         past_HB, rating_HB = batch.history_BH.gather(1, order_BH).T, batch.rating_BH.gather(1, order_BH).T
-        state_HBE: Tensor = self.gru(self.drop(self.behaviours(self.features, past_HB, rating_HB)))[0]
+        state_HBE: Tensor = self.gru(self.drop(self.behaviours(self.features, past_HB, rating_HB, mask_BH.T.bool())))[0]
         count_B = batch.mask_BH.sum(dim=1)
         last_1BE = (count_B - 1).clamp(min=0)[None, :, None].expand(1, -1, self.width)
         return torch.where(count_B[:, None] > 0, state_HBE.gather(0, last_1BE).squeeze(0), 0)
+
+    def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
+        user_BX, item_BY = self.features.fields(batch)
+        return meet(self.drop(user_BX), self.drop(item_BY), self.represent(batch))
+
+    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return user_and_past(self.features, self.behaviours, batch, self.drop)
 
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         return self.features.items()[:-1]

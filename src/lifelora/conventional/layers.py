@@ -1,5 +1,6 @@
 """Parts that conventional models share: settings, embedded fields, embedded behaviours, an MLP. Knows no model."""
 
+import math
 from itertools import accumulate, pairwise
 
 import torch
@@ -48,6 +49,7 @@ class Features(nn.Module):
                  *schema.user_field_sizes, *schema.item_field_sizes)
         starts = [0, *accumulate(sizes)]
         self.n_items, self.n_ratings, self.width = schema.n_items, schema.n_ratings, config.embedding
+        self.n_ids = int(config.user_id)
         n_user_fields = len(schema.user_field_sizes)
         user_UF = _shared_by(config.min_people, schema.user_fields_UF)
         user_UF = user_UF + torch.tensor(starts[3 : 3 + n_user_fields], dtype=torch.int64)
@@ -77,9 +79,12 @@ class Features(nn.Module):
         """Vectors of all items, then of the padding."""
         return self.table.weight[: self.n_items + 1]
 
-    def ratings(self) -> Float[Tensor, "_ E"]:
-        """Vectors of all rating levels, then of the padding."""
-        return self.table.weight[self.n_items + 1 : self.n_items + self.n_ratings + 2]
+    def items_and_ratings(self) -> tuple[Float[Tensor, "_ E"], Float[Tensor, "_ E"]]:
+        """Vectors of all items, then of the padding; and of all rating levels, then of the padding."""
+        # One split of the whole table, for each slice of it would bring a gradient as large as the table.
+        sizes = (self.n_items + 1, self.n_ratings + 1)
+        items_ME, ratings_RE, _ = self.table.weight.split_with_sizes([*sizes, self.table.num_embeddings - sum(sizes)])
+        return items_ME, ratings_RE
 
 
 def _shared_by(people: int, codes_UF: Int[Tensor, "U F"]) -> Int[Tensor, "U F"]:
@@ -89,20 +94,23 @@ def _shared_by(people: int, codes_UF: Int[Tensor, "U F"]) -> Int[Tensor, "U F"]:
 
 
 class Behaviours(nn.Module):
-    """h_j = ReLU(W [item_j ; rating_j] + b), of the last ``length`` behaviours."""
+    """h_j = ReLU(W [item_j ; rating_j] + b), of the last ``length`` behaviours; zero where the mask marks none."""
 
     def __init__(self, features: Features) -> None:
         super().__init__()
         self.join = nn.Linear(2 * features.width, features.width)
 
     def forward(
-        self, features: Features, history_BH: Int[Tensor, "B H"], rating_BH: Int[Tensor, "B H"]
+        self, features: Features, history_BH: Int[Tensor, "B H"], rating_BH: Int[Tensor, "B H"], mask_BH: Bool[Tensor, "B H"]
     ) -> Float[Tensor, "B H E"]:
-        # W [item ; rating] = W_item item + W_rating rating: a product per row of the tables, not per behaviour.
+        # W [item ; rating] = W_item item + W_rating rating: a product per row of the tables, not per behaviour. Padding
+        # reads -inf, whose ReLU is zero, as is its gradient: so nobody has to mask what is as large as all behaviours.
         W_item, W_rating = self.join.weight.chunk(2, dim=1)
-        item_ME = features.items() @ W_item.T
-        rating_RE = F.linear(features.ratings(), W_rating, self.join.bias)
-        return F.relu(F.embedding(history_BH, item_ME) + F.embedding(rating_BH, rating_RE))
+        items_ME, ratings_RE = features.items_and_ratings()
+        item_ME = F.pad(items_ME[:-1] @ W_item.T, (0, 0, 0, 1), value=-math.inf)
+        rating_RE = F.linear(ratings_RE, W_rating, self.join.bias)
+        of_item_BHE = F.embedding(torch.where(mask_BH, history_BH, features.n_items), item_ME)
+        return of_item_BHE.add_(F.embedding(rating_BH, rating_RE)).relu_()  # in place: half of the time goes to memory
 
 
 def fields_and_past(
@@ -113,15 +121,21 @@ def fields_and_past(
     The papers average the embeddings of a multi-valued field. Here each behaviour is joined with its rating first, for
     averages of items and of ratings apart no longer say which item was liked.
     """
-    h_BHE = drop(behaviours(features, batch.history_BH, batch.rating_BH))
+    h_BHE = drop(behaviours(features, batch.history_BH, batch.rating_BH, batch.mask_BH))
     past_B1E = mean(h_BHE, batch.mask_BH)[:, None]
     return torch.cat([drop(features.table(features.rows(batch))), past_B1E], dim=1)
 
 
+def user_and_past(features: Features, behaviours: Behaviours, batch: Samples, drop: nn.Dropout) -> Float[Tensor, "B X"]:
+    """The vector of the user's id, where that is a field, and the mean of the past's h_j, side by side."""
+    ids_BX = features.table(features.user_UF[batch.user_B, : features.n_ids]).flatten(1)
+    h_BHE = drop(behaviours(features, batch.history_BH, batch.rating_BH, batch.mask_BH))
+    return torch.cat([drop(ids_BX), mean(h_BHE, batch.mask_BH)], dim=1)
+
+
 def mean(h_BHE: Float[Tensor, "B H E"], mask_BH: Bool[Tensor, "B H"]) -> Float[Tensor, "B E"]:
-    """Of the rows that the mask marks; zero where it marks none."""
-    share_BH = mask_BH / mask_BH.sum(dim=1, keepdim=True).clamp(min=1)
-    return torch.bmm(share_BH.to(h_BHE.dtype)[:, None], h_BHE).squeeze(1)
+    """Of the h_j that the mask marks, the others being zero; zero where it marks none."""
+    return h_BHE.sum(dim=1) / mask_BH.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 def meet(user_BX: Float[Tensor, "B X"], item_BY: Float[Tensor, "B Y"], u_BE: Float[Tensor, "B E"]) -> Float[Tensor, "B Z"]:

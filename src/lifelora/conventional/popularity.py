@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lifelora.conventional.base import Recommender
 from lifelora.data.dataset import Dataset, Samples, Schema
+from lifelora.errors import ConfigError
 from lifelora.types import Frozen
 
 
@@ -51,6 +52,12 @@ class Popularity(Recommender):
 
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
         return self.logits(batch)[:, None]
+
+    def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
+        raise ConfigError("popularity embeds neither fields nor behaviours; take the u of another conventional model.")
+
+    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return self.represent_fields(batch)
 
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         return torch.logit(self.rate_M)[:, None]

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp
+from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -82,15 +82,13 @@ class SASRec(Recommender):
         self.drop = nn.Dropout(config.embedding_dropout)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
-        user_BX, item_BY = self.features.fields(batch)
-        met_BZ = meet(self.drop(user_BX), self.drop(item_BY), self.represent(batch))
-        logit_B1: Tensor = self.out(self.dnn(met_BZ))
+        logit_B1: Tensor = self.out(self.dnn(self.represent_fields(batch)))
         return logit_B1.squeeze(1)
 
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
         H = min(batch.mask_BH.shape[1], self.history_length)
         mask_BH = batch.mask_BH[:, -H:]
-        h_BHE = self.behaviours(self.features, batch.history_BH[:, -H:], batch.rating_BH[:, -H:])
+        h_BHE = self.behaviours(self.features, batch.history_BH[:, -H:], batch.rating_BH[:, -H:], mask_BH)
         x_BHE = self.drop(torch.where(mask_BH[..., None], h_BHE + self.position_HE[-H:], self.nobody_E))
         # Everybody sees itself, padding too: a softmax over nothing would be nan. Nobody else ever sees padding.
         itself_HH = torch.eye(H, dtype=torch.bool, device=mask_BH.device)
@@ -100,6 +98,13 @@ class SASRec(Recommender):
             x_BHE = block(x_BHE, seen_BHH, last=1 if number == len(self.blocks) else H)
         u_BE: Tensor = self.norm(x_BHE[:, -1])
         return u_BE
+
+    def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
+        user_BX, item_BY = self.features.fields(batch)
+        return meet(self.drop(user_BX), self.drop(item_BY), self.represent(batch))
+
+    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
+        return user_and_past(self.features, self.behaviours, batch, self.drop)
 
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         return self.features.items()[:-1]

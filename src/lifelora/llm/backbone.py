@@ -54,42 +54,56 @@ def load(config: Pretrained, device: torch.device, download: bool = False, label
     MissingExtraError for quantisation or flash attention without its package.
     """
     # transformers takes long to import, and much of lifelora works without it.
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
+    from transformers import AutoModelForCausalLM
 
-    folder = Path(config.path)
-    if folder.exists():
-        _check_folder(folder)
-    elif not download and (config.path.startswith((".", "/", "~")) or config.path.count("/") > 1):
-        raise ConfigError(f"backbone.path = {config.path!r}: no such folder.")
     if config.attention == "flash_attention_2" and find_spec("flash_attn") is None:
         raise MissingExtraError("flash-attn", "gpu", "backbone.attention = 'flash_attention_2'")
     extra: dict[str, Any] = {}
     if config.quantization != "none":
         extra = {"quantization_config": _quantization(config), "device_map": {"": device}}
-    local = {"local_files_only": not download, "trust_remote_code": False}
-    transformers_logging.disable_progress_bar()
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(config.path, **local)
-        model = AutoModelForCausalLM.from_pretrained(
-            config.path, dtype=DTYPES[config.dtype], attn_implementation=config.attention, use_safetensors=True,
-            **local, **extra,
-        )
-    except (OSError, ValueError) as error:
-        raise ConfigError(
-            f"backbone.path = {config.path!r} could not be loaded: {str(error).splitlines()[0]}  "
-            "Give a folder with config.json, *.safetensors and tokenizer.json, or the name of a model on the hub "
-            "(add --download to fetch it)."
-        ) from error
-    if not tokenizer.is_fast:
-        raise ConfigError(f"backbone.path = {config.path!r} has no fast tokenizer (tokenizer.json); convert it first.")
+    model, tokenizer = read(AutoModelForCausalLM, config.path, "backbone.path", download, dtype=DTYPES[config.dtype],
+                            attn_implementation=config.attention, **extra)
     if config.quantization == "none":
         model.to(device)
     model.eval().requires_grad_(False)
     # What the checkpoint wishes for sampling (temperature, top-p, …) must never reach our scores or beams.
     model.generation_config = type(model.generation_config)()
     size = sum(p.numel() for p in model.parameters())
-    return Backbone(model, tokenizer, label or f"{folder.name} ({size / 1e6:,.2f} M parameters, pretrained)")
+    return Backbone(model, tokenizer, label or f"{Path(config.path).name} ({size / 1e6:,.2f} M parameters, pretrained)")
+
+
+def read(auto: Any, path: str, key: str, download: bool, **options: Any) -> tuple[Any, Any]:
+    """Model and tokenizer from a folder or of a hub name by one of transformers' Auto classes.
+
+    ``key`` is where the recipe says ``path``, for the ConfigError and ArtefactError that ``load`` tells of.
+    """
+    from transformers import AutoConfig, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    folder = Path(path)
+    if folder.exists():
+        _check_folder(folder, key)
+    elif not download and (path.startswith((".", "/", "~")) or path.count("/") > 1):
+        raise ConfigError(f"{key} = {path!r}: no such folder.")
+    local = {"local_files_only": not download, "trust_remote_code": False}
+    transformers_logging.disable_progress_bar()
+    try:
+        both_halves = AutoConfig.from_pretrained(path, **local).is_encoder_decoder
+        tokenizer: Any = None if both_halves else AutoTokenizer.from_pretrained(path, **local)
+        model: Any = None if both_halves else auto.from_pretrained(path, use_safetensors=True, **local, **options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{key} = {path!r} could not be loaded: {str(error).splitlines()[0]}  "
+            "Give a folder with config.json, *.safetensors and tokenizer.json, or the name of a model on the hub "
+            "(add --download to fetch it)."
+        ) from error
+    if both_halves:
+        raise ConfigError(f"{key} = '{path}' is an encoder-decoder; lifelora needs a causal LM (or, for an encoder's towers, "
+                          "an encoder alone).")
+    # Where the files are missing, transformers makes a tokenizer that knows the special tokens alone.
+    if not getattr(tokenizer, "is_fast", False) or len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ConfigError(f"{key} = {path!r} has no fast tokenizer (tokenizer.json); convert it first.")
+    return model, tokenizer
 
 
 def fingerprint(config: Pretrained) -> str:
@@ -111,19 +125,15 @@ def fingerprint(config: Pretrained) -> str:
     return digest.hexdigest()
 
 
-def _check_folder(folder: Path) -> None:
-    from transformers import AutoConfig
-
+def _check_folder(folder: Path, key: str) -> None:
     if not (folder / "config.json").exists():
-        raise ConfigError(f"backbone.path = '{folder}' has no config.json; it must hold a model in Hugging Face's layout.")
+        raise ConfigError(f"{key} = '{folder}' has no config.json; it must hold a model in Hugging Face's layout.")
     if not list(folder.glob("*.safetensors")):
         others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
         raise ArtefactError(
             f"'{folder}' holds no *.safetensors{f' (only {others[0]}, a pickle, which is never read)' if others else ''}; "
             "convert the weights with save_pretrained(safe_serialization=True)."
         )
-    if AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False).is_encoder_decoder:
-        raise ConfigError(f"backbone.path = '{folder}' is an encoder-decoder; lifelora needs a causal LM.")
 
 
 def _quantization(config: Pretrained) -> Any:

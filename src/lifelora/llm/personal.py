@@ -18,6 +18,7 @@ from lifelora.data.dataset import Samples
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.inject import Adapters
 from lifelora.prompts.batch import Answers
+from lifelora.types import Layer
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,18 @@ class PersonalBatch:
     label_B: Float[Tensor, "B"]
     user_BD: Float[Tensor, "B D"]
     soft_BL: Int[Tensor, "B L"] | None = None
-    "The item of each soft token, -1 at every other place; None for prompts of words alone."
+    "The item of each soft token, or USER, and -1 at every other place; None for prompts of words alone."
     samples: Samples | None = None
     "What u is made from, where its maker learns with the adapters; then ``user_BD`` has width 0."
+    soft_user_BX: Float[Tensor, "B X"] | None = None
+    "What the user's soft token is made from; None where there is none."
 
 
 @runtime_checkable
 class Represents(Protocol):
     """Makes u of samples, and is a module."""
 
-    def represent(self, batch: Samples, /) -> Float[Tensor, "B D"]: ...
+    def representation(self, batch: Samples, layer: Layer, /) -> Float[Tensor, "B D"]: ...
 
 
 class PersonalLM(nn.Module):
@@ -46,14 +49,14 @@ class PersonalLM(nn.Module):
 
     def __init__(
         self, model: nn.Module, adapters: Adapters, answers: Answers, encoder: Represents | None = None,
-        soft: SoftTokens | None = None,
+        soft: SoftTokens | None = None, layer: Layer = "final",
     ) -> None:
-        """``encoder`` makes u and learns, too; without one u comes with the batch and is as it is.
+        """``encoder`` makes u, by its ``layer``, and learns, too; without one u comes with the batch and is as it is.
 
         ``soft`` makes the soft tokens of prompts that have them.
         """
         super().__init__()
-        self.encoder, self.soft = encoder, soft
+        self.encoder, self.layer, self.soft = encoder, layer, soft
         self.model = model
         self.coupling = adapters.coupling
         self.adapters = adapters
@@ -70,7 +73,7 @@ class PersonalLM(nn.Module):
         if self.encoder is None:
             return batch.user_BD
         assert batch.samples is not None
-        return self.encoder.represent(batch.samples)
+        return self.encoder.representation(batch.samples, self.layer)
 
     def embedding(self) -> nn.Module:
         """The LM's table of word embeddings."""
@@ -87,7 +90,7 @@ class PersonalLM(nn.Module):
             inputs = {"input_ids": batch.tokens_BL}
         else:
             assert batch.soft_BL is not None
-            inputs = {"inputs_embeds": self.soft.embed(self.embedding(), batch.tokens_BL, batch.soft_BL)}
+            inputs = {"inputs_embeds": self.soft.embed(self.embedding(), batch.tokens_BL, batch.soft_BL, batch.soft_user_BX)}
         output = self.model(
             **inputs, attention_mask=batch.mask_BL.long(), position_ids=position_BL,
             logits_to_keep=1, use_cache=False,

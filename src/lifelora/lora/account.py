@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from lifelora.lora.inject import Adapters
-from lifelora.lora.structure import Routed
+from lifelora.lora.structure import ByToken
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def account(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Acc
     adapters.coupling.train(training)
     ranks: list[Tensor] = []
     for index, (_, layer) in enumerate(adapters.layers):
-        if (u_BD is None and config.needs_user) or isinstance(C, Routed):
+        if (u_BD is None and config.needs_user) or isinstance(C, ByToken):
             break
         # B = U_B R_B and Aᵀ = U_A R_A with orthonormal U: B C A has the singular values of R_B C R_Aᵀ.
         R_B, R_A = (torch.linalg.qr(m.detach().double(), mode="r").R for m in (layer.B_OQ, layer.A_PI.T))

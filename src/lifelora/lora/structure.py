@@ -11,14 +11,16 @@ class          C(u)                                  kept per row and layer     
 ``RankOne``    (w wᵀ) ⊗ I(block)                     N weights                   meta, weights
 ``Column``     w ⊗ I(block)                          N weights                   hydra
 ``Routed``     w(x) ⊗ I(block), another per token    nothing                     hydra, token
+``Gated``      of w(x, u), another per token         u                           meta, token
 =============  ====================================  ==========================  ======================
 
 ⊗ is Kronecker's product with the block inside: entry ((k, i), (l, j)) of M ⊗ I is M_kl where i = j, and else 0.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import ClassVar, final
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -200,9 +202,21 @@ class Column(Blocks):
         return torch.kron(self.tensor[layer, row][:, None], self.identity()), None
 
 
+@dataclass(frozen=True, eq=False)
+class ByToken(Structure):
+    """Another C for every token, by what comes into the layer: so nobody's update is one matrix."""
+
+    @final
+    def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
+        raise ConfigError(
+            "this coupling is another one for every token, so nobody's update is one matrix: it can be neither exported "
+            "nor merged; choose gate = 'instance'."
+        )
+
+
 @final
 @dataclass(frozen=True, eq=False)
-class Routed(Structure):
+class Routed(ByToken):
     """w(x) ⊗ I(block) with w(x) = softmax(W x / τ) of each token; ``tensor`` has the axes S and N and no entries."""
 
     routers: tuple[Tensor, ...]
@@ -225,8 +239,34 @@ class Routed(Structure):
         w_BLN = torch.softmax(F.linear(x_BLI.to(W_NI.dtype), W_NI) / self.temperature, dim=-1)
         return (h_BPL[:, None] * w_BLN.mT[:, :, None]).flatten(1, 2)
 
-    def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
-        raise ConfigError(
-            "this coupling is another one for every token, so nobody's update is one matrix: it can be neither exported "
-            "nor merged; choose gate = 'instance'."
-        )
+
+@final
+@dataclass(frozen=True, eq=False)
+class Gated(ByToken):
+    """diag(w) ⊗ I(block), or (w wᵀ) ⊗ I(block), with w = softmax(gate([x ; u]) / τ) of each token; ``tensor`` is u_SBD."""
+
+    gates: tuple[Callable[[Tensor], Tensor], ...]
+    "Of every layer: from [x ; u] of tokens to N numbers of each, as if for one layer."
+    blocks: int
+    "N"
+    block: int
+    temperature: float
+    merge: Literal["weights", "outputs"]
+
+    @property
+    def rows(self) -> int:
+        return self.blocks * self.block
+
+    @property
+    def columns(self) -> int:
+        return self.blocks * self.block
+
+    def couple(self, layer: int, h_BPL: Tensor, x_BLI: Tensor) -> Tensor:
+        u_BD, (B, _, L) = self.tensor[layer].to(h_BPL.device), h_BPL.shape
+        seen_BLX = torch.cat([x_BLI.to(u_BD.dtype), u_BD[:, None].expand(-1, L, -1)], dim=2)
+        z_BLN = self.gates[layer](seen_BLX.flatten(0, 1)).view(B, L, self.blocks)
+        w_BN1L = torch.softmax(z_BLN / self.temperature, dim=2).mT[:, :, None]
+        t_BNRL = h_BPL.reshape(B, self.blocks, self.block, L) * w_BN1L
+        if self.merge == "weights":
+            t_BNRL = w_BN1L * t_BNRL.sum(dim=1, keepdim=True)
+        return t_BNRL.flatten(1, 2)

@@ -3,6 +3,7 @@
 A prompt that is too long loses its oldest behaviours, never a word of its question.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,11 @@ from torch import Tensor
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
-from lifelora.prompts.segments import SOFT, Encoder, Segments
+from lifelora.prompts.segments import SOFT, Encoder, Place, Segments
 from lifelora.prompts.template import Template
+
+USER = -2
+"""Says of a soft token that it is the user's and no item's."""
 
 
 @dataclass(frozen=True)
@@ -60,23 +64,28 @@ class PromptBatch:
     shown_B: Int[Tensor, "B"]
     "How many of the chosen behaviours found room."
     soft_BL: Int[Tensor, "B L"] | None = None
-    "The item of each soft token, -1 at every other place; None where the lines have no room for soft tokens."
+    "The item of each soft token, or USER, and -1 at every other place; None where the lines have no room for soft tokens."
+
+
+def newest_that_fit(lengths_BK: Int[np.ndarray, "B K"], room_B: Int[np.ndarray, "B"]) -> Bool[np.ndarray, "B K"]:
+    """Which behaviours find room: summed from the right, the most recent end, so what is cut off is the oldest."""
+    return np.cumsum(lengths_BK[:, ::-1], axis=1)[:, ::-1] <= room_B[:, None]
 
 
 class PromptBuilder:
     """Puts prompts together from tokenised lines, by array operations only."""
 
     def __init__(
-        self, dataset: Dataset, segments: Segments, answers: Answers, max_tokens: int, soft: bool = False
+        self, dataset: Dataset, segments: Segments, answers: Answers, max_tokens: int, soft: Collection[Place] = ()
     ) -> None:
-        """``soft`` says whether the segments have room for soft tokens."""
+        """``soft`` says where the segments have room for soft tokens."""
         self.soft = soft
         self.dataset, self.segments, self.answers, self.max_tokens = dataset, segments, answers, max_tokens
         self._lengths_N = np.diff(segments.offsets_N)
 
     @classmethod
     def make(
-        cls, dataset: Dataset, template: Template, tokenizer: Any, max_tokens: int, soft: bool = False
+        cls, dataset: Dataset, template: Template, tokenizer: Any, max_tokens: int, soft: Collection[Place] = ()
     ) -> "PromptBuilder":
         """Tokenise the lines and find the answers first."""
         segments = Segments.build(dataset, template, tokenizer, soft)
@@ -96,8 +105,7 @@ class PromptBuilder:
 
         room_B2 = self.max_tokens - len(self.answers.shared) - lengths[head_B2] - lengths[question_B][:, None]
         wanted_BK = np.where(mask_BK, lengths[behaviour_BK], 0)
-        # Summed from the right, the most recent end: what is cut off is the oldest.
-        kept_BK = mask_BK & (np.cumsum(wanted_BK[:, ::-1], axis=1)[:, ::-1] <= room_B2[:, 1:])
+        kept_BK = mask_BK & newest_that_fit(wanted_BK, room_B2[:, 1])
         shown_B = kept_BK.sum(axis=1)
         if np.any((shown_B == 0) & (room_B2[:, 0] < 0)):
             self._refuse(targets, int(np.flatnonzero((shown_B == 0) & (room_B2[:, 0] < 0))[0]), room_B2)
@@ -110,23 +118,23 @@ class PromptBuilder:
         longest = int(total_B.max(initial=0))
 
         # Rows are filled from the right, so the true cells of the mask, read row by row, are all segments in order.
-        lengths_S = lengths_BS.ravel()
-        ends_S = np.cumsum(lengths_S)
-        source = np.repeat(segments.offsets_N[parts_BS].ravel() - ends_S + lengths_S, lengths_S)
-        source += np.arange(len(source))
         shared = np.array(self.answers.shared, np.int64)
         mask_BL = np.ones((len(targets), longest + len(shared)), np.bool_)
         mask_BL[:, :longest] = np.arange(longest) >= (longest - total_B)[:, None]
         tokens_BL = np.zeros(mask_BL.shape, np.int64)
-        token_T = segments.tokens_T[source]
+        token_T = segments.joined(parts_BS, lengths_BS)
         tokens_BL[:, :longest][mask_BL[:, :longest]] = np.where(token_T == SOFT, 0, token_T)
         tokens_BL[:, longest:] = shared
         soft_BL = None
         if self.soft:
-            # Read row by row, soft tokens come in the order of the behaviours that are left, then the target's.
-            items_BS = np.concatenate([self.dataset.item_N[chosen_BK], targets.item_B[:, None]], axis=1)
+            # Read row by row, soft tokens come in the order of the parts: the user's, those of behaviours that are left, the
+            # target's; each where there is room for it.
+            whose_BS = np.concatenate([
+                np.full_like(head_B, USER)[:, None], self.dataset.item_N[chosen_BK], targets.item_B[:, None]], axis=1)
+            there_BS = np.pad(kept_BK & ("behaviours" in self.soft), ((0, 0), (1, 1)), constant_values=True)
+            there_BS[:, 0], there_BS[:, -1] = "user" in self.soft, "target" in self.soft
             soft_T = np.full(len(token_T), -1, np.int64)
-            soft_T[token_T == SOFT] = items_BS[np.pad(kept_BK, ((0, 0), (0, 1)), constant_values=True)]
+            soft_T[token_T == SOFT] = whose_BS[there_BS]
             soft_BL = np.full(mask_BL.shape, -1, np.int64)
             soft_BL[:, :longest][mask_BL[:, :longest]] = soft_T
         return PromptBatch(

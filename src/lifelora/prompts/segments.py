@@ -6,10 +6,10 @@ a line this cannot work, and is an error.
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -25,7 +25,9 @@ CHECKED = 64
 """Prompts that are compared with the tokens of their whole text at build time."""
 CHECKED_BEHAVIOURS = 30
 SOFT = -1
-"""Stands where a soft token goes: after every line that names an item."""
+"""Stands where a soft token goes."""
+Place = Literal["user", "behaviours", "target"]
+"""Where soft tokens go: at the end of the head, of each behaviour, of the line that names the target."""
 
 
 class Encoder:
@@ -46,6 +48,8 @@ class Encoder:
             )
         self.start = special[: places[0]]
         "The special tokens before a text (BOS)."
+        self.end = special[places[0] + len(bare) :]
+        "Those after it, which a prompt does without (EOS, SEP)."
 
     def whole(self, text: str) -> list[int]:
         """The reference: special tokens at the start, then the text as one string, and no token of an end."""
@@ -63,7 +67,7 @@ class Encoder:
                 left, right = len(before), len(before) + len(text)
                 starts, ends = np.array(encoding.offsets, np.int64).reshape(-1, 2).T
                 if np.any((starts < left) & (left < ends)) or np.any((starts < right) & (right < ends)):
-                    raise _joins(text)
+                    raise lines_join(text)
                 # A token of no width (the space that SentencePiece puts first) counts to what follows it.
                 chosen = ((ends > left) | (left == 0)) & (ends <= right)
                 yield np.array(encoding.ids, np.int32)[chosen]
@@ -74,11 +78,23 @@ class Encoder:
 
 
 @dataclass(frozen=True)
-class Segments:
+class Lines:
     """Token ids of all lines in one flat array; segment ``s`` is ``tokens_T[offsets_N[s] : offsets_N[s + 1]]``."""
 
     tokens_T: Int[np.ndarray, "T"]
     offsets_N: Int[np.ndarray, "N"]
+
+    def joined(self, parts_BS: Int[np.ndarray, "B S"], lengths_BS: Int[np.ndarray, "B S"]) -> Int[np.ndarray, "T"]:
+        """The tokens of segments one after another, row by row; a length of 0 leaves a segment out."""
+        lengths_S = lengths_BS.ravel()
+        source_T = np.repeat(self.offsets_N[parts_BS].ravel() - np.cumsum(lengths_S) + lengths_S, lengths_S)
+        return self.tokens_T[source_T + np.arange(len(source_T))]
+
+
+@dataclass(frozen=True)
+class Segments(Lines):
+    """The lines of questions that are answered yes or no."""
+
     head_U2: Int[np.ndarray, "U 2"]
     "Segments of each user's head: without behaviours, with."
     behaviour_MR: Int[np.ndarray, "M R"]
@@ -86,22 +102,21 @@ class Segments:
     question_M: Int[np.ndarray, "M"]
 
     @classmethod
-    def build(cls, dataset: Dataset, template: Template, tokenizer: Any, soft: bool = False) -> "Segments":
-        """Tokenise every line that a prompt about ``dataset`` can need; with ``soft``, leave room for soft tokens.
+    def build(cls, dataset: Dataset, template: Template, tokenizer: Any, soft: Collection[Place] = ()) -> "Segments":
+        """Tokenise every line that a prompt about ``dataset`` can need; leave room for a soft token in each place of ``soft``.
 
-        A soft token stands after every behaviour's line and after the line that names the target (ReLLaX's SPA).
         Raises ConfigError for a template with fields that the data lack, and for a tokenizer that joins lines.
         """
         words = dataset.words.model_dump()
         template.check(dataset.catalogue.column_names, dataset.profiles.column_names, words)
         encoder = Encoder(tokenizer)
-        items = _rows(dataset.catalogue)
+        items = table_texts(dataset.catalogue)
         n_ratings = len(dataset.rating_levels)
 
         heads: dict[str, int] = {}
         head_U2 = np.array(
             [[heads.setdefault(template.head(words, user, shown), len(heads)) for shown in (False, True)]
-             for user in _rows(dataset.profiles)], np.int32,
+             for user in table_texts(dataset.profiles)], np.int32,
         ).reshape(-1, 2)
         pairs = np.unique(np.asarray(dataset.item_N, np.int64) * n_ratings + dataset.rating_N)
         behaviours = [
@@ -112,11 +127,11 @@ class Segments:
 
         neighbour = template.behaviour_line(words, {"title": "A"}, dataset.rating_levels[-1])
         start = np.array(encoder.start, np.int32)
-        segments = [np.concatenate([start, ids]) for ids in encoder.lines(list(heads), "", neighbour)]
-        slot = np.full(int(soft), SOFT, np.int32)
-        segments += [np.append(ids, slot) for ids in encoder.lines(behaviours, neighbour, neighbour)]
+        of_user, of_behaviour, of_target = (np.full(int(place in soft), SOFT, np.int32) for place in get_args(Place))
+        segments = [np.concatenate([start, ids, of_user]) for ids in encoder.lines(list(heads), "", neighbour)]
+        segments += [np.append(ids, of_behaviour) for ids in encoder.lines(behaviours, neighbour, neighbour)]
         rest = dict(_distinct(encoder, rests, neighbour))
-        segments += [np.concatenate([ids, slot, rest[text]])
+        segments += [np.concatenate([ids, of_target, rest[text]])
                      for ids, text in zip(encoder.lines(questions, neighbour, neighbour), rests, strict=True)]
         behaviour_MR = np.full(dataset.n_items * n_ratings, -1, np.int32)
         behaviour_MR[pairs] = len(heads) + np.arange(len(pairs))
@@ -160,11 +175,11 @@ class Segments:
         for place in range(len(targets)):
             user, target, rows = int(targets.user_B[place]), int(targets.item_B[place]), rows_BK[place, mask_BK[place]]
             seen, ratings = dataset.item_N[rows].tolist(), dataset.rating_N[rows].tolist()
-            person = _rows(dataset.profiles.slice(user, 1))[0]
+            person = table_texts(dataset.profiles.slice(user, 1))[0]
             shown = [(items[item], levels[rating]) for item, rating in zip(seen, ratings, strict=True)]
             text = template.render(words, person, shown, items[target])
             if [token for token in self.prompt(user, seen, ratings, target) if token != SOFT] != encoder.whole(text):
-                raise _joins(text)
+                raise lines_join(text)
 
 
 def _distinct(encoder: Encoder, texts: Sequence[str], before: str) -> Iterator[tuple[str, Int[np.ndarray, "L"]]]:
@@ -172,11 +187,13 @@ def _distinct(encoder: Encoder, texts: Sequence[str], before: str) -> Iterator[t
     return zip(distinct, encoder.lines(distinct, before, ""), strict=True)
 
 
-def _rows(table: pa.Table) -> list[dict[str, str]]:
+def table_texts(table: pa.Table) -> list[dict[str, str]]:
+    """The rows of a table of texts."""
     return [{name: value or "" for name, value in row.items()} for row in table.to_pylist()]
 
 
-def _joins(text: str) -> ConfigError:
+def lines_join(text: str) -> ConfigError:
+    """Says of a tokenizer that it cannot be used line by line."""
     shown = text if len(text) <= 200 else f"{text[:80]} … {text[-100:]}"
     return ConfigError(
         "the tokenizer makes one token out of the end of one line and the start of the next, in or around "

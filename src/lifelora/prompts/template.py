@@ -51,14 +51,7 @@ class Template(Frozen):
     @field_validator("opening", "question", "profile", "history", "nothing", "behaviour")
     @classmethod
     def _whole_lines(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        for line in (value,) if isinstance(value, str) else value:
-            if "\n" in line or line != line.strip():
-                raise ValueError(f"{line!r} must be one line without space at its ends; give several lines as a list")
-            rest = FIELD.sub("", OPTIONAL.sub(r"\1", line))
-            wrong = next((sign for sign in ("{", "}", "[[", "]]") if sign in rest), None)
-            if wrong:
-                raise ValueError(f"{line!r}: '{wrong}' has no partner; fields are {{name}}, optional words [[ … ]]")
-        return value
+        return whole_lines(value)
 
     @model_validator(mode="after")
     def _asks(self) -> "Template":
@@ -81,27 +74,19 @@ class Template(Frozen):
             "behaviour": {*items, *words, "rating", "units"},
             "question": {*items, *words},
         }
-        for part, names in allowed.items():
-            lines = getattr(self, part)
-            for line in (lines,) if isinstance(lines, str) else lines:
-                unknown = [name for name in FIELD.findall(OPTIONAL.sub("", line)) if name not in names]
-                if unknown:
-                    raise ConfigError(
-                        f"template.{part} uses {{{unknown[0]}}}, which this data set does not have; allowed there: "
-                        f"{', '.join(sorted(names))}. Inside [[ … ]] words are left out where a field is missing."
-                    )
+        check_fields(self, allowed)
 
     def head(self, words: Texts, user: Texts, shown: bool) -> str:
         """All that comes before the behaviours; ``shown`` says whether any follow."""
-        profile = _fill(self.profile, {**user, **words}).strip(" ,;.")
+        profile = fill(self.profile, {**user, **words}).strip(" ,;.")
         last = self.history if shown else self.nothing
-        lines = [*(_fill(line, words) for line in self.opening), profile, _fill(last, words)]
+        lines = [*(fill(line, words) for line in self.opening), profile, fill(last, words)]
         return "".join(f"{line}\n" for line in lines if line)
 
     def behaviour_line(self, words: Texts, item: Texts, rating: float) -> str:
         """One line; ``1 star``, ``3.5 stars``."""
         units = words["star"] if rating == 1 else words["stars"]
-        return _fill(self.behaviour, {**self._texts(words, item), "rating": f"{rating:g}", "units": units}) + "\n"
+        return fill(self.behaviour, {**self._texts(words, item), "rating": f"{rating:g}", "units": units}) + "\n"
 
     def question_lines(self, words: Texts, item: Texts) -> str:
         """The question with its target, up to and with the cue."""
@@ -110,9 +95,13 @@ class Template(Frozen):
     def question_parts(self, words: Texts, item: Texts) -> tuple[str, str]:
         """The question up to the end of the line that names its target, and the rest, up to and with the cue."""
         texts = self._texts(words, item)
-        lines = [f"{_fill(line, texts)}\n" for line in self.question]
+        lines = [f"{fill(line, texts)}\n" for line in self.question]
         named = 1 + next(place for place, line in enumerate(self.question) if "{title}" in line)
         return "".join(lines[:named]), "".join(lines[named:]) + self.answer
+
+    def item_text(self, words: Texts, item: Texts) -> str:
+        """The question's lines alone: what an encoder reads of an item, which nobody asks anything."""
+        return "\n".join(fill(line, self._texts(words, item)) for line in self.question)
 
     def render(self, words: Texts, user: Texts, behaviours: Sequence[tuple[Texts, float]], target: Texts) -> str:
         """The whole prompt as text: what the token ids of ``segments`` and ``batch`` must be equal to."""
@@ -127,7 +116,33 @@ class Template(Frozen):
         return texts
 
 
-def _fill(line: str, texts: Texts) -> str:
+def whole_lines(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """The value of a field as it came; ValueError unless each line is one and its brackets have partners."""
+    for line in (value,) if isinstance(value, str) else value:
+        if "\n" in line or line != line.strip():
+            raise ValueError(f"{line!r} must be one line without space at its ends; give several lines as a list")
+        rest = FIELD.sub("", OPTIONAL.sub(r"\1", line))
+        wrong = next((sign for sign in ("{", "}", "[[", "]]") if sign in rest), None)
+        if wrong:
+            raise ValueError(f"{line!r}: '{wrong}' has no partner; fields are {{name}}, optional words [[ … ]]")
+    return value
+
+
+def check_fields(template: Frozen, allowed: Mapping[str, set[str]]) -> None:
+    """Raise ConfigError where a part of ``template`` names a field that it is not allowed; optional words may."""
+    for part, names in allowed.items():
+        lines = getattr(template, part)
+        for line in (lines,) if isinstance(lines, str) else lines:
+            unknown = [name for name in FIELD.findall(OPTIONAL.sub("", line)) if name not in names]
+            if unknown:
+                raise ConfigError(
+                    f"template.{part} uses {{{unknown[0]}}}, which this data set does not have; allowed there: "
+                    f"{', '.join(sorted(names))}. Inside [[ … ]] words are left out where a field is missing."
+                )
+
+
+def fill(line: str, texts: Texts) -> str:
+    """The line with its fields' texts in it, squeezed into one line."""
     # Optional words are settled before any text goes in, so brackets in a title mean nothing.
     line = OPTIONAL.sub(lambda match: match[1] if all(map(texts.get, FIELD.findall(match[1]))) else "", line)
     return " ".join(FIELD.sub(lambda match: texts.get(match[1]) or "unknown", line).split())

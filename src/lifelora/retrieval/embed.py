@@ -1,10 +1,11 @@
-"""Item words to vectors: mean hidden states of an LM, or a sentence encoder, then PCA. Knows no user and no behaviour.
+"""Items to vectors: mean hidden states of an LM, a sentence encoder, or a file; then PCA. Knows no user and no behaviour.
 
-    v_i = P (mean of the last hidden states over the tokens of item i's text - centre),  scaled to unit length
+    v_i = P (mean of the last hidden states over the tokens of item i's text - centre)
 
 (ReLLa, section 3.2). The mean is over the text's own tokens: no padding, no special token, no sampled token.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError, MissingExtraError
+from lifelora.retrieval.precomputed import Precomputed, read_vectors
 from lifelora.types import Frozen
 
 Advance = Callable[[int], None]
@@ -51,31 +54,37 @@ class SentenceEncoder(Frozen):
     batch_size: int = Field(default=64, ge=1)
 
 
-AnyVectors = Annotated[HiddenStates | SentenceEncoder, Field(discriminator="kind")]
+AnyVectors = Annotated[HiddenStates | SentenceEncoder | Precomputed, Field(discriminator="kind")]
 
 
 @dataclass(frozen=True)
 class ItemVectors:
-    """One vector of unit length per item, in item-index order; items without words have zeros."""
+    """One vector per item, in item-index order, as long as it came; items without words have zeros."""
 
     vectors_ME: Float[Tensor, "M E"]
+    notes: tuple[str, ...] = ()
+    "What a reader of the results should know of them."
 
     def save(self, path: Path) -> None:
         """As safetensors."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"vectors_ME": self.vectors_ME.contiguous()}, path)
+        save_file({"vectors_ME": self.vectors_ME.contiguous()}, path, {"notes": json.dumps(self.notes)})
 
     @classmethod
     def load(cls, path: Path) -> "ItemVectors":
         """What ``save`` wrote."""
-        return cls(load_file(path)["vectors_ME"])
+        with safe_open(path, "pt") as stored:
+            return cls(stored.get_tensor("vectors_ME"), tuple(json.loads((stored.metadata() or {}).get("notes", "[]"))))
 
 
 def item_vectors(
-    dataset: Dataset, config: HiddenStates | SentenceEncoder, *, model: nn.Module | None = None, tokenizer: Any = None,
-    device: torch.device | str = "cpu", download: bool = False, advance: Advance = lambda count: None,
+    dataset: Dataset, config: HiddenStates | SentenceEncoder | Precomputed, *, model: nn.Module | None = None,
+    tokenizer: Any = None, device: torch.device | str = "cpu", download: bool = False, advance: Advance = lambda count: None,
 ) -> ItemVectors:
     """Vectors of all items; for ``hidden-states``, by ``model`` (a transformers LM on its device) and ``tokenizer``."""
+    if isinstance(config, Precomputed):
+        vectors_MD, notes = read_vectors(config, dataset.items)
+        return ItemVectors(vectors_MD if config.dimensions is None else reduced(vectors_MD, config.dimensions), notes)
     texts = item_texts(dataset.catalogue, dataset.words.item)
     if isinstance(config, HiddenStates):
         if model is None or tokenizer is None:
@@ -139,10 +148,10 @@ def masked_mean(states_BLD: Float[Tensor, "B L D"], own_BL: Bool[Tensor, "B L"])
 
 
 def reduced(states_MD: Float[Tensor, "M D"], dimensions: int) -> Float[Tensor, "M E"]:
-    """Centre, keep the first ``dimensions`` principal directions, scale to unit length; zero rows stay zero.
+    """Centre, keep the first ``dimensions`` principal directions; zero rows stay zero.
 
     The directions are the eigenvectors of Xᵀ X with the largest eigenvalues, in float64, each with the sign that makes
-    its largest entry positive. With ``dimensions >= D`` PCA would only rotate, which no cosine sees, so it is left out.
+    its largest entry positive. With ``dimensions >= D`` PCA would only rotate, which no similarity sees, so it is left out.
     """
     known_M = states_MD.abs().sum(dim=1) > 0
     centre_D = states_MD[known_M].double().mean(dim=0)
@@ -159,10 +168,9 @@ def reduced(states_MD: Float[Tensor, "M D"], dimensions: int) -> Float[Tensor, "
     reduced_ME = torch.zeros(len(states_MD), directions_DE.shape[1])
     for places_N in torch.split(known_M.nonzero()[:, 0], BLOCK):
         projected_NE = (states_MD[places_N].double() - centre_D) @ directions_DE
-        # An item at the very centre has no direction: its rounding noise must not be blown up into one.
-        length_N1 = projected_NE.norm(dim=1, keepdim=True)
+        # An item at the very centre has no direction: its rounding noise must not be taken for one.
         noise = 1e-6 * states_MD[places_N].double().norm(dim=1, keepdim=True)
-        reduced_ME[places_N] = torch.where(length_N1 > noise, projected_NE / length_N1.clamp(min=1e-300), 0).float()
+        reduced_ME[places_N] = torch.where(projected_NE.norm(dim=1, keepdim=True) > noise, projected_NE, 0).float()
     return reduced_ME
 
 
@@ -187,7 +195,10 @@ def _sentence_vectors(
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise MissingExtraError("sentence-transformers", "text", "vectors.kind = 'sentence-encoder'") from None
-    place = _model_place(config.model)
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    place = model_place(config.model)
     try:
         encoder = SentenceTransformer(place, device=str(device), local_files_only=not download, trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -211,7 +222,7 @@ def _sentence_vectors(
     return cast(Tensor, vectors_MD)
 
 
-def _model_place(model: str) -> str:
+def model_place(model: str) -> str:
     """A folder or hub name as it is; an installed package's name becomes the folder of the model in it."""
     if Path(model).exists():
         return model

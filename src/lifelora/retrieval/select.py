@@ -1,29 +1,28 @@
 """Which past behaviours are worth showing: the most recent, or those most like the target. Knows no model, no prompt.
 
-Whatever the choice, only what happened before the target is chosen, and it is shown in the order in which it happened.
+Whatever the choice, only what happened before the target is chosen.
 """
 
 from abc import ABC, abstractmethod
 from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError, LeakError
+from lifelora.retrieval.similarity import LEAST, Kind, Similarity
 from lifelora.types import Frozen
 
 Chosen = tuple[Int[np.ndarray, "B K"], Bool[np.ndarray, "B K"]]
+Order = Literal["time", "high", "low"]
 
-CELLS = 1 << 19
-"""Similarities held at a time; more would only use more memory."""
-ROWS = 512
-"""Targets of a user that share one product: later ones see longer histories, so large blocks compute in vain."""
-RECENCY = 2.0**-50
-"""Added per place in the history to break ties: less than what float32 similarities can differ by (2^-25 and more)."""
+CELLS = 1 << 17
+"""Similarities held at a time; more would only leave the cache."""
+ROWS = 128
+"""Targets of a user that are compared at once: later ones see longer histories, so large blocks compute in vain."""
 
 
 class Selector(ABC):
@@ -72,9 +71,8 @@ class MostRecent(Selector):
 class MostSimilar(Selector):
     """The k behaviours whose items are most like the target: SUBR of ReLLa (section 3.2), exactly and without a leak.
 
-        similarity(i, t) = <v_i, v_t>,  |v| = 1;  of equal ones the later behaviour wins
-
-    Only the user's own past is compared, in blocks, so memory stays flat however long the log.
+    Of equally similar ones the later behaviour wins. Only the user's own past is compared, in blocks, so memory stays flat
+    however long the log.
     """
 
     class Config(Frozen):
@@ -83,17 +81,14 @@ class MostSimilar(Selector):
         needs_vectors: ClassVar[bool] = True
         kind: Literal["most-similar"] = "most-similar"
         k: int = Field(default=30, ge=1)
-        order: Literal["time", "similarity"] = "time"
-        "How they are shown: oldest first, or the most similar last (nearest to the question)."
+        similarity: Kind = "cosine"
+        "Of the item vectors: their cosine (ReLLa), their dot product (its code on two data sets), or l2: the nearest first."
+        order: Order = "time"
+        "How they are shown: as they happened (ReLLa's `sequential`), or the most similar first (`high`) or last (`low`)."
 
     def __init__(self, config: Config, vectors_ME: Float[Tensor, "M E"]) -> None:
-        self.k, self.order, self.n_items = config.k, config.order, len(vectors_ME)
-        # Products of equal vectors can differ in the last bit, by their place in a matrix. Each distinct vector is
-        # multiplied once, so that behaviours which are equally similar are so to the last bit.
-        rows_ME = np.ascontiguousarray(vectors_ME.cpu().float().numpy()) + np.float32(0)  # -0.0 becomes 0.0
-        as_bytes = rows_ME.view(np.dtype((np.void, rows_ME.shape[1] * 4)))[:, 0]
-        _, first, self._vector_M = np.unique(as_bytes, return_index=True, return_inverse=True)
-        self._distinct_VE = torch.from_numpy(rows_ME[first]).to(vectors_ME.device)
+        self.config, self.n_items = config, len(vectors_ME)
+        self._similarity = Similarity(config.similarity, vectors_ME.detach().cpu().float().numpy())
 
     def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
         if self.n_items != dataset.n_items:
@@ -101,45 +96,79 @@ class MostSimilar(Selector):
                 f"there are vectors of {self.n_items:,} items and the data set has {dataset.n_items:,}; make "
                 "the vectors from this data set."
             )
-        places_BK = np.full((len(targets), self.k), -1, np.int64)
+        k, order, similarity = self.config.k, self.config.order, self._similarity
+        rows_BK, mask_BK = dataset.history(targets, k)
+        first_B, item_N, vector_M = dataset.offsets[targets.user_B], np.asarray(dataset.item_N), similarity.vector_M
+        length_B = targets.before_B - first_B
+        # A history of k or fewer is shown as a whole: only an order by similarity asks how alike they are.
+        asking = np.flatnonzero(length_B > (k if order == "time" else 1))
+        table_VV = similarity.table(products=int(length_B[asking].sum()))
         # All targets of one user together, the earliest first: blocks then need no more history than their last target.
-        by_user = np.lexsort((targets.before_B, targets.user_B))
-        cuts = np.flatnonzero(np.diff(targets.user_B[by_user])) + 1
-        for mine in np.split(by_user, cuts) if len(by_user) else []:
-            first = int(dataset.offsets[targets.user_B[mine[0]]])
-            last = int(targets.before_B[mine[-1]])
-            distinct, vector_H = _by_first_sight(self._vector_M[dataset.item_N[first:last]])
-            seen_VE = self._distinct_VE[self._there(distinct)]
-            step = max(1, min(ROWS, CELLS // max(1, last - first)))
+        asking = asking[np.lexsort((length_B[asking], targets.user_B[asking]))]
+        for mine in np.split(asking, np.flatnonzero(np.diff(targets.user_B[asking])) + 1) if len(asking) else []:
+            first, length = int(first_B[mine[0]]), int(length_B[mine[-1]])
+            vector_H = vector_M[item_N[first : first + length]]
+            if table_VV is None:
+                distinct, vector_H = _by_first_sight(vector_H)
+                seen_VE = similarity.rows(distinct)
+            step = max(1, min(ROWS, CELLS // length))
             for start in range(0, len(mine), step):
                 block = mine[start : start + step]
-                target_BE = self._distinct_VE[self._there(self._vector_M[targets.item_B[block]])]
-                found_BK = self._nearest(target_BE, seen_VE, vector_H, targets.before_B[block] - first)
-                if found_BK.shape[1]:
-                    places_BK[block, -found_BK.shape[1] :] = found_BK.cpu().numpy()
-        mask_BK = places_BK >= 0
-        return np.where(mask_BK, places_BK + dataset.offsets[targets.user_B][:, None], 0), mask_BK
+                past_H = vector_H[: length_B[block[-1]]]
+                target_B = vector_M[targets.item_B[block]]
+                if table_VV is None:
+                    met_VE = seen_VE[: past_H.max() + 1]
+                    score_BH = similarity.between(similarity.rows(target_B), met_VE)
+                    if len(met_VE) < len(past_H):  # something came more than once
+                        score_BH = score_BH[:, past_H]
+                else:
+                    score_BH = table_VV.take(target_B[:, None] * len(table_VV) + past_H, mode="clip")  # all are inside
+                shortest = length_B[block[0]]
+                future = np.arange(shortest, len(past_H)) >= length_B[block, None]
+                np.copyto(score_BH[:, shortest:], -np.inf, where=future)
+                place_BK = _highest(score_BH, k, order)
+                rows_BK[block, -place_BK.shape[1] :] = np.where(place_BK < 0, 0, place_BK + first)
+        return rows_BK, mask_BK
 
-    def _nearest(
-        self, target_BE: Float[Tensor, "B E"], seen_VE: Float[Tensor, "V E"], vector_H: Int[np.ndarray, "H"],
-        length_B: Int[np.ndarray, "B"],
-    ) -> Int[Tensor, "B k"]:
-        shortest, longest = int(length_B[0]), int(length_B[-1])
-        place_H = torch.arange(longest, device=seen_VE.device)
-        met = int(vector_H[:longest].max(initial=-1)) + 1
-        score_BH = target_BE @ seen_VE[:met].T
-        if met < longest:  # something came more than once
-            score_BH = score_BH[:, self._there(vector_H[:longest])]
-        score_BH = score_BH.double()
-        score_BH += place_H * RECENCY
-        future = place_H[shortest:] >= self._there(length_B)[:, None]
-        score_BH[:, shortest:].masked_fill_(future, -torch.inf)
-        best = score_BH.topk(min(self.k, longest), dim=1)
-        place_BK = best.indices.masked_fill(best.values == -torch.inf, -1)
-        return place_BK.flip(1) if self.order == "similarity" else place_BK.sort(dim=1).values
+    def online(
+        self, history_HE: Float[np.ndarray, "H E"], target_BE: Float[np.ndarray, "B E"]
+    ) -> Int[np.ndarray, "B k"]:
+        """Places in one user's history of what ``select`` would choose for each target, were all of it in the log.
 
-    def _there(self, numbers_N: Int[np.ndarray, "N"]) -> Int[Tensor, "N"]:
-        return torch.from_numpy(numbers_N).to(self._distinct_VE.device)
+        Given are vectors: those of the table, and those of items that came later, made in the same way. The history is
+        in time order and may go on after the log's end. There are k places, or as many as the history is long.
+        """
+        similarity = Similarity(self.config.similarity, np.concatenate([history_HE, target_BE]))
+        distinct, vector_H = np.unique(similarity.vector_M[: len(history_HE)], return_inverse=True)
+        target_B = similarity.vector_M[len(history_HE) :]
+        score_BV = similarity.between(similarity.rows(target_B), similarity.rows(distinct))
+        return _highest(score_BV[:, vector_H], self.config.k, self.config.order)
+
+
+def _highest(score_BH: Float[np.ndarray, "B H"], k: int, order: Order) -> Int[np.ndarray, "B k"]:
+    """Places of the k highest scores of each row, at the right end; of equal ones the later.
+
+    Where a row has fewer than k, the rest is -1: -inf is no score. (The threshold first and then what reaches it: NumPy
+    partitions values much faster than it, or torch, finds the indices of the highest.)
+    """
+    B, H = score_BH.shape
+    k = min(k, H)
+    least_B1 = np.partition(score_BH, H - k, axis=1)[:, H - k, None] if k < H else np.full((B, 1), LEAST)
+    chosen_BH = score_BH >= np.maximum(least_B1, LEAST)
+    count_B = np.count_nonzero(chosen_BH, axis=1)
+    tied = np.flatnonzero(count_B > k)
+    if len(tied):  # too many are as similar as the last one: the earliest of these go
+        equal_NH = score_BH[tied] == least_B1[tied]
+        chosen_BH[tied] &= ~(equal_NH & (equal_NH.cumsum(axis=1) <= (count_B[tied] - k)[:, None]))
+        count_B[tied] = k
+    place_BK = np.full((B, k), -1)
+    place_BK[np.arange(k) >= k - count_B[:, None]] = np.flatnonzero(chosen_BH) % H
+    if order == "time":
+        return place_BK
+    sign = 1 if order == "low" else -1
+    place_BK = place_BK[:, ::sign]  # of equal ones the later is nearer to the most similar
+    key_BK = np.where(place_BK < 0, -np.inf, sign * np.take_along_axis(score_BH, place_BK, axis=1))
+    return np.take_along_axis(place_BK, key_BK.argsort(axis=1, kind="stable"), axis=1)
 
 
 @final
@@ -197,7 +226,7 @@ AnySelector = Annotated[AnyConfig, Field(discriminator="kind")]
 
 
 def selector(config: AnyConfig, vectors_ME: Float[Tensor, "M E"] | None = None) -> Selector:
-    """The selector that ``config`` describes; ``vectors_ME`` have unit length and one row per item."""
+    """The selector that ``config`` describes; ``vectors_ME`` have one row per item."""
     if isinstance(config, MostRecent.Config):
         return MostRecent(config)
     if isinstance(config, SameField.Config):

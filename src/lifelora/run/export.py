@@ -44,7 +44,7 @@ def export(parts: Parts, folder: Path, *, system: str | None, users: Sequence[st
     if config.soft is not None:
         raise ConfigError(f"system '{name}' reads soft tokens from '{config.soft}', which an ordinary LoRA does not bring along; "
                           "export a system without `soft`.")
-    aware = personal and parts.untrained(config.representation or "").target_aware
+    aware = personal and parts.sees_target(name)
     if aware != (item is not None):
         raise ConfigError(
             f"u of system '{name}' comes from '{config.representation}' and depends on the target as well as on the person, and "

@@ -27,10 +27,11 @@ from lifelora.evaluation.report import (
 from lifelora.history import History
 from lifelora.llm.nano import Nano
 from lifelora.lora.account import Account
-from lifelora.retrieval.select import AnyConfig, SameField
-from lifelora.run.parts import ACCOUNT, SCORES, Parts
+from lifelora.retrieval.select import AnyConfig, MostRecent, SameField
+from lifelora.run.parts import ABOUT, ACCOUNT, SCORES, Parts
 from lifelora.run.stages import RECIPE_FILE
 from lifelora.training import HISTORY
+from lifelora.types import LayerOrRandom
 
 TABLE = "table.txt"
 FIGURES = "evaluation.json"
@@ -69,16 +70,22 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         reads = f"ids; {read}; {seen:,} training rows" if length else f"{train:,} training rows, no user"
         systems.append(SystemResult(name, "conventional", reads, scores[name],
                                     _curves(stages.conventional(name).folder), seconds.get(f"fit/{name}")))
+    for name, encoder in recipe.encoders.items():
+        reads = f"words; {in_words(encoder.behaviours)}; {min(encoder.shots or train, train):,} training rows"
+        reads += "; only its head has learnt" if encoder.train == "head" else ""
+        folder = stages.encoder(name).folder
+        systems.append(SystemResult(name, "encoder", reads, scores[name], _curves(folder), seconds.get(f"train/{name}")))
+        facts.append((f"encoder of {name}", read_json(folder / ABOUT)["label"]))
     for name, system in recipe.systems.items():
         shots = train if system.shots is None else min(system.shots, train)
         reads = f"words; {in_words(system.behaviours)}; {shots:,} training rows"
         if system.also is not None:
             reads += f", each also with {in_words(system.also)}"
         if system.representation is not None:
-            seen = min(recipe.conventional[system.representation].shots or train, train)
-            reads += f"; u from {system.representation}, which saw {'all ' if seen == train else ''}{seen:,}"
+            reads += f"; u {_maker(parts, system.representation, system.representation_layer)}"
         if system.soft is not None:
-            reads += f"; soft tokens from {system.soft}"
+            layer = system.soft_layer if "user" in system.soft_at else "final"
+            reads += f"; soft tokens of {' and '.join(system.soft_at)} {_maker(parts, system.soft, layer)}"
         systems.append(SystemResult(name, "language model", reads, scores[name],
                                     _curves(stages.system(name).folder), seconds.get(f"train/{name}")))
         made = stages.system(name).folder / ACCOUNT
@@ -94,7 +101,7 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         reference=next(iter(recipe.systems), stages.names[-1]),
         best_possible_auc=_best_possible(parts, targets),
         example=_example(parts, rows, scores),
-        notes=[*dataset.notes, *_about_nano(parts)],
+        notes=[*dataset.notes, *(parts.vectors.notes if stages.need_vectors else ()), *_about_nano(parts)],
         commands=[
             ("this run again", f"lifelora run {shlex.quote(str(stages.folder / RECIPE_FILE))} --out ANOTHER_FOLDER"),
             ("recommendations", f"lifelora recommend {out} --user {shlex.quote(example_user(parts))}"),
@@ -103,6 +110,15 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         seed=recipe.seed,
         resamples=recipe.evaluation.resamples,
     )
+
+
+def _maker(parts: Parts, name: str, layer: LayerOrRandom) -> str:
+    if layer == "random":
+        return "drawn at random for each user"
+    train = len(parts.dataset.samples["train"])
+    seen = min(parts.recipe.conventional[name].shots or train, train)
+    of = "" if layer == "final" else f"layer '{layer}' of "
+    return f"from {of}{name}, which saw {'all ' if seen == train else ''}{seen:,}"
 
 
 def _about_nano(parts: Parts) -> list[str]:
@@ -138,9 +154,9 @@ def _example(parts: Parts, rows: np.ndarray, scores: Mapping[str, np.ndarray]) -
     dataset, row = parts.dataset, _example_row(parts, rows)
     target = dataset.targets(np.array([row]))
     shown = []
-    for name, system in parts.recipe.systems.items():
-        chosen_1K, mask_1K = parts.selector(system.behaviours).select(dataset, target)
-        how = f"{in_words(system.behaviours)}: shown to {name}"
+    for name, reader in (parts.recipe.encoders | parts.recipe.systems).items():
+        chosen_1K, mask_1K = parts.selector(reader.behaviours).select(dataset, target)
+        how = f"{in_words(reader.behaviours)}: shown to {name}"
         shown.append(Shown(how, behaviours(parts, chosen_1K[mask_1K])))
     profile = dataset.profiles.slice(int(target.user_B[0]), 1).to_pylist()[0]
     place = int(np.flatnonzero(rows == row)[0])
@@ -177,4 +193,8 @@ def in_words(config: AnyConfig) -> str:
     """Which behaviours a system shows, for a person."""
     if isinstance(config, SameField.Config):
         return f"the last {config.k} behaviours with the target's {config.field}"
-    return f"the {config.k} behaviours {'most like the target' if config.kind == 'most-similar' else 'before the target'}"
+    if isinstance(config, MostRecent.Config):
+        return f"the {config.k} behaviours before the target"
+    how = {"cosine": "", "dot": " (dot product)", "l2": " (distance)"}[config.similarity]
+    order = {"time": "", "high": ", the most similar first", "low": ", the most similar last"}[config.order]
+    return f"the {config.k} behaviours most like the target{how}{order}"

@@ -21,17 +21,19 @@ from lifelora.data.dataset import Dataset, Samples, Targets
 from lifelora.errors import ConfigError
 from lifelora.evaluation.significance import Scored
 from lifelora.llm.backbone import Backbone, Pretrained, load
+from lifelora.llm.encoder import TwoTowers, load_encoder
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.inject import personalise
 from lifelora.lora.saved import start_from, tensors
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
+from lifelora.prompts.towers import TowerBatch, TowerBuilder
 from lifelora.retrieval.embed import ItemVectors
-from lifelora.retrieval.select import AnyConfig, Selector, selector
+from lifelora.retrieval.select import AnyConfig, MostRecent, Selector, selector
 from lifelora.run.stages import Stages
 from lifelora.training import to_device
-from lifelora.types import Part
+from lifelora.types import LayerOrRandom, Part
 
 SCORING_BATCH = 2048
 PROMPT_BATCH = 64
@@ -39,6 +41,7 @@ MODEL = "model.safetensors"
 VECTORS = "vectors.safetensors"
 SCORES = "score.npy"
 ACCOUNT = "account.json"
+ABOUT = "about.json"
 ADAPTER = "adapter"
 "Folder of a system's adapters in the form that people, ``lora.load`` and (with coupling 'identity') PEFT read."
 
@@ -64,6 +67,8 @@ class Asked:
     user_ND: Float[torch.Tensor, "N D"]
     gather: Callable[[Targets], Samples] | None = None
     "What u is made from, where that is not known before (``representation_training = 'joint'``)."
+    soft_user_NX: Float[torch.Tensor, "N X"] | None = None
+    "What the user's soft token is made from."
 
     def mixed(self, other: "Asked") -> "Asked":
         """Every target twice: as here, and with the behaviours of ``other``; K is the larger one."""
@@ -71,15 +76,22 @@ class Asked:
         chosen_NK, mask_NK = (np.concatenate([np.pad(table, ((0, 0), (K - table.shape[1], 0))) for table in pair])
                               for pair in ((self.chosen_NK, other.chosen_NK), (self.mask_NK, other.mask_NK)))
         targets = self.targets.at(np.tile(np.arange(len(self.targets)), 2))
-        return Asked(targets, chosen_NK, mask_NK, self.user_ND.repeat(2, 1), self.gather)
+        soft_user_NX = None if self.soft_user_NX is None else self.soft_user_NX.repeat(2, 1)
+        return Asked(targets, chosen_NK, mask_NK, self.user_ND.repeat(2, 1), self.gather, soft_user_NX)
 
     def batch(self, builder: PromptBuilder, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         """The prompts of some of them."""
         targets = self.targets.at(index_B)
         prompts = builder.build(targets, self.chosen_NK[index_B], self.mask_NK[index_B])
         samples = None if self.gather is None else self.gather(targets)
-        user_BD = self.user_ND[torch.from_numpy(index_B)]
-        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, prompts.label_B, user_BD, prompts.soft_BL, samples)
+        rows_B = torch.from_numpy(index_B)
+        soft_user_BX = None if self.soft_user_NX is None else self.soft_user_NX[rows_B]
+        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, prompts.label_B, self.user_ND[rows_B], prompts.soft_BL, samples,
+                             soft_user_BX)
+
+    def towers(self, builder: TowerBuilder, index_B: Int[np.ndarray, "B"]) -> TowerBatch:
+        """The texts of some of them, for an encoder."""
+        return builder.batch(self.targets.at(index_B), self.chosen_NK[index_B], self.mask_NK[index_B])
 
 
 class Parts:
@@ -107,9 +119,11 @@ class Parts:
         return Scored(targets.user_B, targets.item_B, targets.label_B, score_N)
 
     def scores(self, name: str, targets: Targets, said: str | None = None) -> Float[np.ndarray, "N"]:
-        """P(like) of ``targets`` by the conventional model or system called ``name``."""
+        """P(like) of ``targets`` by the conventional model, encoder or system called ``name``."""
         if name in self.recipe.conventional:
             return self.conventional_scores(name, self.recommender(name), targets, said)
+        if name in self.recipe.encoders:
+            return self.encoder_scores(*self.encoder(name), self.asked(name, targets), said)
         lm, builder = self.personal(name)
         return self.lm_scores(lm, builder, self.asked(name, targets), said)
 
@@ -122,6 +136,13 @@ class Parts:
         else:
             Learnt(model).read(folder / MODEL)
         return model.to(self.device).eval()
+
+    def encoder(self, name: str) -> tuple[TwoTowers, TowerBuilder]:
+        """A trained encoder and what writes its texts."""
+        folder = self.stages.encoder(name).require()
+        model, builder, _ = self.untrained_encoder(name)
+        Learnt(model).read(folder / MODEL)
+        return model.to(self.device).eval(), builder
 
     def personal(self, name: str) -> tuple[PersonalLM, PromptBuilder]:
         """A trained system and what writes its prompts."""
@@ -141,9 +162,13 @@ class Parts:
         """What chooses behaviours to show or to read."""
         if config in self._selectors:
             return self._selectors[config]
-        vectors = ItemVectors.load(self.stages.vectors.require() / VECTORS) if config.needs_vectors else None
-        self._selectors[config] = selector(config, vectors.vectors_ME if vectors else None)
+        self._selectors[config] = selector(config, self.vectors.vectors_ME if config.needs_vectors else None)
         return self._selectors[config]
+
+    @property
+    def vectors(self) -> ItemVectors:
+        """The item vectors."""
+        return ItemVectors.load(self.stages.vectors.require() / VECTORS)
 
     def drawn(self, part: Part, count: int | None, what: str) -> Int[np.ndarray, "N"]:
         """``count`` rows of a part, drawn once by seed, in the part's order; all of them when ``count`` is None."""
@@ -155,6 +180,15 @@ class Parts:
     def untrained(self, name: str) -> Recommender:
         with seeds.torch_seeded(self.recipe.seed, "conventional", name):
             return build(self.recipe.conventional[name].model, self.dataset.schema())
+
+    def untrained_encoder(self, name: str) -> tuple[TwoTowers, TowerBuilder, str]:
+        """An encoder as its training finds it, what writes its texts, and one line that says what it is."""
+        config = self.recipe.encoders[name]
+        loaded = load_encoder(config, f"encoders.{name}.path", self.options.download)
+        most = min(config.max_tokens, loaded.context, loaded.tokenizer.model_max_length)
+        with seeds.torch_seeded(self.recipe.seed, "encoder", name):
+            model = TwoTowers(loaded.model, config)
+        return model, TowerBuilder(self.dataset, config.template, loaded.tokenizer, most), loaded.label
 
     def backbone(self) -> Backbone:
         folder = self.stages.backbone.require()
@@ -173,17 +207,22 @@ class Parts:
         """A system as its training finds it, but for the LoRA that it starts from."""
         system, backbone = self.recipe.systems[name], self.backbone()
         most = min(system.max_tokens, backbone.context)
-        builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most, system.soft is not None)
-        width = None if system.representation is None else self.untrained(system.representation).width
+        places = () if system.soft is None else system.soft_at
+        builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most, places)
+        width = None if system.representation is None else self._width(system.representation, system.representation_layer)
         generator = seeds.torch_generator(self.recipe.seed, "adapters", name)
         adapters = personalise(backbone.model, system, user_width=width, generator=generator)
         encoder = self._learning_encoder(name) if system.representation_training == "joint" else None
         soft = None
         if system.soft is not None:
-            width = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)
+            words = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)
+            items_ME = self.recommender(system.soft).cpu().item_embeddings() if {*places} != {"user"} else None
+            width = self._width(system.soft, system.soft_layer) if "user" in places else None
             with seeds.torch_seeded(self.recipe.seed, "soft", name):
-                soft = SoftTokens(self.recommender(system.soft).cpu().item_embeddings(), width)
-        return PersonalLM(backbone.model, adapters, builder.answers, encoder, soft), builder
+                soft = SoftTokens(words, items_ME, width)
+        # A random u has no encoder, and so no layer.
+        layer = "final" if system.representation_layer == "random" else system.representation_layer
+        return PersonalLM(backbone.model, adapters, builder.answers, encoder, soft, layer), builder
 
     def start(self, name: str, lm: PersonalLM) -> None:
         """Put the LoRA that a system starts from into its adapters."""
@@ -194,31 +233,54 @@ class Parts:
 
     def _learning_encoder(self, name: str) -> Recommender:
         """The trained conventional model of a system; what has no part in u is frozen, for it will get no gradient."""
-        encoder = self.recipe.systems[name].representation or ""
+        encoder, layer = self.recipe.systems[name].representation or "", self.recipe.systems[name].representation_layer
+        assert layer != "random"
         model = self.recommender(encoder).cpu()
         some = self.dataset.targets(np.asarray(self.dataset.samples["train"][:4]))
-        model.represent(self.samples(encoder, model, some)).sum().backward()  # type: ignore[no-untyped-call]
+        model.representation(self.samples(encoder, model, some), layer).sum().backward()  # type: ignore[no-untyped-call]
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
         return model
 
     def asked(self, name: str, targets: Targets, behaviours: AnyConfig | None = None) -> Asked:
-        """``targets`` as a system sees them; with other ``behaviours`` than its own, if they are given."""
-        config = self.recipe.systems[name].behaviours if behaviours is None else behaviours
+        """``targets`` as an encoder or a system sees them; with other ``behaviours`` than its own, if they are given."""
+        config = (self.recipe.encoders.get(name) or self.recipe.systems[name]).behaviours if behaviours is None else behaviours
         chosen_NK, mask_NK = self.selector(config).select(self.dataset, targets)
-        representation = self.recipe.systems[name].representation
-        if representation is None:
-            return Asked(targets, chosen_NK, mask_NK, torch.zeros(len(targets), 0))
-        model = self.recommender(representation)
-        if self.recipe.systems[name].representation_training == "joint":
-            gather = partial(self.samples, representation, model)
-            return Asked(targets, chosen_NK, mask_NK, torch.zeros(len(targets), 0), gather)
+        user_ND, gather, soft_user_NX = torch.zeros(len(targets), 0), None, None
+        system = self.recipe.systems.get(name)
+        if system is not None and system.representation is not None:
+            if system.representation_training == "joint":
+                gather = partial(self.samples, system.representation, self.recommender(system.representation))
+            else:
+                user_ND = self.represented(system.representation, system.representation_layer, targets)
+        if system is not None and system.soft is not None and "user" in system.soft_at:
+            soft_user_NX = self.represented(system.soft, system.soft_layer, targets)
+        return Asked(targets, chosen_NK, mask_NK, user_ND, gather, soft_user_NX)
+
+    def represented(self, name: str, layer: LayerOrRandom, targets: Targets) -> Float[torch.Tensor, "N D"]:
+        """u of each target by a layer of the conventional model ``name``; a random one is the same for all targets of a user."""
+        model = self.recommender(name)
+        if layer == "random":
+            drawn = seeds.torch_generator(self.recipe.seed, "random representation", name)
+            return torch.randn(self.dataset.n_users, model.width, generator=drawn)[torch.from_numpy(targets.user_B).long()]
         with torch.inference_mode():
-            parts = [model.represent(to_device(self.samples(representation, model, some), self.device)).cpu()
+            parts = [model.representation(to_device(self.samples(name, model, some), self.device), layer).cpu()
                      for some in _slices(targets, SCORING_BATCH)]
         # A plain tensor: those of inference mode cannot be saved for backward.
-        return Asked(targets, chosen_NK, mask_NK, torch.cat(parts).clone())
+        return torch.cat(parts).clone()
+
+    def _width(self, name: str, layer: LayerOrRandom) -> int:
+        return self.represented(name, layer, self.dataset.targets(np.asarray(self.dataset.samples["train"][:1]))).shape[1]
+
+    def sees_target(self, name: str) -> bool:
+        """Whether u of a system depends on the target: by its layer, or by the behaviours that its model reads."""
+        system = self.recipe.systems[name]
+        if system.representation is None or system.representation_layer == "random":
+            return False
+        read = self.recipe.conventional[system.representation].behaviours
+        chosen = read is not None and not isinstance(read, MostRecent.Config)
+        return chosen or self.untrained(system.representation).sees_target(system.representation_layer)
 
     def conventional_scores(
         self, name: str, model: Recommender, targets: Targets, said: str | None = None
@@ -241,6 +303,27 @@ class Parts:
             for start in range(0, len(order), PROMPT_BATCH):
                 index_B = order[start : start + PROMPT_BATCH]
                 scores_N[index_B] = lm.score(to_device(asked.batch(builder, index_B), self.device)).double().cpu().numpy()
+                ticker.advance(len(index_B))
+        return scores_N
+
+    def encoder_scores(
+        self, model: TwoTowers, builder: TowerBuilder, asked: Asked, said: str | None = None
+    ) -> Float[np.ndarray, "N"]:
+        targets = asked.targets
+        # Texts of like length together, and those about one person: what is the same in a batch is read once.
+        order = np.lexsort((targets.before_B, targets.user_B, asked.mask_NK.sum(axis=1)))
+        item_M, place_N = np.unique(targets.item_B, return_inverse=True)
+        scores_N = np.empty(len(order))
+        model.eval()
+        with torch.inference_mode(), Progress(said or "", len(order), enabled=bool(said) and self.options.progress) as ticker:
+            item_ME = torch.cat([model.encode(to_device(builder.items(item_M[start : start + PROMPT_BATCH]), self.device))
+                                 for start in range(0, len(item_M), PROMPT_BATCH)])
+            for start in range(0, len(order), PROMPT_BATCH):
+                index_B = order[start : start + PROMPT_BATCH]
+                users, user_B = builder.users(targets.at(index_B), asked.chosen_NK[index_B], asked.mask_NK[index_B])
+                user_BE = model.encode(to_device(users, self.device))[user_B.to(self.device)]
+                item_BE = item_ME[torch.from_numpy(place_N[index_B]).to(self.device)]
+                scores_N[index_B] = torch.sigmoid(model.joined(user_BE, item_BE)).double().cpu().numpy()
                 ticker.advance(len(index_B))
         return scores_N
 

@@ -66,7 +66,7 @@ def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, syst
     names = parts.stages.names
     if system is not None and system not in names:
         raise ConfigError(f"this run has no system '{system}'; it has {', '.join(names)}.")
-    name = system or best(parts, list(recipe.systems) or list(recipe.conventional))
+    name = system or best(parts, list(recipe.systems) or list(recipe.encoders) or list(recipe.conventional))
     person = int(dataset.users.inside([user])[0])
     if items is not None:
         wanted = dataset.items.inside(list(items)).astype(np.int64)
@@ -96,11 +96,13 @@ def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, syst
 
 
 def _shown(parts: Parts, name: str, targets: Targets, order: np.ndarray) -> list[tuple[Behaviour, ...]]:
-    if name not in parts.recipe.systems:
+    if name in parts.recipe.conventional:
         return [()] * len(order)
     asked = parts.asked(name, targets.at(order))
-    _, builder = parts.personal(name)
-    kept = builder.build(asked.targets, asked.chosen_NK, asked.mask_NK).shown_B.tolist()
+    if name in parts.recipe.encoders:
+        kept = parts.encoder(name)[1].kept(asked.targets, asked.chosen_NK, asked.mask_NK).sum(axis=1).tolist()
+    else:
+        kept = parts.personal(name)[1].build(asked.targets, asked.chosen_NK, asked.mask_NK).shown_B.tolist()
     # Of those chosen, the oldest may have found no room in the prompt.
     return [tuple(behaviours(parts, asked.chosen_NK[i][asked.mask_NK[i]][-n:] if n else np.zeros(0, np.int64)))
             for i, n in enumerate(kept)]
@@ -112,8 +114,7 @@ def best(parts: Parts, names: list[str]) -> str:
         raise ConfigError("this run has nothing that can rank.")
 
     def valid(name: str) -> float:
-        stage = parts.stages.system(name) if name in parts.recipe.systems else parts.stages.conventional(name)
-        path = stage.require() / HISTORY
+        path = parts.stages.made(name).require() / HISTORY
         if not path.exists():
             return 0.0
         history = History.model_validate_json(path.read_text())

@@ -27,16 +27,18 @@ from lifelora.data.sources import name_of, read
 from lifelora.data.sources.movielens import default_cache
 from lifelora.evaluation.metrics import auc, log_loss
 from lifelora.llm.backbone import Pretrained
+from lifelora.llm.encoder import TwoTowers
 from lifelora.llm.nano import pretrain
 from lifelora.llm.personal import PersonalLM
 from lifelora.lora.account import account
 from lifelora.lora.saved import save
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
+from lifelora.prompts.towers import TowerBuilder
 from lifelora.recipe import Recipe
 from lifelora.retrieval.embed import ItemVectors, item_vectors
 from lifelora.run import findings
-from lifelora.run.parts import ACCOUNT, ADAPTER, MODEL, SCORES, VECTORS, Asked, Options, Parts
+from lifelora.run.parts import ABOUT, ACCOUNT, ADAPTER, MODEL, SCORES, VECTORS, Asked, Options, Parts
 from lifelora.run.stages import Stages
 from lifelora.training import fit, to_device
 
@@ -140,7 +142,11 @@ class Run:
             )
 
     def train(self) -> None:
-        """4. Tune each system's adapters (and its coupling) on its shots; the backbone stays frozen."""
+        """4. Tune each encoder, and each system's adapters (and its coupling) on its shots; the backbone stays frozen."""
+        for name in self.recipe.encoders:
+            with self._making(self.stages.encoder(name)) as folder:
+                if folder is not None:
+                    self._train_encoder(name, folder)
         for name, system in self.recipe.systems.items():
             with self._making(self.stages.system(name)) as folder:
                 if folder is None:
@@ -169,6 +175,20 @@ class Run:
                 users = lm.represented(to_device(some, parts.device))
                 write_atomically(folder / ACCOUNT, json.dumps(asdict(account(lm.adapters, users)), indent=1))
 
+    def _train_encoder(self, name: str, folder: Path) -> None:
+        dataset, parts, encoder = self.parts.dataset, self.parts, self.recipe.encoders[name]
+        shots = parts.asked(name, dataset.targets(parts.drawn("train", encoder.shots, "shots")))
+        valid = parts.asked(name, dataset.targets(parts.drawn("valid", encoder.validation_rows, "validation")))
+        model, builder, label = parts.untrained_encoder(name)
+        if self.options.checkpointing:
+            model.enable_checkpointing()
+        fit(
+            model, np.arange(len(shots.targets)), partial(shots.towers, builder),
+            partial(self._validate_encoder, model, builder, valid), encoder.training, folder, self.recipe.seed,
+            name=name, device=parts.device, progress=self.options.progress,
+        )
+        write_atomically(folder / ABOUT, json.dumps({"label": label}))
+
     def evaluate(self) -> None:
         """5 and 6. Score the same test rows with everything, compare, and write the report."""
         for name in self.stages.names:
@@ -194,7 +214,7 @@ class Run:
         stages = [self.stages.data, *map(self.stages.conventional, self.recipe.conventional)]
         stages += [self.stages.backbone] if self.stages.need_backbone else []
         stages += [self.stages.vectors] if self.stages.need_vectors else []
-        stages += map(self.stages.system, self.recipe.systems)
+        stages += [*map(self.stages.encoder, self.recipe.encoders), *map(self.stages.system, self.recipe.systems)]
         stages += [*map(self.stages.scores, self.stages.names), self.stages.report]
         lines = [f"  {'ready' if s.complete() else s.why_not():<14} {s.folder}" for s in stages]
         table = [self.table(), ""] if self.stages.report.complete() else []
@@ -202,6 +222,9 @@ class Run:
 
     def _validate(self, name: str, model: Recommender, valid: Targets) -> dict[str, float]:
         return _metrics(valid, self.parts.conventional_scores(name, model, valid))
+
+    def _validate_encoder(self, model: TwoTowers, builder: TowerBuilder, valid: Asked) -> dict[str, float]:
+        return _metrics(valid.targets, self.parts.encoder_scores(model, builder, valid))
 
     def _validate_lm(self, lm: PersonalLM, builder: PromptBuilder, valid: Asked) -> dict[str, float]:
         return _metrics(valid.targets, self.parts.lm_scores(lm, builder, valid))

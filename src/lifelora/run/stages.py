@@ -3,6 +3,8 @@
     1-data ──► 2-conventional/NAME ──► u ─────────────┐
        │                                              ▼
        └─────► 3-backbone ──► 3-vectors ──► 4-systems/NAME ──► 5-scores/NAME ──► 6-report
+
+An encoder, 4-encoders/NAME, needs 1-data alone, and 3-vectors where it shows behaviours that they choose.
 """
 
 import hashlib
@@ -14,7 +16,9 @@ from lifelora.artefacts import MANIFEST, Stage, file_hash, read_json, write_atom
 from lifelora.data.sources import AnySource
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Pretrained, fingerprint
+from lifelora.llm.encoder import encoder_fingerprint
 from lifelora.recipe import Recipe, dump, parse
+from lifelora.retrieval.precomputed import Precomputed
 
 RECIPE_FILE = "recipe.toml"
 
@@ -47,13 +51,14 @@ class Stages:
     @property
     def names(self) -> list[str]:
         """Everything that is compared, conventional models first."""
-        return [*self.recipe.conventional, *self.recipe.systems]
+        return [*self.recipe.conventional, *self.recipe.encoders, *self.recipe.systems]
 
     @property
     def need_vectors(self) -> bool:
-        """Whether some system retrieves by item vectors."""
+        """Whether anything retrieves by item vectors."""
+        encoders = any(encoder.behaviours.needs_vectors for encoder in self.recipe.encoders.values())
         systems = any(map(self.shows_by_vectors, self.recipe.systems))
-        return systems or any(map(self.reads_by_vectors, self.recipe.conventional))
+        return encoders or systems or any(map(self.reads_by_vectors, self.recipe.conventional))
 
     def shows_by_vectors(self, name: str) -> bool:
         """Whether a system shows behaviours that item vectors choose, at least in training."""
@@ -84,11 +89,35 @@ class Stages:
         """Whether anything asks the language model."""
         return bool(self.recipe.systems) or (self.need_vectors and self.recipe.vectors.kind == "hidden-states")
 
-    @property
+    @cached_property
     def vectors(self) -> Stage:
-        """Item vectors; a sentence encoder brings its own model."""
-        inputs = {"data": self.data} | ({"backbone": self.backbone} if self.recipe.vectors.kind == "hidden-states" else {})
-        return Stage(self.folder / "3-vectors", "embed/vectors", self.recipe.vectors.model_dump(mode="json"), inputs)
+        """Item vectors; a sentence encoder brings its own model, and a file needs none."""
+        folder, vectors = self.folder / "3-vectors", self.recipe.vectors
+        config = vectors.model_dump(mode="json") | {"lengths": "kept"}  # they were scaled to 1 once
+        if isinstance(vectors, Precomputed):
+            path, made = Path(vectors.path).expanduser(), folder / MANIFEST
+            # A finished run goes on without the file, as it does without the source's.
+            known = read_json(made)["config"].get("file_hash") if made.exists() else None
+            config["file_hash"] = file_hash(path) if path.is_file() else known
+        inputs = {"data": self.data} | ({"backbone": self.backbone} if vectors.kind == "hidden-states" else {})
+        return Stage(folder, "embed/vectors", config, inputs)
+
+    def encoder(self, name: str) -> Stage:
+        """An encoder with two towers; it brings its own model."""
+        encoder = self.recipe.encoders[name]
+        config = encoder.model_dump(mode="json") | {"seed": self.recipe.seed, "files": self._encoder_files[name]}
+        inputs = {"data": self.data} | ({"vectors": self.vectors} if encoder.behaviours.needs_vectors else {})
+        return Stage(self.folder / "4-encoders" / name, f"train/{name}", config, inputs)
+
+    @cached_property
+    def _encoder_files(self) -> dict[str, str]:
+        return {name: encoder_fingerprint(encoder) for name, encoder in self.recipe.encoders.items()}
+
+    def made(self, name: str) -> Stage:
+        """What is called so: a conventional model, an encoder or a system."""
+        if name in self.recipe.conventional:
+            return self.conventional(name)
+        return self.encoder(name) if name in self.recipe.encoders else self.system(name)
 
     def system(self, name: str) -> Stage:
         """A language-model system."""
@@ -109,9 +138,8 @@ class Stages:
 
     def scores(self, name: str) -> Stage:
         """What a model or system says of the test rows."""
-        made = self.system(name) if name in self.recipe.systems else self.conventional(name)
         config = {"test_rows": self.recipe.evaluation.test_rows, "seed": self.recipe.seed}
-        return Stage(self.folder / "5-scores" / name, f"evaluate/{name}", config, {"system": made})
+        return Stage(self.folder / "5-scores" / name, f"evaluate/{name}", config, {"system": self.made(name)})
 
     @property
     def report(self) -> Stage:

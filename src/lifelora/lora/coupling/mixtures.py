@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lifelora.lora.coupling.base import Coupling, LinearGate, MLPGate
 from lifelora.lora.layer import kaiming_uniform
-from lifelora.lora.structure import Blocks, Column, Diagonal, RankOne, Routed, Structure
+from lifelora.lora.structure import Column, Diagonal, Gated, RankOne, Routed, Structure
 
 
 @final
@@ -88,7 +88,8 @@ class Meta(Coupling):
 
     with A the A_l one below the other and B the B_k side by side. As a constraint on C (N·r x N·r): only equal indices
     inside the meta-LoRAs meet; with "weights" their weight has rank one, with "outputs" different ones never meet.
-    The weights of one person's merged LoRA are never built.
+    The weights of one person's merged LoRA are never built. By token the gates read [x ; u] in place of u, x what comes into
+    the layer (``which_in_gate = token`` of the released code): then C is another one for every token of a person.
     """
 
     class Config(Coupling.Config):
@@ -99,6 +100,8 @@ class Meta(Coupling):
         """N, the meta-LoRAs; the authors use 8 and 16."""
         merge: Literal["weights", "outputs"] = "weights"
         """Whether the weights of the meta-LoRAs are averaged, or what they put out."""
+        gate: Literal["instance", "token"] = "instance"
+        """Whether w comes from u alone, or from each token's input to the layer and u."""
         temperature: PositiveFloat = 5.0
         """τ: higher is more even; the authors use 5 on MovieLens, 1 on GoodReads."""
         hidden: PositiveInt = 60
@@ -119,17 +122,28 @@ class Meta(Coupling):
             return self.rank if self.merge == "weights" else self.loras * self.rank
 
         def build(self, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> "Meta":
-            return Meta(self, len(inputs), self.users(user_width), generator)
+            return Meta(self, inputs, self.users(user_width), generator)
 
     config: Config
 
-    def __init__(self, config: Config, layers: int, user_width: int, generator: torch.Generator) -> None:
+    def __init__(self, config: Config, inputs: tuple[int, ...], user_width: int, generator: torch.Generator) -> None:
         super().__init__(config, user_width)
-        self.gate = MLPGate(layers, user_width, config.hidden, config.loras, "relu", generator, dropout=config.gate_dropout)
 
-    def structure(self, u_BD: Float[Tensor, "B D"]) -> Blocks:
-        w_SBN = torch.softmax(self.gate(u_BD) / self.config.temperature, dim=-1)
-        return (RankOne if self.config.merge == "weights" else Diagonal)(w_SBN, block=self.config.rank)
+        def gate(layers: int, width: int) -> MLPGate:
+            return MLPGate(layers, width, config.hidden, config.loras, "relu", generator, dropout=config.gate_dropout)
+
+        if config.gate == "instance":
+            self.gate = gate(len(inputs), user_width)
+        else:  # each of the width of its layer
+            self.gates = nn.ModuleList(gate(1, width + user_width) for width in inputs)
+
+    def structure(self, u_BD: Float[Tensor, "B D"]) -> Structure:
+        N, rank, temperature, merge = self.config.loras, self.config.rank, self.config.temperature, self.config.merge
+        if self.config.gate == "token":
+            gates = tuple(self.gates)
+            return Gated(u_BD.expand(len(gates), -1, -1), gates, N, rank, temperature, merge)
+        w_SBN = torch.softmax(self.gate(u_BD) / temperature, dim=-1)
+        return (RankOne if merge == "weights" else Diagonal)(w_SBN, block=rank)
 
 
 @final

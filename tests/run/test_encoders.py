@@ -1,0 +1,149 @@
+"""Encoders with two towers in a run: beside the others in every stage, scored as they score, and made again when due."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from run_world import TRAINING, VALUES
+
+from lifelora.artefacts import MANIFEST
+from lifelora.data.dataset import Targets
+from lifelora.errors import ConfigError
+from lifelora.recipe import parse
+from lifelora.run import Options, Run
+from lifelora.run.recommend import recommend
+from lifelora.training import HISTORY
+from tiny_bert import saved_bert
+
+QUIET = Options(device="cpu", progress=False)
+
+
+def values(bert: Path, **changes: Any) -> dict[str, Any]:
+    encoder = {"path": str(bert), "hidden": [8], "behaviours": {"kind": "most-recent", "k": 3}, "shots": 32,
+               "validation_rows": 20, "training": TRAINING}
+    encoders = {"towers": encoder | changes, "head": encoder | {"train": "head"}}
+    return VALUES | {"conventional": {"popular": VALUES["conventional"]["popular"]}, "systems": {}, "encoders": encoders}
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return saved_bert(tmp_path_factory.mktemp("models") / "bert")
+
+
+@pytest.fixture(scope="module")
+def run(bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(parse(values(bert), "the tests' recipe"), tmp_path_factory.mktemp("runs") / "towers", QUIET)
+    run.all()
+    return run
+
+
+def manifests(folder: Path) -> dict[str, int]:
+    return {path.parent.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in folder.rglob(MANIFEST)}
+
+
+def test_it_is_in_every_stage_and_asks_no_language_model(run: Run):
+    assert set(manifests(run.folder)) == {
+        "1-data", "2-conventional/popular", "4-encoders/towers", "4-encoders/head", "5-scores/popular", "5-scores/towers",
+        "5-scores/head", "6-report"}
+    assert run.status().count("  ready ") == 8
+    assert run.stages.names == ["popular", "towers", "head"]
+    assert all(name in run.table() for name in run.stages.names)
+    page = (run.folder / "6-report/report.html").read_text()
+    assert "encoder of towers" in page
+    assert "only its head has learnt" in page
+    assert "the 3 behaviours before the target: shown to towers" in page
+
+
+def test_scores_are_those_of_the_towers_and_of_each_row_alone(run: Run):
+    parts = run.parts
+    for name in ("towers", "head"):
+        stored = np.load(run.stages.scores(name).require() / "score.npy")
+        model, builder = parts.encoder(name)
+        asked = parts.asked(name, parts.dataset.targets(parts.test_rows))
+        with torch.inference_mode():
+            together = model.score(asked.towers(builder, np.arange(24)))
+            alone = torch.cat([model.score(asked.towers(builder, np.array([row]))) for row in range(24)])
+        np.testing.assert_allclose(stored, together, rtol=1e-4)
+        torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-6)
+
+
+def test_what_was_learnt_is_what_learns(run: Run):
+    parts = run.parts
+    for name, encoder_learns in (("towers", True), ("head", False)):
+        before, after = parts.untrained_encoder(name)[0], parts.encoder(name)[0]
+        changed = {key for key, tensor in before.state_dict().items() if not torch.equal(tensor, after.state_dict()[key])}
+        assert any(key.startswith("head.") for key in changed)
+        assert any(key.startswith("encoder.") for key in changed) == encoder_learns
+        assert (run.stages.encoder(name).require() / HISTORY).exists()
+
+
+def test_no_label_and_no_later_event_of_the_target_is_read(run: Run):
+    parts, dataset = run.parts, run.parts.dataset
+    targets = dataset.targets(parts.test_rows)
+    flipped = Targets(targets.user_B, targets.item_B, targets.before_B, ~targets.label_B)
+    np.testing.assert_array_equal(parts.scores("towers", targets), parts.scores("towers", flipped))
+    asked = parts.asked("towers", targets)
+    assert (asked.chosen_NK[asked.mask_NK] < np.repeat(targets.before_B, asked.mask_NK.sum(axis=1))).all()
+
+
+def test_it_recommends_and_says_what_it_read(run: Run):
+    parts, user = run.parts, run.parts.dataset.users.outside(np.array([3]))[0]
+    answer = recommend(parts, user, None, 5, "towers")
+    assert "items not met yet" in answer.how
+    assert "chose" not in answer.how
+    assert [item.rank for item in answer.items] == [1, 2, 3, 4, 5]
+    assert sorted((item.score for item in answer.items), reverse=True) == [item.score for item in answer.items]
+    assert {len(item.shown) for item in answer.items} == {3}
+    assert recommend(parts, user, None, 3, None).system in ("towers", "head")
+
+
+def test_another_model_or_setting_makes_it_anew(run: Run, bert: Path, tmp_path: Path):
+    """Also the same folder with other weights; the encoder beside it stays."""
+    other = Path(shutil.copytree(bert, tmp_path / "bert"))
+    recipe = values(other)
+    recipe["encoders"].pop("head")
+    copy = tmp_path / "run"
+    Run(parse(recipe, "it"), copy, QUIET).all()
+    before = manifests(copy)
+    Run(parse(recipe, "it"), copy, QUIET).all()
+    assert manifests(copy) == before
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.2}))
+    again = Run(parse(recipe, "it"), copy, replace(QUIET, checkpointing=True))
+    assert "files" in again.stages.encoder("towers").why_not()
+    again.all()
+    after = manifests(copy)
+    assert {name for name in after if after[name] != before[name]} == {"4-encoders/towers", "5-scores/towers", "6-report"}
+    recipe["encoders"]["towers"]["max_tokens"] = 64
+    assert "max_tokens" in Run(parse(recipe, "it"), copy, QUIET).stages.encoder("towers").why_not()
+
+
+def test_behaviours_like_the_target(bert: Path, tmp_path: Path):
+    recipe = values(bert, behaviours={"kind": "most-similar", "k": 3})
+    recipe["encoders"].pop("head")
+    run = Run(parse(recipe, "it"), tmp_path / "run", QUIET)
+    run.all()
+    assert {"3-backbone", "3-vectors", "4-encoders/towers"} <= set(manifests(run.folder))
+    assert "the 3 behaviours most like the target" in (run.folder / "6-report/report.html").read_text()
+
+
+def test_recipes_that_are_refused(bert: Path, tmp_path: Path):
+    def refused(recipe: dict[str, Any]) -> str:
+        with pytest.raises(ConfigError) as caught:
+            parse(recipe, "it")
+        return str(caught.value)
+
+    assert "the name 'popular' stands for a conventional model and an encoder" in refused(
+        values(bert) | {"encoders": {"popular": {"path": "x"}}})
+    assert "encoders.towers.path: Field required" in refused(values(bert) | {"encoders": {"towers": {}}})
+    assert "encoders.towers.pth: there is no such key; allowed here: behaviours" in refused(values(bert, pth=1))
+    assert "is no good as a name of a folder" in refused(values(bert) | {"encoders": {"a/b": {"path": "x"}}})
+    nowhere = Run(parse(values(tmp_path / "nowhere"), "it"), tmp_path / "run", QUIET)
+    nowhere.prepare()
+    with pytest.raises(ConfigError, match=r"^encoders\.towers\.path = '.*nowhere': no such folder"):
+        nowhere.train()

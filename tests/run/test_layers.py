@@ -1,0 +1,187 @@
+"""What u is made from, layer by layer, and the user's soft token (CoLLM), in a run of systems side by side."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from run_world import TRAINING, VALUES
+
+from lifelora.errors import ConfigError
+from lifelora.lora.saved import tensors
+from lifelora.recipe import parse
+from lifelora.run import Options, Run
+from lifelora.run.export import export
+from lifelora.run.parts import ADAPTER, Parts
+from lifelora.run.stages import Stages
+
+DIN = VALUES["conventional"]["din"]
+CONVENTIONAL = {
+    "din": DIN,
+    "sim": DIN | {"behaviours": {"kind": "same-field", "field": "genre", "k": 6}},
+    "sasrec": {"model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "heads": 1, "history_length": 6,
+                         "user_id": True}, "training": TRAINING},
+}
+SYSTEM = {"behaviours": {"kind": "most-recent", "k": 3}, "shots": 32, "validation_rows": 20, "training": TRAINING, "dropout": 0.0}
+LORA = SYSTEM | {"coupling": {"kind": "identity", "rank": 2}}
+META = SYSTEM | {"coupling": {"kind": "meta", "rank": 2, "loras": 2}, "representation": "din"}
+COLLM = LORA | {"soft": "sasrec", "soft_at": ["user", "target"], "start": "lora", "train": "coupling"}
+SYSTEMS: dict[str, dict[str, Any]] = {
+    "lora": LORA,
+    "fields": META | {"representation_layer": "fields"},
+    "user": META | {"representation_layer": "user"},
+    "random": META | {"representation_layer": "random"},
+    "of-sim": META | {"representation": "sim", "representation_layer": "user"},
+    "token": META | {"coupling": {"kind": "meta", "rank": 2, "loras": 2, "gate": "token"}},
+    "joint": META | {"representation": "sasrec", "representation_layer": "user", "representation_training": "joint"},
+    "collm": COLLM,
+    "random-user": COLLM | {"soft_at": ["user"], "soft_layer": "random"},
+}
+
+
+def recipe(**changed: Any) -> Any:
+    return parse(VALUES | {"conventional": CONVENTIONAL, "systems": SYSTEMS | changed}, "the tests' recipe")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(recipe(), tmp_path_factory.mktemp("runs") / "layers", Options(device="cpu", progress=False))
+    run.all()
+    return run
+
+
+@pytest.fixture(scope="module")
+def parts(run: Run) -> Parts:
+    return run.parts
+
+
+def u_of(parts: Parts, system: str, person: int = 5, items: int = 4) -> torch.Tensor:
+    """u of one person in front of several candidates."""
+    return parts.asked(system, parts.dataset.candidates(person, np.arange(items, dtype=np.int64))).user_ND
+
+
+@pytest.mark.parametrize(("system", "alike"), [("user", True), ("random", True), ("fields", False), ("token", False)])
+def test_candidates_of_one_user_share_u_where_the_layer_knows_no_target(parts: Parts, system: str, alike: bool):
+    u_ND = u_of(parts, system)
+    assert bool((u_ND == u_ND[:1]).all()) == alike
+    assert parts.sees_target(system) != alike
+    assert not torch.allclose(u_ND[0], u_of(parts, system, person=6)[0])
+
+
+def test_u_is_that_layer_of_that_model(parts: Parts):
+    model, E = parts.recommender("din"), DIN["model"]["embedding"]
+    targets = parts.dataset.targets(parts.test_rows)
+    samples = parts.samples("din", model, targets)
+    with torch.no_grad():
+        for system, layer in (("fields", "fields"), ("user", "user"), ("token", "final")):
+            u_ND = parts.asked(system, targets).user_ND
+            torch.testing.assert_close(u_ND, model.representation(samples, layer))
+            assert parts.personal(system)[0].coupling.user_width == u_ND.shape[1]
+    assert parts.asked("user", targets).user_ND.shape[1] == E
+    assert parts.asked("fields", targets).user_ND.shape[1] == (model.features.n_fields + 1) * E
+
+
+def test_a_random_u_is_the_users_at_all_times_and_says_nothing_else(parts: Parts):
+    train, test = (parts.dataset.targets(np.asarray(parts.dataset.samples[part])) for part in ("train", "test"))
+    found: dict[int, torch.Tensor] = {}
+    for targets in (train, test):
+        for user, u_D in zip(targets.user_B.tolist(), parts.asked("random", targets).user_ND, strict=True):
+            assert torch.equal(found.setdefault(user, u_D), u_D)
+    u_UD = torch.stack(list(found.values()))
+    assert u_UD.shape[1] == parts.recommender("din").width
+    assert len(u_UD.unique(dim=0)) == len(found) > 1
+    assert abs(u_UD.mean().item()) < 0.3
+    assert u_UD.std().item() == pytest.approx(1, abs=0.3)
+
+
+def test_a_learning_representation_learns_in_its_layer(parts: Parts):
+    trained, joint = parts.recommender("sasrec"), parts.personal("joint")[0]
+    assert joint.layer == "user"
+    moved = {name for (name, a), b in zip(trained.named_parameters(), joint.encoder.parameters(), strict=True)
+             if not torch.equal(a.cpu(), b)}
+    assert moved == {"features.table.weight", "behaviours.join.weight", "behaviours.join.bias"}
+
+
+def test_behaviours_like_the_target_make_any_u_depend_on_it(parts: Parts, tmp_path: Path):
+    assert parts.sees_target("of-sim")
+    with pytest.raises(ConfigError, match="depends on the target as well as on the person"):
+        export(parts, tmp_path / "a", system="of-sim", users=["u00003"], item=None)
+    assert export(parts, tmp_path / "b", system="user", users=["u00003"], item=None) == {"u00003": tmp_path / "b"}
+    with pytest.raises(ConfigError, match="another one for every token"):
+        export(parts, tmp_path / "c", system="token", users=["u00003"], item="b00003")
+
+
+def test_in_collms_second_stage_only_the_projectors_learn(parts: Parts):
+    before, after = parts.untuned("collm")[0], parts.personal("collm")[0]
+    parts.start("collm", before)
+    for name, tensor in tensors(parts.stages.system("lora").require() / ADAPTER).items():
+        assert torch.equal(after.adapters.state()[name], tensor)
+        assert torch.equal(before.adapters.state()[name], tensor)
+    assert {name for name, p in after.named_parameters() if p.requires_grad} == {
+        f"soft.{whose}.{part}.{kind}" for whose in ("user", "item") for part in ("into", "out") for kind in ("weight", "bias")}
+    for (name, a), b in zip(before.soft.named_parameters(), after.soft.parameters(), strict=True):
+        assert not torch.equal(a, b), name
+    alone = parts.personal("random-user")[0].soft
+    assert alone.item is None
+    assert alone.vectors_ME is None
+
+
+def test_the_users_soft_token_is_the_users(parts: Parts):
+    """One for each prompt, made from SASRec's u, which no candidate changes; with the target's it is all there is."""
+    asked = parts.asked("collm", parts.dataset.candidates(5, np.arange(4, dtype=np.int64)))
+    builder = parts.personal("collm")[1]
+    batch = asked.batch(builder, np.arange(4))
+    assert torch.equal(batch.soft_user_BX, batch.soft_user_BX[:1].expand(4, -1))
+    assert [row[row != -1].tolist() for row in batch.soft_BL] == [[-2, item] for item in range(4)]
+    targets = parts.dataset.targets(parts.test_rows)
+    model = parts.recommender("sasrec")
+    with torch.no_grad():
+        u_ND = model.represent(parts.samples("sasrec", model, targets))
+    torch.testing.assert_close(parts.asked("collm", targets).soft_user_NX, u_ND)
+    mixed = parts.asked("collm", targets).mixed(parts.asked("collm", targets))
+    torch.testing.assert_close(mixed.soft_user_NX, u_ND.repeat(2, 1))
+
+
+@pytest.mark.parametrize("system", ["collm", "random-user", "token", "random"])
+def test_a_score_does_not_depend_on_the_batch(run: Run, system: str):
+    parts = run.parts
+    stored = np.load(run.stages.scores(system).require() / "score.npy")
+    targets = parts.dataset.targets(parts.test_rows)
+    lm, builder = parts.personal(system)
+    asked = parts.asked(system, targets)
+    with torch.no_grad():
+        alone = [lm.score(asked.batch(builder, np.array([row])))[0].item() for row in range(4)]
+    np.testing.assert_allclose(alone, stored[:4], rtol=1e-4)
+
+
+def test_what_decides_the_result_is_in_the_key(run: Run):
+    def key(name: str, **changes: Any) -> str:
+        return Stages(recipe(**{name: SYSTEMS[name] | changes}), run.folder).system(name).key
+
+    keys = [key("collm"), key("collm", soft_at=["target"]), key("collm", soft_layer="user"), key("collm", soft_layer="random"),
+            key("user"), key("user", representation_layer="fields"), key("user", representation_layer="final")]
+    assert len(set(keys)) == len(keys)
+    assert key("user") == run.stages.system("user").key
+
+
+def test_the_report_says_what_was_read(run: Run):
+    page = (run.stages.report.require() / "report.html").read_text()
+    for said in ("u from layer 'user' of din, which saw all", "u from din, which saw all", "u drawn at random for each user",
+                 "soft tokens of user and target from sasrec, which saw all", "soft tokens of user drawn at random"):
+        assert said in html.unescape(page), said
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"coupling": {"kind": "static"}, "representation": None, "representation_layer": "user"}, "say of which: representation ="),
+    ({"representation_layer": "random", "representation_training": "joint"}, "no model makes representation_layer = 'random'"),
+    ({"representation_layer": "middle"}, "'final', 'fields', 'user' or 'random'"),
+    ({"soft_at": ["user"]}, "soft_at and soft_layer are about soft tokens, and there are none"),
+    ({"soft": "din", "soft_at": []}, "at least 1"),
+    ({"soft": "din", "soft_at": ["title"]}, "'user', 'behaviours' or 'target'"),
+    ({"soft": "din", "soft_layer": "user"}, "add \"user\" to soft_at"),
+])
+def test_what_cannot_be_is_answered_at_the_door(changes: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        recipe(user=META | changes)
