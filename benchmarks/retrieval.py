@@ -1,7 +1,7 @@
 """Behaviour retrieval at scale: seconds, rows per second and peak memory of MostSimilar, and the time of one call online.
 
     python benchmarks/retrieval.py              MovieLens-1M, simulated logs of 1 M, 5 M and 25 M rows, online
-    python benchmarks/retrieval.py --part growth --rows 100000 --dimensions 64 --out /tmp/retrieval.json
+    python benchmarks/retrieval.py --part growth --rows 100000 --dimensions 64 --out small.json
 
 Vectors are random: time does not depend on what they hold. Every measurement has a process of its own, so that the peaks
 are its own; rows are asked for in chunks, so the answers do not count. The peak holds Python, torch and NumPy (`start_mb`),

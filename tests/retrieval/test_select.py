@@ -59,6 +59,22 @@ def test_most_similar_is_what_its_definition_says(log, k, copies, order):
         assert mask[place].tolist() == [False] * (k - min(k, past)) + [True] * min(k, past)
 
 
+@pytest.mark.parametrize(("similar", "recent"), [(3, 4), (1, 1), (40, 2), (2, 100)])
+def test_similar_and_recent_is_the_last_ones_and_the_most_alike_of_those_before(log, similar, recent):
+    vectors = units(log.n_items, copies=4)
+    rows = np.random.default_rng(2).permutation(len(log))
+    config = TypeAdapter(AnySelector).validate_python({"kind": "similar-and-recent", "similar": similar, "recent": recent})
+    chosen, mask = selector(config, vectors).select(log, log.targets(rows))
+    assert chosen.shape == mask.shape == (len(log), similar + recent)
+    for place, row in enumerate(rows):
+        start = int(log.offsets[log.user_N[row]])
+        border = max(start, row - recent)
+        alike = {r: dot(vectors[log.item_N[r]], vectors[log.item_N[row]]) for r in range(start, border)}
+        best = sorted(sorted(alike, key=lambda r: (alike[r], r))[-similar:])
+        assert chosen[place, mask[place]].tolist() == best + list(range(border, row))
+        assert mask[place].tolist() == sorted(mask[place].tolist())  # what is empty is at the left
+
+
 def by_formula(kind, v, t):
     """In whole numbers where it can be; rounded where roots are taken."""
     if kind == "cosine":

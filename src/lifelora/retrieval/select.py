@@ -4,6 +4,7 @@ Whatever the choice, only what happened before the target is chosen.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
@@ -214,6 +215,36 @@ class SameField(Selector):
         return rows_BK, mask_BK
 
 
+@final
+class SimilarAndRecent(Selector):
+    """The last behaviours, and before them those of all earlier ones that are most like the target; oldest first.
+
+    The most alike tell what the user thinks of such items, the last ones how they rate at all and where they stand now: SIM
+    (Pi et al., CIKM 2020) joins what it retrieves with the recent past in this way.
+    """
+
+    class Config(Frozen):
+        """The last behaviours before the target, and the most similar ones among all before those."""
+
+        needs_vectors: ClassVar[bool] = True
+        kind: Literal["similar-and-recent"] = "similar-and-recent"
+        similar: int = Field(default=30, ge=1)
+        recent: int = Field(default=30, ge=1)
+        similarity: Kind = "cosine"
+        "As in `most-similar`."
+
+    def __init__(self, config: Config, vectors_ME: Float[Tensor, "M E"]) -> None:
+        self.recent = config.recent
+        self._similar = MostSimilar(MostSimilar.Config(k=config.similar, similarity=config.similarity), vectors_ME)
+
+    def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
+        first_B = dataset.offsets[targets.user_B]
+        earlier = replace(targets, before_B=np.maximum(first_B, targets.before_B - self.recent))
+        pair = self._similar.select(dataset, earlier), dataset.history(targets, self.recent)
+        rows_BK, mask_BK = (np.concatenate(tables, axis=1) for tables in zip(*pair, strict=True))
+        return rows_BK, mask_BK
+
+
 def _by_first_sight(vector_H: Int[np.ndarray, "H"]) -> tuple[Int[np.ndarray, "V"], Int[np.ndarray, "H"]]:
     """Distinct values in the order in which they first come, and each value's number in that order."""
     distinct, first, inverse = np.unique(vector_H, return_index=True, return_inverse=True)
@@ -221,7 +252,7 @@ def _by_first_sight(vector_H: Int[np.ndarray, "H"]) -> tuple[Int[np.ndarray, "V"
     return distinct[order], np.argsort(order)[inverse]
 
 
-AnyConfig = MostRecent.Config | MostSimilar.Config | SameField.Config
+AnyConfig = MostRecent.Config | MostSimilar.Config | SimilarAndRecent.Config | SameField.Config
 AnySelector = Annotated[AnyConfig, Field(discriminator="kind")]
 
 
@@ -233,4 +264,4 @@ def selector(config: AnyConfig, vectors_ME: Float[Tensor, "M E"] | None = None) 
         return SameField(config)
     if vectors_ME is None:
         raise ConfigError(f"behaviours.kind = '{config.kind}' needs item vectors and got none; run `lifelora embed`.")
-    return MostSimilar(config, vectors_ME)
+    return MostSimilar(config, vectors_ME) if isinstance(config, MostSimilar.Config) else SimilarAndRecent(config, vectors_ME)

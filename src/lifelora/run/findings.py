@@ -27,7 +27,7 @@ from lifelora.evaluation.report import (
 from lifelora.history import History
 from lifelora.llm.nano import Nano
 from lifelora.lora.account import Account
-from lifelora.retrieval.select import AnyConfig, MostRecent, SameField
+from lifelora.retrieval.select import AnyConfig, MostRecent, SameField, SimilarAndRecent
 from lifelora.run.parts import ABOUT, ACCOUNT, SCORES, Parts
 from lifelora.run.stages import RECIPE_FILE
 from lifelora.training import HISTORY
@@ -195,6 +195,8 @@ def in_words(config: AnyConfig) -> str:
         return f"the last {config.k} behaviours with the target's {config.field}"
     if isinstance(config, MostRecent.Config):
         return f"the {config.k} behaviours before the target"
+    if isinstance(config, SimilarAndRecent.Config):
+        return f"the last {config.recent} behaviours and, of those before them, the {config.similar} most like the target"
     how = {"cosine": "", "dot": " (dot product)", "l2": " (distance)"}[config.similarity]
     order = {"time": "", "high": ", the most similar first", "low": ", the most similar last"}[config.order]
     return f"the {config.k} behaviours most like the target{how}{order}"
