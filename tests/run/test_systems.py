@@ -1,5 +1,6 @@
 """Systems beside the demo's: asked without training, and trained on mixed prompts (ReiT)."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -83,3 +84,15 @@ def test_soft_tokens_train_and_are_loaded_again(tmp_path: Path):
         from lifelora.run.export import export
 
         export(parts, tmp_path / "out", system="soft", users=["u00003"], item="b00003")
+
+
+def test_pools_of_shots_are_fixed_by_the_seed_and_lie_in_one_another(run: Run):
+    def pool(count: int, seed: int = 0) -> set[int]:
+        recipe = run.recipe.model_copy(update={"seed": seed})
+        return set(Run(recipe, run.folder, run.options).parts.drawn("train", count, "shots").tolist())
+
+    pools = [pool(count) for count in (4, 8, 16, 32)]
+    assert [len(some) for some in pools] == [4, 8, 16, 32]
+    assert all(small < large for small, large in pairwise(pools))
+    assert pool(16) == pools[2]
+    assert pool(16, seed=1) != pools[2]
