@@ -32,6 +32,8 @@ from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig
 from lifelora.types import NULL, Frozen, LayerOrRandom
 
+NEXT_ITEM = ("popularity", "gru4rec", "caser", "sasrec")
+"""Conventional models that can be asked what comes next."""
 AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
 
 
@@ -117,7 +119,8 @@ class Recipe(Frozen):
     name: str
     about: str = ""
     seed: int = Field(default=0, ge=0)
-    task: Literal["ctr"] = "ctr"
+    task: Literal["ctr", "next-item"] = "ctr"
+    "P(like) of an item, or which item comes next: among ``data.rules.candidates`` and in the whole catalogue."
     data: Data = Data()
     conventional: dict[str, Conventional] = Field(default_factory=dict)
     backbone: Annotated[AnyBackbone, _kind("nano")] = Nano()
@@ -138,6 +141,8 @@ class Recipe(Frozen):
                 raise ValueError(f"the name '{name}' stands for {' and '.join(kinds)}; rename one")
             if not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"'{name}' is no good as a name of a folder; use letters, digits, '-' and '_'")
+        if self.task == "next-item":
+            self._asks_what_comes_next()
         for name, system in self.systems.items():
             allowed = sorted(n for n, c in self.conventional.items() if c.model.kind != "popularity")
             for key in ("representation", "soft"):
@@ -177,6 +182,14 @@ class Recipe(Frozen):
                                  "would ever change; say which LoRA to start from (start = NAME or FOLDER)")
         self._starts_exist()
         return self
+
+    def _asks_what_comes_next(self) -> None:
+        if self.encoders or self.systems:
+            raise ValueError("task = 'next-item' is for conventional models so far; leave [encoders] and [systems] away")
+        for name, step in self.conventional.items():
+            if step.model.kind not in NEXT_ITEM:
+                raise ValueError(f"conventional.{name}.model.kind = '{step.model.kind}' knows one target and cannot be asked "
+                                 f"what comes next; choose one of {', '.join(NEXT_ITEM)}")
 
     def _starts_exist(self) -> None:
         names = list(self.systems)

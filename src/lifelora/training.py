@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar, cast
+from typing import Annotated, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
 
 import numpy as np
 import torch
@@ -84,6 +84,14 @@ class TrainingConfig(Frozen):
 class _Trainable(Protocol):
     def loss(self, batch: Any) -> Tensor: ...
     def scope(self, batch: Any) -> AbstractContextManager[Any]: ...
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A ``gather`` that changes as training goes on; it may depend on nothing but the step, or going on would differ."""
+
+    def at(self, step: int, planned: int) -> Callable[[Int64[np.ndarray, "B"]], Any]:
+        """The ``gather`` of a step, counted from 0, of so many planned."""
 
 
 class _Step(nn.Module):
@@ -159,7 +167,7 @@ def _note(history: History, config: TrainingConfig) -> str:
 def fit(
     module: nn.Module,
     rows_N: Int64[np.ndarray, "N"],
-    gather: Callable[[Int64[np.ndarray, "B"]], Any],
+    gather: Callable[[Int64[np.ndarray, "B"]], Any] | Scheduled,
     validate: Callable[[], dict[str, float]],
     config: TrainingConfig,
     folder: Path,
@@ -207,7 +215,7 @@ class _Loop:
     module: nn.Module
     learnt: Learnt
     rows_N: np.ndarray
-    gather: Callable[[np.ndarray], Any]
+    gather: Callable[[np.ndarray], Any] | Scheduled
     validate: Callable[[], dict[str, float]]
     config: TrainingConfig
     folder: Path
@@ -250,7 +258,8 @@ class _Loop:
                     order_N = self.rows_N[torch.randperm(length, generator=stream).numpy()]
                 rows_B = order_N[place * size : (place + 1) * size]
                 rate = learning_rate(config, history.steps, planned)
-                losses.append(self.update(rows_B, history.steps, rate))
+                gather = self.gather.at(history.steps, planned) if isinstance(self.gather, Scheduled) else self.gather
+                losses.append(self.update(rows_B, gather, history.steps, rate))
                 history.steps += 1
                 counted += len(rows_B)
                 ticker.advance(len(rows_B))
@@ -290,7 +299,7 @@ class _Loop:
             write_atomically(self.folder / HISTORY, history.model_dump_json(indent=1))
         return history
 
-    def update(self, rows_B: np.ndarray, step: int, rate: float) -> Tensor:
+    def update(self, rows_B: np.ndarray, gather: Callable[[np.ndarray], Any], step: int, rate: float) -> Tensor:
         """One optimiser step on this process's share of ``rows_B``; the mean loss over all of them, before the step."""
         accelerator, device = self.accelerator, self.accelerator.device
         world, rank = accelerator.num_processes, accelerator.process_index
@@ -306,7 +315,7 @@ class _Loop:
         for number, part in enumerate(parts, start=1):
             # Mean over B = sum of part / B · mean over the part; a process left without rows joins in with weight 0.
             weight = len(part) / len(rows_B) if len(own) else 0.0
-            batch = to_device(self.gather(part), device)
+            batch = to_device(gather(part), device)
             with (accelerator.no_sync(self.forward) if number < len(parts) else nullcontext(),
                   cast(_Trainable, self.module).scope(batch)):
                 loss = self.forward(batch)

@@ -69,12 +69,12 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         read = in_words(step.behaviours) if step.behaviours else f"the last {length} behaviours"
         reads = f"ids; {read}; {seen:,} training rows" if length else f"{train:,} training rows, no user"
         systems.append(SystemResult(name, "conventional", reads, scores[name],
-                                    _curves(stages.conventional(name).folder), seconds.get(f"fit/{name}")))
+                                    curves(stages.conventional(name).folder), seconds.get(f"fit/{name}")))
     for name, encoder in recipe.encoders.items():
         reads = f"words; {in_words(encoder.behaviours)}; {min(encoder.shots or train, train):,} training rows"
         reads += "; only its head has learnt" if encoder.train == "head" else ""
         folder = stages.encoder(name).folder
-        systems.append(SystemResult(name, "encoder", reads, scores[name], _curves(folder), seconds.get(f"train/{name}")))
+        systems.append(SystemResult(name, "encoder", reads, scores[name], curves(folder), seconds.get(f"train/{name}")))
         facts.append((f"encoder of {name}", read_json(folder / ABOUT)["label"]))
     for name, system in recipe.systems.items():
         shots = train if system.shots is None else min(system.shots, train)
@@ -87,7 +87,7 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
             layer = system.soft_layer if "user" in system.soft_at else "final"
             reads += f"; soft tokens of {' and '.join(system.soft_at)} {_maker(parts, system.soft, layer)}"
         systems.append(SystemResult(name, "language model", reads, scores[name],
-                                    _curves(stages.system(name).folder), seconds.get(f"train/{name}")))
+                                    curves(stages.system(name).folder), seconds.get(f"train/{name}")))
         made = stages.system(name).folder / ACCOUNT
         if made.exists():
             facts.append((f"adapters of {name}", f"coupling '{system.coupling.kind}' on {Account(**read_json(made))}"))
@@ -178,7 +178,8 @@ def behaviours(parts: Parts, rows: np.ndarray) -> list[Behaviour]:
     ]
 
 
-def _curves(folder: Path) -> Curves | None:
+def curves(folder: Path) -> Curves | None:
+    """How the training in a stage's folder went; None where nothing was trained."""
     path = folder / HISTORY
     if not path.exists():
         return None

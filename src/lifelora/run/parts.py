@@ -16,6 +16,7 @@ from lifelora.artefacts import read_json
 from lifelora.checkpoint import Learnt
 from lifelora.conventional import build
 from lifelora.conventional.base import Recommender
+from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Dataset, Samples, Targets
 from lifelora.errors import ConfigError
@@ -121,7 +122,8 @@ class Parts:
     def scores(self, name: str, targets: Targets, said: str | None = None) -> Float[np.ndarray, "N"]:
         """P(like) of ``targets`` by the conventional model, encoder or system called ``name``."""
         if name in self.recipe.conventional:
-            return self.conventional_scores(name, self.recommender(name), targets, said)
+            model = self.recommender(name) if self.recipe.task == "ctr" else self.next_item(name)
+            return self.conventional_scores(name, model, targets, said)
         if name in self.recipe.encoders:
             return self.encoder_scores(*self.encoder(name), self.asked(name, targets), said)
         lm, builder = self.personal(name)
@@ -136,6 +138,20 @@ class Parts:
         else:
             Learnt(model).read(folder / MODEL)
         return model.to(self.device).eval()
+
+    def next_item(self, name: str) -> NextItem | MostPopular:
+        """A conventional model that was trained to say what comes next."""
+        folder = self.stages.conventional(name).require()
+        model = self.untrained_next_item(name)
+        if isinstance(model, MostPopular):
+            model.load_state_dict(load_file(folder / MODEL))
+        else:
+            Learnt(model).read(folder / MODEL)
+        return model.to(self.device).eval()
+
+    def untrained_next_item(self, name: str) -> NextItem | MostPopular:
+        model = self.untrained(name)
+        return MostPopular(self.dataset.n_items) if isinstance(model, Popularity) else NextItem(model)
 
     def encoder(self, name: str) -> tuple[TwoTowers, TowerBuilder]:
         """A trained encoder and what writes its texts."""
@@ -152,7 +168,7 @@ class Parts:
         lm.adapters.load_state(tensors(folder / ADAPTER))  # A and B may have been frozen
         return lm.to(self.device).eval(), builder
 
-    def samples(self, name: str, model: Recommender, targets: Targets) -> Samples:
+    def samples(self, name: str, model: Recommender | NextItem | MostPopular, targets: Targets) -> Samples:
         """What the conventional model ``name`` reads of ``targets``."""
         behaviours = self.recipe.conventional[name].behaviours
         chosen = None if behaviours is None else self.selector(behaviours).select(self.dataset, targets)
@@ -283,7 +299,7 @@ class Parts:
         return chosen or self.untrained(system.representation).sees_target(system.representation_layer)
 
     def conventional_scores(
-        self, name: str, model: Recommender, targets: Targets, said: str | None = None
+        self, name: str, model: Recommender | NextItem | MostPopular, targets: Targets, said: str | None = None
     ) -> Float[np.ndarray, "N"]:
         parts = []
         model.to(self.device).eval()

@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from lifelora.artefacts import WORKING, Stage, read_json, write_atomically
 from lifelora.checkpoint import Learnt
 from lifelora.conventional.base import Recommender
+from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Samples, Targets, prepare
 from lifelora.data.sources import name_of, read
@@ -37,7 +38,7 @@ from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBuilder
 from lifelora.recipe import Recipe
 from lifelora.retrieval.embed import ItemVectors, item_vectors
-from lifelora.run import findings
+from lifelora.run import findings, next_item
 from lifelora.run.parts import ABOUT, ACCOUNT, ADAPTER, MODEL, SCORES, VECTORS, Asked, Options, Parts
 from lifelora.run.stages import Stages
 from lifelora.training import fit, to_device
@@ -86,19 +87,19 @@ class Run:
             with self._making(self.stages.conventional(name)) as folder:
                 if folder is None:
                     continue
-                dataset, model = self.parts.dataset, self.parts.untrained(name)
-                if isinstance(model, Popularity):
+                dataset, ctr = self.parts.dataset, self.recipe.task == "ctr"
+                model = self.parts.untrained(name) if ctr else self.parts.untrained_next_item(name)
+                if isinstance(model, Popularity | MostPopular):
                     model.fit(dataset)
                     save_file(model.state_dict(), folder / MODEL)
                     continue
-                valid = dataset.targets(np.asarray(dataset.samples["valid"]))
                 fit(
                     model, *self._training(name, model),
-                    partial(self._validate, name, model, valid), step.training, folder, self.recipe.seed,
+                    partial(self._validate, name, model), step.training, folder, self.recipe.seed,
                     name=name, device=self.parts.device, progress=self.options.progress,
                 )
 
-    def _training(self, name: str, model: Recommender) -> tuple[Rows, Callable[[Rows], Samples]]:
+    def _training(self, name: str, model: Recommender | NextItem) -> tuple[Rows, Callable[[Rows], Samples]]:
         """Numbers of the training samples of a conventional model, and what makes a batch of some of them."""
         dataset, behaviours = self.parts.dataset, self.recipe.conventional[name].behaviours
         rows = self.parts.drawn("train", self.recipe.conventional[name].shots, "shots")
@@ -193,12 +194,15 @@ class Run:
         """5 and 6. Score the same test rows with everything, compare, and write the report."""
         for name in self.stages.names:
             with self._making(self.stages.scores(name)) as folder:
-                if folder is not None:
+                if folder is not None and self.recipe.task == "next-item":
+                    next_item.evaluate(self.parts, name, folder)
+                elif folder is not None:
                     targets = self.parts.dataset.targets(self.parts.test_rows)
                     np.save(folder / SCORES, self.parts.scores(name, targets, f"{name}: scoring test rows"))
         with self._making(self.stages.report) as folder:
             if folder is not None:
-                findings.write(self.parts, self.seconds(), folder)
+                task = findings if self.recipe.task == "ctr" else next_item
+                task.write(self.parts, self.seconds(), folder)
 
     def seconds(self) -> dict[str, float | None]:
         """How long each stage took, by its name; None for one that was made in several goes."""
@@ -220,7 +224,11 @@ class Run:
         table = [self.table(), ""] if self.stages.report.complete() else []
         return "\n".join([*table, f"recipe '{self.recipe.name}' in {self.folder}:", *lines])
 
-    def _validate(self, name: str, model: Recommender, valid: Targets) -> dict[str, float]:
+    def _validate(self, name: str, model: Recommender | NextItem) -> dict[str, float]:
+        rows = np.asarray(self.parts.dataset.samples["valid"])
+        if isinstance(model, NextItem):
+            return next_item.validate(self.parts, name, model, rows)
+        valid = self.parts.dataset.targets(rows)
         return _metrics(valid, self.parts.conventional_scores(name, model, valid))
 
     def _validate_encoder(self, model: TwoTowers, builder: TowerBuilder, valid: Asked) -> dict[str, float]:

@@ -73,6 +73,8 @@ class Stages:
     def conventional(self, name: str) -> Stage:
         """A conventional model."""
         config = self.recipe.conventional[name].model_dump(mode="json") | {"seed": self.recipe.seed}
+        if self.recipe.task != "ctr":
+            config["task"] = self.recipe.task
         inputs = {"data": self.data} | ({"vectors": self.vectors} if self.reads_by_vectors(name) else {})
         return Stage(self.folder / "2-conventional" / name, f"fit/{name}", config, inputs)
 

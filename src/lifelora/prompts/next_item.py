@@ -1,0 +1,273 @@
+"""Prompts that ask which item comes next, as left-padded arrays. Knows tokenised lines, not how behaviours were chosen.
+
+    head, a line per behaviour, [announcement, a line per candidate,] question and cue, [answer]
+
+The answer is the title after the cue and the end of its line. All lines are tokenised once. The form of a prompt (LLaRA,
+arXiv 2312.02445) says how its items stand there: by title, by title and soft token, or by soft token alone. A prompt that
+is too long loses its oldest behaviours, never a candidate or a word of its question.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from lifelora.data.dataset import Dataset, Targets
+from lifelora.errors import ConfigError
+from lifelora.prompts.batch import newest_that_fit
+from lifelora.prompts.phrasing import NextItemTemplate, Phrasing, answer_line
+from lifelora.prompts.segments import CHECKED, CHECKED_BEHAVIOURS, SOFT, Encoder, Lines, lines_join, table_texts
+from lifelora.seeds import generator
+
+Form = Literal["text", "hybrid", "ids"]
+"""How items stand in a prompt: their titles, each title and a soft token, a soft token alone."""
+
+
+@dataclass(frozen=True)
+class NextItemPrompts:
+    """Token ids with their padding (id 0) at the left; the answer is at the very end, or comes right after it."""
+
+    tokens_BL: Int[Tensor, "B L"]
+    mask_BL: Bool[Tensor, "B L"]
+    shown_B: Int[Tensor, "B"]
+    "How many of the chosen behaviours found room."
+    soft_BL: Int[Tensor, "B L"] | None = None
+    "The item of each soft token and -1 at every other place; None for prompts of words alone."
+    answer_BA: Bool[Tensor, "B A"] | None = None
+    "Which of the last A tokens are the answer; None where it is asked for."
+
+
+@dataclass(frozen=True)
+class Titles:
+    """The answers that each of B rows can be given, as C candidates of up to A tokens, with padding (id 0) at the right."""
+
+    tokens_BCA: Int[Tensor, "B C A"]
+    mask_BCA: Bool[Tensor, "B C A"]
+
+
+@dataclass(frozen=True)
+class NextItemLines(Lines):
+    """The lines of questions that are answered with a title; W phrasings, M items.
+
+    Behaviours and candidates have a soft token at their end, which prompts of words leave out.
+    """
+
+    head_W2: Int[np.ndarray, "W 2"]
+    "Segments of the head: without behaviours, with."
+    behaviour_WM: Int[np.ndarray, "W M"]
+    announcement_W: Int[np.ndarray, "W"]
+    candidate_WM: Int[np.ndarray, "W M"]
+    question_W: Int[np.ndarray, "W"]
+    answer_M: Int[np.ndarray, "M"]
+    soft: int
+    "The segment that is a soft token and nothing else."
+
+    @classmethod
+    def build(cls, dataset: Dataset, phrasings: Sequence[Phrasing], tokenizer: Any) -> "NextItemLines":
+        """Tokenise every line that a prompt about ``dataset`` can need.
+
+        Raises ConfigError for fields that the data lack, for a tokenizer that joins lines, and for one that writes no end
+        of a line, so that one title begins another.
+        """
+        words, items, encoder = dataset.words.model_dump(), table_texts(dataset.catalogue), Encoder(tokenizer)
+        neighbour = phrasings[0].behaviour_line(words, {"title": "A"})
+        segments = [np.array([SOFT], np.int32)]
+        of_line: dict[str, int] = {}
+
+        def add(text: str, before: str, after: str, start: Sequence[int] = ()) -> int:
+            segments.append(np.array([*start, *next(encoder.lines([text], before, after))], np.int32))
+            return len(segments) - 1
+
+        def add_items(texts: list[str]) -> Int[np.ndarray, "M"]:
+            new = [text for text in dict.fromkeys(texts) if text not in of_line]
+            of_line.update(zip(new, range(len(segments), len(segments) + len(new)), strict=True))
+            segments.extend(np.append(ids, np.int32(SOFT)) for ids in encoder.lines(new, neighbour, neighbour))
+            return np.array([of_line[text] for text in texts])
+
+        tables = []
+        for phrasing in phrasings:
+            phrasing.check(dataset.catalogue.column_names, words)
+            tables.append((
+                [add(phrasing.head(words, shown), "", neighbour, encoder.start) for shown in (False, True)],
+                add_items([phrasing.behaviour_line(words, item) for item in items]),
+                add(phrasing.announcement_line(words), neighbour, neighbour),
+                add_items([phrasing.candidate_line(words, item) for item in items]),
+                add(phrasing.question_lines(words), neighbour, answer_line(words, {"title": "A"})),
+            ))
+        answers = list(encoder.lines([answer_line(words, item) for item in items], phrasings[0].question_lines(words), ""))
+        _no_answer_begins_another(answers, dataset)
+        answer_M = len(segments) + np.arange(len(items))
+        segments += answers
+        offsets_N = np.cumsum([0, *map(len, segments)], dtype=np.int64)
+        head_W2, behaviour_WM, announcement_W, candidate_WM, question_W = map(np.array, zip(*tables, strict=True))
+        made = cls(
+            np.concatenate(segments), offsets_N, head_W2, behaviour_WM, announcement_W, candidate_WM, question_W, answer_M, soft=0
+        )
+        made._compare_with_whole_texts(dataset, phrasings, encoder, items)
+        return made
+
+    def prompt(
+        self, phrasing: int, behaviours: Sequence[int], candidates: Sequence[int] | None, target: int | None = None
+    ) -> list[int]:
+        """One prompt by plain concatenation, with its soft tokens, and with its answer where there is a target."""
+        listed = [] if candidates is None else [self.announcement_W[phrasing],
+                                                *self.candidate_WM[phrasing, np.asarray(candidates, np.int64)]]
+        parts = [self.head_W2[phrasing, int(len(behaviours) > 0)],
+                 *self.behaviour_WM[phrasing, np.asarray(behaviours, np.int64)], *listed, self.question_W[phrasing],
+                 *([] if target is None else [self.answer_M[target]])]
+        return [int(token) for s in parts for token in self.tokens_T[self.offsets_N[s] : self.offsets_N[s + 1]]]
+
+    def _compare_with_whole_texts(
+        self, dataset: Dataset, phrasings: Sequence[Phrasing], encoder: Encoder, items: list[dict[str, str]]
+    ) -> None:
+        words = dataset.words.model_dump()
+        targets = dataset.targets(np.unique(np.linspace(0, len(dataset) - 1, CHECKED).astype(np.int64)))
+        rows_BK, mask_BK = dataset.history(targets, CHECKED_BEHAVIOURS)
+        for place in range(len(targets)):
+            target, seen = int(targets.item_B[place]), dataset.item_N[rows_BK[place, mask_BK[place]]].tolist()
+            candidates = None if place % 4 == 0 else [(target + other) % len(items) for other in range(place % 8)]
+            number = place % len(phrasings)
+            listed = None if candidates is None else [items[item] for item in candidates]
+            text = phrasings[number].render(words, [items[item] for item in seen], listed, items[target])
+            made = [token for token in self.prompt(number, seen, candidates, target) if token != SOFT]
+            if made != encoder.whole(text):
+                raise lines_join(text)
+
+
+def _no_answer_begins_another(answers: Sequence[Int[np.ndarray, "_"]], dataset: Dataset) -> None:
+    """Of all texts that begin with x, the least comes right after x in alphabetical order, and so do token ids."""
+    ids = [tuple(answer.tolist()) for answer in answers]
+    order = sorted(range(len(ids)), key=ids.__getitem__)
+    for one, other in pairwise(order):
+        if ids[one] != ids[other] and ids[other][: len(ids[one])] == ids[one]:
+            raise ConfigError(
+                f"the tokenizer writes no end of a line: {dataset.titles[one]!r} as an answer is {list(ids[one])}, with which "
+                f"{dataset.titles[other]!r} begins ({list(ids[other])}), so an answer has no end; take a backbone whose "
+                "tokenizer knows the newline."
+            )
+
+
+class NextItemBuilder:
+    """Puts prompts together from tokenised lines, by array operations only."""
+
+    def __init__(self, dataset: Dataset, lines: NextItemLines, max_tokens: int, seed: int) -> None:
+        """``seed`` draws the phrasing of every row; prompts and their answers have ``max_tokens`` together."""
+        self.dataset, self.lines, self.max_tokens, self.seed = dataset, lines, max_tokens, seed
+        self._lengths_N = np.diff(lines.offsets_N)
+        self._phrasing_N = generator(seed, "phrasings").integers(0, len(lines.head_W2), len(dataset), np.int8)
+
+    @classmethod
+    def make(
+        cls, dataset: Dataset, template: NextItemTemplate, tokenizer: Any, max_tokens: int, seed: int
+    ) -> "NextItemBuilder":
+        """Tokenise the lines first."""
+        return cls(dataset, NextItemLines.build(dataset, template.phrasings, tokenizer), max_tokens, seed)
+
+    def question(
+        self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"],
+        candidates_BC: Int[np.ndarray, "B C"] | None = None, form: Form = "text",
+    ) -> NextItemPrompts:
+        """Asked in the first phrasing, about people who are shown the event rows ``chosen_BK``, from left to right.
+
+        Without candidates the answer is any item of the catalogue, and none is listed. Raises ConfigError where a target is
+        none of its candidates, and, naming the item, where there is no room even with no behaviour shown.
+        """
+        return self._build(targets, chosen_BK, mask_BK, candidates_BC, form, np.zeros(len(targets), np.int8), answered=False)
+
+    def answered(
+        self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"],
+        candidates_BC: Int[np.ndarray, "B C"] | None = None, form: Form = "text",
+    ) -> NextItemPrompts:
+        """What is learnt from: with the answer, and in the phrasing that was drawn for the row of the log."""
+        phrasing_B = self._phrasing_N[targets.before_B]
+        return self._build(targets, chosen_BK, mask_BK, candidates_BC, form, phrasing_B, answered=True)
+
+    def titles(self, items_BC: Int[np.ndarray, "B C"]) -> Titles:
+        """The answers that these items would be."""
+        parts_BC = self.lines.answer_M[items_BC]
+        lengths_BC = self._lengths_N[parts_BC]
+        mask_BCA = np.arange(int(lengths_BC.max(initial=1))) < lengths_BC[..., None]
+        tokens_BCA = np.zeros(mask_BCA.shape, np.int64)
+        tokens_BCA[mask_BCA] = self.lines.joined(parts_BC, lengths_BC)
+        return Titles(torch.from_numpy(tokens_BCA), torch.from_numpy(mask_BCA))
+
+    def _build(
+        self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"],
+        candidates_BC: Int[np.ndarray, "B C"] | None, form: Form, phrasing_B: Int[np.ndarray, "B"], answered: bool,
+    ) -> NextItemPrompts:
+        lines, lengths = self.lines, self._lengths_N
+        listed_B1 = lines.announcement_W[phrasing_B][:, None]
+        if candidates_BC is None:
+            listed_B1, candidates_BC = listed_B1[:, :0], np.zeros((len(targets), 0), np.int64)
+            longest_B = np.full(len(targets), lengths[lines.answer_M].max())
+        else:
+            self._check_answers(targets, candidates_BC)
+            longest_B = lengths[lines.answer_M[candidates_BC]].max(axis=1, initial=0)
+        behaviour_BK = lines.behaviour_WM[phrasing_B[:, None], self.dataset.item_N[chosen_BK]]
+        candidate_BC = lines.candidate_WM[phrasing_B[:, None], candidates_BC]
+        if form == "ids":
+            behaviour_BK, candidate_BC = np.full_like(behaviour_BK, lines.soft), np.full_like(candidate_BC, lines.soft)
+        cut = int(form == "text")  # the soft token at the end of every item's line
+        head_B2, question_B, answer_B = lines.head_W2[phrasing_B], lines.question_W[phrasing_B], lines.answer_M[targets.item_B]
+
+        # Room is kept for the longest answer that could be given, so that what is shown does not tell which is right.
+        fixed_B = (lengths[listed_B1].sum(axis=1) + (lengths[candidate_BC] - cut).sum(axis=1) + lengths[question_B] + longest_B)
+        room_B2 = self.max_tokens - fixed_B[:, None] - lengths[head_B2]
+        kept_BK = mask_BK & newest_that_fit(np.where(mask_BK, lengths[behaviour_BK] - cut, 0), room_B2[:, 1])
+        shown_B = kept_BK.sum(axis=1)
+        if np.any((shown_B == 0) & (room_B2[:, 0] < 0)):
+            self._refuse(targets, int(np.flatnonzero((shown_B == 0) & (room_B2[:, 0] < 0))[0]), room_B2, candidates_BC.shape[1])
+
+        head_B = np.where(shown_B > 0, head_B2[:, 1], head_B2[:, 0])
+        parts_BS = np.column_stack([head_B, behaviour_BK, listed_B1, candidate_BC, question_B, answer_B][: 6 if answered else 5])
+        lengths_BS, K, C = lengths[parts_BS], behaviour_BK.shape[1], candidate_BC.shape[1]
+        first = 1 + K + listed_B1.shape[1]  # of the candidates
+        lengths_BS[:, 1 : 1 + K] = (lengths_BS[:, 1 : 1 + K] - cut) * kept_BK
+        lengths_BS[:, first : first + C] -= cut
+
+        # Rows are filled from the right, so the true cells of the mask, read row by row, are all segments in order.
+        total_B = lengths_BS.sum(axis=1)
+        mask_BL = np.arange(int(total_B.max(initial=0))) >= (total_B.max(initial=0) - total_B)[:, None]
+        tokens_BL = np.zeros(mask_BL.shape, np.int64)
+        token_T = lines.joined(parts_BS, lengths_BS)
+        tokens_BL[mask_BL] = np.where(token_T == SOFT, 0, token_T)
+        soft_BL = None
+        if form != "text":
+            # And soft tokens come in the order of the items: behaviours that are left, candidates.
+            item_BN = np.concatenate([self.dataset.item_N[chosen_BK], candidates_BC], axis=1)
+            there_BN = np.concatenate([kept_BK, np.ones_like(candidates_BC, np.bool_)], axis=1)
+            soft_BL, soft_T = np.full(mask_BL.shape, -1, np.int64), np.full(len(token_T), -1, np.int64)
+            soft_T[token_T == SOFT] = item_BN[there_BN]
+            soft_BL[mask_BL] = soft_T
+        answer_BA = None
+        if answered:
+            longest = int(lengths[answer_B].max(initial=0))
+            answer_BA = torch.from_numpy(np.arange(longest) >= longest - lengths[answer_B][:, None])
+        return NextItemPrompts(
+            tokens_BL=torch.from_numpy(tokens_BL), mask_BL=torch.from_numpy(mask_BL), shown_B=torch.from_numpy(shown_B),
+            soft_BL=None if soft_BL is None else torch.from_numpy(soft_BL), answer_BA=answer_BA,
+        )
+
+    def _check_answers(self, targets: Targets, candidates_BC: Int[np.ndarray, "B C"]) -> None:
+        # In a released LastFM set the list is one drawn item, so that no answer could ever be right.
+        missing_B = ~(candidates_BC == targets.item_B[:, None]).any(axis=1)
+        if missing_B.any():
+            place = int(missing_B.argmax())
+            raise ConfigError(f"row {place} of the batch: {self._named(targets, place)} is to be found and is none of its "
+                              f"{candidates_BC.shape[1]} candidates; give each row the list that was drawn for it.")
+
+    def _refuse(self, targets: Targets, place: int, room_B2: Int[np.ndarray, "B 2"], count: int) -> None:
+        raise ConfigError(
+            f"the question whose answer is {self._named(targets, place)} needs {self.max_tokens - room_B2[place, 0]} tokens "
+            f"with {count} candidates, the longest answer and no behaviour, and max_tokens = {self.max_tokens}; raise max_tokens "
+            "or list fewer candidates (data.rules.candidates.count)."
+        )
+
+    def _named(self, targets: Targets, place: int) -> str:
+        item = int(targets.item_B[place])
+        return f"item '{self.dataset.items.outside(np.array([item]))[0]}' ({self.dataset.titles[item]!r})"

@@ -1,0 +1,121 @@
+"""The words of a prompt that asks which item comes next. Knows no tokenizer and no data set.
+
+    opening, history | nothing        the head
+    behaviour                         one per item, oldest first
+    announcement, candidate           one per candidate; both are left out where there is none
+    question, answer                  the title comes after the cue, and the end of its line after the title
+"""
+
+from collections.abc import Sequence
+
+from pydantic import Field, field_validator, model_validator
+
+from lifelora.prompts.template import FIELD, Texts, check_fields, fill, whole_lines
+from lifelora.types import Frozen
+
+
+class Phrasing(Frozen):
+    """The lines of one way to ask, in the fields {item}, {items} and {did}; an item's also in columns of the catalogue."""
+
+    opening: tuple[str, ...] = ()
+    "Lines before all others: the wrapper of a chat model."
+    history: str
+    "Announces the behaviours."
+    nothing: str
+    "Stands in for history where no behaviour is shown."
+    behaviour: str = "{title}"
+    announcement: str
+    "Announces the candidates; where there are none, it is left out with them."
+    candidate: str = "{title}"
+    question: tuple[str, ...]
+    "Asks; it must make sense without candidates, too."
+    answer: str = "Answer:"
+    "The cue at the very end; the answer brings its own space."
+
+    @field_validator("opening", "history", "nothing", "behaviour", "announcement", "candidate", "question")
+    @classmethod
+    def _whole_lines(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return whole_lines(value)
+
+    @model_validator(mode="after")
+    def _asks(self) -> "Phrasing":
+        lines = (self.history, self.nothing, self.behaviour, self.announcement, self.candidate, self.answer)
+        if not all((*lines, *self.opening, *self.question)):
+            raise ValueError("history, nothing, behaviour, announcement, candidate, answer and opening and question cannot be "
+                             "blank")
+        if "{title}" not in self.candidate:
+            raise ValueError("candidate must show what the answer is: put {title} into it")
+        if self.answer != self.answer.rstrip(" ") or FIELD.search(self.answer):
+            raise ValueError("answer cannot end with a space (the title brings it) and has no fields")
+        return self
+
+    def check(self, catalogue: Sequence[str], words: Texts) -> None:
+        """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
+        items, plain = {"title", *catalogue, *words}, ("opening", "history", "nothing", "announcement", "question")
+        check_fields(self, {**{part: set(words) for part in plain}, "behaviour": items, "candidate": items})
+
+    def head(self, words: Texts, shown: bool) -> str:
+        """All that comes before the behaviours; ``shown`` says whether any follow."""
+        return _lines((*self.opening, self.history if shown else self.nothing), words)
+
+    def behaviour_line(self, words: Texts, item: Texts) -> str:
+        """One behaviour."""
+        return _lines((self.behaviour,), _texts(words, item))
+
+    def announcement_line(self, words: Texts) -> str:
+        """What comes before the candidates."""
+        return _lines((self.announcement,), words)
+
+    def candidate_line(self, words: Texts, item: Texts) -> str:
+        """One candidate."""
+        return _lines((self.candidate,), _texts(words, item))
+
+    def question_lines(self, words: Texts) -> str:
+        """The question, up to and with the cue."""
+        return _lines(self.question, words) + self.answer
+
+    def render(
+        self, words: Texts, behaviours: Sequence[Texts], candidates: Sequence[Texts] | None, target: Texts | None = None
+    ) -> str:
+        """The whole prompt as text, with its answer where there is a target: what the token ids must be equal to."""
+        listed = [] if candidates is None else [self.announcement_line(words),
+                                                *(self.candidate_line(words, item) for item in candidates)]
+        return "".join([self.head(words, bool(behaviours)), *(self.behaviour_line(words, item) for item in behaviours),
+                        *listed, self.question_lines(words), "" if target is None else answer_line(words, target)])
+
+
+def answer_line(words: Texts, item: Texts) -> str:
+    """The title after the cue, and the end of its line: so no answer is the beginning of another."""
+    return " " + _lines(("{title}",), _texts(words, item))
+
+
+def _lines(lines: Sequence[str], texts: Texts) -> str:
+    return "".join(f"{fill(line, texts)}\n" for line in lines)
+
+
+def _texts(words: Texts, item: Texts) -> dict[str, str]:
+    # A domain word wins over a column of its name: {item} is "film", never an external id.
+    return {**item, **words, "title": item.get("title") or f"unknown {words['item']}"}
+
+
+PHRASINGS = (
+    Phrasing(
+        history="They {did} these {items}, oldest first:", nothing="What they {did} is not known.",
+        announcement="The {items} to choose from:", question=("Name the {item} that came next.",),
+    ),
+    Phrasing(
+        history="Here is what somebody {did}, from the first to the last:", nothing="Nothing is known of what somebody {did}.",
+        announcement="Exactly one of the following {items} is the next one:", question=("Which {item} is next?",),
+    ),
+    Phrasing(
+        history="In this order a person {did}:", nothing="No {item} that a person {did} is known.",
+        announcement="Choose among these {items}:", question=("Give the title of the {item} that follows and nothing else.",),
+    ),
+)
+"""Three ways to ask the same, as LLaRA has them."""
+
+
+class NextItemTemplate(Frozen):
+    """The ways to ask: training draws one for every row, and whatever is evaluated is asked in the first way."""
+
+    phrasings: tuple[Phrasing, ...] = Field(default=PHRASINGS, min_length=1)
