@@ -137,8 +137,10 @@ def test_every_recipe_that_a_document_shows_parses(path: Path):
             assert parse(tomllib.loads(block), path.name).systems
 
 
-def test_the_recipe_of_the_document_parses():
-    (recipe,) = [parse(tomllib.loads(block), "docs/recipes.md") for block in blocks(ROOT / "docs/recipes.md", "toml")]
+def test_the_recipes_of_the_document_parse():
+    recipe, next_items = [parse(tomllib.loads(block), "docs/recipes.md") for block in blocks(ROOT / "docs/recipes.md", "toml")]
+    assert next_items.task == "next-item"
+    assert next_items.data.rules.candidates is not None
     assert recipe.systems["personal"].representation == "din"
     assert recipe.systems["personal"].shots == 8192
 
