@@ -84,7 +84,8 @@ def main() -> None:
         with drawing.style("study"):
             figures = {name: one.mean["auc"] for name, one in together.systems.items()}
             said = f"AUC, mean of {len(parts)} seeds, with its interval over users"
-            arguments.picture.write_bytes(drawing.png(drawing.forest(figures, 760.0, said)))
+            coupling = {name: COUPLINGS.index(name.partition("-")[0]) if "-" in name else len(COUPLINGS) for name in figures}
+            arguments.picture.write_bytes(drawing.png(drawing.forest(figures, 760.0, said, colours=coupling)))
 
 
 if __name__ == "__main__":

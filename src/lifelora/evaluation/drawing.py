@@ -73,11 +73,12 @@ def _canvas(width: float, height: float, left: float, right: float, top: float, 
 
 
 def forest(
-    systems: Mapping[str, Estimate], width: float, said: str, *, best: float | None = None, colours: Sequence[str] = ()
+    systems: Mapping[str, Estimate], width: float, said: str, *, best: float | None = None,
+    colours: Mapping[str, int] | None = None,
 ) -> Figure:
     """A figure of each system with its interval, ``said`` below; the best possible as a dashed line.
 
-    ``colours`` are the names in the order that decides colours, where not all of them are here.
+    ``colours`` numbers the colours of the names, where they are not in their order.
     """
     wide, count, top, bottom = width >= WIDE, len(systems), 26.0, 40.0
     row, left, right = (36.0, 182.0, 158.0) if wide else (46.0, 6.0, 6.0)
@@ -89,7 +90,7 @@ def forest(
     axes.set(xlim=(min(ends) - room, max(ends) + room), ylim=(count - 0.45, -0.6), yticks=[])
     axes.grid(axis="x")
     for place, (name, f) in enumerate(systems.items()):
-        index, y = list(colours or systems).index(name), place + (0.0 if wide else 0.2)
+        index, y = colours[name] if colours else place, place + (0.0 if wide else 0.2)
         colour = system_colour(index)
         axes.plot([f.low, f.high], [y, y], color=colour, linewidth=3)
         axes.plot([f.value], [y], color=colour, **_marker(index, 9.0))

@@ -91,7 +91,7 @@ def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tupl
 
 
 def _forest(shown: Mapping[str, Estimate], said: str, names: Sequence[str], width: float) -> Figure:
-    return drawing.forest(shown, width, said, colours=names)
+    return drawing.forest(shown, width, said, colours={name: place for place, name in enumerate(names)})
 
 
 def _learning(album: _Album, curves: Mapping[str, R.Curves | None], names: list[str], said: str) -> dict[str, Any]:
