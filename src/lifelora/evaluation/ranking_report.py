@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from lifelora.artefacts import write_atomically
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranking import Places
-from lifelora.evaluation.report import Curves, columns_of, duration, in_blocks, plain, short, span
+from lifelora.evaluation.report import Curves, columns_of, duration, in_blocks, plain, save_page, short, span
 from lifelora.evaluation.significance import RESAMPLES, Difference, Figure, Resampled, bootstrap_means, paired_test
 
 LIST = {"hr@1": "HR@1", "hr@5": "HR@5", "ndcg@5": "NDCG@5", "ndcg@10": "NDCG@10", "mrr": "MRR"}
@@ -160,11 +159,7 @@ def write_report(folder: Path, report: RankingReport, measured: MeasuredRanking 
     """Write ``report.html``, one file that needs nothing else, and ``figures/*.png``; the page's path."""
     from lifelora.evaluation import page  # matplotlib and Jinja2 only when a page is asked for
 
-    html, pictures = page.render_ranking(report, measured or measure(report))
-    for name, png in pictures.items():
-        write_atomically(folder / "figures" / f"{name}.png", png)
-    write_atomically(folder / "report.html", html)
-    return folder / "report.html"
+    return save_page(folder, *page.render_ranking(report, measured or measure(report)))
 
 
 def table_of(names: Mapping[str, str], systems: Mapping[str, Mapping[str, Figure]]) -> dict[str, str]:

@@ -297,7 +297,11 @@ def write_report(folder: Path, report: Report, measured: Measured | None = None)
     """Write ``report.html``, one file that needs nothing else, and ``figures/*.png``; the page's path."""
     from lifelora.evaluation import page  # matplotlib and Jinja2 only when a page is asked for
 
-    html, pictures = page.render(report, measured or measure(report))
+    return save_page(folder, *page.render(report, measured or measure(report)))
+
+
+def save_page(folder: Path, html: str, pictures: Mapping[str, bytes]) -> Path:
+    """The page and the PNG of each picture; the page's path."""
     for name, png in pictures.items():
         write_atomically(folder / "figures" / f"{name}.png", png)
     write_atomically(folder / "report.html", html)
