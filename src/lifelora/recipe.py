@@ -23,8 +23,11 @@ from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Pretrained
 from lifelora.llm.encoder import Towers
 from lifelora.llm.nano import Nano
+from lifelora.llm.next_item import Course
+from lifelora.llm.titles import Per
 from lifelora.lora.coupling import Identity
 from lifelora.lora.inject import Adaptation
+from lifelora.prompts.phrasing import PHRASINGS, Phrasing
 from lifelora.prompts.segments import Place
 from lifelora.prompts.template import AnyTemplate, Plain
 from lifelora.retrieval.embed import AnyVectors, HiddenStates
@@ -34,6 +37,11 @@ from lifelora.types import NULL, Frozen, LayerOrRandom
 
 NEXT_ITEM = ("popularity", "gru4rec", "caser", "sasrec")
 """Conventional models that can be asked what comes next."""
+TASK_KEYS: dict[str, frozenset[str]] = {
+    "ctr": frozenset({"template", "soft_at", "soft_layer", "also", "representation_training"}),
+    "next-item": frozenset({"phrasings", "course", "listed", "per", "retriever", "shortlist"}),
+}
+"""What only a system of one task has."""
 AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
 
 
@@ -93,6 +101,19 @@ class System(Adaptation):
     "Where they stand: the items' after each behaviour and after the line that names the target, the user's before behaviours."
     soft_layer: LayerOrRandom = "final"
     "Which of its layers is the user's vector there; as ``representation_layer``."
+    phrasings: tuple[Phrasing, ...] = Field(default=PHRASINGS, min_length=1)
+    "Next item: the ways to ask; training draws one for every row, and whatever is evaluated is asked in the first."
+    course: Course = "text"
+    "Next item: items by title, by title and soft token, by soft token alone, or LLaRA's curriculum from the first to the second."
+    listed: bool = True
+    "Next item: whether the candidates stand in the prompt."
+    per: Per = "title"
+    "Next item: candidates are ranked by the log-likelihood of their titles, or by its mean over a title's tokens."
+    retriever: str | None = None
+    """Next item: the conventional model that chooses from the whole catalogue what the LM ranks; the model of ``representation``
+    or ``soft`` when left out, and without either nothing does."""
+    shortlist: int = Field(default=20, ge=2)
+    "Next item: how many it chooses."
     start: str | None = None
     "An ordinary LoRA to start from: an earlier system of this recipe with coupling 'identity', or a folder in PEFT's format."
     also: AnySelector | None = None
@@ -103,14 +124,23 @@ class System(Adaptation):
     "Validation rows, drawn once by seed; all of them with \"null\"."
     training: TrainingConfig = TrainingConfig()
 
+    @property
+    def first(self) -> str | None:
+        """The conventional model that chooses from the catalogue."""
+        return self.retriever or self.representation or self.soft
+
 
 class Evaluation(Frozen):
-    """Which test rows, and how sure."""
+    """Which test rows, how sure, and how answers are asked for."""
 
     test_rows: int | None = Field(default=None, ge=2)
     "Test rows that every system is judged on, drawn once by seed; all of them when left out."
     resamples: int = Field(default=1000, ge=100)
     "Bootstrap resamples of users."
+    beams: int = Field(default=1, ge=1)
+    "Next item: beams of the LM that chooses or writes a title; with one it is greedy."
+    written_tokens: int = Field(default=64, ge=0)
+    "Next item: the longest answer, in tokens, of the LM that may write anything; with 0 it is asked for candidates only."
 
 
 class Recipe(Frozen):
@@ -144,52 +174,77 @@ class Recipe(Frozen):
         if self.task == "next-item":
             self._asks_what_comes_next()
         for name, system in self.systems.items():
-            allowed = sorted(n for n, c in self.conventional.items() if c.model.kind != "popularity")
-            for key in ("representation", "soft"):
-                if getattr(system, key) is not None and getattr(system, key) not in allowed:
-                    raise ValueError(
-                        f"systems.{name}.{key} = '{getattr(system, key)}' is none of this recipe's conventional models with "
-                        f"vectors ({', '.join(allowed) or 'there are none'})"
-                    )
-            if system.coupling.needs_user and system.representation is None:
-                raise ValueError(
-                    f"systems.{name}: coupling '{system.coupling.kind}' depends on the person, so it needs "
-                    f"representation = one of: {', '.join(allowed) or '(add a [conventional.NAME] first)'}"
-                )
-            if system.representation_training == "joint" and not system.coupling.needs_user:
-                raise ValueError(f"systems.{name}: representation_training = 'joint', but coupling '{system.coupling.kind}' "
-                                 "takes no representation; nothing would reach it")
-            if system.representation_layer != "final" and system.representation is None:
-                raise ValueError(f"systems.{name}: representation_layer = '{system.representation_layer}' is of no model; "
-                                 "say of which: representation = NAME")
-            if system.representation_layer == "random" and system.representation_training == "joint":
-                raise ValueError(f"systems.{name}: representation_training = 'joint', but no model makes "
-                                 "representation_layer = 'random'; nothing would learn")
-            if system.soft is None and (system.soft_at, system.soft_layer) != (System().soft_at, System().soft_layer):
-                raise ValueError(f"systems.{name}: soft_at and soft_layer are about soft tokens, and there are none; say whose "
-                                 "vectors they are made from: soft = NAME")
-            if system.soft_layer != "final" and "user" not in system.soft_at:
-                raise ValueError(f"systems.{name}: soft_layer = '{system.soft_layer}' is about the user's soft token, and "
-                                 "there is none; add \"user\" to soft_at")
-            if system.shots == 0 and (system.coupling.needs_user or system.also is not None or system.soft):
-                raise ValueError(f"systems.{name}: with shots = 0 nothing is trained, so coupling must be 'identity', also "
-                                 "and soft left out")
-            if system.train == "coupling" and isinstance(system.coupling, Identity.Config) and system.soft is None:
-                raise ValueError(f"systems.{name}: train = 'coupling' leaves nothing to learn with coupling 'identity', which "
-                                 "has no parameters, and without soft tokens; choose another coupling, or train = 'all'")
-            if system.train == "coupling" and system.start is None:
-                raise ValueError(f"systems.{name}: train = 'coupling' leaves A and B as they are, and B starts at zero: nothing "
-                                 "would ever change; say which LoRA to start from (start = NAME or FOLDER)")
+            self._fits_together(name, system)
         self._starts_exist()
         return self
 
+    def _fits_together(self, name: str, system: System) -> None:
+        for key in sorted(set().union(*TASK_KEYS.values()) - TASK_KEYS[self.task]):
+            if getattr(system, key) != System.model_fields[key].default:
+                raise ValueError(f"systems.{name}.{key} means nothing where task = '{self.task}'; leave it away")
+        allowed = sorted(n for n, c in self.conventional.items() if c.model.kind != "popularity")
+        for key in ("representation", "soft"):
+            if getattr(system, key) is not None and getattr(system, key) not in allowed:
+                raise ValueError(
+                    f"systems.{name}.{key} = '{getattr(system, key)}' is none of this recipe's conventional models with "
+                    f"vectors ({', '.join(allowed) or 'there are none'})"
+                )
+        if system.coupling.needs_user and system.representation is None:
+            raise ValueError(
+                f"systems.{name}: coupling '{system.coupling.kind}' depends on the person, so it needs "
+                f"representation = one of: {', '.join(allowed) or '(add a [conventional.NAME] first)'}"
+            )
+        if system.representation_training == "joint" and not system.coupling.needs_user:
+            raise ValueError(f"systems.{name}: representation_training = 'joint', but coupling '{system.coupling.kind}' "
+                             "takes no representation; nothing would reach it")
+        if system.representation_layer != "final" and system.representation is None:
+            raise ValueError(f"systems.{name}: representation_layer = '{system.representation_layer}' is of no model; "
+                             "say of which: representation = NAME")
+        if system.representation_layer == "random" and system.representation_training == "joint":
+            raise ValueError(f"systems.{name}: representation_training = 'joint', but no model makes "
+                             "representation_layer = 'random'; nothing would learn")
+        if system.soft is None and (system.soft_at, system.soft_layer) != (System().soft_at, System().soft_layer):
+            raise ValueError(f"systems.{name}: soft_at and soft_layer are about soft tokens, and there are none; say whose "
+                             "vectors they are made from: soft = NAME")
+        if system.soft_layer != "final" and "user" not in system.soft_at:
+            raise ValueError(f"systems.{name}: soft_layer = '{system.soft_layer}' is about the user's soft token, and "
+                             "there is none; add \"user\" to soft_at")
+        if system.shots == 0 and (not isinstance(system.coupling, Identity.Config) or system.also is not None or system.soft):
+            raise ValueError(f"systems.{name}: with shots = 0 nothing is trained, so coupling must be 'identity', also "
+                             "and soft left out")
+        if system.train == "coupling" and isinstance(system.coupling, Identity.Config) and system.soft is None:
+            raise ValueError(f"systems.{name}: train = 'coupling' leaves nothing to learn with coupling 'identity', which "
+                             "has no parameters, and without soft tokens; choose another coupling, or train = 'all'")
+        if system.train == "coupling" and system.start is None:
+            raise ValueError(f"systems.{name}: train = 'coupling' leaves A and B as they are, and B starts at zero: nothing "
+                             "would ever change; say which LoRA to start from (start = NAME or FOLDER)")
+
     def _asks_what_comes_next(self) -> None:
-        if self.encoders or self.systems:
-            raise ValueError("task = 'next-item' is for conventional models so far; leave [encoders] and [systems] away")
+        if self.encoders:
+            raise ValueError("task = 'next-item' is nothing that an encoder can be asked; leave [encoders] away")
         for name, step in self.conventional.items():
             if step.model.kind not in NEXT_ITEM:
                 raise ValueError(f"conventional.{name}.model.kind = '{step.model.kind}' knows one target and cannot be asked "
                                  f"what comes next; choose one of {', '.join(NEXT_ITEM)}")
+            if step.behaviours is not None and step.behaviours.kind != "most-recent":
+                raise ValueError(f"conventional.{name}.behaviours.kind = '{step.behaviours.kind}' chooses by the target, which "
+                                 "is what is asked for; only 'most-recent' can be")
+        for name, system in self.systems.items():
+            if system.behaviours.kind != "most-recent":
+                raise ValueError(f"systems.{name}.behaviours.kind = '{system.behaviours.kind}' chooses by the target, which is "
+                                 "what is asked for; only 'most-recent' can be")
+            if system.representation_layer == "fields":
+                raise ValueError(f"systems.{name}.representation_layer = 'fields' holds the target, which is what is asked for; "
+                                 "choose 'final', 'user' or 'random'")
+            if self.data.rules.candidates is None:
+                raise ValueError(f"systems.{name} ranks candidates, and there are none; give data.rules.candidates")
+            if (system.soft is None) != (system.course == "text"):
+                raise ValueError(f"systems.{name}: course = '{system.course}' " + (
+                    "has soft tokens in its prompts; say whose vectors they are made from: soft = NAME" if system.soft is None
+                    else "shows no soft tokens; choose 'hybrid', 'ids' or 'text-to-hybrid', or leave soft away"))
+            if system.retriever is not None and system.retriever not in self.conventional:
+                raise ValueError(f"systems.{name}.retriever = '{system.retriever}' is none of this recipe's conventional models "
+                                 f"({', '.join(self.conventional) or 'there are none'})")
 
     def _starts_exist(self) -> None:
         names = list(self.systems)

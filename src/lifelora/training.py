@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from accelerate.utils import broadcast
+from accelerate.utils import DistributedDataParallelKwargs, broadcast
 from jaxtyping import Int64
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
@@ -47,6 +47,15 @@ class DivergenceError(LifeloraError, ArithmeticError):
     """A loss, or the metric that selects, is not a finite number."""
 
 
+class Group(Frozen):
+    """What some of the trained parameters have in place of the training's own."""
+
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+    """In place of the training's; it follows the same schedule."""
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    """In place of the training's."""
+
+
 class TrainingConfig(Frozen):
     """How a module is trained: AdamW (Loshchilov and Hutter, 2019) on its trainable parameters."""
 
@@ -61,6 +70,11 @@ class TrainingConfig(Frozen):
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """On matrices only: never on biases, norms or other vectors."""
+    groups: dict[str, Group] = Field(default_factory=dict)
+    """Parameters with a rate or a decay of their own, by the first part of their names, or the first parts ("net.0", in
+    quotes): "coupling" stands for all that are called coupling.…, "soft" for soft.…. Where several fit, the longest counts.
+    iLoRA (arXiv 2408.10159) trains projector, router and adapters apart: the router at 0.3 of the others' rate, and weight
+    decay on projector and router only."""
     schedule: Literal["constant", "linear", "cosine"] = "linear"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of all steps over which the learning rate rises linearly to its full value."""
@@ -125,26 +139,44 @@ def learning_rate(config: TrainingConfig, step: int, planned: int) -> float:
     return config.learning_rate * fall
 
 
-def _accelerator(precision: str, device: torch.device | str) -> Accelerator:
+def _accelerator(precision: str, device: torch.device | str, scheduled: bool = False) -> Accelerator:
     # Accelerate remembers its first precision and device for the whole process; here each training has its own.
     distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
     AcceleratorState._reset_state(reset_partial_state=not distributed)
     if not distributed and (kind := str(device)).startswith("cuda:"):
         torch.cuda.set_device(kind)
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=str(device) == "cpu")
+    # Batches that change as training goes on may leave some parameters out, which data parallelism would wait for.
+    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if scheduled else []
+    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=str(device) == "cpu",
+                              kwargs_handlers=handlers)
     if precision == "fp16" and accelerator.scaler is None:  # Accelerate would train in fp32 and not say so
         raise ConfigError(f"precision = 'fp16' cannot run on '{accelerator.device}'; choose 'bf16' or 'fp32'.")
     return accelerator
 
 
 def _adamw(learnt: Learnt, config: TrainingConfig) -> torch.optim.AdamW:
-    split = config.weight_decay > 0  # a second group is a second kernel
-    matrices = [p for p in learnt.parameters.values() if p.ndim >= 2 or not split]
-    vectors = [p for p in learnt.parameters.values() if p.ndim < 2 and split]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
+    """Every group has its share of the learning rate by the name of "factor"."""
+    own = _groups(learnt, config)
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}  # one for each setting: another group is another kernel
+    for name, p in learnt.parameters.items():
+        rate, decay = own[name].learning_rate, own[name].weight_decay
+        factor = 1.0 if rate is None else rate / config.learning_rate
+        decay = config.weight_decay if decay is None else decay
+        members.setdefault((decay if p.ndim >= 2 else 0.0, factor), []).append(p)
+    groups = [{"params": members[decay, factor], "weight_decay": decay, "factor": factor}
+              for decay, factor in sorted(members, reverse=True)]
     # Fused: one kernel per step. Under fp16 the plain one, which the gradient scaler leaves out after an overflow.
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate,
-                             betas=config.betas, fused=config.precision != "fp16")
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=config.precision != "fp16")
+
+
+def _groups(learnt: Learnt, config: TrainingConfig) -> dict[str, Group]:
+    """The group of every trained parameter; an empty one for those that no key of ``groups`` fits."""
+    fitting = {name: [key for key in config.groups if f"{name}.".startswith(f"{key}.")] for name in learnt.parameters}
+    for key in config.groups:
+        if not any(key in keys for keys in fitting.values()):
+            parts = sorted({name.partition(".")[0] for name in learnt.parameters})
+            raise ConfigError(f"groups: '{key}' fits no trained parameter; their names begin with {', '.join(parts)}.")
+    return {name: config.groups[max(keys, key=len)] if keys else Group() for name, keys in fitting.items()}
 
 
 def _finite(losses: list[Tensor], history: History) -> list[float]:
@@ -192,7 +224,7 @@ def fit(
     shapes = {tensor_name: [*tensor.shape, str(tensor.dtype)] for tensor_name, tensor in learnt.tensors.items()}
     digest = hashlib.sha256(np.asarray(rows_N, np.int64).tobytes()).hexdigest()
     key = key_of([config.model_dump(mode="json"), seed, digest, shapes])
-    accelerator = _accelerator(config.precision, device)
+    accelerator = _accelerator(config.precision, device, isinstance(gather, Scheduled))
     module.to(accelerator.device)
     finished = folder / HISTORY
     if finished.exists():
@@ -327,7 +359,7 @@ class _Loop:
         if self.config.clip is not None:
             nn.utils.clip_grad_norm_(self.learnt.parameters.values(), self.config.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["factor"]
         if scaler:
             scaler.step(self.optimizer)  # leaves the step out after an overflow
             scaler.update()

@@ -10,7 +10,7 @@ from sklearn.metrics import ndcg_score
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranking import Places
-from lifelora.evaluation.significance import bootstrap_means
+from lifelora.evaluation.significance import Rows, bootstrap_means
 from lifelora.seeds import generator
 
 
@@ -59,7 +59,7 @@ def test_a_score_that_is_none_is_refused():
 
 def test_means_are_drawn_by_user():
     user_N, value_N = np.array([7, 7, 2, 9, 9, 9]), np.array([1.0, 0.0, 1.0, 0.0, 0.0, 1.0])
-    found = bootstrap_means(user_N, {"hr": value_N, "other": 2 * value_N}, "rows", resamples=8, seed=3)
+    found = bootstrap_means(Rows(user_N, {"hr": value_N, "other": 2 * value_N}, "rows"), resamples=8, seed=3)
     random = generator(3, "evaluation", "bootstrap")
     for r in range(8):
         drawn = np.array([2, 7, 9])[random.integers(0, 3, 3)]

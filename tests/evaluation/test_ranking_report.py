@@ -1,5 +1,6 @@
 """The report of next items: its figures are those of the places, the page shows them, and no row may be dropped."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,15 @@ import pytest
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranking import Places
 from lifelora.evaluation.ranking_report import (
+    ANSWERS,
+    Cost,
     RankedSystem,
     RankingReport,
     figures,
     measure,
+    moment,
     plain_table,
+    row_values,
     summary,
     write_report,
 )
@@ -72,6 +77,63 @@ def test_the_page_stands_alone_and_escapes(report: RankingReport, tmp_path: Path
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
         "ndcg-list", "ndcg-catalogue", "learning-loss", "learning-validation"}
+
+
+@pytest.fixture
+def answering(report: RankingReport) -> RankingReport:
+    """The LM of the report answers with titles, too, and a second one does so only by choosing."""
+    random = np.random.default_rng(5)
+    answers = {metric: (random.random(ROWS) < share).astype(np.float64)
+               for metric, share in zip(ANSWERS, (0.5, 0.4, 0.8, 0.3, 0.6), strict=True)}
+    costs = {"likelihoods of 20 titles": Cost(1312.4, 0.0041), "chosen": Cost(8.31, 0.31), "written": Cost(40.0, 2.0)}
+    popularity, sasrec, lm = report.systems
+    lm = replace(lm, answers=answers, costs=costs)
+    chooser = replace(lm, name="chooser", answers={"chosen hr@1": 1 - answers["chosen hr@1"]}, costs={"chosen": costs["chosen"]})
+    return replace(report, systems=[popularity, sasrec, lm, chooser], reference="lm")
+
+
+def test_answers_are_measured_with_the_rest(answering: RankingReport):
+    measured, lm = measure(answering), answering.systems[2]
+    assert lm.answers is not None
+    for metric, value_N in lm.answers.items():
+        assert measured.systems["lm"][metric].value == pytest.approx(value_N.mean())
+    assert measured.systems["lm"]["valid ratio"].low < measured.systems["lm"]["valid ratio"].value
+    assert "chosen hr@1" not in measured.systems["sasrec"]
+    assert "written hr@1" not in measured.systems["chooser"]
+    assert measured.against["chooser"]["chosen hr@1"].value == pytest.approx(1 - 2 * lm.answers["chosen hr@1"].mean())
+    assert figures(measured)["costs"]["lm"]["chosen"] == {"tokens": 8.31, "seconds": 0.31}
+    assert list(row_values(lm)) == ["hr@1", "hr@5", "ndcg@5", "ndcg@10", "mrr", *ANSWERS]
+
+
+def test_answers_and_costs_as_text(answering: RankingReport):
+    table = plain_table(measure(answering))
+    blocks = [block.splitlines() for block in table.split("\n\n")]
+    chosen = next(block for block in blocks if "chosen HR@1" in block[0])
+    assert [line.split()[0] for line in chosen[1:]] == ["lm", "chooser"]  # who gave no answer is left out
+    assert ("lm: likelihoods of 20 titles 1,312 tokens, 4.1 ms a row; chosen 8.3 tokens, 310 ms a row; "
+            "written 40 tokens, 2.0 s a row\nchooser: chosen 8.3 tokens, 310 ms a row") in table
+    assert moment(0.0123) == "12 ms"
+
+
+def test_answers_and_costs_on_the_page(answering: RankingReport, report: RankingReport, tmp_path: Path):
+    page = write_report(tmp_path / "with", answering).read_text()
+    section = page[page.index("With one title for an answer") : page.index("What an answer takes")]
+    assert section.count("<strong>") == 2
+    assert 'data-label="ValidRatio, exact"' in section
+    assert "Δ chosen HR@1" in page
+    assert "Δ written HR@1" not in page  # the other LM has none, so there is nothing to compare
+    assert "1,312 tokens" in page
+    without = write_report(tmp_path / "without", report).read_text()
+    assert "With one title" not in without
+    assert "What an answer takes" not in without
+
+
+def test_answers_for_some_rows_or_by_another_name_are_refused(report: RankingReport):
+    lm = report.systems[0]
+    with pytest.raises(ConfigError, match="popularity has chosen hr@1 for 5 of 60 test rows; no row may be dropped"):
+        replace(report, systems=[replace(lm, answers={"chosen hr@1": np.zeros(5)})])
+    with pytest.raises(ConfigError, match="answers called 'HR@1'; there are chosen hr@1, "):
+        replace(report, systems=[replace(lm, answers={"HR@1": np.zeros(ROWS)})])
 
 
 def test_a_system_that_dropped_rows_is_refused(report: RankingReport):

@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation import metrics as M
-from lifelora.evaluation.significance import METRICS, Resampled, Scored, bootstrap, paired_test
+from lifelora.evaluation.significance import METRICS, Resampled, Rows, Scored, bootstrap, bootstrap_means, paired_test
 from lifelora.seeds import generator
 
 approx = pytest.approx
@@ -63,6 +63,39 @@ def test_several_runs_are_drawn_together():
         assert found.value[metric] == approx(np.mean([bootstrap(run, resamples=1).value[metric] for run in runs]))
     assert found.figure("auc").n == len(runs[0].user_N) + len(runs[1].user_N)
     assert bootstrap(runs[:1], resamples=5).draws["gauc"].tolist() == bootstrap(runs[0], resamples=5).draws["gauc"].tolist()
+
+
+def test_means_of_several_runs_are_drawn_together():
+    random = np.random.default_rng(1)
+    runs = []
+    for users in ([3, 3, 5, 8, 8, 8], [5, 5, 9, 3]):  # 8 has rows in the first run only, 9 in the second
+        runs.append(Rows(np.array(users), {"hr": random.random(len(users)), "mrr": random.random(len(users))}, f"rows {users}"))
+    found = bootstrap_means(runs, resamples=30, seed=4)
+    draw = generator(4, "evaluation", "bootstrap")
+    for r in range(30):
+        drawn = np.array([3, 5, 8, 9])[draw.integers(0, 4, 4)]
+        for metric in ("hr", "mrr"):
+            means = []
+            for run in runs:
+                values = [value for user in drawn for value in run.values[metric][run.user_N == user]]
+                means.append(sum(values) / len(values) if values else math.nan)
+            assert found.draws[metric][r] == approx(np.mean(means), abs=1e-12, nan_ok=True)
+    figure = found.figure("hr")
+    assert figure.value == approx((runs[0].values["hr"].mean() + runs[1].values["hr"].mean()) / 2)
+    assert found.by_run["mrr"] == [run.values["mrr"].mean() for run in runs]
+    assert (figure.n, figure.users, found.rows_hash) == (10, 4, "rows [3, 3, 5, 8, 8, 8]+rows [5, 5, 9, 3]")
+    fewer = Rows(runs[1].user_N, {"mrr": runs[1].values["mrr"]}, "")
+    assert list(bootstrap_means([runs[0], fewer], resamples=2).draws) == ["mrr"]
+
+
+def test_one_run_alone_is_drawn_to_the_last_digit_as_in_a_list():
+    scored = world(9, 90, 20)
+    rows = Rows(scored.user_N, {"score": scored.score_N, "label": scored.label_N.astype(np.float64)}, "rows")
+    alone, listed = bootstrap_means(rows, resamples=20, seed=2), bootstrap_means([rows], resamples=20, seed=2)
+    assert {m: d.tolist() for m, d in alone.draws.items()} == {m: d.tolist() for m, d in listed.draws.items()}
+    assert alone.value == {"score": scored.score_N.mean(), "label": scored.label_N.mean()}
+    with pytest.raises(ConfigError, match="resamples = 0"):
+        bootstrap_means(rows, resamples=0)
 
 
 def delong_variance(label_N, score_N):
@@ -129,7 +162,7 @@ def test_the_same_seed_gives_the_same_digits_and_another_seed_does_not():
 
 
 def resampled(auc, draws, rows_hash="r", seed=0):
-    return Resampled(rows_hash, seed, {"auc": auc}, {"auc": (10, 4)}, {"auc": np.array(draws)})
+    return Resampled(rows_hash, seed, {"auc": [auc]}, {"auc": (10, 4)}, {"auc": np.array(draws)})
 
 
 def test_p_counts_the_draws_on_the_other_side_of_zero():

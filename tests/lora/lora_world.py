@@ -13,7 +13,8 @@ VOCABULARY = 50
 QV = ("q_proj", "v_proj")
 EVERY: list[Coupling.Config] = [
     Identity.Config(rank=4, alpha=8), Static.Config(rank=4, alpha=8), Experts.Config(rank=4, experts=2, alpha=4),
-    Experts.Config(rank=4, experts=4, alpha=4, router="mlp", routers="per-layer"), Meta.Config(rank=2, loras=3, alpha=4),
+    Experts.Config(rank=4, experts=4, alpha=4, router="mlp", routers="per-layer"),
+    Experts.Config(rank=4, experts=2, alpha=4, gate="token"), Meta.Config(rank=2, loras=3, alpha=4),
     Meta.Config(rank=2, loras=3, alpha=4, merge="outputs"), Meta.Config(rank=2, loras=3, alpha=4, gate="token"),
     Meta.Config(rank=2, loras=3, alpha=4, merge="outputs", gate="token"), Hydra.Config(rank=2, heads=3, alpha=4),
     Hydra.Config(rank=2, heads=3, alpha=4, gate="token"), Full.Config(rank=4, alpha=8),

@@ -19,7 +19,8 @@ D = 10
 EVERY = [
     Identity.Config(rank=4), Static.Config(rank=3), Experts.Config(rank=6, experts=3),
     Experts.Config(rank=4, experts=2, router="mlp", hidden=5, routers="per-layer", temperature=0.5, scale_by="rank"),
-    Meta.Config(rank=2, loras=3, hidden=7), Meta.Config(rank=3, loras=2, merge="outputs", temperature=1.0),
+    Experts.Config(rank=6, experts=3, gate="token"), Meta.Config(rank=2, loras=3, hidden=7),
+    Meta.Config(rank=3, loras=2, merge="outputs", temperature=1.0),
     Hydra.Config(rank=3, heads=2), Hydra.Config(rank=2, heads=3, gate="token"),
     Full.Config(rank=3), Full.Config(rank=2, start="random", expansion=1),
 ]
@@ -126,8 +127,58 @@ def test_by_token_every_token_has_its_own_weights():
             torch.testing.assert_close(t_BLQ[row, token].double(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_nobodys_update_is_one_matrix_by_token():
-    C = made(Hydra.Config(gate="token"))()
+@torch.no_grad()
+def test_experts_by_token_weigh_every_token_by_its_own_router():
+    """diag(w) ⊗ I(r/K) of every token alone, w = softmax(W_l x / τ); layers of any width, each with its router."""
+    config = Experts.Config(rank=6, experts=3, gate="token", temperature=0.5)
+    coupling = config.build((7, 12), None, torch_generator(0))
+    assert coupling.number_of_parameters == 3 * 7 + 3 * 12  # without biases
+    C = coupling()
+    assert (C.layers, C.batch, C.columns, C.rows, C.bytes_per_row) == (2, None, 6, 6, 0)
+    for layer, width in enumerate((7, 12)):
+        h_BLP, x_BLI = torch.randn(4, 5, 6), torch.randn(4, 5, width)
+        t_BLQ = C.couple(layer, h_BLP.mT, x_BLI).mT
+        for row in range(4):
+            for token in range(5):
+                z = [sum(a * b for a, b in zip(W, x_BLI[row, token].tolist(), strict=True)) / 0.5
+                     for W in coupling.routers[layer].tolist()]
+                w = [math.exp(a) / sum(map(math.exp, z)) for a in z]
+                expected = [w[p // 2] * h for p, h in enumerate(h_BLP[row, token].tolist())]
+                assert t_BLQ[row, token].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-5)
+
+
+def test_experts_by_token_have_a_router_for_each_layer_whatever_is_said():
+    one, each = (Experts.Config(gate="token", routers=routers).build((7, 7), None, torch_generator(0))
+                 for routers in ("one", "per-layer"))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), each.parameters(), strict=True))
+    assert [W.shape for W in one.routers] == [(4, 7)] * 2
+    assert not torch.equal(*one.routers)
+
+
+def test_uniform_experts_by_token_are_plain_lora():
+    """W = 0: w = 1/K, and s = alpha/(r/K) leaves alpha/r for every token."""
+    coupling = made(Experts.Config(rank=6, experts=3, alpha=12, gate="token"))
+    with torch.no_grad():
+        for W_NI in coupling.routers:
+            W_NI.zero_()
+    h_BPL = torch.randn(2, 6, 5)
+    t_BQL = coupling.config.scaling * coupling().couple(1, h_BPL, torch.randn(2, 5, 12))
+    torch.testing.assert_close(t_BQL, 12 / 6 * h_BPL)
+
+
+@pytest.mark.parametrize("config", [Hydra.Config(rank=2, heads=3, gate="token"), Experts.Config(rank=6, experts=3, gate="token")],
+                         ids=name)
+def test_gradients_by_token_against_finite_differences(config: Coupling.Config):
+    coupling = made(config, layers=2).double()
+    h_BPL = torch.randn(2, config.rows, 3, dtype=torch.float64, requires_grad=True)
+    x_BLI = torch.randn(2, 3, 12, dtype=torch.float64, requires_grad=True)
+    W_NI = coupling.routers[1]
+    assert torch.autograd.gradcheck(lambda h, x, W: coupling().couple(1, h, x), (h_BPL, x_BLI, W_NI))
+
+
+@pytest.mark.parametrize("config", [Hydra.Config(gate="token"), Experts.Config(gate="token")], ids=name)
+def test_nobodys_update_is_one_matrix_by_token(config: Coupling.Config):
+    C = made(config)()
     assert C.batch is None
     with pytest.raises(ConfigError, match="another one for every token.*gate = 'instance'"):
         C.dense(0)
@@ -403,6 +454,7 @@ class TestConfig:
         ({"kind": "meta", "temperature": 0}, "greater than 0"),
         ({"kind": "experts", "rank": 8, "experts": 3}, r"rank = 8 cannot be cut into experts = 3.*multiple of 3"),
         ({"kind": "hydra", "gate": "user"}, "'instance' or 'token'"),
+        ({"kind": "experts", "gate": "token", "router": "mlp"}, r"router = 'mlp' reads u, but with gate = 'token'"),
         ({"kind": "identity", "start": "random"}, "Extra inputs are not permitted"),
     ])
     def test_wrong_words_are_answered_with_the_right_ones(self, wrong, message):

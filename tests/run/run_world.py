@@ -29,3 +29,13 @@ def tiny(**systems_lora: Any) -> Recipe:
     """The recipe; values of its system 'lora' can be replaced."""
     systems = VALUES["systems"]
     return parse(VALUES | {"systems": systems | {"lora": systems["lora"] | systems_lora}}, "the tests' recipe")
+
+
+def next_items() -> Recipe:
+    """A recipe of the task next-item, with conventional models only."""
+    small = {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
+    rules = {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 12}}
+    return parse({
+        "name": "next", "task": "next-item", "data": VALUES["data"] | {"rules": rules}, "evaluation": VALUES["evaluation"],
+        "conventional": {"popularity": {"model": {"kind": "popularity"}}, "sasrec": {"model": small, "training": TRAINING}},
+    }, "the tests' recipe")

@@ -1,14 +1,16 @@
 """Two runs compared: a run against itself differs by nothing, a changed score is seen, other rows are refused."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from run_world import tiny
+from run_world import next_items, tiny
 
 from lifelora.cli import main
 from lifelora.errors import ConfigError
-from lifelora.run import Options, Run
+from lifelora.evaluation.ranking import Places
+from lifelora.run import Options, Run, next_item
 from lifelora.run.compare import compare
 
 
@@ -47,3 +49,19 @@ def test_other_rows_are_refused(two: tuple[Run, Run], tmp_path: Path) -> None:
     other.all()
     with pytest.raises(ConfigError, match="different rows"):
         compare(two[0].parts, other.parts)
+
+
+def test_next_items_moved_to_the_front_are_better(tmp_path: Path) -> None:
+    run = Run(next_items(), tmp_path / "run", Options(device="cpu", progress=False))
+    run.all()
+    shutil.copytree(tmp_path / "run", tmp_path / "first")
+    first = Run.open(tmp_path / "first", Options(device="cpu", progress=False))
+    path = first.stages.scores("sasrec").folder / next_item.PLACES
+    places_N4 = np.load(path)
+    np.save(path, places_N4 * [0, 0, 1, 1] + np.array([0, 1, 0, 0], np.int32))  # alone at the front of the candidates
+    lines = compare(first.parts, run.parts).splitlines()
+    assert len(lines) == 2 + 2 * 3
+    gap = 1 - Places(*places_N4[:, :2].T.astype(np.int64)).hit(1).mean()
+    hits = next(line for line in lines if line.split()[:2] == ["sasrec", "HR@1"])
+    assert float(hits.split()[2]) == pytest.approx(gap, abs=1e-4)
+    assert sum(" .0000 [.0000, .0000]  p = 1.000" in line for line in lines) == 4  # popularity, and the catalogue

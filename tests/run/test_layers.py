@@ -115,7 +115,7 @@ def test_behaviours_like_the_target_make_any_u_depend_on_it(parts: Parts, tmp_pa
 
 def test_in_collms_second_stage_only_the_projectors_learn(parts: Parts):
     before, after = parts.untuned("collm")[0], parts.personal("collm")[0]
-    parts.start("collm", before)
+    parts.start("collm", before.adapters)
     for name, tensor in tensors(parts.stages.system("lora").require() / ADAPTER).items():
         assert torch.equal(after.adapters.state()[name], tensor)
         assert torch.equal(before.adapters.state()[name], tensor)

@@ -1,27 +1,51 @@
-"""The task next-item from end to end: places against plain Python, the report, a recommendation, and what is refused."""
+"""The task next-item from end to end: places against plain Python, answers, the report, a recommendation, what is refused."""
 
+import json
+import shutil
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
 from run_world import TRAINING, VALUES
+from transformers import AutoModelForCausalLM
 
 from lifelora.cli import main
 from lifelora.errors import ConfigError
-from lifelora.recipe import load, parse
+from lifelora.llm.reading import Reader, contained, exact
+from lifelora.llm.titles import choose, write
+from lifelora.recipe import dump, load, parse
 from lifelora.run import Options, Run, next_item
+from lifelora.run.chooser import Chooser, Questions, of_people
+from lifelora.run.export import export
 
 SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
+SYSTEM = {"behaviours": {"kind": "most-recent", "k": 4}, "shots": 32, "validation_rows": 16, "training": TRAINING, "dropout": 0.0}
+EXPERTS = {"coupling": {"kind": "experts", "rank": 4, "experts": 2}, "representation": "sasrec"}
+RATES = {"coupling": {"learning_rate": 6e-4, "weight_decay": 1e-5}}
 RECIPE: dict[str, Any] = {
-    "name": "next", "task": "next-item", "evaluation": VALUES["evaluation"] | {"test_rows": 16},
+    "name": "next", "task": "next-item", "evaluation": VALUES["evaluation"] | {"test_rows": 16, "written_tokens": 12, "beams": 2},
+    "backbone": VALUES["backbone"] | {"template": {"kind": "next-item"}},
     "data": VALUES["data"] | {"rules": {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 8}}},
     "conventional": {
         "popularity": {"model": {"kind": "popularity"}},
         "sasrec": {"model": {"kind": "sasrec"} | SMALL, "training": TRAINING | {"epochs": 2}},
     },
+    "systems": {
+        "zero-shot": SYSTEM | {"shots": 0},
+        "text": SYSTEM | EXPERTS | {"shortlist": 12, "training": TRAINING | {"groups": RATES}},
+        "unlisted": SYSTEM | {"listed": False, "per": "token", "retriever": "popularity", "shortlist": 30},
+        "hybrid": SYSTEM | EXPERTS | {"soft": "sasrec", "course": "text-to-hybrid", "training": TRAINING | {"groups": {
+            **RATES, "soft": {"weight_decay": 1e-5}}}},
+        "ids": SYSTEM | {"soft": "sasrec", "course": "ids"},
+        "token": SYSTEM | {"coupling": {"kind": "experts", "rank": 4, "experts": 2, "gate": "token"}},
+    },
 }
+SYSTEMS = tuple(RECIPE["systems"])
+CONVENTIONAL = RECIPE | {"systems": {}}
 OPTIONS = Options(device="cpu", progress=False)
 
 
@@ -55,12 +79,14 @@ def test_the_report_says_what_was_asked(run: Run, capsys: pytest.CaptureFixture[
     shown = capsys.readouterr().out
     assert "16 test rows of 16 users, 8 candidates each" in shown
     assert "catalogue HR@10" in shown
+    assert "ValidRatio" in shown
+    assert "after sasrec: likelihoods of 12 titles" in shown
     assert "Which of 8 comes next?" in (run.stages.report.folder / "report.html").read_text()
 
 
 def test_what_comes_next_for_one_person(run: Run, capsys: pytest.CaptureFixture[str]):
     user = run.parts.dataset.users.outside(np.array([0]))[0]
-    assert main(["recommend", str(run.folder), "--user", user, "-k", "3"]) == 0
+    assert main(["recommend", str(run.folder), "--user", user, "-k", "3", "--system", "sasrec"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"For user {user}, by 'sasrec'")
     chances = [float(line.split()[1]) for line in lines[1:4]]
@@ -68,16 +94,181 @@ def test_what_comes_next_for_one_person(run: Run, capsys: pytest.CaptureFixture[
 
 
 def test_training_that_was_stopped_is_gone_on_with(run: Run, tmp_path: Path):
-    again = Run(parse(RECIPE, "the tests' recipe"), tmp_path / "again", OPTIONS)
+    again = Run(parse(CONVENTIONAL, "the tests' recipe"), tmp_path / "again", OPTIONS)
     again.all()
     for name in ("popularity", "sasrec"):
         ours, theirs = (np.load(one.stages.scores(name).folder / next_item.PLACES) for one in (run, again))
         assert np.array_equal(ours, theirs)
 
 
+def naive(chooser: Chooser, row: int, candidates: list[int]) -> list[float]:
+    """The log-likelihood of each title by an ordinary forward over the whole text, one candidate at a time."""
+    target = chooser.parts.dataset.targets(np.array([row]))
+    asked = chooser.questions(of_people(target, np.array([candidates])), np.array([candidates]))
+    found = []
+    for place in range(len(candidates)):
+        one = Questions(of_people(target, np.array([[candidates[place]]])), asked.chosen_NK, asked.mask_NK, asked.user_ND,
+                        np.array([candidates]))
+        batch = chooser.batch(one, np.zeros(1, np.int64), "hybrid" if chooser.name == "hybrid" else chooser.system.course)
+        titles = chooser.builder.titles(np.array([[candidates[place]]]))
+        ids = titles.tokens_BCA[0, 0][titles.mask_BCA[0, 0]]
+        prompts, A = batch.prompts, len(ids)
+        embedding = chooser.lm.model.get_input_embeddings()
+        embedded = embedding(torch.cat([prompts.tokens_BL[0], ids])[None])
+        if prompts.soft_BL is not None:
+            for at, item in enumerate(prompts.soft_BL[0].tolist()):
+                if item >= 0:
+                    embedded[0, at] = chooser.lm.soft.item(chooser.lm.soft.vectors_ME[[item]])[0]
+        with torch.no_grad(), chooser.lm.scope(batch):
+            logp_LV = chooser.lm.model(inputs_embeds=embedded).logits[0, -A - 1 : -1].double().log_softmax(-1)
+        own_A = logp_LV.gather(1, ids[:, None])[:, 0]
+        found.append(float(own_A.mean() if chooser.system.per == "token" else own_A.sum()))
+    return found
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_a_system_puts_targets_where_whole_texts_put_them(run: Run, name: str):
+    """Scores by one plain forward for each candidate, in lists and in what the first stage chose, for every fourth row."""
+    parts, dataset, samples = run.parts, run.parts.dataset, run.parts.dataset.samples["test"].tolist()
+    kept = np.load(run.stages.scores(name).folder / next_item.PLACES)
+    chooser = Chooser.trained(parts, name)
+    first = chooser.system.first
+    for place in range(0, 16, 4):
+        row = int(parts.test_rows[place])
+        item = int(dataset.item_N[row])
+        listed = dataset.lists["test"][samples.index(row)].tolist()
+        score = dict(zip(listed, naive(chooser, row, listed), strict=True))
+        assert kept[place, 0] == sum(s > score[item] + 1e-5 for s in score.values())
+        assert kept[place, 1] == sum(abs(s - score[item]) <= 1e-5 for s in score.values())
+        if first is None:
+            assert kept[place, 2:].tolist() == [-1, -1]
+            continue
+        model, target = parts.next_item(first), dataset.targets(np.array([row]))
+        with torch.inference_mode():
+            of_first = model.scores(parts.samples(first, model, target))[0].tolist()
+        met = set(dataset.item_N[dataset.offsets[dataset.user_N[row]] : row].tolist()) - {item}
+        unmet = sorted((i for i in range(dataset.n_items) if i not in met), key=lambda i: (-of_first[i], i))
+        short, rest = sorted(unmet[: chooser.system.shortlist]), unmet[chooser.system.shortlist :]
+        if item in short:
+            score = dict(zip(short, naive(chooser, row, short), strict=True))
+            assert kept[place, 2] == sum(s > score[item] + 1e-5 for s in score.values())
+        else:
+            assert kept[place, 2] == len(short) + sum(of_first[i] > of_first[item] for i in rest)
+            assert kept[place, 3] == sum(of_first[i] == of_first[item] for i in rest)
+
+
+@pytest.mark.parametrize("name", ["text", "hybrid"])
+def test_answers_are_those_of_each_row_alone(run: Run, name: str):
+    """And HR@1 is over all rows: one without a valid answer counts as wrong."""
+    parts, chooser = run.parts, Chooser.trained(run.parts, name)
+    system = next_item.ranked(parts, name)
+    asked = chooser.questions_of("test", parts.test_rows)
+    reader = Reader(chooser.tokenizer)
+    for row in range(len(asked)):
+        index = np.array([row])
+        batch = chooser.batch(asked, index, "hybrid" if name == "hybrid" else "text")
+        titles = chooser.builder.titles(asked.candidates_NC[index])
+        target = int((asked.candidates_NC[row] == asked.targets.item_B[row]).argmax())
+        chosen = choose(chooser.lm, batch, titles, beams=2).named_BC[0]
+        assert chosen.any()
+        assert system.answers["chosen hr@1"][row] == pytest.approx(float(chosen[target] / chosen.sum()))
+        line = write(chooser.lm, batch, reader, beams=2, limit=12).lines
+        for rule, prefix, hit in ((contained, "", "written hr@1"), (exact, "exact ", "exact hr@1")):
+            named = rule(line, reader.titles(titles))[0]
+            assert system.answers[f"{prefix}valid ratio"][row] == float(named.any())
+            assert system.answers[hit][row] == pytest.approx(float(named[target] / max(1, int(named.sum()))))
+    assert set(system.costs) == {"likelihoods of 8 titles", "chosen", "written", "after sasrec: likelihoods of "
+                                 f"{chooser.system.shortlist} titles"}
+    assert all(cost.tokens > 0 and cost.seconds > 0 for cost in system.costs.values())
+
+
+def test_two_stages_for_one_person(run: Run, capsys: pytest.CaptureFixture[str]):
+    user = run.parts.dataset.users.outside(np.array([3]))[0]
+    assert main(["recommend", str(run.folder), "--user", user, "--system", "text", "-k", "12", "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert "of which 'sasrec' chose 12" in answer["how"]
+    assert sum(item["score"] for item in answer["items"]) == pytest.approx(1)
+    chooser, dataset = Chooser.trained(run.parts, "text"), run.parts.dataset
+    items = dataset.items.inside(sorted(item["item"] for item in answer["items"])).tolist()
+    target = dataset.candidates(3, np.array(items[:1]))
+    asked = chooser.questions(target, np.array([items]))
+    by_title = dict(zip(items, chooser.scores(asked)[0][0], strict=True))
+    order = dataset.items.inside([item["item"] for item in answer["items"]]).tolist()
+    assert [by_title[item] for item in order] == sorted(by_title.values(), reverse=True)
+    assert len(answer["items"][0]["shown"]) == 4
+    asked_for = dataset.items.outside(np.arange(5))
+    assert main(["recommend", str(run.folder), "--user", user, "--system", "text", "--items", *asked_for]) == 0
+    assert "5 items that were asked for" in capsys.readouterr().out
+
+
+def test_without_a_first_stage_items_must_be_named(tmp_path: Path):
+    values = RECIPE | {"conventional": {}, "systems": {"zero-shot": SYSTEM | {"shots": 0}}}
+    run = Run(parse(values, "the tests' recipe"), tmp_path / "run", OPTIONS)
+    run.all()
+    user = run.parts.dataset.users.outside(np.array([0]))[0]
+    assert main(["recommend", str(run.folder), "--user", user]) == 1
+    assert "catalogue" not in run.table().partition("\n\nn = ")[0]
+
+
+def test_only_what_changes_a_system_makes_it_anew(run: Run, tmp_path: Path):
+    shutil.copytree(run.folder, tmp_path / "run")
+
+    def ready(**changes: Any) -> tuple[bool, bool]:
+        systems = RECIPE["systems"] | {"hybrid": RECIPE["systems"]["hybrid"] | changes}
+        stages = Run(parse(RECIPE | {"systems": systems}, "x"), tmp_path / "run", OPTIONS).stages
+        return stages.system("hybrid").complete(), stages.scores("hybrid").complete()
+
+    assert ready() == (True, True)
+    assert ready(shortlist=9) == (True, False)
+    assert ready(course="hybrid") == (False, False)
+    assert ready(per="token") == (False, False)
+
+
+def test_the_expanded_recipe_is_the_recipe():
+    recipe = parse(RECIPE, "the tests' recipe")
+    assert parse(tomllib.loads(dump(recipe)), "its dump") == recipe
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+def test_stock_peft_gives_a_persons_scores(run: Run, tmp_path: Path):
+    parts, chooser = run.parts, Chooser.trained(run.parts, "text")
+    user = parts.dataset.users.outside(np.array([5]))[0]
+    export(parts, tmp_path / "out", system="text", users=[user], item=None)
+    base = AutoModelForCausalLM.from_pretrained(parts.base_model)
+    theirs = PeftModel.from_pretrained(base, str(tmp_path / "out")).eval()
+    listed = np.arange(8)[None]
+    batch = chooser.batch(chooser.questions(parts.dataset.candidates(5, listed[0, :1]), listed), np.zeros(1, np.int64), "text")
+    with torch.no_grad(), chooser.lm.scope(batch):
+        ours_LV = chooser.lm.run(batch.prompts).logits[0]
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(input_ids=batch.prompts.tokens_BL).logits[0], ours_LV, atol=1e-5, rtol=1e-5)
+    with pytest.raises(ConfigError, match="reads soft tokens"):
+        export(parts, tmp_path / "soft", system="hybrid", users=[user], item=None)
+
+
+def test_a_list_too_long_for_the_prompt_is_said(run: Run):
+    chooser = Chooser.trained(run.parts, "text")
+    chooser.builder.max_tokens = 60
+    listed = np.arange(40)[None]
+    with pytest.raises(ConfigError, match="list fewer candidates"):
+        chooser.scores(chooser.questions(run.parts.dataset.candidates(0, listed[0, :1]), listed))
+
+
 @pytest.mark.parametrize(("changes", "message"), [
     ({"conventional": {"din": {"model": {"kind": "din"}}}}, "cannot be asked what comes next; choose one of popularity"),
-    ({"systems": {"lora": {}}}, "for conventional models so far"),
+    ({"conventional": {"sasrec": {"behaviours": {"kind": "most-similar"}}}}, "chooses by the target, which is what is asked for"),
+    ({"encoders": {"bert": {"path": "x"}}}, "nothing that an encoder can be asked"),
+    ({"systems": {"lora": {"behaviours": {"kind": "most-similar"}}}}, "chooses by the target, which is what is asked for"),
+    ({"systems": {"lora": SYSTEM | EXPERTS | {"representation_layer": "fields"}}}, "'fields' holds the target"),
+    ({"systems": {"lora": {"soft": "sasrec"}}}, "shows no soft tokens; choose 'hybrid'"),
+    ({"systems": {"lora": {"course": "ids"}}}, "say whose vectors they are made from: soft = NAME"),
+    ({"systems": {"lora": {"retriever": "din"}}}, r"none of this recipe's conventional models \(popularity, sasrec\)"),
+    ({"systems": {"lora": {"also": {"kind": "most-recent"}}}}, "also means nothing where task = 'next-item'"),
+    ({"systems": {"lora": {"template": {"kind": "rella"}}}}, "template means nothing where task = 'next-item'"),
+    ({"systems": {"lora": {"representation": "popularity"}}}, "conventional models with vectors"),
+    ({"task": "ctr", "systems": {"lora": {"listed": False}}}, "listed means nothing where task = 'ctr'"),
+    ({"systems": {"lora": {"shots": 0, "coupling": {"kind": "experts", "gate": "token"}}}}, "coupling must be 'identity'"),
+    ({"data": VALUES["data"]}, "ranks candidates, and there are none"),
 ])
 def test_what_cannot_be_asked(changes: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
@@ -85,7 +276,7 @@ def test_what_cannot_be_asked(changes: dict[str, Any], message: str):
 
 
 def test_without_lists_there_is_the_catalogue(tmp_path: Path):
-    values = RECIPE | {"data": VALUES["data"] | {"rules": {"min_history": 3, "split": {"kind": "leave-one-out"}}}}
+    values = CONVENTIONAL | {"data": VALUES["data"] | {"rules": {"min_history": 3, "split": {"kind": "leave-one-out"}}}}
     run = Run(parse(values, "the tests' recipe"), tmp_path / "run", OPTIONS)
     run.all()
     assert "HR@1 " not in run.table()

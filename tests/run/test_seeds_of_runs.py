@@ -1,15 +1,17 @@
 """Runs of one recipe under three seeds: their mean, their spread, and what must not be put together."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from run_world import tiny
+from run_world import next_items, tiny
 from sklearn.metrics import roc_auc_score
 
 from lifelora.cli import main
 from lifelora.errors import ConfigError
-from lifelora.run import Options, Run
+from lifelora.evaluation.ranking_report import RankedSystem
+from lifelora.run import Options, Run, next_item
 from lifelora.run.seeds import over_seeds
 
 OPTIONS = Options(device="cpu", progress=False)
@@ -57,3 +59,44 @@ def test_what_is_not_one_recipe_is_not_put_together(runs: list[Run], tmp_path: P
     changed = runs[1].recipe.model_copy(update={"conventional": {"popular": runs[1].recipe.conventional["popular"]}})
     with pytest.raises(ConfigError, match="another recipe"):
         over_seeds([runs[0].parts, Run(changed, tmp_path, OPTIONS).parts])
+
+
+@pytest.fixture(scope="module")
+def next_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    """What comes next, by conventional models, seeds 0 and 1."""
+    made = [Run(next_items().model_copy(update={"seed": seed}), tmp_path_factory.mktemp(f"next{seed}"), OPTIONS)
+            for seed in range(2)]
+    for run in made:
+        run.all()
+    return made
+
+
+def test_next_items_too(next_runs: list[Run], capsys: pytest.CaptureFixture[str]):
+    found = over_seeds([run.parts for run in next_runs], "popularity")
+    by_hand = []
+    for run in next_runs:
+        places = next_item.ranked(run.parts, "sasrec").places
+        assert places is not None
+        by_hand.append(places.ndcg(10).mean())
+    one = found.systems["sasrec"]
+    assert one.by_run["ndcg@10"] == pytest.approx(by_hand)
+    assert one.mean["ndcg@10"].value == pytest.approx(np.mean(by_hand))
+    assert one.minus["ndcg@10"].value == pytest.approx(np.mean(by_hand) - found.systems["popularity"].mean["ndcg@10"].value)
+    assert main(["seeds", *(str(run.folder) for run in next_runs)]) == 0
+    head, popularity, *_ = capsys.readouterr().out.splitlines()
+    assert head.split("  ")[-1] == "HR@1 minus popularity"
+    assert head.index("NDCG@10 ±") == popularity.index(f"{found.systems['popularity'].mean['ndcg@10'].value:.4f}"[1:])
+    assert {"hr@5", "catalogue hr@50"} <= found.as_json()["systems"]["sasrec"]["mean"].keys()
+
+
+def test_without_candidates_the_catalogue_is_shown(next_runs: list[Run], monkeypatch: pytest.MonkeyPatch):
+    ranked = next_item.ranked
+
+    def unlisted(*asked: object) -> RankedSystem:
+        return replace(ranked(*asked), places=None)
+
+    monkeypatch.setattr(next_item, "ranked", unlisted)
+    head = str(over_seeds([run.parts for run in next_runs])).splitlines()[0]
+    assert [cell.split(" ±")[0].strip() for cell in head.split("  ") if "±" in cell] == [
+        "catalogue HR@10", "catalogue NDCG@10", "catalogue MRR"]
+    assert head.endswith("catalogue HR@10 minus popularity")

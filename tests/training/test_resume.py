@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_world import PARALLEL, Scoped, run
+from training_world import PARALLEL, Alternating, Course, Scoped, run
 
 import lifelora
 from lifelora.history import History
@@ -45,7 +45,9 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(tmp_path):
-    """Under torchrun (gloo): a parameter used in the scope only, and a last batch that leaves one process idle."""
+    """Under torchrun (gloo): a parameter used in the scope only, a last batch that leaves one process idle, and a curriculum
+    that leaves a parameter out at times.
+    """
     start("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(WORLD), "parallel",
           str(tmp_path / "two"))
     assert (tmp_path / "two/rank1").exists()
@@ -54,7 +56,13 @@ def test_two_processes_give_what_one_gives(tmp_path):
     assert [p.loss for p in two.training] == pytest.approx([p.loss for p in one.training], rel=1e-5)
     assert two.key == one.key
     assert [e.step for e in two.evaluations] == [5, 10]
-    mine, theirs = (load_file(tmp_path / folder / "model.safetensors") for folder in ("one", "two"))
+    same_weights(tmp_path / "one", tmp_path / "two")
+    run(Course(), tmp_path / "course", gather=Alternating(), **PARALLEL)
+    same_weights(tmp_path / "course", tmp_path / "two/course")
+    assert len(list((tmp_path / "two/tensorboard").iterdir())) == 1  # only the first process writes
+
+
+def same_weights(one: Path, two: Path) -> None:
+    mine, theirs = (load_file(folder / "model.safetensors") for folder in (one, two))
     for name, tensor in mine.items():
         torch.testing.assert_close(theirs[name], tensor, rtol=1e-5, atol=1e-6)
-    assert len(list((tmp_path / "two/tensorboard").iterdir())) == 1  # only the first process writes

@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from training_world import KILLED, Deep, Logistic, Rows, Scoped, gather, run, train_N
 
+from lifelora.checkpoint import Learnt
 from lifelora.errors import ArtefactError, ConfigError, LifeloraError
 from lifelora.history import History
 from lifelora.seeds import torch_generator
-from lifelora.training import DivergenceError, TrainingConfig, learning_rate, to_device
+from lifelora.training import DivergenceError, TrainingConfig, _adamw, learning_rate, to_device
 
 GOLDEN = Path(__file__).parent / "golden-losses.txt"
 
@@ -140,6 +141,87 @@ def test_bf16_runs_under_autocast(tmp_path):
     assert seen[-2] == (True, torch.float32)
 
 
+# -- groups -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_groups_rate_scales_its_first_step(tmp_path):
+    """Without decay AdamW's first step is -lr · sign(gradient): a rate of its own three times as high goes three times as far."""
+    net = Logistic()
+    run(net, tmp_path, rows_N=np.arange(61), batch_size=61, max_steps=1, learning_rate=0.125, schedule="constant",
+        groups={"net.weight": {"learning_rate": 0.375}})
+    torch.testing.assert_close(net.net.weight.abs(), torch.full((1, 4), 0.375), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(net.net.bias.abs(), torch.full((1,), 0.125), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+def test_groups_equal_pytorchs_own(tmp_path, decay):
+    """A rate and a decay for the last layer, against a loop written out; its bias gets the rate alone."""
+    net, plain = Deep(), Deep()
+    for one in (net, plain):  # without noise; before a norm the gradient of a bias is nothing but rounding
+        one.net[1] = one.net[3] = nn.Identity()
+    first, last = plain.net[0], plain.net[4]
+    run(net, tmp_path, rows_N=np.arange(64), epochs=3, learning_rate=0.05, weight_decay=decay, clip=None, select="-log_loss",
+        validate=scripted(net, [0.1, 0.2, 0.3], []), groups={"net.4": {"learning_rate": 0.1, "weight_decay": 0.5}})
+    optimizer = torch.optim.AdamW([
+        {"params": [last.weight], "weight_decay": 0.5, "own": 0.1}, {"params": [last.bias], "weight_decay": 0.0, "own": 0.1},
+        {"params": [first.weight], "weight_decay": decay, "own": 0.05},
+        {"params": [first.bias], "weight_decay": 0.0, "own": 0.05}])
+    for step in range(12):
+        if step % 4 == 0:
+            order = torch.randperm(64, generator=torch_generator(0, "order", step // 4)).numpy()
+        optimizer.zero_grad()
+        plain.loss(gather(order[step % 4 * 16 :][:16])).backward()
+        for group in optimizer.param_groups:
+            group["lr"] = group["own"] * (1 - step / 12)
+        optimizer.step()
+    torch.testing.assert_close(weights(net), weights(plain), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("groups", [{"net": 3.0, "net.4": 1.0}, {"net.4": 1.0, "net": 3.0}], ids=str)
+def test_the_longest_key_counts_and_nothing_of_a_shorter_one(tmp_path, groups):
+    net = Deep()
+    before = weights(net)
+    run(net, tmp_path, batch_size=64, max_steps=1, learning_rate=0.01, schedule="constant", groups={
+        key: {"learning_rate": 0.01 * times, "weight_decay": 0.0} for key, times in groups.items()})
+    moved = {name: (value - before[name]).abs().max().item() for name, value in weights(net).items() if "." in name}
+    assert moved["net.0.weight"] == pytest.approx(0.03, rel=1e-3)
+    assert moved["net.4.weight"] == pytest.approx(0.01, rel=1e-3)
+
+
+def grouped(net: nn.Module, **config) -> list[tuple[list[str], float, float]]:
+    """(names, decay, share of the rate) of every group of the optimiser."""
+    learnt = Learnt(net)
+    names = {id(p): name for name, p in learnt.parameters.items()}
+    return [([names[id(p)] for p in group["params"]], group["weight_decay"], group["factor"])
+            for group in _adamw(learnt, TrainingConfig.model_validate(config)).param_groups]
+
+
+def test_as_few_groups_as_there_are_settings():
+    everything = [name for name, _ in Deep().named_parameters()]
+    matrices = ["net.0.weight", "net.4.weight"]
+    vectors = [name for name in everything if name not in matrices]
+    assert grouped(Deep()) == [(everything, 0.0, 1.0)]
+    assert grouped(Deep(), weight_decay=0.1) == [(matrices, 0.1, 1.0), (vectors, 0.0, 1.0)]
+    assert grouped(Deep(), weight_decay=0.1, groups={"net.0": {"weight_decay": 0.1}, "net.4": {"learning_rate": 1e-3}}) \
+        == grouped(Deep(), weight_decay=0.1)
+    assert grouped(Deep(), groups={"net.4": {"weight_decay": 0.1}}) \
+        == [(["net.4.weight"], 0.1, 1.0), ([name for name in everything if name != "net.4.weight"], 0.0, 1.0)]
+
+
+@pytest.mark.parametrize("key", ["coupling", "ne", "net.", "net.40", ""])
+def test_a_group_of_nothing(tmp_path, key):
+    """A key ends at a dot: 'ne' is no first part of 'net.weight'."""
+    with pytest.raises(ConfigError, match=rf"groups: '{re.escape(key)}' fits no trained parameter; .* begin with gain, net\."):
+        run(Scoped(), tmp_path, groups={"net": {}, key: {"learning_rate": 0.1}})
+
+
+def test_a_group_of_what_is_frozen(tmp_path):
+    net = Deep()
+    net.net[0].requires_grad_(False)
+    with pytest.raises(ConfigError, match="groups: 'net.0' fits no trained parameter"):
+        run(net, tmp_path, groups={"net.0": {"learning_rate": 0.1}})
+
+
 # -- the scope ---------------------------------------------------------------------------------------------------------
 
 
@@ -226,8 +308,13 @@ def test_golden_losses(tmp_path):
     assert losses == golden if build == written else losses == pytest.approx(golden, rel=1e-5)
 
 
-def test_interrupted_by_an_error_it_goes_on(tmp_path):
+GROUPS = {"net.4": {"learning_rate": 0.3, "weight_decay": 0.2}, "net.1": {"learning_rate": 0.02}}
+
+
+@pytest.mark.parametrize("groups", [{}, GROUPS], ids=["one", "groups"])
+def test_interrupted_by_an_error_it_goes_on(tmp_path, groups):
     """Within one process, between two evaluations; real kills are in test_resume.py."""
+    config = {**KILLED, "groups": groups}
     calls = []
 
     def failing(rows_B: np.ndarray) -> Rows:
@@ -238,10 +325,10 @@ def test_interrupted_by_an_error_it_goes_on(tmp_path):
 
     net, whole = Deep(), Deep()
     with pytest.raises(KeyboardInterrupt):
-        run(net, tmp_path / "cut", gather=failing, checkpoint_seconds=0.0, **KILLED)
+        run(net, tmp_path / "cut", gather=failing, checkpoint_seconds=0.0, **config)
     steps_before = (len(calls) - 1) // 2
-    history = run(Deep(), tmp_path / "cut", gather=failing, **KILLED)
-    assert history == run(whole, tmp_path / "whole", **KILLED)
+    history = run(Deep(), tmp_path / "cut", gather=failing, **config)
+    assert history == run(whole, tmp_path / "whole", **config)
     assert len(calls) == 23 + 2 * (history.steps - steps_before)  # nothing done is done again
     assert (tmp_path / "cut/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
     assert (tmp_path / "cut/history.json").read_bytes() == (tmp_path / "whole/history.json").read_bytes()
@@ -256,7 +343,7 @@ def test_finished_is_only_loaded(tmp_path):
     assert History.model_validate_json((tmp_path / "history.json").read_text()) == first
 
 
-OTHER = [{"seed": 1}, {"rows_N": np.arange(63)}, {"learning_rate": 0.2}]
+OTHER = [{"seed": 1}, {"rows_N": np.arange(63)}, {"learning_rate": 0.2}, {"groups": GROUPS}]
 
 
 @pytest.mark.parametrize("other", OTHER, ids=lambda other: next(iter(other)))
@@ -334,7 +421,9 @@ def test_fp16_does_not_run_on_a_cpu(tmp_path):
     ({"schedule": "step"}, "'constant', 'linear' or 'cosine'"), ({"warmup": 1.0}, "less than 1"),
     ({"accumulation": 32, "batch_size": 16}, "choose accumulation <= batch_size"), ({"clip": 0.0}, "greater than 0"),
     ({"epoch": 3}, "Extra inputs are not permitted"), ({"select": "higher auc"}, "pattern"),
-    ({"patience": 0}, "greater than 0")])
+    ({"patience": 0}, "greater than 0"), ({"groups": {"net": {"learning_rate": 0}}}, "greater than 0"),
+    ({"groups": {"net": {"weight_decay": -1}}}, "greater than or equal to 0"),
+    ({"groups": {"net": {"rate": 1}}}, "Extra inputs are not permitted")])
 def test_config_mistakes(wrong, answer):
     with pytest.raises(ValidationError, match=re.escape(answer)):
         TrainingConfig.model_validate(wrong)

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ train_N, valid_N = np.arange(64), np.arange(64, 96)
 class Rows:
     x_BD: Tensor
     label_B: Tensor
+    hybrid: bool = False
 
 
 def gather(rows_B: np.ndarray) -> Rows:
@@ -108,8 +109,26 @@ class Scoped(Logistic):
         return run_again_in_backward(layer, batch.x_BD, use_reentrant=False)
 
 
+class Course(Scoped):
+    """With a parameter that only some steps use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sometimes = nn.Parameter(torch.ones(WIDTH))
+
+    def logits(self, batch: Rows) -> Tensor:
+        return super().logits(replace(batch, x_BD=batch.x_BD * self.sometimes) if batch.hybrid else batch)
+
+
+class Alternating:
+    """Every third step is hybrid."""
+
+    def at(self, step: int, planned: int) -> Callable[[np.ndarray], Rows]:
+        return lambda rows_B: replace(gather(rows_B), hybrid=step % 3 == 1)
+
+
 def run(net: Logistic, folder: Path, *, seed: int = 0, rows_N: np.ndarray = train_N,
-        gather: Callable[[np.ndarray], Any] = gather, validate: Callable[[], dict[str, float]] | None = None,
+        gather: Callable[[np.ndarray], Any] | Alternating = gather, validate: Callable[[], dict[str, float]] | None = None,
         checkpoint_seconds: float = 1e9, **config: Any) -> History:
     settings = TrainingConfig.model_validate({"batch_size": 16, **config})
     return fit(net, rows_N, gather, validate or net.validate, settings, folder, seed, device="cpu",
@@ -188,5 +207,6 @@ if __name__ == "__main__":
         sys.stdout.write(json.dumps(kill_and_resume(where)))
     else:
         run(Scoped(), where, **PARALLEL)
+        run(Course(), where / "course", gather=Alternating(), **PARALLEL)
         (where / f"rank{os.environ['RANK']}").touch()
         torch.distributed.destroy_process_group()

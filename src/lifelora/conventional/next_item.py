@@ -40,9 +40,9 @@ class NextItem(nn.Module):
         """Of every item, for each row."""
         return self.model.represent(batch) @ self.model.item_embeddings().T
 
-    def score(self, batch: Samples) -> Float[Tensor, "B"]:
-        """P(the target comes next), among the whole catalogue."""
-        return torch.softmax(self.scores(batch), dim=1).gather(1, batch.item_B[:, None]).squeeze(1)
+    def chances(self, batch: Samples) -> Float[Tensor, "B M"]:
+        """P(item comes next), among the whole catalogue."""
+        return torch.softmax(self.scores(batch), dim=1)
 
     def scope(self, batch: Samples) -> AbstractContextManager[None]:
         """Nothing has to be held."""
@@ -68,6 +68,6 @@ class MostPopular(nn.Module):
         """The same for everybody."""
         return self.count_M.expand(len(batch.user_B), -1)
 
-    def score(self, batch: Samples) -> Float[Tensor, "B"]:
-        """The target's share of all events."""
-        return self.count_M[batch.item_B] / self.count_M.sum()
+    def chances(self, batch: Samples) -> Float[Tensor, "B M"]:
+        """An item's share of all events."""
+        return self.scores(batch) / self.count_M.sum()

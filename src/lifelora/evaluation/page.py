@@ -19,7 +19,8 @@ WIDE, NARROW, HALF, SMALL = 760.0, 350.0, 366.0, 240.0
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("lifelora.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined,
     trim_blocks=True, lstrip_blocks=True)
-ENVIRONMENT.filters |= {"zip": zip, "short": R.short, "span": R.span, "duration": R.duration}
+ENVIRONMENT.filters |= {
+    "zip": zip, "short": R.short, "span": R.span, "duration": R.duration, "amount": L.amount, "moment": L.moment}
 
 
 class _Album:
@@ -84,7 +85,10 @@ def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tupl
     first, *others = L.summary(measured)
     html = ENVIRONMENT.get_template("ranking.html.j2").render(
         report=report, measured=measured, pictures=pictures, headline=first, findings=others,
-        listed=L.table_of(L.LIST, measured.systems), whole=L.table_of(L.CATALOGUE, measured.systems),
+        listed=L.table_of(L.LIST, measured.systems), answered=L.table_of(L.ANSWERS, measured.systems),
+        whole=L.table_of(L.CATALOGUE, measured.systems),
+        compared=[L.table_of(names, measured.against) for names in (L.LIST, L.ANSWERS, L.CATALOGUE)],
+        ways=list(dict.fromkeys(way for costs in measured.costs.values() for way in costs)),
         best=_best(measured.systems, dict.fromkeys(L.NAMES, True)), basis=L.basis(measured),
         colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)})
     return html, album.png

@@ -1,28 +1,45 @@
 """What a run found where the task is the next item, measured, as text, as JSON, and as a page. Knows places, no model.
 
 Two questions are told apart: which of a few candidates comes next, as the papers ask, and which of the whole catalogue, as a
-shop does. The second is much harder, and orders systems otherwise (Krichene and Rendle, KDD 2020).
+shop does. The second is much harder, and orders systems otherwise (Krichene and Rendle, KDD 2020). A language model may answer
+the first with one title instead of an order, as it does in the papers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranking import Places
 from lifelora.evaluation.report import Curves, columns_of, duration, in_blocks, plain, save_page, short, span
-from lifelora.evaluation.significance import RESAMPLES, Difference, Figure, Resampled, bootstrap_means, paired_test
+from lifelora.evaluation.significance import RESAMPLES, Difference, Figure, Rows, bootstrap_means, paired_test
 
 LIST = {"hr@1": "HR@1", "hr@5": "HR@5", "ndcg@5": "NDCG@5", "ndcg@10": "NDCG@10", "mrr": "MRR"}
+ANSWERS = {
+    "chosen hr@1": "chosen HR@1", "written hr@1": "written HR@1", "valid ratio": "ValidRatio",
+    "exact hr@1": "written exactly HR@1", "exact valid ratio": "ValidRatio, exact",
+}
+"""Of one title as the answer: chosen among the candidates' titles, or written freely and read by two rules."""
 CATALOGUE = {
     "catalogue hr@10": "catalogue HR@10", "catalogue hr@50": "HR@50", "catalogue ndcg@10": "NDCG@10", "catalogue mrr": "MRR",
 }
-NAMES = LIST | CATALOGUE
+NAMES = LIST | ANSWERS | CATALOGUE
 """The figures, in the order of every table; all are better when higher."""
+ALONE = NAMES | {metric: f"catalogue {name.removeprefix('catalogue ')}" for metric, name in CATALOGUE.items()}
+"""Names that can be told apart without their neighbours."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one way of answering took for each row."""
+
+    tokens: float
+    "Through the LM, prompts and padding among them."
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +55,10 @@ class RankedSystem:
     "Among all items that the user had not met."
     curves: Curves | None = None
     seconds: float | None = None
+    answers: Mapping[str, Float[np.ndarray, "N"]] | None = None
+    "Metric of ANSWERS -> its value on each row; what was not asked for is missing."
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    "Way of answering, in words -> what it took."
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,9 +86,13 @@ class RankingReport:
         if self.reference not in names:
             raise ConfigError(f"reference = {self.reference!r} is none of the systems; choose one of {names}.")
         for system in self.systems:
-            for places in (system.places, system.catalogue):
-                if places is not None and len(places.better_N) != len(self.user_N):
-                    raise ConfigError(f"{system.name} has places for {len(places.better_N):,} of {len(self.user_N):,} test rows; "
+            answers = system.answers or {}
+            if unknown := [metric for metric in answers if metric not in ANSWERS]:
+                raise ConfigError(f"{system.name} has answers called {unknown[0]!r}; there are {', '.join(ANSWERS)}.")
+            columns = [("places", places.better_N) for places in (system.places, system.catalogue) if places is not None]
+            for what, row_N in [*columns, *answers.items()]:
+                if len(row_N) != len(self.user_N):
+                    raise ConfigError(f"{system.name} has {what} for {len(row_N):,} of {len(self.user_N):,} test rows; "
                                       "no row may be dropped.")
 
 
@@ -85,31 +110,34 @@ class MeasuredRanking:
     reference: str
     systems: dict[str, dict[str, Figure]]
     seconds: dict[str, float | None]
+    costs: dict[str, dict[str, Cost]]
     against: dict[str, dict[str, Difference]]
     "Each other system minus the reference."
 
 
 def measure(report: RankingReport) -> MeasuredRanking:
     """Every figure of the report."""
-    drawn = {s.name: _drawn(report, s) for s in report.systems}
+    drawn = {s.name: bootstrap_means(Rows(report.user_N, row_values(s), report.rows_hash), resamples=report.resamples,
+                                     seed=report.seed) for s in report.systems}
     return MeasuredRanking(
         rows=len(report.user_N), users=len(np.unique(report.user_N)), rows_hash=report.rows_hash, candidates=report.candidates,
         n_items=report.n_items, seed=report.seed, resamples=report.resamples, reference=report.reference,
         systems={name: {metric: draws.figure(metric) for metric in draws.value} for name, draws in drawn.items()},
-        seconds={s.name: s.seconds for s in report.systems},
+        seconds={s.name: s.seconds for s in report.systems}, costs={s.name: dict(s.costs) for s in report.systems},
         against={name: paired_test(draws, drawn[report.reference])
                  for name, draws in drawn.items() if name != report.reference})
 
 
-def _drawn(report: RankingReport, system: RankedSystem) -> Resampled:
-    values = {}
+def row_values(system: RankedSystem) -> dict[str, Float[np.ndarray, "N"]]:
+    """Each metric that the system has, on each row."""
+    values = dict(system.answers or {})
     for places, names, prefix in ((system.places, LIST, ""), (system.catalogue, CATALOGUE, "catalogue ")):
         if places is None:
             continue
         for metric in names:
             kind, _, k = metric.removeprefix(prefix).partition("@")
             values[metric] = places.reciprocal() if kind == "mrr" else {"hr": places.hit, "ndcg": places.ndcg}[kind](int(k))
-    return bootstrap_means(report.user_N, values, report.rows_hash, resamples=report.resamples, seed=report.seed)
+    return {metric: values[metric] for metric in NAMES if metric in values}
 
 
 def figures(measured: MeasuredRanking) -> dict[str, Any]:
@@ -121,12 +149,26 @@ def figures(measured: MeasuredRanking) -> dict[str, Any]:
 def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
     """The systems by the metrics as text."""
     tables = []
-    for names in (LIST, CATALOGUE):
-        columns = columns_of(measured.systems, names)
+    for names in (LIST, ANSWERS, CATALOGUE):
+        columns = columns_of({name: some for name, some in measured.systems.items() if some.keys() & names.keys()}, names)
         tables += in_blocks(columns, width) if len(columns) > 1 else []
     if any(seconds is not None for seconds in measured.seconds.values()):
         tables.append("\n".join(f"{name}: {duration(seconds)}" for name, seconds in measured.seconds.items()))
+    if any(measured.costs.values()):
+        took = {name: [f"{way} {amount(cost.tokens)} tokens, {moment(cost.seconds)} a row" for way, cost in costs.items()]
+                for name, costs in measured.costs.items() if costs}
+        tables.append("\n".join(f"{name}: {'; '.join(ways)}" for name, ways in took.items()))
     return "\n\n".join([*tables, basis(measured)])
+
+
+def amount(tokens: float) -> str:
+    """312 for 312.4, and 8.3 for 8.31."""
+    return f"{tokens:,.0f}" if tokens >= 9.95 else f"{tokens:.1f}"
+
+
+def moment(seconds: float) -> str:
+    """A short time, as 4.1 ms."""
+    return f"{1000 * seconds:.{0 if seconds >= 0.00995 else 1}f} ms" if seconds < 0.9995 else duration(seconds)
 
 
 def basis(measured: MeasuredRanking) -> str:
@@ -162,6 +204,6 @@ def write_report(folder: Path, report: RankingReport, measured: MeasuredRanking 
     return save_page(folder, *page.render_ranking(report, measured or measure(report)))
 
 
-def table_of(names: Mapping[str, str], systems: Mapping[str, Mapping[str, Figure]]) -> dict[str, str]:
+def table_of(names: Mapping[str, str], systems: Mapping[str, Mapping[str, object]]) -> dict[str, str]:
     """The metrics of ``names`` that some system has."""
     return {metric: name for metric, name in names.items() if any(metric in figures for figures in systems.values())}

@@ -5,7 +5,7 @@ same for every system under one seed, hence the difference of two systems' draws
 """
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,16 @@ class Scored:
         return Scored(self.user_N[keep_N], self.item_N[keep_N], self.label_N[keep_N], self.score_N[keep_N])
 
 
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """One system's value of each metric on each test row, where the metric is a mean over rows."""
+
+    user_N: Int[np.ndarray, "N"]
+    values: Mapping[str, Float[np.ndarray, "N"]]
+    rows_hash: str
+    "Stands for the rows, in their order."
+
+
 VALUE: dict[str, Callable[[Scored], float]] = {
     "auc": lambda run: M.auc(run.label_N, run.score_N),
     "gauc": lambda run: M.gauc(run.user_N, run.label_N, run.score_N).value,
@@ -83,10 +93,16 @@ class Resampled:
 
     rows_hash: str
     seed: int
-    value: dict[str, float]
+    by_run: dict[str, list[float]]
+    """Each metric on the rows of each run."""
     counted: dict[str, tuple[int, int]]
     """Rows and users that each metric stands on (GAUC cannot use a user with one class)."""
     draws: dict[str, Float[np.ndarray, "R"]]
+
+    @property
+    def value(self) -> dict[str, float]:
+        """Each metric, of several runs the mean."""
+        return {metric: float(np.mean(values)) for metric, values in self.by_run.items()}
 
     def figure(self, metric: str) -> Figure:
         """The percentile interval [2.5 %, 97.5 %] of the draws.
@@ -114,24 +130,34 @@ def bootstrap(
     """
     if unknown := [metric for metric in metrics if metric not in METRICS]:
         raise ConfigError(f"no metric called {unknown[0]!r}; there are {', '.join(METRICS)}.")
-    if resamples < 1:
-        raise ConfigError(f"resamples = {resamples}; use at least 1, and 1,000 for two sure digits of an interval.")
     runs = [scored] if isinstance(scored, Scored) else list(scored)
-    users_U, user_N = np.unique(np.concatenate([run.user_N for run in runs]), return_inverse=True)
-    users = len(users_U)
-    users_of = np.split(user_N, np.cumsum([len(run.user_N) for run in runs])[:-1])
+    users, users_of = _numbered([run.user_N for run in runs])
     drawn = {metric: [_drawn(metric, user_N, users, run) for user_N, run in zip(users_of, runs, strict=True)]
              for metric in metrics}
-    random = generator(seed, "evaluation", "bootstrap")
     draws = {metric: np.empty(resamples) for metric in metrics}
-    for r in range(resamples):
-        times_U = np.bincount(random.integers(0, users, users), minlength=users).astype(np.float64)
+    for r, times_U in enumerate(_times(users, resamples, seed)):
         for metric in metrics:
             draws[metric][r] = np.mean([draw(times_U) for draw in drawn[metric]])
+    rows = sum(map(len, users_of))
     return Resampled(
         "+".join(run.rows_hash() for run in runs), seed,
-        {metric: float(np.mean([VALUE[metric](run) for run in runs])) for metric in metrics},
-        {metric: _counted(runs) if metric == "gauc" else (len(user_N), users) for metric in metrics}, draws)
+        {metric: [VALUE[metric](run) for run in runs] for metric in metrics},
+        {metric: _counted(runs) if metric == "gauc" else (rows, users) for metric in metrics}, draws)
+
+
+def _numbered(users_of: Sequence[Int[np.ndarray, "..."]]) -> tuple[int, list[Int[np.ndarray, "..."]]]:
+    """How many users the rows of all runs have together, and each run's rows' users as numbers below that."""
+    users_U, user_N = np.unique(np.concatenate(users_of), return_inverse=True)
+    return len(users_U), np.split(user_N, np.cumsum([len(user_N) for user_N in users_of])[:-1])
+
+
+def _times(users: int, resamples: int, seed: int) -> Iterator[Float[np.ndarray, "U"]]:
+    """How often each user was drawn, resample by resample; the same for every system under one seed."""
+    if resamples < 1:
+        raise ConfigError(f"resamples = {resamples}; use at least 1, and 1,000 for two sure digits of an interval.")
+    random = generator(seed, "evaluation", "bootstrap")
+    for _ in range(resamples):
+        yield np.bincount(random.integers(0, users, users), minlength=users).astype(np.float64)
 
 
 def _counted(runs: Sequence[Scored]) -> tuple[int, int]:
@@ -144,22 +170,25 @@ def _counted(runs: Sequence[Scored]) -> tuple[int, int]:
     return rows, len(np.unique(np.concatenate(users)))
 
 
-def bootstrap_means(
-    user_N: Int[np.ndarray, "N"], values: Mapping[str, Float[np.ndarray, "N"]], rows_hash: str, *, resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Resampled:
-    """Means over rows of any ``values`` (metric -> its value on each row), and again on resamples of the users."""
-    users_U, user_N = np.unique(user_N, return_inverse=True)
-    users = len(users_U)
-    rows_U = np.bincount(user_N, minlength=users).astype(np.float64)
-    sum_UX = np.stack([np.bincount(user_N, weights=row_N, minlength=users) for row_N in values.values()], axis=1)
-    random = generator(seed, "evaluation", "bootstrap")
-    drawn_RX = np.empty((resamples, len(values)))
-    for r in range(resamples):
-        times_U = np.bincount(random.integers(0, users, users), minlength=users).astype(np.float64)
-        drawn_RX[r] = times_U @ sum_UX / (times_U @ rows_U)
-    return Resampled(rows_hash, seed, {metric: float(row_N.mean()) for metric, row_N in values.items()},
-                     dict.fromkeys(values, (len(user_N), users)), dict(zip(values, drawn_RX.T, strict=True)))
+def bootstrap_means(rows: Rows | Sequence[Rows], *, resamples: int = RESAMPLES, seed: int = 0) -> Resampled:
+    """The metrics of ``rows``, and again on resamples of the users; several ``rows`` are several runs, as for ``bootstrap``.
+
+    A metric that some run lacks is left out.
+    """
+    runs = [rows] if isinstance(rows, Rows) else list(rows)
+    metrics = [metric for metric in runs[0].values if all(metric in run.values for run in runs)]
+    users, users_of = _numbered([run.user_N for run in runs])
+    sums = []
+    for user_N, run in zip(users_of, runs, strict=True):
+        rows_U = np.bincount(user_N, minlength=users).astype(np.float64)
+        sums.append((np.stack([np.bincount(user_N, weights=run.values[m], minlength=users) for m in metrics], axis=1), rows_U))
+    drawn_RX = np.empty((resamples, len(metrics)))
+    for r, times_U in enumerate(_times(users, resamples, seed)):
+        # Of a run none of whose users were drawn there is no mean.
+        drawn_RX[r] = np.mean([times_U @ sum_UX / (times_U @ rows_U or np.nan) for sum_UX, rows_U in sums], axis=0)
+    return Resampled("+".join(run.rows_hash for run in runs), seed,
+                     {metric: [float(run.values[metric].mean()) for run in runs] for metric in metrics},
+                     dict.fromkeys(metrics, (sum(map(len, users_of)), users)), dict(zip(metrics, drawn_RX.T, strict=True)))
 
 
 def paired_test(a: Resampled, b: Resampled) -> dict[str, Difference]:

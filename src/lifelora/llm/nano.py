@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 import torch
@@ -21,8 +21,10 @@ from torch import Tensor, nn
 
 from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Dataset
-from lifelora.prompts.segments import Encoder, Segments
-from lifelora.prompts.template import AnyTemplate, Plain, Template
+from lifelora.prompts.next_item import NextItemLines
+from lifelora.prompts.phrasing import NextItemTemplate, answer_line
+from lifelora.prompts.segments import SOFT, Encoder, Segments, table_texts
+from lifelora.prompts.template import Plain, Rella, Template
 from lifelora.retrieval.embed import item_texts
 from lifelora.seeds import generator, torch_seeded
 from lifelora.training import TrainingConfig, fit
@@ -50,8 +52,8 @@ class Nano(Frozen):
     "Share of the histories' stretches that are read, drawn once by seed."
     item_texts: int = Field(default=10, ge=0)
     "How often an epoch reads the item texts; there are far fewer of them than of histories."
-    template: AnyTemplate = Plain()
-    "How the documents are written."
+    template: Annotated[Plain | Rella | NextItemTemplate, Field(discriminator="kind")] = Plain()
+    "How the documents are written; by ``next-item`` they ask what came next, and list no candidates."
     training: TrainingConfig = TrainingConfig(
         batch_size=8, epochs=3, learning_rate=5e-3, weight_decay=0.01, schedule="cosine", warmup=0.05, select="-loss"
     )
@@ -89,8 +91,8 @@ def pretrain(config: Nano, dataset: Dataset, folder: Path, seed: int, *, device:
 
     tokenizer = train_tokenizer(config, dataset)
     tokenizer.save_pretrained(folder)
-    segments = Segments.build(dataset, config.template, tokenizer)
-    documents = _histories(config, dataset, segments, tokenizer, seed) + _item_texts(config, dataset, tokenizer)
+    histories = _sequences if isinstance(config.template, NextItemTemplate) else _histories
+    documents = histories(config, dataset, tokenizer, seed) + _item_texts(config, dataset, tokenizer)
     order = generator(seed, "nano", "validation").permutation(len(documents))
     held = max(1, len(documents) // 20)  # one document in twenty is kept back to choose the epoch
     with torch_seeded(seed, "nano", "weights"):
@@ -159,9 +161,16 @@ def collate(documents: list[Int[np.ndarray, "_"]]) -> Documents:
     return Documents(torch.from_numpy(tokens_BL), torch.from_numpy(next_BL))
 
 
-def _lines(template: Template, dataset: Dataset) -> Iterator[str]:
+def _lines(template: Template | NextItemTemplate, dataset: Dataset) -> Iterator[str]:
     """Every item's texts, every head, and the answers: what the tokenizer's words are counted in."""
     words = dataset.words.model_dump()
+    if isinstance(template, NextItemTemplate):
+        yield from item_texts(dataset.catalogue, dataset.words.item)
+        for phrasing in template.phrasings:
+            yield phrasing.render(words, [], [])
+            for item in table_texts(dataset.catalogue):
+                yield phrasing.behaviour_line(words, item) + phrasing.candidate_line(words, item) + answer_line(words, item)
+        return
     for item in dataset.catalogue.to_pylist():
         for rating in dataset.rating_levels:
             yield template.behaviour_line(words, item, rating)
@@ -181,32 +190,52 @@ def _item_texts(config: Nano, dataset: Dataset, tokenizer: Any) -> list[Int[np.n
     return [np.array(ids[: config.context], np.int32) for ids in encoded] * config.item_texts
 
 
-def _histories(
-    config: Nano, dataset: Dataset, segments: Segments, tokenizer: Any, seed: int
-) -> list[Int[np.ndarray, "L"]]:
+def _sequences(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> list[Int[np.ndarray, "L"]]:
+    """Each user's training-period events in stretches: a head, a line for each but the last, the question, the last's title.
+
+    Stretches take turns with the phrasings.
+    """
+    assert isinstance(config.template, NextItemTemplate)
+    lines, rows_N = NextItemLines.build(dataset, config.template.phrasings, tokenizer), dataset.training_rows()
+    stretches = _kept(config, _stretches(rows_N, dataset.user_N[rows_N], config.behaviours), seed)
+    documents = []
+    for number, stretch in enumerate(stretches):
+        *shown, asked = dataset.item_N[stretch].tolist()
+        ids = np.array(lines.prompt(number % len(config.template.phrasings), shown, None, asked), np.int32)
+        documents.append(ids[ids != SOFT][-config.context :])
+    return documents
+
+
+def _histories(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> list[Int[np.ndarray, "L"]]:
     """Each user's training-period events in stretches: a head, a line for each but the last, its question and answer.
 
     So the text has the form of a prompt with its answer, and the LM knows the answer words before anything is tuned.
     """
-    rows_N = dataset.training_rows()
+    assert not isinstance(config.template, NextItemTemplate)
+    segments, rows_N = Segments.build(dataset, config.template, tokenizer), dataset.training_rows()
     orders = [rows_N]
     if dataset.item_field_names:
         # Once more, of one kind of item at a time: there, what somebody thought of the last ones says most of the next.
         field_N = dataset.schema().item_fields_MF[:, 0].numpy()[dataset.item_N[rows_N]]
         orders.append(rows_N[np.lexsort((rows_N, field_N, dataset.user_N[rows_N]))])
     stretches = [stretch for order_N in orders for stretch in _stretches(order_N, dataset.user_N[order_N], config.behaviours)]
-    kept = generator(seed, "nano", "histories").permutation(len(stretches))
     encoder = Encoder(tokenizer)
     answers = [np.array(encoder.ids(word), np.int32) for word in (config.template.no, config.template.yes)]
     documents = []
-    for number in np.sort(kept[: max(1, round(config.histories * len(stretches)))]):
-        *shown, asked = stretches[number]
+    for stretch in _kept(config, stretches, seed):
+        *shown, asked = stretch
         head = segments.head_U2[dataset.user_N[asked], int(len(shown) > 0)]
-        lines = segments.behaviour_MR[dataset.item_N[shown], dataset.rating_N[shown]] if shown else []
-        chosen = [head, *lines, segments.question_M[dataset.item_N[asked]]]
+        behaviours = segments.behaviour_MR[dataset.item_N[shown], dataset.rating_N[shown]].tolist() if shown else []
+        chosen = [head, *behaviours, segments.question_M[dataset.item_N[asked]]]
         parts = [segments.tokens_T[segments.offsets_N[s] : segments.offsets_N[s + 1]] for s in chosen]
         documents.append(np.concatenate([*parts, answers[int(dataset.label_N[asked])]])[-config.context :])
     return documents
+
+
+def _kept(config: Nano, stretches: list[Int[np.ndarray, "_"]], seed: int) -> list[Int[np.ndarray, "_"]]:
+    """The share of the stretches that is read."""
+    drawn = generator(seed, "nano", "histories").permutation(len(stretches))
+    return [stretches[number] for number in np.sort(drawn[: max(1, round(config.histories * len(stretches)))])]
 
 
 def _stretches(rows_N: Int[np.ndarray, "N"], user_N: Int[np.ndarray, "N"], length: int) -> list[Int[np.ndarray, "_"]]:

@@ -36,6 +36,11 @@ class Cost:
     tokens: int = 0
     seconds: float = 0.0
 
+    def add(self, other: "Cost") -> None:
+        """Both together."""
+        self.tokens += other.tokens
+        self.seconds += other.seconds
+
 
 @dataclass(frozen=True)
 class Likelihoods:

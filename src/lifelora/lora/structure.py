@@ -10,7 +10,7 @@ class          C(u)                                  kept per row and layer     
 ``Diagonal``   diag(w) ⊗ I(block)                    N weights                   experts; meta, outputs
 ``RankOne``    (w wᵀ) ⊗ I(block)                     N weights                   meta, weights
 ``Column``     w ⊗ I(block)                          N weights                   hydra
-``Routed``     w(x) ⊗ I(block), another per token    nothing                     hydra, token
+``Routed``     column or diagonal of w(x), by token  nothing                     hydra, experts; token
 ``Gated``      of w(x, u), another per token         u                           meta, token
 =============  ====================================  ==========================  ======================
 
@@ -217,27 +217,29 @@ class ByToken(Structure):
 @final
 @dataclass(frozen=True, eq=False)
 class Routed(ByToken):
-    """w(x) ⊗ I(block) with w(x) = softmax(W x / τ) of each token; ``tensor`` has the axes S and N and no entries."""
+    """w ⊗ I(block), or diag(w) ⊗ I(block), with w = softmax(W x / τ) of each token; ``tensor`` is S x N x 0, no entries."""
 
     routers: tuple[Tensor, ...]
     "W_NI of every layer."
     block: int
     temperature: float
+    shape: Literal["column", "diagonal"]
 
     personal: ClassVar[bool] = False
 
     @property
     def rows(self) -> int:
-        return self.block
+        return self.block if self.shape == "column" else self.columns
 
     @property
     def columns(self) -> int:
         return self.tensor.shape[1] * self.block
 
     def couple(self, layer: int, h_BPL: Tensor, x_BLI: Tensor) -> Tensor:
-        W_NI = self.routers[layer]
+        W_NI, (B, P, L) = self.routers[layer], h_BPL.shape
         w_BLN = torch.softmax(F.linear(x_BLI.to(W_NI.dtype), W_NI) / self.temperature, dim=-1)
-        return (h_BPL[:, None] * w_BLN.mT[:, :, None]).flatten(1, 2)
+        blocks_BXRL = h_BPL.reshape(B, P // self.block, self.block, L)  # X: one block for all weights, or one for each
+        return (blocks_BXRL * w_BLN.mT[:, :, None]).flatten(1, 2)
 
 
 @final

@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -118,4 +119,5 @@ PHRASINGS = (
 class NextItemTemplate(Frozen):
     """The ways to ask: training draws one for every row, and whatever is evaluated is asked in the first way."""
 
+    kind: Literal["next-item"] = "next-item"
     phrasings: tuple[Phrasing, ...] = Field(default=PHRASINGS, min_length=1)

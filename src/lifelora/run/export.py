@@ -1,19 +1,22 @@
 """Anybody's adapter out of a finished run, as an ordinary LoRA; and what a recipe says to start from one. Knows parts."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import tomli_w
+from torch import Tensor
 
 from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.lora.export import CONFIG, write_peft_adapter
+from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import read_peft
 from lifelora.progress import Progress
+from lifelora.run.chooser import Chooser
 from lifelora.run.parts import Parts
 from lifelora.run.recommend import best
 from lifelora.training import to_device
@@ -55,21 +58,33 @@ def export(parts: Parts, folder: Path, *, system: str | None, users: Sequence[st
         raise ConfigError(f"'{folder}' holds adapters already; choose another --out, or delete it.")
     people = dataset.users.inside(list(users)) if users is not None else np.zeros(0, np.int64)
     item_1 = dataset.items.inside([item]) if item is not None else np.zeros(1, np.int64)
-    lm, builder = parts.personal(name)
+    adapters, represent = _made(parts, name)
     if users is None:
-        write_peft_adapter(folder, lm.adapters, None, parts.base_model)
+        write_peft_adapter(folder, adapters, None, parts.base_model)
         return {"": folder}
     written: dict[str, Path] = {}
     with Progress("adapters", len(users), unit="people", enabled=parts.options.progress and len(users) > 1) as ticker:
         for user, person in zip(users, people.tolist(), strict=True):
             target: Targets = dataset.candidates(person, item_1.astype(np.int64))
-            batch = to_device(parts.asked(name, target).batch(builder, np.zeros(1, np.int64)), parts.device)
             written[user] = folder if len(users) == 1 else folder / _folder_name(user)
-            write_peft_adapter(written[user], lm.adapters, lm.represented(batch), parts.base_model)
+            write_peft_adapter(written[user], adapters, represent(target), parts.base_model)
             ticker.advance(1)
     if len(users) > 1:
         write_atomically(folder / COHORT, json.dumps({user: path.name for user, path in written.items()}, indent=1))
     return written
+
+
+def _made(parts: Parts, name: str) -> tuple[Adapters, Callable[[Targets], Tensor | None]]:
+    """A trained system's adapters, and what gives the u of one target."""
+    if parts.recipe.task == "next-item":
+        chooser = Chooser.trained(parts, name)
+        return chooser.lm.adapters, lambda target: chooser.questions(target, target.item_B[:, None]).user_ND.to(parts.device)
+    lm, builder = parts.personal(name)
+
+    def represent(target: Targets) -> Tensor | None:
+        return lm.represented(to_device(parts.asked(name, target).batch(builder, np.zeros(1, np.int64)), parts.device))
+
+    return lm.adapters, represent
 
 
 def read_cohort(path: Path) -> list[str]:

@@ -82,10 +82,10 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         if system.also is not None:
             reads += f", each also with {in_words(system.also)}"
         if system.representation is not None:
-            reads += f"; u {_maker(parts, system.representation, system.representation_layer)}"
+            reads += f"; u {maker(parts, system.representation, system.representation_layer)}"
         if system.soft is not None:
             layer = system.soft_layer if "user" in system.soft_at else "final"
-            reads += f"; soft tokens of {' and '.join(system.soft_at)} {_maker(parts, system.soft, layer)}"
+            reads += f"; soft tokens of {' and '.join(system.soft_at)} {maker(parts, system.soft, layer)}"
         systems.append(SystemResult(name, "language model", reads, scores[name],
                                     curves(stages.system(name).folder), seconds.get(f"train/{name}")))
         made = stages.system(name).folder / ACCOUNT
@@ -101,7 +101,7 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         reference=next(iter(recipe.systems), stages.names[-1]),
         best_possible_auc=_best_possible(parts, targets),
         example=_example(parts, rows, scores),
-        notes=[*dataset.notes, *(parts.vectors.notes if stages.need_vectors else ()), *_about_nano(parts)],
+        notes=[*dataset.notes, *(parts.vectors.notes if stages.need_vectors else ()), *about_nano(parts)],
         commands=[
             ("this run again", f"lifelora run {shlex.quote(str(stages.folder / RECIPE_FILE))} --out ANOTHER_FOLDER"),
             ("recommendations", f"lifelora recommend {out} --user {shlex.quote(example_user(parts))}"),
@@ -112,7 +112,8 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
     )
 
 
-def _maker(parts: Parts, name: str, layer: LayerOrRandom) -> str:
+def maker(parts: Parts, name: str, layer: LayerOrRandom) -> str:
+    """Where vectors come from, for a person."""
     if layer == "random":
         return "drawn at random for each user"
     train = len(parts.dataset.samples["train"])
@@ -121,11 +122,13 @@ def _maker(parts: Parts, name: str, layer: LayerOrRandom) -> str:
     return f"from {of}{name}, which saw {'all ' if seen == train else ''}{seen:,}"
 
 
-def _about_nano(parts: Parts) -> list[str]:
+def about_nano(parts: Parts) -> list[str]:
+    """What a reader has to know of the small LM that was made on the spot."""
     if not parts.recipe.systems or not isinstance(parts.recipe.backbone, Nano):
         return []
-    return ["The nano language model was pre-trained on item texts and training-period histories, ratings and answers among "
-            "them: the shots are not all of the training labels that it has read."]
+    read = "" if parts.recipe.task == "next-item" else ", ratings and answers among them"
+    return [f"The nano language model was pre-trained on item texts and training-period histories{read}: the shots are not all "
+            "of the training labels that it has read."]
 
 
 def example_user(parts: Parts) -> str:

@@ -25,7 +25,7 @@ from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.encoder import TwoTowers, load_encoder
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
-from lifelora.lora.inject import personalise
+from lifelora.lora.inject import Adapters, personalise
 from lifelora.lora.saved import start_from, tensors
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
@@ -43,6 +43,8 @@ VECTORS = "vectors.safetensors"
 SCORES = "score.npy"
 ACCOUNT = "account.json"
 ABOUT = "about.json"
+ACCOUNTED = 32
+"Validation rows over which the effective rank of updates is measured."
 ADAPTER = "adapter"
 "Folder of a system's adapters in the form that people, ``lora.load`` and (with coupling 'identity') PEFT read."
 
@@ -122,15 +124,18 @@ class Parts:
     def scores(self, name: str, targets: Targets, said: str | None = None) -> Float[np.ndarray, "N"]:
         """P(like) of ``targets`` by the conventional model, encoder or system called ``name``."""
         if name in self.recipe.conventional:
-            model = self.recommender(name) if self.recipe.task == "ctr" else self.next_item(name)
-            return self.conventional_scores(name, model, targets, said)
+            return self.conventional_scores(name, self.recommender(name), targets, said)
         if name in self.recipe.encoders:
             return self.encoder_scores(*self.encoder(name), self.asked(name, targets), said)
         lm, builder = self.personal(name)
         return self.lm_scores(lm, builder, self.asked(name, targets), said)
 
     def recommender(self, name: str) -> Recommender:
-        """A trained conventional model, ready to score."""
+        """A trained conventional model, ready to score, or, where the task is the next item, to represent people and items."""
+        if self.recipe.task == "next-item":
+            asked = self.next_item(name)
+            assert isinstance(asked, NextItem)  # the recipe knows that popularity represents nobody
+            return asked.model
         folder = self.stages.conventional(name).require()
         model = self.untrained(name)
         if isinstance(model, Popularity):
@@ -193,6 +198,10 @@ class Parts:
             return rows
         return rows[np.sort(seeds.generator(self.recipe.seed, what).permutation(len(rows))[:count])]
 
+    def lists(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N C"]:
+        """The candidates of some rows of a part, which keep the part's order."""
+        return np.asarray(self.dataset.lists[part][np.isin(self.dataset.samples[part], rows_N)], np.int64)
+
     def untrained(self, name: str) -> Recommender:
         with seeds.torch_seeded(self.recipe.seed, "conventional", name):
             return build(self.recipe.conventional[name].model, self.dataset.schema())
@@ -225,9 +234,7 @@ class Parts:
         most = min(system.max_tokens, backbone.context)
         places = () if system.soft is None else system.soft_at
         builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most, places)
-        width = None if system.representation is None else self._width(system.representation, system.representation_layer)
-        generator = seeds.torch_generator(self.recipe.seed, "adapters", name)
-        adapters = personalise(backbone.model, system, user_width=width, generator=generator)
+        adapters = self.adapters(name, backbone)
         encoder = self._learning_encoder(name) if system.representation_training == "joint" else None
         soft = None
         if system.soft is not None:
@@ -240,12 +247,19 @@ class Parts:
         layer = "final" if system.representation_layer == "random" else system.representation_layer
         return PersonalLM(backbone.model, adapters, builder.answers, encoder, soft, layer), builder
 
-    def start(self, name: str, lm: PersonalLM) -> None:
+    def adapters(self, name: str, backbone: Backbone) -> Adapters:
+        """A system's adapters, put into the backbone as training finds them, but for the LoRA that they start from."""
+        system = self.recipe.systems[name]
+        width = None if system.representation is None else self._width(system.representation, system.representation_layer)
+        generator = seeds.torch_generator(self.recipe.seed, "adapters", name)
+        return personalise(backbone.model, system, user_width=width, generator=generator)
+
+    def start(self, name: str, adapters: Adapters) -> None:
         """Put the LoRA that a system starts from into its adapters."""
         start = self.recipe.systems[name].start
         if start is not None:
             ours = start in self.recipe.systems
-            start_from(lm.adapters, self.stages.system(start).require() / ADAPTER if ours else Path(start).expanduser())
+            start_from(adapters, self.stages.system(start).require() / ADAPTER if ours else Path(start).expanduser())
 
     def _learning_encoder(self, name: str) -> Recommender:
         """The trained conventional model of a system; what has no part in u is frozen, for it will get no gradient."""
@@ -299,7 +313,7 @@ class Parts:
         return chosen or self.untrained(system.representation).sees_target(system.representation_layer)
 
     def conventional_scores(
-        self, name: str, model: Recommender | NextItem | MostPopular, targets: Targets, said: str | None = None
+        self, name: str, model: Recommender, targets: Targets, said: str | None = None
     ) -> Float[np.ndarray, "N"]:
         parts = []
         model.to(self.device).eval()
@@ -342,6 +356,12 @@ class Parts:
                 scores_N[index_B] = torch.sigmoid(model.joined(user_BE, item_BE)).double().cpu().numpy()
                 ticker.advance(len(index_B))
         return scores_N
+
+
+def keep_untrained(lm: torch.nn.Module, folder: Path, device: torch.device) -> None:
+    """What training would leave, of a system that is asked as it is."""
+    learnt = Learnt(lm.to(device).eval())
+    learnt.write(folder / MODEL, learnt.copy())
 
 
 def _slices(targets: Targets, size: int) -> Iterator[Targets]:

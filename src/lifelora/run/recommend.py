@@ -10,12 +10,13 @@ from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.evaluation.report import Behaviour
 from lifelora.history import History
+from lifelora.run import next_item
 from lifelora.run.findings import behaviours
 from lifelora.run.parts import Parts
 from lifelora.training import HISTORY
 
 CANDIDATES = 100
-"How many unmet items the conventional model hands to the language model."
+"How many unmet items the conventional model hands to a language model that is asked yes or no."
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,9 @@ class Answer:
 def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, system: str | None) -> Answer:
     """The ``k`` best of ``items`` for a user, or of what the user has not met.
 
-    Without ``items`` a conventional model (the system's own, or the run's best) chooses ``CANDIDATES`` and the system ranks
-    them. Raises ConfigError for a system or number that is not allowed and DataError for unknown ids.
+    Without ``items`` a conventional model (the system's own, or the run's best) chooses ``CANDIDATES``, or the ``shortlist`` of a
+    system that is asked what comes next, and the system ranks them. Raises ConfigError for a system or number that is not allowed
+    and DataError for unknown ids.
     """
     dataset, recipe = parts.dataset, parts.recipe
     if k < 1:
@@ -79,20 +81,41 @@ def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, syst
         if not len(wanted):
             raise ConfigError(f"user '{user}' has met every item of the catalogue.")
         how = f"{len(wanted):,} items not met yet"
-        if name in recipe.systems and len(wanted) > CANDIDATES and recipe.conventional:
-            first = recipe.systems[name].representation or best(parts, list(recipe.conventional))
-            scores = parts.scores(first, dataset.candidates(person, wanted))
-            wanted = np.sort(wanted[np.argsort(-scores, kind="stable")[:CANDIDATES]])
-            how += f", of which '{first}' chose {CANDIDATES}"
-    targets = dataset.candidates(person, wanted)
-    scores = parts.scores(name, targets)
+        count, first = _first_stage(parts, name, k)
+        if first is not None and len(wanted) > count:
+            wanted = np.sort(wanted[np.argsort(-_scores(parts, first, person, wanted)[0], kind="stable")[:count]])
+            how += f", of which '{first}' chose {count}"
+    scores, seen_K = _scores(parts, name, person, wanted)
     order = np.argsort(-scores, kind="stable")[:k]
-    shown = _shown(parts, name, targets, order)
+    shown = [tuple(behaviours(parts, seen_K))] * len(order)
+    if recipe.task == "ctr":
+        shown = _shown(parts, name, dataset.candidates(person, wanted), order)
     titles, ids = dataset.titles, dataset.items.outside(wanted[order])
     return Answer(user, name, how, tuple(
         Recommended(rank, ids[rank - 1], titles[int(wanted[place])], float(scores[place]), shown[rank - 1])
         for rank, place in enumerate(order, start=1)
     ))
+
+
+def _first_stage(parts: Parts, name: str, k: int) -> tuple[int, str | None]:
+    """How many unmet items a system can rank, and the conventional model that chooses so many; None where all are ranked."""
+    recipe = parts.recipe
+    if name not in recipe.systems:
+        return 0, None
+    system, ctr = recipe.systems[name], recipe.task == "ctr"
+    first = system.representation if ctr else system.first
+    if first is None and recipe.conventional:
+        first = best(parts, list(recipe.conventional))
+    if first is None and not ctr:
+        raise ConfigError(f"'{name}' ranks few items, and this run has no conventional model to choose them; give --items.")
+    return (CANDIDATES if ctr else max(system.shortlist, k)), first
+
+
+def _scores(parts: Parts, name: str, person: int, items_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """P(like) of each item; or the chance that it comes next, and the event rows that were shown for all."""
+    if parts.recipe.task == "next-item":
+        return next_item.chances(parts, name, person, items_C)
+    return parts.scores(name, parts.dataset.candidates(person, items_C)), np.zeros(0, np.int64)
 
 
 def _shown(parts: Parts, name: str, targets: Targets, order: np.ndarray) -> list[tuple[Behaviour, ...]]:

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 from safetensors.torch import save_file
+from torch import Tensor
 
 from lifelora.artefacts import WORKING, Stage, read_json, write_atomically
-from lifelora.checkpoint import Learnt
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.conventional.popularity import Popularity
@@ -32,6 +32,7 @@ from lifelora.llm.encoder import TwoTowers
 from lifelora.llm.nano import pretrain
 from lifelora.llm.personal import PersonalLM
 from lifelora.lora.account import account
+from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import save
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
@@ -39,14 +40,24 @@ from lifelora.prompts.towers import TowerBuilder
 from lifelora.recipe import Recipe
 from lifelora.retrieval.embed import ItemVectors, item_vectors
 from lifelora.run import findings, next_item
-from lifelora.run.parts import ABOUT, ACCOUNT, ADAPTER, MODEL, SCORES, VECTORS, Asked, Options, Parts
+from lifelora.run.parts import (
+    ABOUT,
+    ACCOUNT,
+    ACCOUNTED,
+    ADAPTER,
+    MODEL,
+    SCORES,
+    VECTORS,
+    Asked,
+    Options,
+    Parts,
+    keep_untrained,
+)
 from lifelora.run.stages import Stages
 from lifelora.training import fit, to_device
 
 Rows = Int[np.ndarray, "B"]
 TIMING = "timing.json"
-ACCOUNTED = 32
-"Validation rows over which the effective rank of updates is measured."
 
 
 class Run:
@@ -148,33 +159,36 @@ class Run:
             with self._making(self.stages.encoder(name)) as folder:
                 if folder is not None:
                     self._train_encoder(name, folder)
-        for name, system in self.recipe.systems.items():
+        for name in self.recipe.systems:
             with self._making(self.stages.system(name)) as folder:
-                if folder is None:
-                    continue
-                dataset, parts = self.parts.dataset, self.parts
-                drawn = dataset.targets(parts.drawn("train", system.shots, "shots"))
-                shots = parts.asked(name, drawn)
-                if system.also is not None:
-                    shots = shots.mixed(parts.asked(name, drawn, system.also))
-                valid = parts.asked(name, dataset.targets(parts.drawn("valid", system.validation_rows, "validation")))
-                lm, builder = parts.untuned(name)
-                parts.start(name, lm)
-                if self.options.checkpointing:
-                    lm.adapters.enable_checkpointing()
-                if len(shots.targets):
-                    fit(
-                        lm, np.arange(len(shots.targets)), partial(shots.batch, builder),
-                        partial(self._validate_lm, lm, builder, valid), system.training, folder, self.recipe.seed,
-                        name=name, device=parts.device, progress=self.options.progress,
-                    )
-                else:  # asked as it is
-                    learnt = Learnt(lm.to(parts.device).eval())
-                    learnt.write(folder / MODEL, learnt.copy())
-                save(lm.adapters, folder / ADAPTER, parts.base_model)
-                some = valid.batch(builder, np.arange(min(len(valid.targets), ACCOUNTED)))
-                users = lm.represented(to_device(some, parts.device))
-                write_atomically(folder / ACCOUNT, json.dumps(asdict(account(lm.adapters, users)), indent=1))
+                if folder is not None:
+                    ctr = self.recipe.task == "ctr"
+                    adapters, users = self._train_system(name, folder) if ctr else next_item.train(self.parts, name, folder)
+                    save(adapters, folder / ADAPTER, self.parts.base_model)
+                    write_atomically(folder / ACCOUNT, json.dumps(asdict(account(adapters, users)), indent=1))
+
+    def _train_system(self, name: str, folder: Path) -> tuple[Adapters, Float[Tensor, "B D"] | None]:
+        """The adapters, and the representations of some people, by which they are measured."""
+        dataset, parts, system = self.parts.dataset, self.parts, self.recipe.systems[name]
+        drawn = dataset.targets(parts.drawn("train", system.shots, "shots"))
+        shots = parts.asked(name, drawn)
+        if system.also is not None:
+            shots = shots.mixed(parts.asked(name, drawn, system.also))
+        valid = parts.asked(name, dataset.targets(parts.drawn("valid", system.validation_rows, "validation")))
+        lm, builder = parts.untuned(name)
+        parts.start(name, lm.adapters)
+        if self.options.checkpointing:
+            lm.adapters.enable_checkpointing()
+        if len(shots.targets):
+            fit(
+                lm, np.arange(len(shots.targets)), partial(shots.batch, builder),
+                partial(self._validate_lm, lm, builder, valid), system.training, folder, self.recipe.seed,
+                name=name, device=parts.device, progress=self.options.progress,
+            )
+        else:  # asked as it is
+            keep_untrained(lm, folder, parts.device)
+        some = valid.batch(builder, np.arange(min(len(valid.targets), ACCOUNTED)))
+        return lm.adapters, lm.represented(to_device(some, parts.device))
 
     def _train_encoder(self, name: str, folder: Path) -> None:
         dataset, parts, encoder = self.parts.dataset, self.parts, self.recipe.encoders[name]

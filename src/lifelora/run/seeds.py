@@ -1,4 +1,4 @@
-"""Runs of one recipe under several seeds, told as one: means, their spread, paired differences. Knows stored scores.
+"""Runs of one recipe under several seeds, told as one: means, their spread, paired differences. Knows stored results.
 
 What a seed decides (starts, batches, shots, test rows) and which users happen to be in the test are two different doubts,
 so both are shown: the standard deviation over the runs, and an interval over users who are drawn for all runs together.
@@ -11,11 +11,15 @@ from typing import Any
 import numpy as np
 
 from lifelora.errors import ConfigError
-from lifelora.evaluation.report import NAMES, short, span
-from lifelora.evaluation.significance import VALUE, Difference, Figure, Resampled, Scored, bootstrap, paired_test
+from lifelora.evaluation import ranking_report, report
+from lifelora.evaluation.report import short, span
+from lifelora.evaluation.significance import Difference, Figure, Resampled, Rows, bootstrap, bootstrap_means, paired_test
+from lifelora.run import next_item
 from lifelora.run.parts import Parts
 
-METRICS = ("auc", "log_loss", "accuracy")
+SHOWN = (("auc", "log_loss", "accuracy"), ("hr@1", "ndcg@10", "mrr"), ("catalogue hr@10", "catalogue ndcg@10", "catalogue mrr"))
+"""The table has the first of these that all systems have; differences are of the first metric in it."""
+NAMES = report.NAMES | ranking_report.ALONE
 
 
 @dataclass(frozen=True)
@@ -41,18 +45,20 @@ class OverSeeds:
 
     def __str__(self) -> str:
         """A table, a row per system; ± is the standard deviation over the runs."""
-        width = max(map(len, self.systems))
-        head = "  ".join(f"{f'{NAMES[metric]} ± over seeds [users]':<28}" for metric in METRICS)
-        lines = [f"{'':<{width}}  {head}  AUC minus {self.reference}"]
-        for name, one in self.systems.items():
-            cells = [f"{short(f.value)} ± {short(_spread(one.by_run[m]))} {span(f)}"
-                     for m, f in one.mean.items()]
-            d = one.minus["auc"]
-            gap = "" if name == self.reference else f"{short(d.value)} {span(d)}  p = {short(d.p, 3)}"
-            lines.append(f"{name:<{width}}  " + "  ".join(f"{cell:<28}" for cell in cells) + f"  {gap}")
-        figure = next(iter(self.systems.values())).mean["auc"]
+        metrics = next(some for some in SHOWN if all(one.mean.keys() >= {*some} for one in self.systems.values()))
+        columns = [["", *self.systems]]
+        for metric in metrics:
+            cells = [f"{short(one.mean[metric].value)} ± {short(_spread(one.by_run[metric]))} {span(one.mean[metric])}"
+                     for one in self.systems.values()]
+            columns.append([f"{NAMES[metric]} ± over seeds [users]", *cells])
+        gaps = {name: one.minus[metrics[0]] for name, one in self.systems.items()}
+        columns.append([f"{NAMES[metrics[0]]} minus {self.reference}", *(
+            "" if name == self.reference else f"{short(d.value)} {span(d)}  p = {short(d.p, 3)}" for name, d in gaps.items())])
+        widths = [max(map(len, column)) for column in columns]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True)]
+        figure = next(iter(self.systems.values())).mean[metrics[0]]
         seeds = ", ".join(map(str, self.seeds))
-        return "\n".join([*(line.rstrip() for line in lines), "",
+        return "\n".join([*lines, "",
                           f"{len(self.seeds)} runs (seeds {seeds}), {figure.n:,} test rows of {figure.users:,} users in all; "
                           f"[95 % interval] and p from {figure.resamples:,} resamples of users, p not corrected for several "
                           "comparisons"])
@@ -65,7 +71,7 @@ def over_seeds(runs: Sequence[Parts], reference: str | None = None) -> OverSeeds
     """
     first = runs[0]
     for run in runs[1:]:
-        if run.recipe.model_copy(update={"seed": first.recipe.seed}) != first.recipe:
+        if run.recipe.model_dump(exclude={"seed"}) != first.recipe.model_dump(exclude={"seed"}):
             raise ConfigError(f"{run.stages.folder} has another recipe than {first.stages.folder}; only the seed may differ.")
         if run.stages.data.key != first.stages.data.key:
             raise ConfigError(f"{run.stages.folder} was made from other data than {first.stages.folder}.")
@@ -76,18 +82,23 @@ def over_seeds(runs: Sequence[Parts], reference: str | None = None) -> OverSeeds
     reference = names[0] if reference is None else reference
     if reference not in names:
         raise ConfigError(f"the runs have no system '{reference}'; they have {', '.join(names)}.")
-    scored = {name: [run.scored(name) for run in runs] for name in names}
-    drawn = {name: drawn_together(some, first.recipe.evaluation.resamples) for name, some in scored.items()}
+    drawn = {name: drawn_together(runs, name) for name in names}
     return OverSeeds(seeds, reference, {
-        name: OneSystem({metric: drawn[name].figure(metric) for metric in METRICS},
-                        {metric: [VALUE[metric](one) for one in scored[name]] for metric in METRICS},
-                        paired_test(drawn[name], drawn[reference]))
-        for name in names})
+        name: OneSystem({metric: one.figure(metric) for metric in one.by_run}, one.by_run, paired_test(one, drawn[reference]))
+        for name, one in drawn.items()})
 
 
-def drawn_together(scored: Sequence[Scored], resamples: int) -> Resampled:
-    """One system in several runs; always by the same seed, for a pair needs the same draws of users."""
-    return bootstrap(scored, METRICS, resamples=resamples, seed=0)
+def drawn_together(runs: Sequence[Parts], name: str) -> Resampled:
+    """One system in several runs of one task, by all its metrics.
+
+    Always by the same seed, whatever the runs' own: a pair needs the same draws of users.
+    """
+    resamples = runs[0].recipe.evaluation.resamples
+    if runs[0].recipe.task == "ctr":
+        return bootstrap([run.scored(name) for run in runs], resamples=resamples, seed=0)
+    rows = [Rows(run.dataset.targets(run.test_rows).user_B, ranking_report.row_values(next_item.ranked(run, name)),
+                 next_item.rows_hash(run)) for run in runs]
+    return bootstrap_means(rows, resamples=resamples, seed=0)
 
 
 def _spread(values: Sequence[float]) -> float:

@@ -17,7 +17,7 @@ from lifelora.data.sources import AnySource
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Pretrained, fingerprint
 from lifelora.llm.encoder import encoder_fingerprint
-from lifelora.recipe import Recipe, dump, parse
+from lifelora.recipe import TASK_KEYS, Recipe, dump, parse
 from lifelora.retrieval.precomputed import Precomputed
 
 RECIPE_FILE = "recipe.toml"
@@ -131,7 +131,9 @@ class Stages:
             inputs["representation"] = self.conventional(system.representation)
         if system.soft is not None:
             inputs["soft"] = self.conventional(system.soft)
-        config = system.model_dump(mode="json") | {"seed": self.recipe.seed}
+        # What only the other task has, or what only an evaluation asks, makes no other system.
+        others = TASK_KEYS["ctr" if self.recipe.task == "next-item" else "next-item"]
+        config = system.model_dump(mode="json", exclude={*others, "retriever", "shortlist"}) | {"seed": self.recipe.seed}
         if system.start in self.recipe.systems:
             inputs["start"] = self.system(system.start)
         elif system.start is not None:
@@ -140,13 +142,19 @@ class Stages:
 
     def scores(self, name: str) -> Stage:
         """What a model or system says of the test rows."""
-        config = {"test_rows": self.recipe.evaluation.test_rows, "seed": self.recipe.seed}
-        return Stage(self.folder / "5-scores" / name, f"evaluate/{name}", config, {"system": self.made(name)})
+        evaluation = self.recipe.evaluation
+        config: dict[str, object] = {"test_rows": evaluation.test_rows, "seed": self.recipe.seed}
+        inputs = {"system": self.made(name)}
+        if self.recipe.task == "next-item" and name in self.recipe.systems:
+            system = self.recipe.systems[name]
+            config |= {"shortlist": system.shortlist, "beams": evaluation.beams, "written_tokens": evaluation.written_tokens}
+            inputs |= {} if system.first is None else {"first": self.conventional(system.first)}
+        return Stage(self.folder / "5-scores" / name, f"evaluate/{name}", config, inputs)
 
     @property
     def report(self) -> Stage:
         """The comparison of all."""
-        config = self.recipe.evaluation.model_dump(mode="json") | {"seed": self.recipe.seed}
+        config = self.recipe.evaluation.model_dump(mode="json", include={"test_rows", "resamples"}) | {"seed": self.recipe.seed}
         return Stage(self.folder / "6-report", "evaluate", config, {name: self.scores(name) for name in self.names})
 
 

@@ -24,6 +24,9 @@ class Experts(Coupling):
     As a constraint on C: diagonal, equal inside each block of r/K, on the simplex. iLoRA scales by alpha / (r/K) (each
     expert is a LoRA of rank r/K), which with uniform weights is plain LoRA's alpha/r; MOELoRA by alpha/r. The router of
     iLoRA's equation is linear; its released one is a small residual network over the entries of u, which is not here.
+
+    By token w_l = softmax(W_l x_l / τ), x_l what comes into layer l: then C depends on nobody, as Hydra's does, so there is
+    no adapter of one person that could be exported.
     """
 
     class Config(Coupling.Config):
@@ -33,12 +36,15 @@ class Experts(Coupling):
         alpha: PositiveFloat = 32.0
         experts: PositiveInt = 4
         """K; divides the rank."""
+        gate: Literal["instance", "token"] = "instance"
+        """Whether w comes from u, or from each token's input to the layer alone (then nobody is needed): the ablation of
+        iLoRA's Figure 5."""
         router: Literal["linear", "mlp"] = "linear"
         """W u, or W2 · ReLU(W1 · LayerNorm(u) + b1) + b2."""
         hidden: PositiveInt = 64
         """Hidden width of the mlp."""
         routers: Literal["one", "per-layer"] = "one"
-        """One router for all layers, or one for each."""
+        """One router for all layers, or one for each; by token each has its own, since the widths of their inputs differ."""
         temperature: PositiveFloat = 1.0
         """τ: higher is more even."""
         scale_by: Literal["expert-rank", "rank"] = "expert-rank"
@@ -51,6 +57,17 @@ class Experts(Coupling):
                                  f"choose a multiple of {self.experts}")
             return self
 
+        @model_validator(mode="after")
+        def _linear_by_token(self) -> "Experts.Config":
+            if self.gate == "token" and self.router != "linear":
+                raise ValueError(f"router = '{self.router}' reads u, but with gate = 'token' the router reads each token's "
+                                 "input to the layer, and is linear; choose router = 'linear', or gate = 'instance'")
+            return self
+
+        @property
+        def needs_user(self) -> bool:
+            return self.gate == "instance"
+
         @property
         def scaling(self) -> float:
             return self.alpha / (self.rank // self.experts if self.scale_by == "expert-rank" else self.rank)
@@ -60,22 +77,30 @@ class Experts(Coupling):
             return 1 / self.experts
 
         def build(self, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> "Experts":
-            return Experts(self, len(inputs), self.users(user_width), generator)
+            return Experts(self, inputs, self.users(user_width) if self.needs_user else None, generator)
 
     config: Config
 
-    def __init__(self, config: Config, layers: int, user_width: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, config: Config, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator
+    ) -> None:
         super().__init__(config, user_width)
-        self.layers = layers
-        routers = 1 if config.routers == "one" else layers
+        self.layers = len(inputs)
+        if user_width is None:
+            self.routers = _token_routers(config.experts, inputs, generator)
+            return
+        routers = 1 if config.routers == "one" else self.layers
         self.gate = (
             LinearGate(routers, user_width, config.experts, generator) if config.router == "linear" else
             MLPGate(routers, user_width, config.hidden, config.experts, "relu", generator)
         )
 
-    def structure(self, u_BD: Float[Tensor, "B D"]) -> Diagonal:
-        w_SBN = torch.softmax(self.gate(u_BD) / self.config.temperature, dim=-1)
-        return Diagonal(w_SBN.expand(self.layers, -1, -1), block=self.config.rank // self.config.experts)
+    def structure(self, u_BD: Float[Tensor, "B D"]) -> Structure:
+        block, temperature = self.config.rank // self.config.experts, self.config.temperature
+        if self.config.gate == "token":
+            return _routed(self.routers, block, temperature, "diagonal")
+        w_SBN = torch.softmax(self.gate(u_BD) / temperature, dim=-1)
+        return Diagonal(w_SBN.expand(self.layers, -1, -1), block=block)
 
 
 @final
@@ -189,11 +214,20 @@ class Hydra(Coupling):
         if user_width is not None:
             self.gate = LinearGate(len(inputs), user_width, config.heads, generator)
         else:
-            self.routers = nn.ParameterList(kaiming_uniform(config.heads, width, generator=generator) for width in inputs)
+            self.routers = _token_routers(config.heads, inputs, generator)
 
     def structure(self, u_BD: Float[Tensor, "B D"]) -> Structure:
-        rank, heads, temperature = self.config.rank, self.config.heads, self.config.temperature
-        if self.config.gate == "instance":
-            return Column(torch.softmax(self.gate(u_BD) / temperature, dim=-1), block=rank)
-        routers = tuple(self.routers)
-        return Routed(routers[0].new_empty(len(routers), heads, 0), routers, block=rank, temperature=temperature)
+        rank, temperature = self.config.rank, self.config.temperature
+        if self.config.gate == "token":
+            return _routed(self.routers, rank, temperature, "column")
+        return Column(torch.softmax(self.gate(u_BD) / temperature, dim=-1), block=rank)
+
+
+def _token_routers(weights: int, inputs: tuple[int, ...], generator: torch.Generator) -> nn.ParameterList:
+    """W_NI of every layer, each of the width of its layer."""
+    return nn.ParameterList(kaiming_uniform(weights, width, generator=generator) for width in inputs)
+
+
+def _routed(layers: nn.ParameterList, block: int, temperature: float, shape: Literal["column", "diagonal"]) -> Routed:
+    routers = tuple(layers)
+    return Routed(routers[0].new_empty(len(routers), len(routers[0]), 0), routers, block, temperature, shape)
