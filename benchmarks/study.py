@@ -21,8 +21,9 @@ from lifelora.evaluation.report import plain, short, span
 from lifelora.evaluation.significance import Difference, Resampled, paired_test
 from lifelora.run import Options, Run
 from lifelora.run.parts import Parts
-from lifelora.run.seeds import METRICS, drawn_together, over_seeds
+from lifelora.run.seeds import drawn_together, over_seeds
 
+METRICS = ("auc", "log_loss", "accuracy")
 COUPLINGS, SHOWN, PROMPTS = ("lora", "experts", "meta", "hydra", "full"), ("recent", "retrieved"), ("", "-soft")
 
 
@@ -30,8 +31,8 @@ def mean_of(some: list[Resampled]) -> Resampled:
     """The mean over systems that were drawn together."""
     first = some[0]
     return Resampled(first.rows_hash, first.seed,
-                     {metric: float(np.mean([one.value[metric] for one in some])) for metric in METRICS}, first.counted,
-                     {metric: np.mean([one.draws[metric] for one in some], axis=0) for metric in METRICS})
+                     {metric: np.mean([one.by_run[metric] for one in some], axis=0).tolist() for metric in METRICS},
+                     first.counted, {metric: np.mean([one.draws[metric] for one in some], axis=0) for metric in METRICS})
 
 
 def effects(drawn: dict[str, Resampled]) -> dict[str, Difference]:
@@ -66,7 +67,7 @@ def main() -> None:
     parts: list[Parts] = [Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs]
     together = over_seeds(parts, "din")
     names = parts[0].stages.names
-    drawn = {name: drawn_together([one.scored(name) for one in parts], parts[0].recipe.evaluation.resamples) for name in names}
+    drawn = {name: drawn_together(parts, name) for name in names}
     found = effects(drawn)
     print(together)
     for what, d in found.items():
