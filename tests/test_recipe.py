@@ -9,7 +9,8 @@ import pytest
 from lifelora.data.sources.movielens import Movielens
 from lifelora.data.sources.simulated import Simulated
 from lifelora.errors import ConfigError
-from lifelora.recipe import Recipe, built_in, dump, load, parse
+from lifelora.recipe import Recipe
+from lifelora.recipes import built_in, dump, load, parse
 
 DIN: dict[str, Any] = {"name": "mine", "conventional": {"din": {"model": {"kind": "din"}}}}
 

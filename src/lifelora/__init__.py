@@ -14,7 +14,7 @@ _HOMES = {
     "LifeloraError": "lifelora.errors",
     "Recipe": "lifelora.recipe",
     "Run": "lifelora.run",
-    "load_recipe": "lifelora.recipe",
+    "load_recipe": "lifelora.recipes",
     "personalise": "lifelora.lora.inject",
 }
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from lifelora.errors import LifeloraError
     from lifelora.lora.inject import Adaptation, personalise
     from lifelora.recipe import Recipe
-    from lifelora.recipe import load as load_recipe
+    from lifelora.recipes import load as load_recipe
     from lifelora.run import Run
 
 __all__ = ["Adaptation", "Dataset", "LifeloraError", "Recipe", "Run", "load_recipe", "personalise"]

@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _open(arguments: argparse.Namespace) -> "Run":
     from lifelora.data.sources import parse_source
     from lifelora.errors import ConfigError
-    from lifelora.recipe import built_in, load
+    from lifelora.recipes import built_in, load
     from lifelora.run import Options, Run
     from lifelora.run.stages import RECIPE_FILE
 
@@ -186,7 +186,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from lifelora.recipe import load
+    from lifelora.recipes import load
     from lifelora.run import Options, Run
     from lifelora.run.findings import example_user
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from lifelora.recipe import Recipe, parse
+from lifelora.recipe import Recipe
+from lifelora.recipes import parse
 
 TRAINING = {"batch_size": 16, "epochs": 1, "learning_rate": 2e-3}
 VALUES: dict[str, Any] = {

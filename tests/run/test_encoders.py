@@ -14,7 +14,7 @@ from run_world import TRAINING, VALUES
 from lifelora.artefacts import MANIFEST
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
-from lifelora.recipe import parse
+from lifelora.recipes import parse
 from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
 from lifelora.training import HISTORY

@@ -22,7 +22,7 @@ import lifelora.run.run
 from lifelora.artefacts import MANIFEST
 from lifelora.cli import main
 from lifelora.errors import ArtefactError, ConfigError, DataError
-from lifelora.recipe import dump, parse
+from lifelora.recipes import dump, parse
 from lifelora.run import Options, Run
 from lifelora.run.parts import Parts
 from lifelora.run.recommend import recommend

@@ -17,7 +17,8 @@ from lifelora.data.sources import AnySource
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Pretrained, fingerprint
 from lifelora.llm.encoder import encoder_fingerprint
-from lifelora.recipe import TASK_KEYS, Recipe, dump, parse
+from lifelora.recipe import TASK_KEYS, Recipe
+from lifelora.recipes import dump, parse
 from lifelora.retrieval.precomputed import Precomputed
 
 RECIPE_FILE = "recipe.toml"

@@ -1,0 +1,130 @@
+"""Recipes as files: those that come with lifelora, read from TOML, explained where they are wrong, written out in full."""
+
+import tomllib
+import types
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import tomli_w
+from pydantic import BaseModel, ValidationError
+
+from lifelora.data.sources import AnySource
+from lifelora.errors import ConfigError
+from lifelora.recipe import Recipe
+from lifelora.types import NULL
+
+
+def built_in() -> dict[str, str]:
+    """The recipes that come with lifelora: name → TOML text."""
+    folder = resources.files("lifelora") / "recipes"
+    return {e.name.removesuffix(".toml"): e.read_text() for e in sorted(folder.iterdir(), key=lambda e: e.name)
+            if e.name.endswith(".toml")}
+
+
+def load(name_or_path: str, source: AnySource | None = None, settings: Sequence[str] = ()) -> Recipe:
+    """A built-in recipe by name, or one from a TOML file; then ``--data`` and ``--set KEY=VALUE`` on top.
+
+    Raises ConfigError that names the file, the place of every wrong key or value, and what would be right.
+    """
+    ours = built_in()
+    path = Path(name_or_path)
+    if name_or_path in ours:
+        text, where = ours[name_or_path], f"recipe '{name_or_path}'"
+    elif path.is_file():
+        text, where = path.read_text(encoding="utf-8"), str(path)
+    else:
+        raise ConfigError(
+            f"there is no recipe '{name_or_path}': give the path of a TOML file or one of {', '.join(sorted(ours))}."
+        )
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where} is not TOML: {error}") from error
+    if source is not None:
+        values.setdefault("data", {})["source"] = source.model_dump(mode="json", exclude_none=True)
+    for setting in settings:  # last, so that one of data.source is not lost
+        _set(values, setting)
+    return parse(values, where)
+
+
+def parse(values: Mapping[str, Any], where: str) -> Recipe:
+    """Check a recipe's values; ConfigError lists all that is wrong, each with its place."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        lines = [f"  {_explain(detail, Recipe)}" for detail in error.errors()]
+        raise ConfigError(f"{where} has {len(lines)} mistake{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)) from error
+
+
+def dump(recipe: Recipe) -> str:
+    """The fully expanded recipe as TOML; ``parse`` gives the same recipe back."""
+    return tomli_w.dumps(_with_null(recipe.model_dump(mode="json")))
+
+
+def _with_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_null(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_null(inner) for inner in value]
+    return NULL if value is None else value
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    key, equals, text = setting.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {setting!r} is not KEY=VALUE; for example --set seed=1 or --set evaluation.test_rows=500.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word: --set vectors.kind=sentence-encoder
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {setting!r}: '{parent}' is a value, not a table.")
+    values[last] = value
+
+
+def _explain(detail: Any, model: type[BaseModel]) -> str:
+    unknown = detail["type"] == "extra_forbidden"
+    place, allowed = _at(model, detail["loc"][:-1] if unknown else detail["loc"])
+    where = ".".join([*place, str(detail["loc"][-1])] if unknown else place) or "the recipe as a whole"
+    if unknown:
+        return f"{where}: there is no such key; allowed here: {', '.join(allowed)}."
+    if detail["type"] == "union_tag_not_found":
+        kinds = ", ".join(f"'{kind}'" for kind in allowed)
+        return f"{where}: it lacks its kind, which is one of {kinds} (came: {detail['input']!r:.80})"
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    came = "" if detail["type"] in ("missing", "value_error") else f" (came: {detail['input']!r:.80})"
+    return f"{where}: {message}{came}"
+
+
+def _at(annotation: Any, loc: Sequence[int | str]) -> tuple[list[str], list[str]]:
+    """``loc`` as a person writes it, and the keys (at a union: the kinds) allowed there.
+
+    A union's step in ``loc`` is its ``kind``, which is not part of any key.
+    """
+    if get_origin(annotation) is Annotated:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [m for m in get_args(annotation) if m is not type(None)]
+        if len(members) == 1:
+            return _at(members[0], loc)
+        kinds = {str(m.model_fields["kind"].default): m for m in members if _is_model(m) and "kind" in m.model_fields}
+        return _at(kinds[str(loc[0])], loc[1:]) if loc and loc[0] in kinds else (list(map(str, loc)), list(kinds))
+    if get_origin(annotation) is dict and loc:
+        place, allowed = _at(get_args(annotation)[1], loc[1:])
+        return [str(loc[0]), *place], allowed
+    if _is_model(annotation) and not loc:
+        return [], sorted(annotation.model_fields)
+    if _is_model(annotation) and loc[0] in annotation.model_fields:
+        # pydantic moves the discriminator out of the annotation, so a union arrives here bare.
+        place, allowed = _at(annotation.model_fields[str(loc[0])].annotation, loc[1:])
+        return [str(loc[0]), *place], allowed
+    return list(map(str, loc)), []
+
+
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
