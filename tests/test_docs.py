@@ -44,10 +44,10 @@ def commands(path: Path) -> list[list[str]]:
 
 
 def small(words: list[str]) -> list[str]:
-    if words[0] not in ("demo", "run", *STAGES):
+    if words[0] not in ("demo", "run", "enhance", *STAGES):
         return words
     own = SMALL if "--data" not in words or "simulated" in words else FOR_FILES
-    settings = [*own, *MODELS, *SHOTS]
+    settings = own if words[0] == "enhance" else [*own, *MODELS, *SHOTS]
     if any(word.startswith("tables:") for word in words):
         settings += ["data.rules.min_history=3", "data.rules.label_above=3"]
     return [*words, "--quiet", "--device", "cpu", *(word for setting in settings for word in ("--set", setting))]
@@ -138,9 +138,14 @@ def test_every_recipe_that_a_document_shows_parses(path: Path):
 
 
 def test_the_recipes_of_the_document_parse():
-    recipe, next_items = [parse(tomllib.loads(block), "docs/recipes.md") for block in blocks(ROOT / "docs/recipes.md", "toml")]
+    shown = [parse(tomllib.loads(block), "docs/recipes.md") for block in blocks(ROOT / "docs/recipes.md", "toml")]
+    recipe, knowing, next_items = shown
     assert next_items.task == "next-item"
     assert next_items.data.rules.candidates is not None
+    assert next_items.systems["ilora"].course == "text-to-hybrid"
+    assert next_items.systems["ilora"].training.groups["coupling"].learning_rate == 2.4e-4
+    assert knowing.conventional["din-knows"].knowledge == "written"
+    assert knowing.knowledge["written"].text.kind == "lm"
     assert recipe.systems["personal"].representation == "din"
     assert recipe.systems["personal"].shots == 8192
 
@@ -169,7 +174,7 @@ def test_the_table_of_stages_names_every_stage():
 
 def test_every_command_is_in_some_document():
     text = "".join(path.read_text() for path in DOCUMENTS)
-    for command in ("demo", "data", "run", "recommend", "show", *STAGES):
+    for command in ("demo", "data", "run", "enhance", "seeds", "recommend", "show", *STAGES):
         assert re.search(rf"`{command}`|`lifelora {command}|lifelora {command}\b", text), command
 
 

@@ -85,6 +85,17 @@ def _parser() -> argparse.ArgumentParser:
         settings(sub)
         training(sub)
 
+    enhance = command("enhance", "a conventional model beside itself with what a language model knows", _enhance)
+    enhance.add_argument("--data", metavar="SOURCE", help=SOURCES)
+    enhance.add_argument("--model", default="din", help="the conventional model (default: din)",
+                         choices=("deepfm", "autoint", "dcnv2", "gru4rec", "caser", "sasrec", "din"))
+    enhance.add_argument("--knowledge", default="prompt", metavar="WHAT",
+                         help="prompt: the language model reads questions about items and people (default); lm: it writes "
+                              "answers and reads those; or a sentence encoder (folder, package, hub name) in its place")
+    enhance.add_argument("--out", type=Path, help="the run's folder (default: runs/enhance-MODEL-SOURCE)")
+    settings(enhance)
+    training(enhance)
+
     recommend = command("recommend", "a ranked list for one user, with what the model was shown", _recommend)
     recommend.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
     recommend.add_argument("--user", required=True, help="the user's id, as in the log")
@@ -197,6 +208,22 @@ def _demo(arguments: argparse.Namespace) -> int:
     print(_closing(run))
     print(f"\nNext:\n  lifelora recommend {run.folder} --user {example_user(run.parts)}\n  lifelora show {run.folder}\n"
           "  lifelora run demo --data movielens:PATH/TO/ml-100k")
+    return 0
+
+
+def _enhance(arguments: argparse.Namespace) -> int:
+    from lifelora.data.sources import parse_source
+    from lifelora.recipes import enhanced
+    from lifelora.run import Options, Run
+
+    options = Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet,
+                      checkpointing=arguments.checkpointing)
+    source = parse_source(arguments.data) if arguments.data else None
+    recipe = enhanced(arguments.model, arguments.knowledge, source, arguments.set)
+    out = arguments.out or Path("runs") / f"{recipe.name}-{_word(arguments.data or recipe.data.source.kind)}"
+    run = Run(recipe, out, options)
+    run.all()
+    print(_closing(run))
     return 0
 
 

@@ -13,6 +13,12 @@ from lifelora.conventional.sasrec import SASRec
 from lifelora.data.dataset import Rules
 from lifelora.data.sources import AnySource
 from lifelora.data.sources.simulated import Simulated
+from lifelora.knowledge.adaptor import Adaptor
+from lifelora.knowledge.encode import AnyVectors as AnyKnowledge
+from lifelora.knowledge.encode import AnyWriter, Files
+from lifelora.knowledge.encode import HiddenStates as ReadByLM
+from lifelora.knowledge.texts import Questions
+from lifelora.knowledge.write import LM, RawPrompt
 from lifelora.llm.backbone import Pretrained
 from lifelora.llm.encoder import Towers
 from lifelora.llm.nano import Nano
@@ -50,12 +56,37 @@ class Data(Frozen):
     rules: Rules = Rules()
 
 
+class Knowledge(Questions):
+    """What a language model knows of items and of people, made into vectors before anything asks for them (Laser)."""
+
+    text: Annotated[AnyWriter, _kind("prompt")] = RawPrompt()
+    "Who answers the questions about items and people: nobody (the question itself is read), the backbone, or an endpoint."
+    vectors: Annotated[AnyKnowledge, _kind("hidden-states")] = ReadByLM()
+    "Who turns texts into vectors; or where the vectors lie, and then nothing is written."
+
+    @property
+    def needs_backbone(self) -> bool:
+        """Whether the recipe's language model is asked."""
+        return isinstance(self.text, LM) or isinstance(self.vectors, ReadByLM)
+
+    @model_validator(mode="after")
+    def _written_for_something(self) -> "Knowledge":
+        if isinstance(self.vectors, Files) and not isinstance(self.text, RawPrompt):
+            raise ValueError(f"text.kind = '{self.text.kind}' writes what nobody reads: vectors.kind = 'precomputed' brings the "
+                             "vectors; leave text away")
+        return self
+
+
 class Conventional(Frozen):
     """A conventional model and how it is trained."""
 
     model: AnyRecommender = SASRec.Config()
     behaviours: AnySelector | None = None
     "Which behaviours it reads; the last ``model.history_length`` when left out. With those like the target DIN is SIM."
+    knowledge: str | None = None
+    "Of [knowledge.NAME]: what becomes further fields of the model, one of the user and one of the target."
+    adaptor: Adaptor = Adaptor()
+    "What turns its vectors into fields, trained with the model."
     shots: int | None = Field(default=None, ge=1)
     "Training rows, drawn once by seed (the first of them are the systems' shots, too); all of them when left out (Few2Many)."
     training: TrainingConfig = TrainingConfig()
@@ -145,6 +176,7 @@ class Recipe(Frozen):
     task: Literal["ctr", "next-item"] = "ctr"
     "P(like) of an item, or which item comes next: among ``data.rules.candidates`` and in the whole catalogue."
     data: Data = Data()
+    knowledge: dict[str, Knowledge] = Field(default_factory=dict)
     conventional: dict[str, Conventional] = Field(default_factory=dict)
     backbone: Annotated[AnyBackbone, _kind("nano")] = Nano()
     vectors: Annotated[AnyVectors, _kind("hidden-states")] = HiddenStates()
@@ -164,12 +196,30 @@ class Recipe(Frozen):
                 raise ValueError(f"the name '{name}' stands for {' and '.join(kinds)}; rename one")
             if not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"'{name}' is no good as a name of a folder; use letters, digits, '-' and '_'")
+        for name in self.knowledge:
+            if not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"'{name}' is no good as a name of a folder; use letters, digits, '-' and '_'")
+        for name, step in self.conventional.items():
+            self._knows(name, step)
         if self.task == "next-item":
             self._asks_what_comes_next()
         for name, system in self.systems.items():
             self._fits_together(name, system)
         self._starts_exist()
         return self
+
+    def _knows(self, name: str, step: Conventional) -> None:
+        if step.knowledge is None:
+            if step.adaptor != Adaptor():
+                raise ValueError(f"conventional.{name}.adaptor has nothing to adapt; say what: knowledge = NAME")
+        elif step.knowledge not in self.knowledge:
+            raise ValueError(f"conventional.{name}.knowledge = '{step.knowledge}' is none of this recipe's [knowledge.NAME] "
+                             f"({', '.join(self.knowledge) or 'there are none'})")
+        elif step.model.kind == "popularity":
+            raise ValueError(f"conventional.{name}: popularity counts, and reads no fields; leave knowledge away")
+        elif self.task == "next-item":
+            raise ValueError(f"conventional.{name}.knowledge: fields of a target have no part where the target is asked for; "
+                             "leave it away")
 
     def _fits_together(self, name: str, system: System) -> None:
         for key in sorted(set().union(*TASK_KEYS.values()) - TASK_KEYS[self.task]):

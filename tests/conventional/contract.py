@@ -11,11 +11,13 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
+from lifelora.checkpoint import Learnt
 from lifelora.conventional import AnyRecommender, build
 from lifelora.conventional.base import Recommender
 from lifelora.data.dataset import Dataset, Rules, Samples, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError
+from lifelora.knowledge.adaptor import Adaptor, KnowledgeFields, Known
 from lifelora.types import Layer, Part
 
 
@@ -49,8 +51,37 @@ def two_tribes(folder: Path, n: int = 40, each: int = 24) -> Dataset:
     return prepare(raw, Rules(min_history=2), folder, "two tribes")
 
 
+EVERY = 4
+
+
+def known(data: Dataset) -> Known:
+    """Vectors that tell the tribe amid noise; some are of zeros, some users have no state yet, and one never gets any."""
+    rng = torch.Generator().manual_seed(4)
+    states_U = torch.from_numpy(np.diff(data.offsets) // EVERY)
+    states_U[-1] = 0
+    tribe_N = torch.cat([torch.arange(data.n_items), torch.arange(data.n_users).repeat_interleave(states_U)]) % 2
+    known_NK = torch.randn(len(tribe_N), 6, generator=rng)
+    known_NK[:, 0] += 4 * tribe_N - 2
+    known_NK[::7] = 0
+    item_MK, state_NK = known_NK.split_with_sizes([data.n_items, int(states_U.sum())])
+    return Known(item_MK, state_NK, states_U.cumsum(0) - states_U, states_U, EVERY)
+
+
+def extra_fields(data: Dataset, width: int) -> KnowledgeFields:
+    """A small adaptor of them."""
+    return KnowledgeFields(Adaptor(shared=1, specific=2, hidden=4), known(data), width)
+
+
+def knows(model: Recommender) -> bool:
+    """Whether it has extra fields."""
+    return hasattr(model, "features") and model.features.extra is not None
+
+
 class RecommenderContract:
-    """Set ``config`` (small) and ``golden``; ``personal = False`` for a model that treats everybody alike."""
+    """Set ``config`` (small) and ``golden``; ``personal = False`` for a model that treats everybody alike.
+
+    Every model is held to it twice: as it is and ("knowing") with extra fields, those of a trained adaptor.
+    """
 
     config: AnyRecommender
     golden: float
@@ -58,15 +89,23 @@ class RecommenderContract:
     personal = True
     steps = 200
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture(scope="class", params=["plain", "knowing"])
     @classmethod
-    def model(cls, data: Dataset) -> Recommender:
-        return cls.fitted(data, seed=0)
+    def model(cls, data: Dataset, request: pytest.FixtureRequest) -> Recommender:
+        if request.param == "knowing" and not cls.personal:
+            pytest.skip("it reads no fields")
+        return cls.fitted(data, seed=0, knowing=request.param == "knowing")
 
     @classmethod
-    def fitted(cls, data: Dataset, seed: int, steps: int | None = None) -> Recommender:
+    def built(cls, data: Dataset, knowing: bool) -> Recommender:
+        if not knowing:
+            return build(cls.config, data.schema())
+        return build(cls.config, data.schema(), extra_fields(data, cls.config.embedding))
+
+    @classmethod
+    def fitted(cls, data: Dataset, seed: int, steps: int | None = None, knowing: bool = False) -> Recommender:
         torch.manual_seed(seed)
-        model = build(cls.config, data.schema())
+        model = cls.built(data, knowing)
         if hasattr(model, "fit"):
             model.fit(data)
             return model.eval()
@@ -182,10 +221,63 @@ class RecommenderContract:
 
     @torch.no_grad()
     def test_weights_are_all_that_has_to_be_kept(self, model: Recommender, data: Dataset):
-        fresh = build(self.config, data.schema()).eval()
+        fresh = self.built(data, knows(model)).eval()
         fresh.load_state_dict(model.state_dict())
         batch = self.batch(model, data, "test", slice(0, 8))
         assert torch.equal(fresh.score(batch), model.score(batch))
+
+    def test_what_is_learnt_can_be_kept_in_a_file(self, model: Recommender, data: Dataset, tmp_path: Path):
+        if not self.personal:
+            return  # it is counted
+        learnt, fresh = Learnt(model), self.built(data, knows(model)).eval()
+        learnt.write(tmp_path / "model.safetensors", learnt.copy())
+        Learnt(fresh).read(tmp_path / "model.safetensors")
+        batch = self.batch(model, data, "test", slice(0, 8))
+        assert torch.equal(fresh.score(batch), model.score(batch))
+
+    def test_every_parameter_of_the_extra_fields_learns_and_no_vector_is_kept(self, model: Recommender, data: Dataset):
+        if not knows(model):
+            return
+        started = self.fitted(data, seed=0, steps=1, knowing=True)
+        started.zero_grad()
+        rows = np.flatnonzero(np.arange(len(data)) - data.offsets[data.user_N] >= 2)  # not all of them have a state
+        started.loss(data.gather(data.targets(rows), started.history_length)).backward()
+        extra = dict(started.features.extra.named_parameters())
+        assert {name.split(".")[0] for name in extra} == {"shared", "user", "item", "nobody_E"}
+        assert all(p.grad.any() for p in extra.values())
+        kept = {name for name in started.state_dict() if name.startswith("features.extra.")}
+        assert kept == {f"features.extra.{name}" for name in extra}
+
+    def test_extra_fields_make_it_wider_by_two_fields_and_change_nothing_else(self, model: Recommender, data: Dataset):
+        if not knows(model):
+            return
+        plain = self.built(data, knowing=False)
+        shape = {name: tuple(p.shape) for name, p in plain.named_parameters()}
+        wider = {name: tuple(p.shape) for name, p in model.named_parameters() if not name.startswith("features.extra.")}
+        new = {"first_of_extra.weight": (1, 2 * self.config.embedding)} if self.config.kind == "deepfm" else {}
+        assert wider.keys() == shape.keys() | new.keys()
+        assert {name: wider[name] for name in new} == new
+        # What differs is what reads all fields at once, by two fields for each time that it reads them.
+        changed = [name for name in shape if shape[name] != wider[name]]
+        assert changed
+        assert all(name.split(".")[0] in {"dnn", "cross", "out"} for name in changed)
+        batch = self.batch(model, data, "test", slice(0, 4))
+        wide, narrow = (one.represent_fields(batch).shape[1] for one in (model, plain))
+        assert wide == narrow + 2 * self.config.embedding
+
+    @torch.no_grad()
+    def test_the_targets_id_leads_its_fields_and_extra_fields_stand_last(self, model: Recommender, data: Dataset):
+        if not knows(model):
+            return
+        batch, E = self.batch(model, data, "test", slice(0, 8)), self.config.embedding
+        user_BX, item_BY = model.features.fields(batch)
+        extra_BFE = model.features.extra(batch)
+        assert torch.equal(user_BX[:, -E:], extra_BFE[:, 0])
+        assert torch.equal(item_BY[:, -E:], extra_BFE[:, 1])
+        assert torch.equal(item_BY[:, :E], model.item_embeddings()[batch.item_B])
+        assert torch.equal(torch.cat([user_BX[:, :-E], item_BY[:, :-E]], dim=1),
+                           model.features.table(model.features.rows(batch)).flatten(1))
+        assert torch.equal(model.features.extra_of(model.features.vectors(batch)), extra_BFE)
 
     def test_golden(self, data: Dataset):
         model = self.fitted(data, seed=0, steps=20)

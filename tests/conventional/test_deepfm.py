@@ -8,7 +8,7 @@ import torch
 
 from lifelora.conventional.deepfm import DeepFM, interactions
 
-from .contract import RecommenderContract
+from .contract import RecommenderContract, extra_fields
 from .written import ROWS, Written
 
 
@@ -22,14 +22,17 @@ class TestDeepFMWithUserId(RecommenderContract):
     golden = 0.7089697
 
 
-def test_it_equals_its_formula(data):
+@pytest.mark.parametrize("knowing", [False, True])
+def test_it_equals_its_formula(data, knowing):
     config = DeepFM.Config(history_length=8, embedding=4, hidden=6, layers=2, user_id=True, min_people=1)
-    written = Written(config, data)
+    written = Written(config, data, extra_fields(data, 4) if knowing else None)
     for b in range(ROWS):
         x = written.fields_and_past(b)
         u = written.mlp("dnn", np.concatenate(x))
         first = sum(written.w["first.weight"][place, 0] for place in written.places(b))
         first += written.layer("first_of_past", x[-1])[0]
+        if knowing:  # of the user, of the target
+            first += written.layer("first_of_extra", np.concatenate([x[2], x[5]]))[0]
         second = sum(f @ g for f, g in combinations(x, 2))
         written.check(b, u, first + second + written.layer("out", u)[0])
 

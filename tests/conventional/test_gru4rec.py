@@ -9,7 +9,7 @@ import torch
 from lifelora.conventional import build
 from lifelora.conventional.gru4rec import GRU4Rec
 
-from .contract import RecommenderContract
+from .contract import RecommenderContract, extra_fields
 from .written import ROWS, Written, sigmoid
 
 
@@ -51,10 +51,10 @@ class TestTwoLayers(RecommenderContract):
     golden = 0.6939074
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-def test_it_equals_its_formula(data, layers):
+@pytest.mark.parametrize(("layers", "knowing"), [(1, False), (2, False), (1, True)])
+def test_it_equals_its_formula(data, layers, knowing):
     config = GRU4Rec.Config(history_length=8, embedding=4, hidden=6, layers=2, gru_layers=layers, user_id=True, min_people=1)
-    written = Written(config, data)
+    written = Written(config, data, extra_fields(data, 4) if knowing else None)
     for b in range(ROWS):
         read = written.past(b)
         for layer in range(layers):

@@ -5,17 +5,24 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from lifelora.conventional import build
 from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Rules, prepare
 from lifelora.data.raw import RawTables, Words
+from lifelora.errors import ConfigError
 
-from .contract import RecommenderContract
+from .contract import RecommenderContract, extra_fields
 
 
 class TestPopularity(RecommenderContract):
     config = Popularity.Config()
     golden = 0.7011486
     personal = False
+
+
+def test_it_refuses_extra_fields(data):
+    with pytest.raises(ConfigError, match="popularity counts and reads no fields"):
+        build(Popularity.Config(), data.schema(), extra_fields(data, 4))
 
 
 def test_the_rate_is_smoothed_and_counts_training_samples_only(tmp_path: Path):

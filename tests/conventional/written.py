@@ -5,6 +5,7 @@ import torch
 
 from lifelora.conventional import AnyRecommender, build
 from lifelora.conventional.base import Recommender
+from lifelora.conventional.layers import ExtraFields
 from lifelora.data.dataset import Dataset, Samples
 
 ROWS = 6
@@ -25,9 +26,9 @@ def softmax(x: np.ndarray) -> np.ndarray:
 class Written:
     """A model of ``config`` with double weights drawn anew, so that nothing stays at zero, and some training samples."""
 
-    def __init__(self, config: AnyRecommender, data: Dataset) -> None:
+    def __init__(self, config: AnyRecommender, data: Dataset, extra: ExtraFields | None = None) -> None:
         torch.manual_seed(5)
-        self.model: Recommender = build(config, data.schema()).double().eval()
+        self.model: Recommender = build(config, data.schema(), extra).double().eval()
         for parameter in self.model.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
         self.w = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}
@@ -37,6 +38,7 @@ class Written:
         self.batch: Samples = data.gather(data.targets(rows), self.model.history_length)
         assert self.batch.mask_BH.all(dim=1).any()
         assert not self.batch.mask_BH.all()
+        self.extra_BFE = None if extra is None else extra(self.batch).detach().numpy()
 
     def layer(self, name: str, x: np.ndarray) -> np.ndarray:
         """W x + b, without b if there is none."""
@@ -60,7 +62,12 @@ class Written:
                 genre_at + int(schema.item_fields_MF[item, 0])]
 
     def fields(self, b: int) -> list[np.ndarray]:
-        return [self.w["features.table.weight"][place] for place in self.places(b)]
+        """The vectors of these; extra ones (one of the user, one of the target) behind those of their side."""
+        fields = [self.w["features.table.weight"][place] for place in self.places(b)]
+        if self.extra_BFE is None:
+            return fields
+        of_user, of_target = self.extra_BFE[b]
+        return [*fields[:2], of_user, *fields[2:], of_target]
 
     def past(self, b: int) -> list[np.ndarray]:
         """h_j = ReLU(W [item_j ; rating_j] + b) of the real behaviours, oldest first."""
@@ -75,8 +82,8 @@ class Written:
 
     def head(self, b: int, u: np.ndarray) -> float:
         """w·DNN([fields ; u ; u*t]) + b."""
-        fields = self.fields(b)
-        return float(self.layer("out", self.mlp("dnn", np.concatenate([*fields, u, u * fields[2]])))[0])
+        target = self.w["features.table.weight"][self.places(b)[2]]
+        return float(self.layer("out", self.mlp("dnn", np.concatenate([*self.fields(b), u, u * target])))[0])
 
     @torch.no_grad()
     def check(self, b: int, u: np.ndarray, logit: float) -> None:

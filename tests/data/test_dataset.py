@@ -64,6 +64,14 @@ def test_gather_pads_on_the_left_with_the_next_free_codes(dataset: Dataset) -> N
     assert (batch.user_B.item(), batch.item_B.item(), batch.label_B.item()) == (1, 1, 1.0)
 
 
+def test_a_position_counts_all_earlier_events_however_few_are_read(dataset: Dataset) -> None:
+    assert dataset.gather(dataset.targets(np.array([0, 3, 4, 6])), 1).position_B.tolist() == [0, 3, 0, 2]
+    assert dataset.gather(dataset.candidates(1, np.array([0, 2])), 1).position_B.tolist() == [4, 4]  # after all of them
+    targets = dataset.targets(np.array([3]))
+    chosen = dataset.gather(targets, 1, (np.array([[1]]), np.array([[True]])))
+    assert chosen.position_B.tolist() == [3]
+
+
 def test_missing_texts_and_fields_are_unknown_not_invented(dataset: Dataset) -> None:
     assert dataset.titles == ["Title a", "Title b", "", "Title d"]
     schema = dataset.schema()

@@ -132,3 +132,7 @@ def test_the_next_token_is_what_is_asked_and_padding_is_not():
     batch = nano.collate(documents)
     assert batch.tokens_BL.tolist() == [[1, 2, 3], [5, 0, 0]]
     assert batch.next_BL.tolist() == [[2, 3, 4], [6, nano.IGNORED, nano.IGNORED]]
+
+
+def test_one_value_of_its_training_can_be_changed_alone():
+    assert Nano.model_validate({"training": {"epochs": 1}}).training == Nano().training.model_copy(update={"epochs": 1})

@@ -13,7 +13,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
+from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, fields_and_past, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -75,11 +75,11 @@ class AutoInt(Recommender):
 
     target_aware = True
 
-    def __init__(self, config: Config, schema: Schema) -> None:
+    def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__()
         E, A = config.embedding, config.attention_hidden
         self.config = config
-        self.features = Features(config, schema)
+        self.features = Features(config, schema, extra)
         self.behaviours = Behaviours(self.features)
         self.attention = nn.Sequential(*(
             Interacting(ins, A, config.heads, config.dropout) for ins in [E, *[A] * (config.attention_layers - 1)]

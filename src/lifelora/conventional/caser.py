@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
+from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, meet, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -71,12 +71,12 @@ class Caser(Recommender):
 
     target_aware = False
 
-    def __init__(self, config: Config, schema: Schema) -> None:
+    def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__()
         E = config.embedding
         self.config = config
         self.history_length, self.width = config.history_length, E
-        self.features = Features(config, schema)
+        self.features = Features(config, schema, extra)
         self.behaviours = Behaviours(self.features)
         self.horizontal = Horizontal(E, config.heights, config.horizontal)
         self.vertical = nn.Linear(config.history_length, config.vertical, bias=False)

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
+from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, fields_and_past, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -34,11 +34,11 @@ class DCNv2(Recommender):
 
     target_aware = True
 
-    def __init__(self, config: Config, schema: Schema) -> None:
+    def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__()
         self.config = config
         self.history_length, self.width = config.history_length, config.hidden
-        self.features = Features(config, schema)
+        self.features = Features(config, schema, extra)
         self.behaviours = Behaviours(self.features)
         X = (self.features.n_fields + 1) * config.embedding
         self.cross = nn.ModuleList(nn.Linear(X, X) for _ in range(config.cross_layers))

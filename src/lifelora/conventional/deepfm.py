@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
+from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, fields_and_past, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -19,7 +19,8 @@ class DeepFM(Recommender):
     """logit = b + Σ_f w_f + Σ_{f<g} <x_f, x_g> + w·u;  u = DNN([x_1 ; … ; x_F]).
 
     x_f are the vectors of the fields, the last of them the mean of the past, x_F = (1/n) Σ_j h_j; w_f is a number of
-    each field's value, and of the past, which is no value but a vector, w_F = v·x_F. Without a past x_F is zero.
+    each field's value, and of the past, which is no value but a vector, w_F = v·x_F. Without a past x_F is zero. Extra
+    fields are vectors, too, each with a v of its own.
     """
 
     class Config(Common):
@@ -29,12 +30,12 @@ class DeepFM(Recommender):
 
     target_aware = True
 
-    def __init__(self, config: Config, schema: Schema) -> None:
+    def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__()
         E = config.embedding
         self.config = config
         self.history_length, self.width = config.history_length, config.hidden
-        self.features = Features(config, schema)
+        self.features = Features(config, schema, extra)
         self.behaviours = Behaviours(self.features)
         self.first = nn.Embedding(self.features.table.num_embeddings, 1)
         nn.init.zeros_(self.first.weight)
@@ -42,10 +43,14 @@ class DeepFM(Recommender):
         self.dnn = mlp([(self.features.n_fields + 1) * E, *[config.hidden] * config.layers], config.dropout)
         self.out = nn.Linear(config.hidden, 1)
         self.drop = nn.Dropout(config.embedding_dropout)
+        if extra is not None:
+            self.first_of_extra = nn.Linear(extra.n_fields * E, 1, bias=False)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
         x_BFE = fields_and_past(self.features, self.behaviours, batch, self.drop)
         first_B1: Tensor = self.first(self.features.rows(batch)).sum(dim=1) + self.first_of_past(x_BFE[:, -1])
+        if self.features.extra is not None:
+            first_B1 = first_B1 + self.first_of_extra(self.features.extra_of(x_BFE).flatten(1))
         deep_B1: Tensor = self.out(self.dnn(x_BFE.flatten(1)))
         return (first_B1 + deep_B1).squeeze(1) + interactions(x_BFE)
 

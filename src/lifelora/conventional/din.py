@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, mlp, user_and_past
+from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -33,12 +33,12 @@ class DIN(Recommender):
 
     target_aware = True
 
-    def __init__(self, config: Config, schema: Schema) -> None:
+    def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__()
         E, A = config.embedding, config.attention_hidden
         self.config = config
         self.history_length, self.width = config.history_length, config.hidden
-        self.features = Features(config, schema)
+        self.features = Features(config, schema, extra)
         self.behaviours = Behaviours(self.features)
         self.ask = nn.Linear(4 * E, A)
         self.attention = nn.Sequential(mlp([A] * config.attention_layers, 0.0), nn.Linear(A, 1))

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
+from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, meet, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -35,12 +35,12 @@ class GRU4Rec(Recommender):
 
     target_aware = False
 
-    def __init__(self, config: Config, schema: Schema) -> None:
+    def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__()
         E = config.embedding
         self.config = config
         self.history_length, self.width = config.history_length, E
-        self.features = Features(config, schema)
+        self.features = Features(config, schema, extra)
         self.behaviours = Behaviours(self.features)
         self.gru = nn.GRU(E, E, config.gru_layers, dropout=config.dropout if config.gru_layers > 1 else 0.0)
         self.dnn = mlp([(self.features.n_fields + 2) * E, *[config.hidden] * config.layers], config.dropout)

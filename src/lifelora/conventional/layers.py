@@ -2,6 +2,7 @@
 
 import math
 from itertools import accumulate, pairwise
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -36,14 +37,26 @@ class Common(Frozen):
     "Standard deviation of the embeddings at the start."
 
 
+@runtime_checkable
+class ExtraFields(Protocol):
+    """A module whose vectors are fields beside those of the table; whence it has them is its own business."""
+
+    n_user_fields: int
+    n_fields: int
+
+    def __call__(self, batch: Samples) -> Float[Tensor, "B F E"]:
+        """As wide as the table's, the user's first, the target's last."""
+
+
 class Features(nn.Module):
     """Every categorical value in one table: items and padding, ratings and padding, users, the fields of both.
 
     A history and a target share the rows of the items; rows 0 … M-1 are the items in index order. Without ``user_id``,
-    and with profile values shared by fewer than ``min_people`` read as unknown, nothing stands for one person.
+    and with profile values shared by fewer than ``min_people`` read as unknown, nothing stands for one person. With
+    ``extra`` there are fields that are not in the table: each side's stand behind those of the table.
     """
 
-    def __init__(self, config: Common, schema: Schema) -> None:
+    def __init__(self, config: Common, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__()
         sizes = (schema.n_items + 1, schema.n_ratings + 1, schema.n_users if config.user_id else 0,
                  *schema.user_field_sizes, *schema.item_field_sizes)
@@ -62,7 +75,11 @@ class Features(nn.Module):
         # They come from the schema, so they are not among the weights.
         self.register_buffer("user_UF", user_UF, persistent=False)
         self.register_buffer("item_MF", item_MF, persistent=False)
-        self.n_user_fields, self.n_fields = user_UF.shape[1], user_UF.shape[1] + item_MF.shape[1]
+        self.extra = extra
+        of_user, of_item = user_UF.shape[1], item_MF.shape[1]
+        more_of_user, more = (0, 0) if extra is None else (extra.n_user_fields, extra.n_fields)
+        self.n_user_fields, self.n_fields = of_user + more_of_user, of_user + of_item + more
+        self._sides = (of_user, more_of_user, of_item, more - more_of_user)
         self.table = nn.Embedding(starts[-1], self.width)
         nn.init.normal_(self.table.weight, std=config.init_std)
 
@@ -70,9 +87,24 @@ class Features(nn.Module):
         """Where in the table the user's fields stand, then the target's, its id first."""
         return torch.cat([self.user_UF[batch.user_B], self.item_MF[batch.item_B]], dim=1)
 
+    def vectors(self, batch: Samples) -> Float[Tensor, "B F E"]:
+        """Of the user's fields, then of the target's, its id first; on each side the extra ones last."""
+        table_BFE: Tensor = self.table(self.rows(batch))
+        if self.extra is None:
+            return table_BFE
+        of_user, more_of_user, of_item, more_of_item = self._sides
+        user_BFE, item_BFE = table_BFE.split_with_sizes([of_user, of_item], dim=1)
+        more_user_BFE, more_item_BFE = self.extra(batch).split_with_sizes([more_of_user, more_of_item], dim=1)
+        return torch.cat([user_BFE, more_user_BFE, item_BFE, more_item_BFE], dim=1)
+
+    def extra_of(self, vectors_BFE: Float[Tensor, "B _ E"]) -> Float[Tensor, "B _ E"]:
+        """The extra fields among ``vectors``, whatever stands behind these."""
+        _, more_user_BFE, _, more_item_BFE = vectors_BFE[:, : self.n_fields].split_with_sizes(self._sides, dim=1)
+        return torch.cat([more_user_BFE, more_item_BFE], dim=1)
+
     def fields(self, batch: Samples) -> tuple[Float[Tensor, "B X"], Float[Tensor, "B Y"]]:
         """The vectors of the user's fields side by side, and those of the target's fields, its id first."""
-        vectors_BFE = self.table(self.rows(batch))
+        vectors_BFE = self.vectors(batch)
         return vectors_BFE[:, : self.n_user_fields].flatten(1), vectors_BFE[:, self.n_user_fields :].flatten(1)
 
     def items(self) -> Float[Tensor, "_ E"]:
@@ -123,7 +155,7 @@ def fields_and_past(
     """
     h_BHE = drop(behaviours(features, batch.history_BH, batch.rating_BH, batch.mask_BH))
     past_B1E = mean(h_BHE, batch.mask_BH)[:, None]
-    return torch.cat([drop(features.table(features.rows(batch))), past_B1E], dim=1)
+    return torch.cat([drop(features.vectors(batch)), past_B1E], dim=1)
 
 
 def user_and_past(features: Features, behaviours: Behaviours, batch: Samples, drop: nn.Dropout) -> Float[Tensor, "B X"]:

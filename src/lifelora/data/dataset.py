@@ -79,6 +79,8 @@ class Samples:
     rating_BH: Int[Tensor, "B H"]
     "Codes of rating levels; padding is the number of levels."
     mask_BH: Bool[Tensor, "B H"]
+    position_B: Int[Tensor, "B"]
+    "How many earlier events each target's user has."
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,7 @@ class Dataset:
             history_BH=torch.from_numpy(np.where(mask_BH, self.item_N[rows_BH], self.n_items).astype(np.int64)),
             rating_BH=torch.from_numpy(np.where(mask_BH, self.rating_N[rows_BH], len(self.rating_levels)).astype(np.int64)),
             mask_BH=torch.from_numpy(mask_BH),
+            position_B=torch.from_numpy(targets.before_B - self.offsets[targets.user_B]),
         )
 
     def schema(self) -> Schema:

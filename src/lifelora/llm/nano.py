@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 
@@ -33,6 +33,11 @@ from lifelora.types import Frozen
 BEGIN = "<begin>"
 IGNORED = -100
 ITEMS_TOGETHER = 16
+
+
+TRAINING = TrainingConfig(
+    batch_size=8, epochs=3, learning_rate=5e-3, weight_decay=0.01, schedule="cosine", warmup=0.05, select="-loss"
+)
 
 
 class Nano(Frozen):
@@ -54,9 +59,9 @@ class Nano(Frozen):
     "How often an epoch reads the item texts; there are far fewer of them than of histories."
     template: Annotated[Plain | Rella | NextItemTemplate, Field(discriminator="kind")] = Plain()
     "How the documents are written; by ``next-item`` they ask what came next, and list no candidates."
-    training: TrainingConfig = TrainingConfig(
-        batch_size=8, epochs=3, learning_rate=5e-3, weight_decay=0.01, schedule="cosine", warmup=0.05, select="-loss"
-    )
+    training: Annotated[TrainingConfig, BeforeValidator(
+        lambda values: TRAINING.model_dump() | values if isinstance(values, dict) else values)] = TRAINING
+    "What is not said of it is as in the default, so that one value can be changed alone."
 
 
 @dataclass(frozen=True)

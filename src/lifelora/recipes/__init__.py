@@ -49,6 +49,29 @@ def load(name_or_path: str, source: AnySource | None = None, settings: Sequence[
     return parse(values, where)
 
 
+def enhanced(model: str, knowledge: str, source: AnySource | None = None, settings: Sequence[str] = ()) -> Recipe:
+    """A conventional model without and with knowledge, under the settings of 'laser'; then ``--set`` on top.
+
+    ``knowledge`` is ``prompt`` (the backbone, a nano LM where none is set, reads the questions), ``lm`` (it answers them and
+    reads its answers), or a sentence encoder (a folder, an installed package, a hub name) that reads the questions.
+    """
+    laser = tomllib.loads(built_in()["laser"])
+    training = laser["conventional"]["din"]["training"]
+    plain = {"model": {"kind": model, "history_length": 30}, "training": training}
+    known: dict[str, Any] = {"text": {"kind": "lm" if knowledge == "lm" else "prompt"}}
+    if knowledge not in ("prompt", "lm"):
+        known["vectors"] = {"kind": "sentence-encoder", "model": knowledge}
+    values: dict[str, Any] = {
+        "name": f"enhance-{model}", "about": f"{model} without and with what a language model knows", "data": laser["data"],
+        "knowledge": {"known": known}, "conventional": {model: plain, f"{model}-knows": plain | {"knowledge": "known"}},
+    }
+    if source is not None:
+        values["data"] = {"source": source.model_dump(mode="json", exclude_none=True)}
+    for setting in settings:
+        _set(values, setting)
+    return parse(values, f"lifelora enhance --model {model} --knowledge {knowledge}")
+
+
 def parse(values: Mapping[str, Any], where: str) -> Recipe:
     """Check a recipe's values; ConfigError lists all that is wrong, each with its place."""
     try:

@@ -30,6 +30,7 @@ Advance = Callable[[int], None]
 """Told how many items were done since the last call."""
 
 BLOCK = 4096
+NO_WORDS = "all texts are empty (of items: none has a title, a field or a description): no words to make vectors of."
 
 
 class HiddenStates(Frozen):
@@ -91,7 +92,7 @@ def item_vectors(
             raise ConfigError("vectors.kind = 'hidden-states' needs a language model and its tokenizer: give both.")
         states_MD = mean_hidden_states(texts, model, tokenizer, config, advance)
     else:
-        states_MD = _sentence_vectors(texts, config, device, download, advance)
+        states_MD = sentence_vectors(texts, config, device, download, advance)
     return ItemVectors(reduced(states_MD, config.dimensions))
 
 
@@ -137,7 +138,7 @@ def mean_hidden_states(
             means_MD[places] = mean_BD
             advance(len(places))
     if means_MD is None:
-        raise ConfigError("no item has a title, a field or a description, so there are no words to make vectors of.")
+        raise ConfigError(NO_WORDS)
     return means_MD
 
 
@@ -147,19 +148,25 @@ def masked_mean(states_BLD: Float[Tensor, "B L D"], own_BL: Bool[Tensor, "B L"])
     return (states_BLD * own_BL1).sum(dim=1) / own_BL1.sum(dim=1)
 
 
-def reduced(states_MD: Float[Tensor, "M D"], dimensions: int) -> Float[Tensor, "M E"]:
+def reduced(
+    states_MD: Float[Tensor, "M D"], dimensions: int, learnt_from_M: Bool[Tensor, "M"] | None = None
+) -> Float[Tensor, "M E"]:
     """Centre, keep the first ``dimensions`` principal directions; zero rows stay zero.
 
     The directions are the eigenvectors of Xᵀ X with the largest eigenvalues, in float64, each with the sign that makes
     its largest entry positive. With ``dimensions >= D`` PCA would only rotate, which no similarity sees, so it is left out.
+    Centre and directions come from the rows ``learnt_from_M`` alone where it is given: those that training may see.
     """
     known_M = states_MD.abs().sum(dim=1) > 0
-    centre_D = states_MD[known_M].double().mean(dim=0)
+    learnt_M = known_M if learnt_from_M is None else known_M & learnt_from_M
+    if known_M.any() and not learnt_M.any():
+        raise ConfigError("none of the vectors that PCA may learn from has words; do without it (leave dimensions out).")
+    centre_D = states_MD[learnt_M].double().mean(dim=0)
     width = states_MD.shape[1]
     directions_DE = torch.eye(width, dtype=torch.float64)
     if dimensions < width:
         scatter_DD = torch.zeros(width, width, dtype=torch.float64)
-        for block_ND in torch.split(states_MD[known_M], BLOCK):
+        for block_ND in torch.split(states_MD[learnt_M], BLOCK):
             centred_ND = block_ND.double() - centre_D
             scatter_DD += centred_ND.T @ centred_ND
         directions_DE = torch.linalg.eigh(scatter_DD).eigenvectors.flip(1)[:, :dimensions]
@@ -188,9 +195,11 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         model.train(training)
 
 
-def _sentence_vectors(
-    texts: Sequence[str], config: SentenceEncoder, device: torch.device | str, download: bool, advance: Advance
+def sentence_vectors(
+    texts: Sequence[str], config: SentenceEncoder, device: torch.device | str = "cpu", download: bool = False,
+    advance: Advance = lambda count: None,
 ) -> Float[Tensor, "M D"]:
+    """The encoder's own vectors of any texts, as long as it makes them; zeros for an empty text."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
@@ -208,7 +217,7 @@ def _sentence_vectors(
         ) from error
     known = [place for place, text in enumerate(texts) if text]
     if not known:
-        raise ConfigError("no item has a title, a field or a description, so there are no words to make vectors of.")
+        raise ConfigError(NO_WORDS)
     vectors_MD: Tensor | None = None
     for start in range(0, len(known), BLOCK):
         places = known[start : start + BLOCK]

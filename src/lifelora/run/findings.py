@@ -27,7 +27,9 @@ from lifelora.evaluation.report import (
 from lifelora.history import History
 from lifelora.llm.nano import Nano
 from lifelora.lora.account import Account
+from lifelora.recipe import Knowledge
 from lifelora.retrieval.select import AnyConfig, MostRecent, SameField, SimilarAndRecent
+from lifelora.run import known
 from lifelora.run.parts import ABOUT, ACCOUNT, SCORES, Parts
 from lifelora.run.stages import RECIPE_FILE
 from lifelora.training import HISTORY
@@ -61,13 +63,14 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         ("seed", str(recipe.seed)),
         ("data hash", stages.data.key),
     ]
-    if recipe.systems:
+    if stages.need_backbone:
         facts.insert(4, ("language model", parts.backbone().label))
     systems = []
     for name, step in recipe.conventional.items():
         length, seen = getattr(step.model, "history_length", 0), min(step.shots or train, train)
         read = in_words(step.behaviours) if step.behaviours else f"the last {length} behaviours"
         reads = f"ids; {read}; {seen:,} training rows" if length else f"{train:,} training rows, no user"
+        reads += f"; fields of {step.knowledge}: {_told(recipe.knowledge[step.knowledge])}" if step.knowledge else ""
         systems.append(SystemResult(name, "conventional", reads, scores[name],
                                     curves(stages.conventional(name).folder), seconds.get(f"fit/{name}")))
     for name, encoder in recipe.encoders.items():
@@ -101,7 +104,7 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         reference=next(iter(recipe.systems), stages.names[-1]),
         best_possible_auc=_best_possible(parts, targets),
         example=_example(parts, rows, scores),
-        notes=[*dataset.notes, *(parts.vectors.notes if stages.need_vectors else ()), *about_nano(parts)],
+        notes=[*dataset.notes, *known.notes(parts), *(parts.vectors.notes if stages.need_vectors else ()), *about_nano(parts)],
         commands=[
             ("this run again", f"lifelora run {shlex.quote(str(stages.folder / RECIPE_FILE))} --out ANOTHER_FOLDER"),
             ("recommendations", f"lifelora recommend {out} --user {shlex.quote(example_user(parts))}"),
@@ -110,6 +113,13 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         seed=recipe.seed,
         resamples=recipe.evaluation.resamples,
     )
+
+
+def _told(knowledge: Knowledge) -> str:
+    text, vectors = knowledge.text, knowledge.vectors
+    written = {"prompt": "questions", "lm": "texts of the language model", "endpoint": "texts of an endpoint"}[text.kind]
+    read = {"hidden-states": "the language model", "sentence-encoder": getattr(vectors, "model", ""), "endpoint": "an endpoint"}
+    return "vectors from files" if vectors.kind == "precomputed" else f"{written}, read by {read[vectors.kind]}"
 
 
 def maker(parts: Parts, name: str, layer: LayerOrRandom) -> str:

@@ -21,6 +21,9 @@ from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Dataset, Samples, Targets
 from lifelora.errors import ConfigError
 from lifelora.evaluation.significance import Scored
+from lifelora.knowledge.adaptor import KnowledgeFields, Known
+from lifelora.knowledge.encode import Vectors
+from lifelora.knowledge.texts import states
 from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.encoder import TwoTowers, load_encoder
 from lifelora.llm.personal import PersonalBatch, PersonalLM
@@ -40,6 +43,7 @@ SCORING_BATCH = 2048
 PROMPT_BATCH = 64
 MODEL = "model.safetensors"
 VECTORS = "vectors.safetensors"
+ITEMS, PEOPLE = "items.safetensors", "people.safetensors"
 SCORES = "score.npy"
 ACCOUNT = "account.json"
 ABOUT = "about.json"
@@ -191,6 +195,13 @@ class Parts:
         """The item vectors."""
         return ItemVectors.load(self.stages.vectors.require() / VECTORS)
 
+    def known(self, name: str) -> Known:
+        """What is known of items and people."""
+        folder, every = self.stages.knowledge(name).require(), self.recipe.knowledge[name].every
+        item_MK, state_NK = (Vectors.load(folder / file).vectors_NE for file in (ITEMS, PEOPLE))
+        first_U, states_U = states(self.dataset, every)
+        return Known(item_MK, state_NK, torch.from_numpy(first_U), torch.from_numpy(states_U), every)
+
     def drawn(self, part: Part, count: int | None, what: str) -> Int[np.ndarray, "N"]:
         """``count`` rows of a part, drawn once by seed, in the part's order; all of them when ``count`` is None."""
         rows = np.asarray(self.dataset.samples[part])
@@ -203,8 +214,13 @@ class Parts:
         return np.asarray(self.dataset.lists[part][np.isin(self.dataset.samples[part], rows_N)], np.int64)
 
     def untrained(self, name: str) -> Recommender:
+        step = self.recipe.conventional[name]
         with seeds.torch_seeded(self.recipe.seed, "conventional", name):
-            return build(self.recipe.conventional[name].model, self.dataset.schema())
+            extra = None
+            if step.knowledge is not None:
+                assert not isinstance(step.model, Popularity.Config)
+                extra = KnowledgeFields(step.adaptor, self.known(step.knowledge), step.model.embedding)
+            return build(step.model, self.dataset.schema(), extra)
 
     def untrained_encoder(self, name: str) -> tuple[TwoTowers, TowerBuilder, str]:
         """An encoder as its training finds it, what writes its texts, and one line that says what it is."""

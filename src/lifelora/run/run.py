@@ -39,7 +39,7 @@ from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBuilder
 from lifelora.recipe import Recipe
 from lifelora.retrieval.embed import ItemVectors, item_vectors
-from lifelora.run import findings, next_item
+from lifelora.run import findings, known, next_item
 from lifelora.run.parts import (
     ABOUT,
     ACCOUNT,
@@ -92,7 +92,7 @@ class Run:
 
     def fit(self) -> None:
         """2. Train each conventional model on all training samples; validation chooses the weights."""
-        if any(map(self.stages.reads_by_vectors, self.recipe.conventional)):
+        if self.recipe.knowledge or any(map(self.stages.reads_by_vectors, self.recipe.conventional)):
             self.embed()
         for name, step in self.recipe.conventional.items():
             with self._making(self.stages.conventional(name)) as folder:
@@ -123,13 +123,19 @@ class Run:
             targets.at(index_B), model.history_length, (chosen_NK[index_B], mask_NK[index_B]))
 
     def embed(self) -> None:
-        """3. Make the language model ready, and turn item words into vectors where some system retrieves by them."""
+        """3. Make the language model ready; turn item words into vectors where something retrieves by them, and what is known
+        of items and people into vectors where a conventional model has them as fields.
+        """
         if self.stages.need_backbone:
             self._ready_backbone()
         if self.stages.need_vectors:
             with self._making(self.stages.vectors) as folder:
                 if folder is not None:
                     self._vectors().save(folder / VECTORS)
+        for name in self.recipe.knowledge:
+            with self._making(self.stages.knowledge(name)) as folder:
+                if folder is not None:
+                    known.make(self.parts, name, folder)
 
     def _ready_backbone(self) -> None:
         with self._making(self.stages.backbone) as folder:
@@ -232,6 +238,7 @@ class Run:
         stages = [self.stages.data, *map(self.stages.conventional, self.recipe.conventional)]
         stages += [self.stages.backbone] if self.stages.need_backbone else []
         stages += [self.stages.vectors] if self.stages.need_vectors else []
+        stages += list(map(self.stages.knowledge, self.recipe.knowledge))
         stages += [*map(self.stages.encoder, self.recipe.encoders), *map(self.stages.system, self.recipe.systems)]
         stages += [*map(self.stages.scores, self.stages.names), self.stages.report]
         lines = [f"  {'ready' if s.complete() else s.why_not():<14} {s.folder}" for s in stages]

@@ -4,7 +4,8 @@
        │                                              ▼
        └─────► 3-backbone ──► 3-vectors ──► 4-systems/NAME ──► 5-scores/NAME ──► 6-report
 
-An encoder, 4-encoders/NAME, needs 1-data alone, and 3-vectors where it shows behaviours that they choose.
+An encoder, 4-encoders/NAME, needs 1-data alone, and 3-vectors where it shows behaviours that they choose. A conventional model
+needs 3-vectors where they choose what it reads, and 3-knowledge/NAME where that is among its fields.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from lifelora.artefacts import MANIFEST, Stage, file_hash, read_json, write_atomically
 from lifelora.data.sources import AnySource
 from lifelora.errors import ConfigError
+from lifelora.knowledge.encode import Files
 from lifelora.llm.backbone import Pretrained, fingerprint
 from lifelora.llm.encoder import encoder_fingerprint
 from lifelora.recipe import TASK_KEYS, Recipe
@@ -22,6 +24,7 @@ from lifelora.recipes import dump, parse
 from lifelora.retrieval.precomputed import Precomputed
 
 RECIPE_FILE = "recipe.toml"
+KNOWLEDGE = "3-knowledge"
 
 
 class Stages:
@@ -73,11 +76,25 @@ class Stages:
 
     def conventional(self, name: str) -> Stage:
         """A conventional model."""
-        config = self.recipe.conventional[name].model_dump(mode="json") | {"seed": self.recipe.seed}
+        step = self.recipe.conventional[name]
+        unused = {"knowledge", "adaptor"} if step.knowledge is None else set[str]()
+        config = step.model_dump(mode="json", exclude=unused) | {"seed": self.recipe.seed}
         if self.recipe.task != "ctr":
             config["task"] = self.recipe.task
         inputs = {"data": self.data} | ({"vectors": self.vectors} if self.reads_by_vectors(name) else {})
+        if step.knowledge is not None:
+            inputs["knowledge"] = self.knowledge(step.knowledge)
         return Stage(self.folder / "2-conventional" / name, f"fit/{name}", config, inputs)
+
+    def knowledge(self, name: str) -> Stage:
+        """Vectors of what is known of items and people."""
+        known, folder = self.recipe.knowledge[name], self.folder / KNOWLEDGE / name
+        config = known.model_dump(mode="json")
+        if isinstance(known.vectors, Files):
+            config["files"] = [_kept_hash(folder, "files", place, Path(path).expanduser())
+                               for place, path in enumerate((known.vectors.items, known.vectors.users))]
+        inputs = {"data": self.data} | ({"backbone": self.backbone} if known.needs_backbone else {})
+        return Stage(folder, f"embed/knowledge/{name}", config, inputs)
 
     @cached_property
     def backbone(self) -> Stage:
@@ -90,7 +107,8 @@ class Stages:
     @property
     def need_backbone(self) -> bool:
         """Whether anything asks the language model."""
-        return bool(self.recipe.systems) or (self.need_vectors and self.recipe.vectors.kind == "hidden-states")
+        by_knowledge = any(known.needs_backbone for known in self.recipe.knowledge.values())
+        return bool(self.recipe.systems) or by_knowledge or (self.need_vectors and self.recipe.vectors.kind == "hidden-states")
 
     @cached_property
     def vectors(self) -> Stage:
@@ -98,10 +116,7 @@ class Stages:
         folder, vectors = self.folder / "3-vectors", self.recipe.vectors
         config = vectors.model_dump(mode="json") | {"lengths": "kept"}  # they were scaled to 1 once
         if isinstance(vectors, Precomputed):
-            path, made = Path(vectors.path).expanduser(), folder / MANIFEST
-            # A finished run goes on without the file, as it does without the source's.
-            known = read_json(made)["config"].get("file_hash") if made.exists() else None
-            config["file_hash"] = file_hash(path) if path.is_file() else known
+            config["file_hash"] = _kept_hash(folder, "file_hash", None, Path(vectors.path).expanduser())
         inputs = {"data": self.data} | ({"backbone": self.backbone} if vectors.kind == "hidden-states" else {})
         return Stage(folder, "embed/vectors", config, inputs)
 
@@ -157,6 +172,15 @@ class Stages:
         """The comparison of all."""
         config = self.recipe.evaluation.model_dump(mode="json", include={"test_rows", "resamples"}) | {"seed": self.recipe.seed}
         return Stage(self.folder / "6-report", "evaluate", config, {name: self.scores(name) for name in self.names})
+
+
+def _kept_hash(folder: Path, key: str, place: int | None, path: Path) -> str | None:
+    """Of a file; a finished stage goes on without it, by the hash in its manifest."""
+    if path.is_file():
+        return file_hash(path)
+    made = folder / MANIFEST
+    kept = read_json(made)["config"].get(key) if made.exists() else None
+    return kept if place is None or kept is None else kept[place]
 
 
 def _folder_hash(folder: Path) -> str:

