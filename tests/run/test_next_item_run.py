@@ -157,6 +157,20 @@ def test_a_system_puts_targets_where_whole_texts_put_them(run: Run, name: str):
             assert kept[place, 3] == sum(of_first[i] == of_first[item] for i in rest)
 
 
+def test_what_was_met_is_never_ahead_of_a_target(run: Run):
+    """Not even where the shortlist is as long as the catalogue."""
+    parts, dataset, chooser = run.parts, run.parts.dataset, Chooser.trained(run.parts, "unlisted")
+    chooser.system = chooser.system.model_copy(update={"shortlist": dataset.n_items})
+    rows, every = parts.test_rows[:4], np.arange(dataset.n_items)[None]
+    found, _ = next_item.two_stages(parts, chooser, rows)
+    for place, row in enumerate(rows.tolist()):
+        target = dataset.targets(np.array([row]))
+        score = chooser.scores(chooser.questions(of_people(target, every), every))[0][0].tolist()
+        own = score[int(target.item_B[0])]
+        met = set(dataset.item_N[dataset.offsets[target.user_B[0]] : row].tolist())
+        assert found.better_N[place] == sum(s > own + 1e-5 for item, s in enumerate(score) if item not in met)
+
+
 @pytest.mark.parametrize("name", ["text", "hybrid"])
 def test_answers_are_those_of_each_row_alone(run: Run, name: str):
     """And HR@1 is over all rows: one without a valid answer counts as wrong."""

@@ -101,7 +101,7 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         systems=systems,
         user_N=targets.user_B, item_N=targets.item_B, label_N=targets.label_B,
         history_N=targets.before_B - dataset.offsets[targets.user_B],
-        reference=next(iter(recipe.systems), stages.names[-1]),
+        reference=next(iter(recipe.systems), stages.names[0 if recipe.knowledge else -1]),
         best_possible_auc=_best_possible(parts, targets),
         example=_example(parts, rows, scores),
         notes=[*dataset.notes, *known.notes(parts), *(parts.vectors.notes if stages.need_vectors else ()), *about_nano(parts)],

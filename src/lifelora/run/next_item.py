@@ -67,6 +67,8 @@ def two_stages(
         short_BC = shortlist(score_BM, chooser.system.shortlist)
         among_BC, took = chooser.scores(chooser.questions(of_people(targets, short_BC), short_BC))
         cost.add(took)
+        # In a small catalogue the head may reach into what was met.
+        among_BC[np.isneginf(np.take_along_axis(score_BM, short_BC, axis=1))] = -np.inf
         second = Places.of(among_BC, _own(short_BC, targets))
         inside_B = (short_BC == targets.item_B[:, None]).any(axis=1)
         own_B = score_BM[np.arange(len(targets)), targets.item_B]
