@@ -108,6 +108,7 @@ class Parts:
         self.stages, self.recipe, self.options = stages, stages.recipe, options
         self.device = _device(options.device)
         self._selectors: dict[AnyConfig, Selector] = {}
+        self._frozen: dict[str, Recommender] = {}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -306,7 +307,9 @@ class Parts:
 
     def represented(self, name: str, layer: LayerOrRandom, targets: Targets) -> Float[torch.Tensor, "N D"]:
         """u of each target by a layer of the conventional model ``name``; a random one is the same for all targets of a user."""
-        model = self.recommender(name)
+        if name not in self._frozen:  # kept, for one person is asked about after another
+            self._frozen[name] = self.recommender(name)
+        model = self._frozen[name]
         if layer == "random":
             drawn = seeds.torch_generator(self.recipe.seed, "random representation", name)
             return torch.randn(self.dataset.n_users, model.width, generator=drawn)[torch.from_numpy(targets.user_B).long()]
