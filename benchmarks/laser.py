@@ -12,6 +12,7 @@ import argparse
 import json
 import subprocess
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,8 @@ def tell(arguments: argparse.Namespace) -> None:
         of_share = {share: paired_test(drawn[f"{model}-{share}-knows"], drawn[f"{model}-{share}"])["auc"] for share in shares}
         whole = {share: paired_test(drawn[f"{model}-{share}-knows"], drawn[f"{model}-{shares[-1]}"])["auc"] for share in shares}
         reached = next((share for share in shares if whole[share].value >= 0), None)
-        found[model] = {"knowledge minus none, by share": of_share, "share that reaches all rows without": reached,
+        found[model] = {"knowledge minus none, by share": {share: asdict(d) for share, d in of_share.items()},
+                        "share that reaches all rows without": reached,
                         "ms to score 100 items, median and 95 %": served(parts[0], f"{model}-{shares[-1]}")}
         print(found[model]["ms to score 100 items, median and 95 %"])
         print(f"{model:<8} " + "  ".join(

@@ -28,6 +28,9 @@ def small(recipe: Recipe, bert: Path) -> dict[str, Any]:
         step["training"] = TRAINING
         step["behaviours"] = step["behaviours"] and step["behaviours"] | {"k": 6}
         step["shots"] = step["shots"] and 40
+    for known in values["knowledge"].values():
+        written = {"max_new_tokens": 6} if known["text"]["kind"] == "lm" else {}
+        known |= {"every": 4, "behaviours": 4, "text": known["text"] | written}
     for encoder in values["encoders"].values():
         encoder["behaviours"] |= {"k": 3}
         encoder |= {"path": str(bert), "training": TRAINING, "shots": 24, "validation_rows": 20}
