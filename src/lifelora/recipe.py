@@ -194,9 +194,7 @@ class Recipe(Frozen):
                                               ("a system", self.systems)) if name in named]
             if len(kinds) > 1:
                 raise ValueError(f"the name '{name}' stands for {' and '.join(kinds)}; rename one")
-            if not name.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"'{name}' is no good as a name of a folder; use letters, digits, '-' and '_'")
-        for name in self.knowledge:
+        for name in [*names, *self.knowledge]:
             if not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"'{name}' is no good as a name of a folder; use letters, digits, '-' and '_'")
         for name, step in self.conventional.items():
