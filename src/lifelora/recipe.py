@@ -89,6 +89,8 @@ class Conventional(Frozen):
     "What turns its vectors into fields, trained with the model."
     shots: int | None = Field(default=None, ge=1)
     "Training rows, drawn once by seed (the first of them are the systems' shots, too); all of them when left out (Few2Many)."
+    validation_rows: int | None = Field(default=None, ge=1)
+    "Validation rows, drawn once by seed; all of them when left out."
     training: TrainingConfig = TrainingConfig()
 
 

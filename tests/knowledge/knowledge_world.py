@@ -13,10 +13,10 @@ CHAT = "{% for turn in messages %}<s>{{ turn['role'] }}: {{ turn['content'] }}<e
        "<s>assistant: {% endif %}"
 
 
-def log(folder: Path) -> Dataset:
+def log(folder: Path, rules: Rules | None = None) -> Dataset:
     """24 readers of 80 books, about 16 events each."""
     source = Simulated(users=24, items=80, events_per_user=16)
-    return prepare(source.read(), Rules(), folder, "simulated")
+    return prepare(source.read(), rules or Rules(), folder, "simulated")
 
 
 def byte_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:

@@ -1,6 +1,5 @@
 """The adaptor against its formula expert by expert, the state that is read, and a world that only the knowledge explains."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -77,12 +76,14 @@ def test_it_equals_its_formula():
         np.testing.assert_allclose(found_FE, [of_user, of_item], rtol=1e-4, atol=1e-5)
 
 
-def test_experts_start_as_linear_layers_do():
-    fields = KnowledgeFields(Adaptor(), replace(known(), item_MK=torch.randn(2, 64), state_NK=torch.randn(5, 64)), 16)
-    for stack in (fields.shared, fields.user.own, fields.item.own):
-        assert stack.into.weight.abs().max().item() == pytest.approx(1 / math.sqrt(64), rel=0.01)
-        for at_first in (stack.weight_NHE, stack.bias_NE):
-            assert at_first.abs().max().item() == pytest.approx(1 / math.sqrt(128), rel=0.1)
+def test_fields_start_about_as_small_as_those_of_the_table():
+    many = Known(torch.randn(500, 64), torch.randn(500, 64), torch.tensor([0]), torch.tensor([500]), 1)
+    fields = KnowledgeFields(Adaptor(), many, 16, init_std=0.02)
+    # An entry of x is about 1, so W x + b has the variance 1/3 + 1/(3·64) (as nn.Linear starts), half of whose square a ReLU
+    # keeps. The gate's logits have the variance 1/3, so Σ_e g_e² is about exp(1/3) / 7 = 0.2 over 7 experts; with 128 hidden
+    # units each: 0.02 · sqrt(128 · 0.169 · 0.2) = 0.0416.
+    rms = fields(asked([0] * 500, list(range(500)), list(range(1, 501)))).square().mean().sqrt().item()
+    assert rms == pytest.approx(0.0416, rel=0.1)
     assert not any(p.any() for p in (fields.nobody_E, fields.user.nothing_E, fields.item.nothing_E))
 
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from lifelora.data.dataset import Rules, prepare
 from lifelora.data.raw import RawTables, Words
-from lifelora.data.split import LeaveOneOut
+from lifelora.data.split import LeaveOneOut, OneEach
 from lifelora.errors import ConfigError, LeakError
 from lifelora.knowledge import texts
 from lifelora.knowledge.texts import (
@@ -122,6 +122,20 @@ def test_no_state_depends_on_later_events(library):
         titles = [library.titles[item] for item in library.item_N[begin:end]]
         listed = [line.rpartition(" (")[0] for line in asked[state].splitlines()[2:-2]]
         assert listed == titles[-6:]
+
+
+def test_nobody_asks_about_a_state_that_nothing_reads(library, tmp_path):
+    """With one sample a user, the last event, somebody reads what is known before it and what is known now, nothing else."""
+    one_each = log(tmp_path, Rules(split=OneEach()))
+    asked, (first_U, _) = AboutUsers(one_each, Questions(every=3)), states(one_each, 3)
+    events_U = np.diff(one_each.offsets)
+    before_U = np.where(events_U > Rules().min_history, events_U - 1, 0)  # whoever has a sample
+    read = {int(first + number // 3 - 1) for number_U in (before_U, events_U)
+            for first, number in zip(first_U, number_U, strict=True) if number >= 3}
+    assert {state for state, text in enumerate(asked) if text} == read
+    assert len(read) < 2 * one_each.n_users < len(asked)
+    everything = AboutUsers(library, Questions(every=10))  # each event but the first five is a sample here
+    assert all(everything)
 
 
 @pytest.mark.parametrize("broken", [

@@ -60,18 +60,18 @@ class Known:
 class Experts(nn.Module):
     """E_e(x) = W'_e ReLU(W_e x + b_e) + b'_e, the weights of all experts in one stack."""
 
-    def __init__(self, experts: int, ins: int, hidden: int, outs: int) -> None:
+    def __init__(self, experts: int, ins: int, hidden: int, outs: int, init_std: float) -> None:
         super().__init__()
         self.into = nn.Linear(ins, experts * hidden)
-        # As nn.Linear starts them, each expert for itself.
-        self.weight_NHE = nn.Parameter(torch.empty(experts, hidden, outs).uniform_(-(hidden**-0.5), hidden**-0.5))
-        self.bias_NE = nn.Parameter(torch.empty(experts, outs).uniform_(-(hidden**-0.5), hidden**-0.5))
+        # Their fields start about as small as those of the table: larger ones are learnt by heart first (LOG.md).
+        self.weight_NHE = nn.Parameter(torch.empty(experts, hidden, outs).normal_(std=init_std))
+        self.bias_NE = nn.Parameter(torch.zeros(experts, outs))
 
 
 class Source(nn.Module):
     """Vectors of one kind: a table of them, experts of their own, a gate W_s, and what stands for vectors of zeros."""
 
-    def __init__(self, config: Adaptor, known_NK: Float[Tensor, "N K"], width: int) -> None:
+    def __init__(self, config: Adaptor, known_NK: Float[Tensor, "N K"], width: int, init_std: float) -> None:
         super().__init__()
         K = known_NK.shape[1]
         self.known_NK: Tensor
@@ -79,7 +79,7 @@ class Source(nn.Module):
         # They were made beforehand and lie in files of their own, so they are not among the weights.
         self.register_buffer("known_NK", known_NK, persistent=False)
         self.register_buffer("written_N", known_NK.any(dim=1), persistent=False)
-        self.own = Experts(config.specific, K, config.hidden, width)
+        self.own = Experts(config.specific, K, config.hidden, width, init_std)
         self.gate = nn.Linear(K, config.shared + config.specific, bias=False)
         self.nothing_E = nn.Parameter(torch.zeros(width))
         self.drop = nn.Dropout(config.dropout)
@@ -105,26 +105,27 @@ class KnowledgeFields(nn.Module):
     """Fields of what is known of the user and of the target: the ``ExtraFields`` of any conventional model.
 
     A sample with n earlier events reads state s = min(n // every, states) of its user, made of the first s·every of them;
-    with s = 0 nobody knows anything yet, and the learned vector ``nobody`` stands in.
+    with s = 0 nobody knows anything yet, and the learned vector ``nobody`` stands in. ``init_std`` is that of the model's own
+    embeddings, ``width`` their width.
     """
 
-    def __init__(self, config: Adaptor, known: Known, width: int) -> None:
+    def __init__(self, config: Adaptor, known: Known, width: int, init_std: float = 0.01) -> None:
         super().__init__()
         if config.user and not len(known.state_NK):
             raise ConfigError(f"there is not one state of a user to read: nobody has as many as {known.every} events, after "
                               "which the first is written. Write earlier, or set user = false.")
         self.n_user_fields, self.n_fields = int(config.user), int(config.user) + int(config.item)
         self.every = known.every
-        self.shared = Experts(config.shared, known.item_MK.shape[1], config.hidden, width)
+        self.shared = Experts(config.shared, known.item_MK.shape[1], config.hidden, width, init_std)
         if config.user:
-            self.user = Source(config, known.state_NK, width)
+            self.user = Source(config, known.state_NK, width, init_std)
             self.nobody_E = nn.Parameter(torch.zeros(width))
             self.first_U: Tensor
             self.states_U: Tensor
             self.register_buffer("first_U", known.first_U, persistent=False)
             self.register_buffer("states_U", known.states_U, persistent=False)
         if config.item:
-            self.item = Source(config, known.item_MK, width)
+            self.item = Source(config, known.item_MK, width, init_std)
         self.config = config
 
     def forward(self, batch: Samples) -> Float[Tensor, "B F E"]:

@@ -6,7 +6,8 @@ user (s = 1, 2, …) is made from that user's own events
     [max(0, s·every - behaviours), s·every)
 
 and from nothing later; whoever has fewer than ``every`` events has no state. States are numbered over users in order:
-state s of user u is row ``first_U[u] + s - 1``. A target may read the last state that ended before it: ``state_before``.
+state s of user u is row ``first_U[u] + s - 1``. A target may read the last state that ended before it: ``state_before``. Nobody
+asks about states that nothing reads, which most are where everybody has one sample.
 """
 
 from collections.abc import Sequence
@@ -117,6 +118,17 @@ def state_before(dataset: Dataset, targets: Targets, every: int) -> Int[np.ndarr
     return np.where(number_B > 0, first_U[targets.user_B] + number_B - 1, -1)
 
 
+def read(dataset: Dataset, every: int) -> Bool[np.ndarray, "N"]:
+    """Whether a state is ever read: by the target of a sample, or as its user's last when something is recommended now."""
+    first_U, states_U = states(dataset, every)
+    read_N = np.zeros(int(states_U.sum()), np.bool_)
+    read_N[(first_U + states_U - 1)[states_U > 0]] = True
+    for rows in dataset.samples.values():
+        state_B = state_before(dataset, dataset.targets(rows), every)
+        read_N[state_B[state_B >= 0]] = True
+    return read_N
+
+
 @dataclass(frozen=True)
 class Shown:
     """Each state's user and number (1, 2, …) and the events that its question shows: rows ``start <= row < end``."""
@@ -166,13 +178,14 @@ def training_states(dataset: Dataset, every: int) -> Bool[np.ndarray, "N"]:
 
 @final
 class AboutUsers(Sequence[str]):
-    """One question a state, in the states' order; each is put together when it is asked for."""
+    """One question a state, in the states' order, empty for a state that nothing reads; put together when it is asked for."""
 
     def __init__(self, dataset: Dataset, questions: Questions) -> None:
         questions.check(dataset)
         self.dataset, self.questions = dataset, questions
         self.shown = shown(dataset, questions.every, questions.behaviours)
         check(dataset, questions.every, self.shown)
+        self._read_N = read(dataset, questions.every)
         self._words = questions.words(dataset)
         self._place = questions.about_user.index(LISTED)
         # The same item with the same rating is listed again and again.
@@ -188,6 +201,8 @@ class AboutUsers(Sequence[str]):
     def __getitem__(self, state: int | slice) -> str | list[str]:
         if isinstance(state, slice):
             return [self[one] for one in range(*state.indices(len(self)))]
+        if not self._read_N[state]:
+            return ""
         rows = slice(int(self.shown.start_N[state]), int(self.shown.end_N[state]))
         pairs = zip(self.dataset.item_N[rows].tolist(), self.dataset.rating_N[rows].tolist(), strict=True)
         user = {**self._profiles[int(self.shown.user_N[state])], **self._words}

@@ -220,7 +220,7 @@ class Parts:
             extra = None
             if step.knowledge is not None:
                 assert not isinstance(step.model, Popularity.Config)
-                extra = KnowledgeFields(step.adaptor, self.known(step.knowledge), step.model.embedding)
+                extra = KnowledgeFields(step.adaptor, self.known(step.knowledge), step.model.embedding, step.model.init_std)
             return build(step.model, self.dataset.schema(), extra)
 
     def untrained_encoder(self, name: str) -> tuple[TwoTowers, TowerBuilder, str]:

@@ -212,6 +212,14 @@ class Run:
 
     def evaluate(self) -> None:
         """5 and 6. Score the same test rows with everything, compare, and write the report."""
+        self.score()
+        with self._making(self.stages.report) as folder:
+            if folder is not None:
+                task = findings if self.recipe.task == "ctr" else next_item
+                task.write(self.parts, self.seconds(), folder)
+
+    def score(self) -> None:
+        """5. Score the same test rows with everything."""
         for name in self.stages.names:
             with self._making(self.stages.scores(name)) as folder:
                 if folder is not None and self.recipe.task == "next-item":
@@ -219,10 +227,6 @@ class Run:
                 elif folder is not None:
                     targets = self.parts.dataset.targets(self.parts.test_rows)
                     np.save(folder / SCORES, self.parts.scores(name, targets, f"{name}: scoring test rows"))
-        with self._making(self.stages.report) as folder:
-            if folder is not None:
-                task = findings if self.recipe.task == "ctr" else next_item
-                task.write(self.parts, self.seconds(), folder)
 
     def seconds(self) -> dict[str, float | None]:
         """How long each stage took, by its name; None for one that was made in several goes."""
@@ -246,7 +250,7 @@ class Run:
         return "\n".join([*table, f"recipe '{self.recipe.name}' in {self.folder}:", *lines])
 
     def _validate(self, name: str, model: Recommender | NextItem) -> dict[str, float]:
-        rows = np.asarray(self.parts.dataset.samples["valid"])
+        rows = self.parts.drawn("valid", self.recipe.conventional[name].validation_rows, "validation")
         if isinstance(model, NextItem):
             return next_item.validate(self.parts, name, model, rows)
         valid = self.parts.dataset.targets(rows)
