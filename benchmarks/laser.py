@@ -90,9 +90,10 @@ def run(arguments: argparse.Namespace) -> None:
     rows = len(first.parts.dataset.samples["train"])
     for share in arguments.shares:
         for model in arguments.models:
-            training = study["training"] | (study["many"] if rows * share // 100 > study["many_rows"] else {})
-            step = {"model": {"kind": model, "history_length": 30}, "training": training, "shots": max(1, rows * share // 100),
-                    "validation_rows": study["validation_rows"]}
+            shots = max(1, rows * share // 100)
+            training = next(one["training"] for one in study["training"] if shots <= one["rows"])
+            step = {"model": {"kind": model, "history_length": 30}, "training": training, "shots": shots,
+                    "validation_rows": study.get("validation_rows")}
             values["conventional"][f"{model}-{share}"] = step
             for name in arguments.knowledge or every:
                 values["conventional"][f"{model}-{share}-{name}"] = step | {"knowledge": name, "adaptor": study["adaptor"]}
