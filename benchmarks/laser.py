@@ -39,6 +39,7 @@ from lifelora.run.seeds import drawn_together
 
 SHARES = (1, 2, 5, 10, 20, 50, 100)
 MODELS = ("deepfm", "autoint", "dcnv2", "gru4rec", "caser", "sasrec", "din")
+METRICS = ("auc", "log_loss", "accuracy")
 COLOURS = {"": "#777777", "encoder": "#0072b2", "nano": "#d55e00", "written": "#009e73"}
 SAID = {"": "without knowledge", "encoder": "all-MiniLM reads", "nano": "nano LM reads",
         "written": "nano LM writes, all-MiniLM reads"}
@@ -77,7 +78,8 @@ def vectors(arguments: argparse.Namespace) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """One seed: models at shares, without and with knowledge."""
     values = values_of(arguments) | {"seed": arguments.seed}
-    study, every = values.pop("study"), {name: asked.get("every", 30) for name, asked in values["knowledge"].items()}
+    study, every = values.pop("study"), {name: asked["every"] for name, asked in values["knowledge"].items()
+                                         if arguments.knowledge is None or name in arguments.knowledge}
     values.pop("backbone", None)
     values["knowledge"] = {name: {"every": every[name], "vectors": {
         "kind": "precomputed", "items": str(arguments.known / f"{name}-items.parquet"),
@@ -95,7 +97,7 @@ def run(arguments: argparse.Namespace) -> None:
             step = {"model": {"kind": model, "history_length": 30}, "training": training, "shots": shots,
                     "validation_rows": study.get("validation_rows")}
             values["conventional"][f"{model}-{share}"] = step
-            for name in arguments.knowledge or every:
+            for name in every:
                 values["conventional"][f"{model}-{share}-{name}"] = step | {"knowledge": name, "adaptor": study["adaptor"]}
     whole = Run(parse(values, "the study"), arguments.out, options)
     whole.fit()
@@ -144,7 +146,7 @@ def tell(arguments: argparse.Namespace) -> None:
             minus = {share: paired_test(drawn[f"{model}-{share}-{name}"], drawn[f"{model}-{share}"]) for share in at}
             found[model][name] = {
                 "minus none, by share": {share: {metric: asdict(d) for metric, d in of.items()
-                                                 if metric in ("auc", "log_loss", "accuracy")} for share, of in minus.items()},
+                                                 if metric in METRICS} for share, of in minus.items()},
                 "reaches": reached(drawn, model, f"-{name}", at) if at[-1] == plain_at[-1] else None}
             print(f"{model:<8} {name:<8} " + "  ".join(
                 f"{share} %: {drawn[f'{model}-{share}'].figure('auc').value:.4f} {of['auc'].value:+.4f} (p = {of['auc'].p:.3f})"
@@ -152,16 +154,55 @@ def tell(arguments: argparse.Namespace) -> None:
         last = [f"{model}-{plain_at[-1]}{suffix}" for suffix in ("", *(f"-{name}" for name in known))]
         found[model]["ms to score 100 items, median and 95 %"] = served(parts[0], [name for name in last if name in drawn])
         print(found[model]["ms to score 100 items, median and 95 %"])
+    save(arguments.out, parts, drawn, {"knowledge against none": found})
+    if arguments.picture:
+        draw(drawn, models, shares, known, arguments.picture)
+
+
+def save(out: Path, parts: list[Parts], drawn: dict[str, Resampled], found: dict[str, Any]) -> None:
+    """All figures, and where they come from."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     about = {"commit": commit, "date": datetime.now(UTC).date().isoformat(), "commands": __doc__, "data": parts[0].dataset.name,
              "seeds": [one.recipe.seed for one in parts], "training rows": len(parts[0].dataset.samples["train"]),
-             "test rows": len(parts[0].test_rows), "knowledge": {
-                 name: asked.model_dump(mode="json", include={"every"}) for name, asked in parts[0].recipe.knowledge.items()}}
+             "test rows": len(parts[0].test_rows)}
     figures = {name: {metric: asdict(one.figure(metric)) | {"by seed": one.by_run[metric]}
-                      for metric in ("auc", "log_loss", "accuracy")} for name, one in drawn.items()}
-    arguments.out.write_text(json.dumps(plain(about | {"knowledge against none": found, "figures": figures}), indent=1) + "\n")
-    if arguments.picture:
-        draw(drawn, models, shares, known, arguments.picture)
+                      for metric in METRICS} for name, one in drawn.items()}
+    out.write_text(json.dumps(plain(about | found | {"figures": figures}), indent=1) + "\n")
+
+
+def alone(arguments: argparse.Namespace) -> None:
+    """The LM by the rows it is tuned on, beside conventional models of the same rows and of all."""
+    parts: list[Parts] = [Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs]
+    steps = [name for name in parts[0].stages.names if all(one.stages.scores(name).complete() for one in parts)]
+    drawn, found = {name: drawn_together(parts, name) for name in steps}, dict[str, Any]()
+    rows = len(parts[0].dataset.samples["train"])
+    others = [model for model in MODELS if f"{model}-all" in steps]
+    curve = {rows if name == "lm-all" else int(name[3:]): name for name in steps if name.startswith("lm-")}
+    for count, name in sorted(curve.items()):
+        found[name] = {other: asdict(paired_test(drawn[name], drawn[other])["auc"])
+                       for model in others for other in (f"{model}-{name[3:]}", f"{model}-all") if other in drawn}
+        print(f"{count:>8,} rows: {drawn[name].figure('auc').value:.4f}  " + "  ".join(
+            f"minus {other} {d['value']:+.4f} (p = {d['p']:.3f})" for other, d in found[name].items()))
+    save(arguments.out, parts, drawn, {"the LM alone, AUC minus": found})
+    if not arguments.picture:
+        return
+    with drawing.style("laser"):
+        figure, axis = plt.subplots(figsize=(6.4, 3.8))
+        for model, colour in zip(("lm", *others), ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), strict=False):
+            # What nobody tuned stands at the left end, where a logarithm would not put it.
+            at = {(32 if name == "lm-0" else rows if name.endswith("-all") else int(name.rpartition("-")[2])): name
+                  for name in steps if name.startswith(f"{model}-")}
+            places = sorted(at)
+            of = [drawn[at[place]].figure("auc") for place in places]
+            axis.plot(places, [f.value for f in of], "o-", color=colour, label="nano LM" if model == "lm" else model, markersize=4)
+            axis.fill_between(places, [f.low for f in of], [f.high for f in of], color=colour, alpha=0.12)
+        counts = [32, *(count for count in sorted(curve) if count), *([] if rows in curve else [rows])]
+        axis.set(xscale="log", xlabel="training rows", ylabel="AUC on the test rows", xticks=counts,
+                 xticklabels=["none", *(f"{count:,}" for count in counts[1:])])
+        axis.minorticks_off()
+        axis.legend(frameon=False, loc="lower right")
+        figure.tight_layout()
+        figure.savefig(arguments.picture, dpi=150)
 
 
 def draw(drawn: dict[str, Resampled], models: list[str], shares: list[int], known: list[str], picture: Path) -> None:
@@ -196,7 +237,7 @@ def draw(drawn: dict[str, Resampled], models: list[str], shares: list[int], know
 
 
 def main() -> None:
-    """``vectors``, ``run`` or ``tell``."""
+    """``vectors``, ``run``, ``tell`` or ``alone``."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     actions = parser.add_subparsers(required=True)
     made = actions.add_parser("vectors")
@@ -216,11 +257,12 @@ def main() -> None:
     one.add_argument("--knowledge", nargs="*")
     one.add_argument("--quiet", action="store_true")
     one.set_defaults(action=run)
-    many = actions.add_parser("tell")
-    many.add_argument("runs", nargs="+", type=Path)
-    many.add_argument("--out", type=Path, required=True)
-    many.add_argument("--picture", type=Path)
-    many.set_defaults(action=tell)
+    for name, action in (("tell", tell), ("alone", alone)):
+        many = actions.add_parser(name)
+        many.add_argument("runs", nargs="+", type=Path)
+        many.add_argument("--out", type=Path, required=True)
+        many.add_argument("--picture", type=Path)
+        many.set_defaults(action=action)
     arguments = parser.parse_args()
     arguments.action(arguments)
 
