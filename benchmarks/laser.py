@@ -14,7 +14,6 @@ same test rows judge. What was done is kept: called again, with more shares or m
 import argparse
 import json
 import subprocess
-import time
 import tomllib
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -34,6 +33,7 @@ from lifelora.knowledge.encode import Vectors
 from lifelora.knowledge.texts import shown
 from lifelora.recipes import parse
 from lifelora.run import Options, Run
+from lifelora.run.known import served
 from lifelora.run.parts import ITEMS, PEOPLE, Parts
 from lifelora.run.seeds import drawn_together
 
@@ -102,19 +102,6 @@ def run(arguments: argparse.Namespace) -> None:
     whole = Run(parse(values, "the study"), arguments.out, options)
     whole.fit()
     whole.score()
-
-
-def served(parts: Parts, names: list[str], people: int = 100, items: int = 100) -> dict[str, list[float]]:
-    """CPU milliseconds to score so many items for one person, median and 95th percentile, of several models in turn."""
-    dataset, models = parts.dataset, {name: parts.recommender(name) for name in names}
-    taken: dict[str, list[float]] = {name: [] for name in models}
-    for person in range(people + 5):
-        targets = dataset.candidates(person, np.arange(items))
-        for name, model in models.items():
-            began = time.process_time()
-            parts.conventional_scores(name, model, targets)
-            taken[name].append((time.process_time() - began) * 1e3)
-    return {name: [round(float(np.quantile(values[5:], q)), 2) for q in (0.5, 0.95)] for name, values in taken.items()}
 
 
 def reached(drawn: dict[str, Resampled], model: str, suffix: str, shares: list[int]) -> dict[str, int | None]:
@@ -194,7 +181,8 @@ def alone(arguments: argparse.Namespace) -> None:
                   for name in steps if name.startswith(f"{model}-")}
             places = sorted(at)
             of = [drawn[at[place]].figure("auc") for place in places]
-            axis.plot(places, [f.value for f in of], "o-", color=colour, label="nano LM" if model == "lm" else model, markersize=4)
+            axis.plot(places, [f.value for f in of], "o-", color=colour, markersize=4,
+                      label="nano LM" if model == "lm" else model)
             axis.fill_between(places, [f.low for f in of], [f.high for f in of], color=colour, alpha=0.12)
         counts = [32, *(count for count in sorted(curve) if count), *([] if rows in curve else [rows])]
         axis.set(xscale="log", xlabel="training rows", ylabel="AUC on the test rows", xticks=counts,

