@@ -69,7 +69,7 @@ def known(data: Dataset) -> Known:
 
 def extra_fields(data: Dataset, width: int) -> KnowledgeFields:
     """A small adaptor of them."""
-    return KnowledgeFields(Adaptor(shared=1, specific=2, hidden=4, dropout=0.0), known(data), width, init_std=0.3)
+    return KnowledgeFields(Adaptor(shared=1, specific=2, hidden=4), known(data), width, init_std=0.3)
 
 
 def knows(model: Recommender) -> bool:

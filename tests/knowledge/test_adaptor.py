@@ -21,7 +21,7 @@ from lifelora.errors import ConfigError
 from lifelora.knowledge.adaptor import Adaptor, KnowledgeFields, Known
 
 K, E = 5, 3
-SMALL = Adaptor(shared=2, specific=3, hidden=4, dropout=0.0)
+SMALL = Adaptor(shared=2, specific=3, hidden=4)
 # Three users with 2, 0 and 3 states, seven items; item 2 and state 4 (the third user's last) say nothing.
 FIRST, STATES, EVERY = torch.tensor([0, 2, 2]), torch.tensor([2, 0, 3]), 10
 
@@ -78,7 +78,7 @@ def test_it_equals_its_formula():
 
 def test_fields_start_about_as_small_as_those_of_the_table():
     many = Known(torch.randn(500, 64), torch.randn(500, 64), torch.tensor([0]), torch.tensor([500]), 1)
-    fields = KnowledgeFields(Adaptor(), many, 16, init_std=0.02).eval()
+    fields = KnowledgeFields(Adaptor(hidden=32), many, 16, init_std=0.02)
     # An entry of x is about 1, so W x + b has the variance 1/3 + 1/(3·64) (as nn.Linear starts), half of whose square a ReLU
     # keeps. The gate's logits have the variance 1/3, so Σ_e g_e² is about exp(1/3) / 7 = 0.2 over 7 experts; with 32 hidden
     # units each: 0.02 · sqrt(32 · 0.169 · 0.2) = 0.0208.
@@ -120,7 +120,7 @@ def test_a_state_knows_neither_the_target_nor_what_comes_after(every: int, event
     told = told or [(-1, 0)]
     state_NK = torch.tensor(told, dtype=torch.float32)
     about = Known(torch.zeros(1, 2), state_NK, states_U.cumsum(0) - states_U, states_U, every)
-    fields = KnowledgeFields(Adaptor(item=False, hidden=2, dropout=0.0), about, 1)
+    fields = KnowledgeFields(Adaptor(item=False, hidden=2), about, 1)
     users = draw.draw(st.lists(st.integers(0, len(events) - 1), min_size=1, max_size=8))
     # From the user's first event to what is asked after all of them.
     positions = [draw.draw(st.integers(0, events[user])) for user in users]
@@ -171,8 +171,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.mark.parametrize("config", [
-    DeepFM.Config(history_length=5, embedding=8, hidden=16, layers=1, dropout=0.0),
-    DIN.Config(history_length=5, embedding=8, hidden=16, layers=2, dropout=0.0),
+    DeepFM.Config(history_length=5, embedding=8, hidden=16, layers=1),
+    DIN.Config(history_length=5, embedding=8, hidden=16, layers=2),
 ], ids=lambda config: config.kind)
 def test_what_only_the_knowledge_tells_is_learnt_with_it_alone(world: Dataset, config: AnyRecommender):
     """A user likes, from state to state another one, one of two kinds of items; who does when is told by the vectors only."""
@@ -204,4 +204,4 @@ def test_what_only_the_knowledge_tells_is_learnt_with_it_alone(world: Dataset, c
 
     torch.manual_seed(0)
     assert 0.35 < auc(None) < 0.65
-    assert auc(KnowledgeFields(Adaptor(hidden=16, dropout=0.0), about, config.embedding)) > 0.97
+    assert auc(KnowledgeFields(Adaptor(hidden=16), about, config.embedding)) > 0.97

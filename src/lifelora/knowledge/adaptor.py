@@ -30,9 +30,9 @@ class Adaptor(Frozen):
     "Experts that users and items share."
     specific: int = Field(default=5, ge=1)
     "Experts that each of the two has for itself."
-    hidden: int = Field(default=32, ge=1)
-    "Width of an expert's hidden layer (KAR's is 128, which learns some ten thousand rows by heart: LOG.md)."
-    dropout: float = Field(default=0.5, ge=0, lt=1)
+    hidden: int = Field(default=128, ge=1)
+    "Width of an expert's hidden layer; KAR's, which learns some ten thousand rows by heart: with few, take 32 (LOG.md)."
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     "After the hidden layers of the experts; rows of a batch with the same vector lose the same."
 
     @model_validator(mode="after")

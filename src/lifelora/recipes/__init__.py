@@ -56,14 +56,15 @@ def enhanced(model: str, knowledge: str, source: AnySource | None = None, settin
     reads its answers), or a sentence encoder (a folder, an installed package, a hub name) that reads the questions.
     """
     laser = tomllib.loads(built_in()["laser"])
-    training = laser["conventional"]["din"]["training"]
-    plain = {"model": {"kind": model, "history_length": 30}, "training": training}
+    knows = laser["conventional"]["din-knows"]
+    plain = {"model": {"kind": model, "history_length": 30}, "training": knows["training"]}
     known: dict[str, Any] = {"text": {"kind": "lm" if knowledge == "lm" else "prompt"}}
     if knowledge not in ("prompt", "lm"):
         known["vectors"] = {"kind": "sentence-encoder", "model": knowledge}
     values: dict[str, Any] = {
         "name": f"enhance-{model}", "about": f"{model} without and with what a language model knows", "data": laser["data"],
-        "knowledge": {"known": known}, "conventional": {model: plain, f"{model}-knows": plain | {"knowledge": "known"}},
+        "knowledge": {"known": known},
+        "conventional": {model: plain, f"{model}-knows": plain | {"knowledge": "known", "adaptor": knows["adaptor"]}},
     }
     if source is not None:
         values["data"] = {"source": source.model_dump(mode="json", exclude_none=True)}
