@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from lifelora.run import Run
+    from lifelora.recipe import Recipe
+    from lifelora.run import Options, Run
 
 Handler = Callable[[argparse.Namespace], int]
 STAGES = {
@@ -162,27 +163,34 @@ def _open(arguments: argparse.Namespace) -> "Run":
     from lifelora.data.sources import parse_source
     from lifelora.errors import ConfigError
     from lifelora.recipes import built_in, load
-    from lifelora.run import Options, Run
+    from lifelora.run import Run
     from lifelora.run.stages import RECIPE_FILE
 
-    options = Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet,
-                      checkpointing=arguments.checkpointing)
     folder = Path(arguments.recipe)
     # A built-in recipe's name wins over a run's folder of that name, which can be written as ./NAME.
     if arguments.recipe not in built_in() and (folder / RECIPE_FILE).is_file():
         if arguments.data or arguments.set or arguments.out:
             raise ConfigError(f"'{folder}' is a run with a recipe of its own; leave --data, --set and --out away, "
                               f"or start another run with `lifelora run {folder / RECIPE_FILE} --out ELSEWHERE`.")
-        return Run.open(folder, options)
+        return Run.open(folder, _options(arguments))
     source = parse_source(arguments.data) if arguments.data else None
-    recipe = load(arguments.recipe, source, arguments.set)
-    out = arguments.out or Path("runs") / f"{recipe.name}-{_word(arguments.data or recipe.data.source.kind)}"
-    return Run(recipe, out, options)
+    return _begun(load(arguments.recipe, source, arguments.set), arguments)
 
 
-def _word(source: str) -> str:
-    kind, _, place = source.partition(":")
-    return f"{kind}-{Path(place).stem}" if place else kind
+def _begun(recipe: "Recipe", arguments: argparse.Namespace) -> "Run":
+    """A run in --out, or in a folder that says what of which data."""
+    from lifelora.run import Run
+
+    kind, _, place = (arguments.data or recipe.data.source.kind).partition(":")
+    folder = f"{recipe.name}-{kind}-{Path(place).stem}" if place else f"{recipe.name}-{kind}"
+    return Run(recipe, arguments.out or Path("runs") / folder, _options(arguments))
+
+
+def _options(arguments: argparse.Namespace) -> "Options":
+    from lifelora.run import Options
+
+    return Options(device=arguments.device, download=vars(arguments).get("download", False), progress=not arguments.quiet,
+                   checkpointing=arguments.checkpointing)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -198,12 +206,10 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from lifelora.recipes import load
-    from lifelora.run import Options, Run
+    from lifelora.run import Run
     from lifelora.run.findings import example_user
 
-    options = Options(device=arguments.device, download=False, progress=not arguments.quiet,
-                      checkpointing=arguments.checkpointing)
-    run = Run(load("demo", settings=arguments.set), arguments.out, options)
+    run = Run(load("demo", settings=arguments.set), arguments.out, _options(arguments))
     run.all()
     print(_closing(run))
     print(f"\nNext:\n  lifelora recommend {run.folder} --user {example_user(run.parts)}\n  lifelora show {run.folder}\n"
@@ -214,18 +220,13 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _enhance(arguments: argparse.Namespace) -> int:
     from lifelora.data.sources import parse_source
     from lifelora.recipes import enhanced
-    from lifelora.run import Options, Run
     from lifelora.run.known import served
 
-    options = Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet,
-                      checkpointing=arguments.checkpointing)
     source = parse_source(arguments.data) if arguments.data else None
-    recipe = enhanced(arguments.model, arguments.knowledge, source, arguments.set)
-    out = arguments.out or Path("runs") / f"{recipe.name}-{_word(arguments.data or recipe.data.source.kind)}"
-    run = Run(recipe, out, options)
+    run = _begun(enhanced(arguments.model, arguments.knowledge, source, arguments.set), arguments)
     run.all()
     print(_closing(run))
-    for name, (median, high) in served(run.parts, list(recipe.conventional)).items():
+    for name, (median, high) in served(run.parts, list(run.recipe.conventional)).items():
         print(f"{name}: {median:.1f} ms of CPU to score 100 items for one person (median; 95th percentile {high:.1f} ms)")
     return 0
 
