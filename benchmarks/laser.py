@@ -17,6 +17,7 @@ import subprocess
 import tomllib
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import torch
 
 from lifelora.evaluation import drawing
 from lifelora.evaluation.report import plain
-from lifelora.evaluation.significance import Resampled, paired_test
+from lifelora.evaluation.significance import Difference, Resampled, paired_test
 from lifelora.knowledge.encode import Vectors
 from lifelora.knowledge.texts import shown
 from lifelora.recipes import parse
@@ -100,14 +101,47 @@ def run(arguments: argparse.Namespace) -> None:
             for name in every:
                 values["conventional"][f"{model}-{share}-{name}"] = step | {"knowledge": name, "adaptor": study["adaptor"]}
     whole = Run(parse(values, "the study"), arguments.out, options)
+    whole.prepare()
     whole.fit()
     whole.score()
 
 
-def reached(drawn: dict[str, Resampled], model: str, suffix: str, shares: list[int]) -> dict[str, int | None]:
+class Together:
+    """Several seeds as one, as far as they have got: every figure, and every difference, is over the runs that have it."""
+
+    def __init__(self, parts: list[Parts]) -> None:
+        self.parts = parts
+        self.runs = {name: tuple(place for place, one in enumerate(parts) if name in one.stages.names
+                                 and one.stages.scores(name).complete()) for part in parts for name in part.stages.names}
+        self.names = [name for name, runs in self.runs.items() if runs]
+        self._drawn = lru_cache(None)(lambda name, runs: drawn_together([parts[place] for place in runs], name))
+
+    def of(self, name: str) -> Resampled:
+        """One model over its runs."""
+        drawn: Resampled = self._drawn(name, self.runs[name])
+        return drawn
+
+    def minus(self, name: str, other: str) -> dict[str, Difference]:
+        """One model minus another, over the runs that have both."""
+        both = tuple(place for place in self.runs[name] if place in self.runs[other])
+        return paired_test(self._drawn(name, both), self._drawn(other, both))
+
+    def save(self, out: Path, found: dict[str, Any]) -> None:
+        """All figures, and where they come from."""
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
+        first = self.parts[0]
+        about = {"commit": commit.strip(), "date": datetime.now(UTC).date().isoformat(), "commands": __doc__,
+                 "data": first.dataset.name, "seeds": [one.recipe.seed for one in self.parts],
+                 "training rows": len(first.dataset.samples["train"]), "test rows": len(first.test_rows)}
+        figures = {name: {"seeds": [self.parts[place].recipe.seed for place in self.runs[name]]} | {
+            metric: asdict(self.of(name).figure(metric)) | {"by seed": self.of(name).by_run[metric]} for metric in METRICS
+        } for name in self.names}
+        out.write_text(json.dumps(plain(about | found | {"figures": figures}), indent=1) + "\n")
+
+
+def reached(together: Together, model: str, suffix: str, shares: list[int]) -> dict[str, int | None]:
     """The first share whose AUC is that of the plain model on all rows: by the value, and by the interval of the difference."""
-    last = drawn[f"{model}-{shares[-1]}"]
-    minus = {share: paired_test(drawn[f"{model}-{share}{suffix}"], last)["auc"] for share in shares}
+    minus = {share: together.minus(f"{model}-{share}{suffix}", f"{model}-100")["auc"] for share in shares}
     return {"by value": next((share for share, d in minus.items() if d.value >= 0), None),
             "not to be told apart": next((share for share, d in minus.items() if d.high >= 0), None)}
 
@@ -115,62 +149,48 @@ def reached(drawn: dict[str, Resampled], model: str, suffix: str, shares: list[i
 def tell(arguments: argparse.Namespace) -> None:
     """All seeds as one: figures, paired differences, and the share at which knowledge has made up for the rest."""
     torch.set_num_threads(1)
-    parts: list[Parts] = [Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs]
-    steps = [name for name in parts[0].recipe.conventional
-             if all(name in one.recipe.conventional and one.stages.scores(name).complete() for one in parts)]
-    shares = sorted({int(name.split("-")[1]) for name in steps if "-" in name})
-    models = [model for model in MODELS if any(name.startswith(f"{model}-") for name in steps)]
-    known = list(parts[0].recipe.knowledge)
-    drawn = {name: drawn_together(parts, name) for name in steps}
+    together = Together([Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs])
+    names = together.names
+    shares = sorted({int(name.split("-")[1]) for name in names if "-" in name})
+    models = [model for model in MODELS if any(name.startswith(f"{model}-") for name in names)]
+    known = [name for name in COLOURS if any(step.endswith(f"-{name}") for step in names) and name]
     found: dict[str, Any] = {}
     for model in models:
-        plain_at = [share for share in shares if f"{model}-{share}" in drawn]
-        found[model] = {"without": {"reaches": reached(drawn, model, "", plain_at)}}
-        for name in known:
-            at = [share for share in plain_at if f"{model}-{share}-{name}" in drawn]
-            if not at:
-                continue
-            minus = {share: paired_test(drawn[f"{model}-{share}-{name}"], drawn[f"{model}-{share}"]) for share in at}
-            found[model][name] = {
-                "minus none, by share": {share: {metric: asdict(d) for metric, d in of.items()
-                                                 if metric in METRICS} for share, of in minus.items()},
-                "reaches": reached(drawn, model, f"-{name}", at) if at[-1] == plain_at[-1] else None}
-            print(f"{model:<8} {name:<8} " + "  ".join(
-                f"{share} %: {drawn[f'{model}-{share}'].figure('auc').value:.4f} {of['auc'].value:+.4f} (p = {of['auc'].p:.3f})"
-                for share, of in minus.items()) + f"  reaches: {found[model][name]['reaches']}")
-        last = [f"{model}-{plain_at[-1]}{suffix}" for suffix in ("", *(f"-{name}" for name in known))]
-        found[model]["ms to score 100 items, median and 95 %"] = served(parts[0], [name for name in last if name in drawn])
+        found[model] = {}
+        for name in ("", *known):
+            suffix = f"-{name}" if name else ""
+            at = [share for share in shares if f"{model}-{share}{suffix}" in names]
+            minus = {share: together.minus(f"{model}-{share}{suffix}", f"{model}-{share}") for share in at if name}
+            found[model][name or "without"] = {
+                "minus none, by share": {
+                    share: {metric: asdict(of[metric]) for metric in METRICS} for share, of in minus.items()},
+                "reaches": reached(together, model, suffix, at) if f"{model}-100" in names else None}
+            print(f"{model:<8} {name or 'without':<8} " + "  ".join(
+                f"{share} %: {together.of(f'{model}-{share}{suffix}').figure('auc').value:.4f}" + (
+                    f" {minus[share]['auc'].value:+.4f} (p = {minus[share]['auc'].p:.3f})" if name else "") for share in at)
+                + f"  reaches: {found[model][name or 'without']['reaches']}")
+        last = [f"{model}-{shares[-1]}{suffix}" for suffix in ("", *(f"-{name}" for name in known))]
+        here = [name for name in last if name in names and 0 in together.runs[name]]
+        found[model]["ms to score 100 items, median and 95 %"] = served(together.parts[0], here)
         print(found[model]["ms to score 100 items, median and 95 %"])
-    save(arguments.out, parts, drawn, {"knowledge against none": found})
+    together.save(arguments.out, {"knowledge against none": found})
     if arguments.picture:
-        draw(drawn, models, shares, known, arguments.picture)
-
-
-def save(out: Path, parts: list[Parts], drawn: dict[str, Resampled], found: dict[str, Any]) -> None:
-    """All figures, and where they come from."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    about = {"commit": commit, "date": datetime.now(UTC).date().isoformat(), "commands": __doc__, "data": parts[0].dataset.name,
-             "seeds": [one.recipe.seed for one in parts], "training rows": len(parts[0].dataset.samples["train"]),
-             "test rows": len(parts[0].test_rows)}
-    figures = {name: {metric: asdict(one.figure(metric)) | {"by seed": one.by_run[metric]}
-                      for metric in METRICS} for name, one in drawn.items()}
-    out.write_text(json.dumps(plain(about | found | {"figures": figures}), indent=1) + "\n")
+        draw(together, models, shares, known, arguments.picture)
 
 
 def alone(arguments: argparse.Namespace) -> None:
     """The LM by the rows it is tuned on, beside conventional models of the same rows and of all."""
-    parts: list[Parts] = [Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs]
-    steps = [name for name in parts[0].stages.names if all(one.stages.scores(name).complete() for one in parts)]
-    drawn, found = {name: drawn_together(parts, name) for name in steps}, dict[str, Any]()
-    rows = len(parts[0].dataset.samples["train"])
+    together = Together([Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs])
+    steps, found = together.names, dict[str, Any]()
+    rows = len(together.parts[0].dataset.samples["train"])
     others = [model for model in MODELS if f"{model}-all" in steps]
     curve = {rows if name == "lm-all" else int(name[3:]): name for name in steps if name.startswith("lm-")}
     for count, name in sorted(curve.items()):
-        found[name] = {other: asdict(paired_test(drawn[name], drawn[other])["auc"])
-                       for model in others for other in (f"{model}-{name[3:]}", f"{model}-all") if other in drawn}
-        print(f"{count:>8,} rows: {drawn[name].figure('auc').value:.4f}  " + "  ".join(
+        found[name] = {other: asdict(together.minus(name, other)["auc"])
+                       for model in others for other in (f"{model}-{name[3:]}", f"{model}-all") if other in steps}
+        print(f"{count:>8,} rows: {together.of(name).figure('auc').value:.4f}  " + "  ".join(
             f"minus {other} {d['value']:+.4f} (p = {d['p']:.3f})" for other, d in found[name].items()))
-    save(arguments.out, parts, drawn, {"the LM alone, AUC minus": found})
+    together.save(arguments.out, {"the LM alone, AUC minus": found})
     if not arguments.picture:
         return
     with drawing.style("laser"):
@@ -180,7 +200,7 @@ def alone(arguments: argparse.Namespace) -> None:
             at = {(32 if name == "lm-0" else rows if name.endswith("-all") else int(name.rpartition("-")[2])): name
                   for name in steps if name.startswith(f"{model}-")}
             places = sorted(at)
-            of = [drawn[at[place]].figure("auc") for place in places]
+            of = [together.of(at[place]).figure("auc") for place in places]
             axis.plot(places, [f.value for f in of], "o-", color=colour, markersize=4,
                       label="nano LM" if model == "lm" else model)
             axis.fill_between(places, [f.low for f in of], [f.high for f in of], color=colour, alpha=0.12)
@@ -193,7 +213,7 @@ def alone(arguments: argparse.Namespace) -> None:
         figure.savefig(arguments.picture, dpi=150)
 
 
-def draw(drawn: dict[str, Resampled], models: list[str], shares: list[int], known: list[str], picture: Path) -> None:
+def draw(together: Together, models: list[str], shares: list[int], known: list[str], picture: Path) -> None:
     """AUC above, and what knowledge adds below, by share; a column for each model."""
     with drawing.style("laser"):
         figure, axes = plt.subplots(2, len(models), figsize=(1.85 * len(models), 4.6), sharey="row", sharex=True, squeeze=False,
@@ -201,17 +221,15 @@ def draw(drawn: dict[str, Resampled], models: list[str], shares: list[int], know
         for (above, below), model in zip(axes.T, models, strict=True):
             for name in ("", *known):
                 suffix = f"-{name}" if name else ""
-                at = [share for share in shares if f"{model}-{share}{suffix}" in drawn]
-                if not at:
-                    continue
-                of = [drawn[f"{model}-{share}{suffix}"].figure("auc") for share in at]
+                at = [share for share in shares if f"{model}-{share}{suffix}" in together.names]
+                of = [together.of(f"{model}-{share}{suffix}").figure("auc") for share in at]
                 above.plot(at, [f.value for f in of], "o-", color=COLOURS[name], label=SAID[name], markersize=3, linewidth=1.2)
                 if name:
-                    minus = [paired_test(drawn[f"{model}-{share}{suffix}"], drawn[f"{model}-{share}"])["auc"] for share in at]
+                    minus = [together.minus(f"{model}-{share}{suffix}", f"{model}-{share}")["auc"] for share in at]
                     below.plot(at, [d.value for d in minus], "o-", color=COLOURS[name], markersize=3, linewidth=1.2)
                     below.fill_between(at, [d.low for d in minus], [d.high for d in minus], color=COLOURS[name], alpha=0.15)
-            if f"{model}-{shares[-1]}" in drawn:
-                above.axhline(drawn[f"{model}-{shares[-1]}"].figure("auc").value, color="#777777", linewidth=0.7, linestyle=":")
+            if f"{model}-100" in together.names:
+                above.axhline(together.of(f"{model}-100").figure("auc").value, color="#777777", linewidth=0.7, linestyle=":")
             below.axhline(0, color="#777777", linewidth=0.7)
             above.set(xscale="log", title=model)
             below.set(xticks=shares, xticklabels=[str(share) if share != 2 else "" for share in shares])
