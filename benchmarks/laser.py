@@ -214,31 +214,33 @@ def alone(arguments: argparse.Namespace) -> None:
 
 
 def draw(together: Together, models: list[str], shares: list[int], known: list[str], picture: Path) -> None:
-    """AUC above, and what knowledge adds below, by share; a column for each model."""
+    """AUC by share, and below what knowledge does to it and to the log loss; a column for each model."""
     with drawing.style("laser"):
-        figure, axes = plt.subplots(2, len(models), figsize=(1.85 * len(models), 4.6), sharey="row", sharex=True, squeeze=False,
-                                    height_ratios=(3, 2))
-        for (above, below), model in zip(axes.T, models, strict=True):
+        figure, axes = plt.subplots(3, len(models), figsize=(1.85 * len(models), 5.6), sharey="row", sharex=True, squeeze=False,
+                                    height_ratios=(3, 2, 2))
+        for column, model in zip(axes.T, models, strict=True):
             for name in ("", *known):
                 suffix = f"-{name}" if name else ""
                 at = [share for share in shares if f"{model}-{share}{suffix}" in together.names]
                 of = [together.of(f"{model}-{share}{suffix}").figure("auc") for share in at]
-                above.plot(at, [f.value for f in of], "o-", color=COLOURS[name], label=SAID[name], markersize=3, linewidth=1.2)
-                if name:
-                    minus = [together.minus(f"{model}-{share}{suffix}", f"{model}-{share}")["auc"] for share in at]
-                    below.plot(at, [d.value for d in minus], "o-", color=COLOURS[name], markersize=3, linewidth=1.2)
-                    below.fill_between(at, [d.low for d in minus], [d.high for d in minus], color=COLOURS[name], alpha=0.15)
+                column[0].plot(at, [f.value for f in of], "o-", color=COLOURS[name], label=SAID[name], markersize=3, linewidth=1.2)
+                minus = [together.minus(f"{model}-{share}{suffix}", f"{model}-{share}") for share in at if name]
+                for axis, metric in zip(column[1:], ("auc", "log_loss"), strict=True):
+                    if minus:
+                        of = [d[metric] for d in minus]
+                        axis.plot(at, [d.value for d in of], "o-", color=COLOURS[name], markersize=3, linewidth=1.2)
+                        axis.fill_between(at, [d.low for d in of], [d.high for d in of], color=COLOURS[name], alpha=0.15)
+                    axis.axhline(0, color="#777777", linewidth=0.7)
             if f"{model}-100" in together.names:
-                above.axhline(together.of(f"{model}-100").figure("auc").value, color="#777777", linewidth=0.7, linestyle=":")
-            below.axhline(0, color="#777777", linewidth=0.7)
-            above.set(xscale="log", title=model)
-            below.set(xticks=shares, xticklabels=[str(share) if share != 2 else "" for share in shares])
-            below.minorticks_off()
-        axes[0][0].set_ylabel("AUC on the test rows")
-        axes[1][0].set_ylabel("with minus without")
-        figure.supxlabel("% of the training rows", fontsize="medium")
+                column[0].axhline(together.of(f"{model}-100").figure("auc").value, color="#777777", linewidth=0.7, linestyle=":")
+            column[0].set(xscale="log", title=model)
+            column[-1].set(xticks=shares, xticklabels=[str(share) if share != 2 else "" for share in shares])
+            column[-1].minorticks_off()
+        for axis, label in zip(axes[:, 0], ("AUC", "AUC, with\nminus without", "Log loss, with\nminus without"), strict=True):
+            axis.set_ylabel(label)
+        axes[-1][len(models) // 2].set_xlabel("% of the training rows")
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="upper center", ncols=4, frameon=False)
-        figure.tight_layout(rect=(0, 0, 1, 0.94))
+        figure.tight_layout(rect=(0, 0, 1, 0.95))
         figure.savefig(picture, dpi=150)
 
 
