@@ -223,7 +223,7 @@ def draw(together: Together, models: list[str], shares: list[int], known: list[s
                 suffix = f"-{name}" if name else ""
                 at = [share for share in shares if f"{model}-{share}{suffix}" in together.names]
                 of = [together.of(f"{model}-{share}{suffix}").figure("auc") for share in at]
-                column[0].plot(at, [f.value for f in of], "o-", color=COLOURS[name], label=SAID[name], markersize=3, linewidth=1.2)
+                column[0].plot(at, [f.value for f in of], "o-", color=COLOURS[name], label=SAID[name], markersize=3, lw=1.2)
                 minus = [together.minus(f"{model}-{share}{suffix}", f"{model}-{share}") for share in at if name]
                 for axis, metric in zip(column[1:], ("auc", "log_loss"), strict=True):
                     if minus:
