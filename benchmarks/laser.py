@@ -183,7 +183,7 @@ def alone(arguments: argparse.Namespace) -> None:
     together = Together([Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs])
     steps, found = together.names, dict[str, Any]()
     rows = len(together.parts[0].dataset.samples["train"])
-    others = [model for model in MODELS if f"{model}-all" in steps]
+    others = [model for model in MODELS if any(name.startswith(f"{model}-") for name in steps)]
     curve = {rows if name == "lm-all" else int(name[3:]): name for name in steps if name.startswith("lm-")}
     for count, name in sorted(curve.items()):
         found[name] = {other: asdict(together.minus(name, other)["auc"])
