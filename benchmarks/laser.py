@@ -34,8 +34,8 @@ from lifelora.knowledge.encode import Vectors
 from lifelora.knowledge.texts import shown
 from lifelora.recipes import parse
 from lifelora.run import Options, Run
-from lifelora.run.known import served
 from lifelora.run.parts import ITEMS, PEOPLE, Parts
+from lifelora.run.recommend import served
 from lifelora.run.seeds import drawn_together
 
 SHARES = (1, 2, 5, 10, 20, 50, 100)

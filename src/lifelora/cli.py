@@ -220,7 +220,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _enhance(arguments: argparse.Namespace) -> int:
     from lifelora.data.sources import parse_source
     from lifelora.recipes import enhanced
-    from lifelora.run.known import served
+    from lifelora.run.recommend import served
 
     source = parse_source(arguments.data) if arguments.data else None
     run = _begun(enhanced(arguments.model, arguments.knowledge, source, arguments.set), arguments)

@@ -171,8 +171,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 @pytest.mark.parametrize("config", [
-    DeepFM.Config(history_length=5, embedding=8, hidden=16, layers=1),
-    DIN.Config(history_length=5, embedding=8, hidden=16, layers=2),
+    DeepFM.Config(history_length=5, embedding=8, hidden=16, layers=1, dropout=0.0),
+    DIN.Config(history_length=5, embedding=8, hidden=16, layers=2, dropout=0.0),
 ], ids=lambda config: config.kind)
 def test_what_only_the_knowledge_tells_is_learnt_with_it_alone(world: Dataset, config: AnyRecommender):
     """A user likes, from state to state another one, one of two kinds of items; who does when is told by the vectors only."""

@@ -118,7 +118,7 @@ def state_before(dataset: Dataset, targets: Targets, every: int) -> Int[np.ndarr
     return np.where(number_B > 0, first_U[targets.user_B] + number_B - 1, -1)
 
 
-def read(dataset: Dataset, every: int) -> Bool[np.ndarray, "N"]:
+def read_states(dataset: Dataset, every: int) -> Bool[np.ndarray, "N"]:
     """Whether a state is ever read: by the target of a sample, or as its user's last when something is recommended now."""
     first_U, states_U = states(dataset, every)
     read_N = np.zeros(int(states_U.sum()), np.bool_)
@@ -185,7 +185,7 @@ class AboutUsers(Sequence[str]):
         self.dataset, self.questions = dataset, questions
         self.shown = shown(dataset, questions.every, questions.behaviours)
         check(dataset, questions.every, self.shown)
-        self._read_N = read(dataset, questions.every)
+        self._read_N = read_states(dataset, questions.every)
         self._words = questions.words(dataset)
         self._place = questions.about_user.index(LISTED)
         # The same item with the same rating is listed again and again.

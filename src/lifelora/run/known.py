@@ -3,11 +3,9 @@
 Texts that were written stay in the run's folder, whatever is made of them afterwards.
 """
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from lifelora.errors import ConfigError
@@ -19,9 +17,6 @@ from lifelora.knowledge.write import LM, write
 from lifelora.llm.backbone import Backbone
 from lifelora.run.parts import ITEMS, PEOPLE, Parts
 from lifelora.run.stages import KNOWLEDGE
-
-WARM_UP = 5
-"People whose times do not count."
 
 
 def make(parts: Parts, name: str, folder: Path) -> None:
@@ -52,22 +47,6 @@ def _scaled(vectors: Vectors, learnt_N: torch.Tensor | None) -> Vectors:
     if not len(known_NE):
         return vectors
     return Vectors(vectors.vectors_NE / known_NE.square().mean().sqrt(), vectors.notes)
-
-
-def served(parts: Parts, names: Sequence[str], people: int = 100, items: int = 100) -> dict[str, list[float]]:
-    """CPU milliseconds to score so many items for one person, median and 95th percentile over people, by model.
-
-    The models take turns, so that what else the machine does befalls all of them.
-    """
-    dataset, models = parts.dataset, {name: parts.recommender(name) for name in names}
-    taken: dict[str, list[float]] = {name: [] for name in names}
-    for person in range(people + WARM_UP):
-        targets = dataset.candidates(person % dataset.n_users, np.arange(items) % dataset.n_items)
-        for name, model in models.items():
-            began = time.process_time()
-            parts.conventional_scores(name, model, targets)
-            taken[name].append((time.process_time() - began) * 1e3)
-    return {name: [round(float(np.quantile(values[WARM_UP:], q)), 2) for q in (0.5, 0.95)] for name, values in taken.items()}
 
 
 def notes(parts: Parts) -> list[str]:

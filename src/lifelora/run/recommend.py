@@ -1,5 +1,9 @@
-"""A ranked list for one user out of a finished run, with the behaviours that the model was shown. Knows parts, no stages."""
+"""A ranked list for one user out of a finished run, with the behaviours that the model was shown; and what scoring costs.
 
+Knows parts, no stages.
+"""
+
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,6 +21,9 @@ from lifelora.training import HISTORY
 
 CANDIDATES = 100
 "How many unmet items the conventional model hands to a language model that is asked yes or no."
+
+WARM_UP = 5
+"People whose times do not count."
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,22 @@ def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, syst
         Recommended(rank, ids[rank - 1], titles[int(wanted[place])], float(scores[place]), shown[rank - 1])
         for rank, place in enumerate(order, start=1)
     ))
+
+
+def served(parts: Parts, names: Sequence[str], people: int = 100, items: int = 100) -> dict[str, list[float]]:
+    """CPU milliseconds to score so many items for one person, median and 95th percentile over people, by model.
+
+    The models take turns, so that what else the machine does befalls all of them.
+    """
+    dataset, models = parts.dataset, {name: parts.recommender(name) for name in names}
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    for person in range(people + WARM_UP):
+        targets = dataset.candidates(person % dataset.n_users, np.arange(items) % dataset.n_items)
+        for name, model in models.items():
+            began = time.process_time()
+            parts.conventional_scores(name, model, targets)
+            taken[name].append((time.process_time() - began) * 1e3)
+    return {name: [round(float(np.quantile(values[WARM_UP:], q)), 2) for q in (0.5, 0.95)] for name, values in taken.items()}
 
 
 def _first_stage(parts: Parts, name: str, k: int) -> tuple[int, str | None]:
