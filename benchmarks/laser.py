@@ -91,19 +91,24 @@ def run(arguments: argparse.Namespace) -> None:
     first = Run(parse(values, "the study"), arguments.out, options)
     first.prepare()
     rows = len(first.parts.dataset.samples["train"])
-    for share in arguments.shares:
-        for model in arguments.models:
+    steps: dict[str, dict[str, Any]] = {}
+    for share in SHARES:
+        for model in MODELS:
             shots = max(1, rows * share // 100)
             training = next(one["training"] for one in study["training"] if shots <= one["rows"])
-            step = {"model": {"kind": model, "history_length": 30}, "training": training, "shots": shots,
-                    "validation_rows": study.get("validation_rows")}
-            values["conventional"][f"{model}-{share}"] = step
+            step = {"model": {"kind": model, "history_length": 30} | study.get("model", {}), "training": training,
+                    "shots": shots, "validation_rows": study.get("validation_rows")}
+            steps[f"{model}-{share}"] = step
             for name in every:
-                values["conventional"][f"{model}-{share}-{name}"] = step | {"knowledge": name, "adaptor": study["adaptor"]}
-    whole = Run(parse(values, "the study"), arguments.out, options)
-    whole.prepare()
-    whole.fit()
-    whole.score()
+                steps[f"{model}-{share}-{name}"] = step | {"knowledge": name, "adaptor": study["adaptor"]}
+    asked = {name: step for name, step in steps.items()
+             if step["model"]["kind"] in arguments.models and int(name.split("-")[1]) in arguments.shares}
+    some = Run(parse(values | {"conventional": values["conventional"] | asked}, "the study"), arguments.out, options)
+    some.prepare()
+    some.fit()
+    some.score()
+    # What the folder says that it holds is the whole study, so that what earlier calls made is told, too.
+    Run(parse(values | {"conventional": values["conventional"] | steps}, "the study"), arguments.out, options).prepare()
 
 
 class Together:
