@@ -15,6 +15,7 @@ import argparse
 import json
 import subprocess
 import tomllib
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -170,17 +171,45 @@ def tell(arguments: argparse.Namespace) -> None:
                 "minus none, by share": {
                     share: {metric: asdict(of[metric]) for metric in METRICS} for share, of in minus.items()},
                 "reaches": reached(together, model, suffix, at) if f"{model}-100" in names else None}
-            print(f"{model:<8} {name or 'without':<8} " + "  ".join(
-                f"{share} %: {together.of(f'{model}-{share}{suffix}').figure('auc').value:.4f}" + (
-                    f" {minus[share]['auc'].value:+.4f} (p = {minus[share]['auc'].p:.3f})" if name else "") for share in at)
-                + f"  reaches: {found[model][name or 'without']['reaches']}")
         last = [f"{model}-{shares[-1]}{suffix}" for suffix in ("", *(f"-{name}" for name in known))]
         here = [name for name in last if name in names and 0 in together.runs[name]]
+        print(model, {name: of["reaches"] for name, of in found[model].items()})
         found[model]["ms to score 100 items, median and 95 %"] = served(together.parts[0], here)
-        print(found[model]["ms to score 100 items, median and 95 %"])
+    print(table(together, found, shares, known))
     together.save(arguments.out, {"knowledge against none": found})
     if arguments.picture:
         draw(together, models, shares, known, arguments.picture)
+
+
+def table(together: Together, found: dict[str, Any], shares: list[int], known: list[str]) -> str:
+    """Markdown, by metric: what models have without knowledge, and what each knowledge adds; * is p < .01, not corrected."""
+
+    def plus(value: float) -> str:
+        return ("−" if value < 0 else "+") + f"{abs(value):.4f}".removeprefix("0")
+
+    def cell(model: str, share: int) -> str:
+        if f"{model}-{share}" not in together.names:
+            return ""
+        without = f"{together.of(f'{model}-{share}').figure(metric).value:.3f}".removeprefix("0")
+        return " ".join([without, *(plus(d[metric]["value"]) + "*" * (d[metric]["p"] < 0.01) for d in added(share, [model]))])
+
+    def added(share: int, models: Iterable[str], of: Iterable[str] = known) -> list[dict[str, dict[str, float]]]:
+        by_share = [found[model][name]["minus none, by share"] for model in models for name in of]
+        return [one[share] for one in by_share if share in one]
+
+    def mean(name: str, share: int) -> str:
+        these = [d[metric] for d in added(share, found, [name])]
+        if not these:
+            return ""
+        ups, downs = (sum(d["p"] < 0.01 and sign * d["value"] > 0 for d in these) for sign in (1, -1))
+        return f"{plus(float(np.mean([d['value'] for d in these])))} ({ups} up, {downs} down)"
+
+    lines = []
+    for metric in METRICS:
+        lines += ["", f"| {metric} | " + " | ".join(f"{share} %" for share in shares) + " |", "| --- |" + " --- |" * len(shares)]
+        lines += [f"| {model} | " + " | ".join(cell(model, share) for share in shares) + " |" for model in found]
+        lines += [f"| mean added, {name} | " + " | ".join(mean(name, share) for share in shares) + " |" for name in known]
+    return "\n".join(lines)
 
 
 def alone(arguments: argparse.Namespace) -> None:
