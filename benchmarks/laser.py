@@ -268,7 +268,7 @@ def draw(together: Together, models: list[str], shares: list[int], known: list[s
             if f"{model}-100" in together.names:
                 column[0].axhline(together.of(f"{model}-100").figure("auc").value, color="#777777", linewidth=0.7, linestyle=":")
             column[0].set(xscale="log", title=model)
-            column[-1].set(xticks=shares, xticklabels=[str(share) if share != 2 else "" for share in shares])
+            column[-1].set(xticks=shares, xticklabels=[str(share) if share in (1, 5, 20, 100) else "" for share in shares])
             column[-1].minorticks_off()
         for axis, label in zip(axes[:, 0], ("AUC", "AUC, with\nminus without", "Log loss, with\nminus without"), strict=True):
             axis.set_ylabel(label)
