@@ -187,7 +187,7 @@ def table(together: Together, found: dict[str, Any], shares: list[int], known: l
     def plus(value: float) -> str:
         return ("−" if value < 0 else "+") + f"{abs(value):.4f}".removeprefix("0")
 
-    def cell(model: str, share: int) -> str:
+    def cell(metric: str, model: str, share: int) -> str:
         if f"{model}-{share}" not in together.names:
             return ""
         without = f"{together.of(f'{model}-{share}').figure(metric).value:.3f}".removeprefix("0")
@@ -197,7 +197,7 @@ def table(together: Together, found: dict[str, Any], shares: list[int], known: l
         by_share = [found[model][name]["minus none, by share"] for model in models for name in of]
         return [one[share] for one in by_share if share in one]
 
-    def mean(name: str, share: int) -> str:
+    def mean(metric: str, name: str, share: int) -> str:
         these = [d[metric] for d in added(share, found, [name])]
         if not these:
             return ""
@@ -207,8 +207,8 @@ def table(together: Together, found: dict[str, Any], shares: list[int], known: l
     lines = []
     for metric in METRICS:
         lines += ["", f"| {metric} | " + " | ".join(f"{share} %" for share in shares) + " |", "| --- |" + " --- |" * len(shares)]
-        lines += [f"| {model} | " + " | ".join(cell(model, share) for share in shares) + " |" for model in found]
-        lines += [f"| mean added, {name} | " + " | ".join(mean(name, share) for share in shares) + " |" for name in known]
+        lines += [f"| {model} | " + " | ".join(cell(metric, model, share) for share in shares) + " |" for model in found]
+        lines += [f"| mean added, {name} | " + " | ".join(mean(metric, name, share) for share in shares) + " |" for name in known]
     return "\n".join(lines)
 
 
