@@ -40,11 +40,11 @@ from lifelora.run.recommend import served
 from lifelora.run.seeds import drawn_together
 
 SHARES = (1, 2, 5, 10, 20, 50, 100)
-MODELS = ("deepfm", "autoint", "dcnv2", "gru4rec", "caser", "sasrec", "din")
+MODELS = {"deepfm": "DeepFM", "autoint": "AutoInt", "dcnv2": "DCNv2", "gru4rec": "GRU4Rec", "caser": "Caser", "sasrec": "SASRec",
+          "din": "DIN"}
 METRICS = ("auc", "log_loss", "accuracy")
 COLOURS = {"": "#777777", "encoder": "#0072b2", "nano": "#d55e00", "written": "#009e73"}
-SAID = {"": "without knowledge", "encoder": "all-MiniLM reads", "nano": "nano LM reads",
-        "written": "nano LM writes, all-MiniLM reads"}
+READERS = {"encoder": "all-MiniLM reads", "nano": "nano LM reads", "written": "nano LM writes, all-MiniLM reads"}
 
 
 def values_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -190,8 +190,9 @@ def table(together: Together, found: dict[str, Any], shares: list[int], known: l
     def cell(metric: str, model: str, share: int) -> str:
         if f"{model}-{share}" not in together.names:
             return ""
-        without = f"{together.of(f'{model}-{share}').figure(metric).value:.3f}".removeprefix("0")
-        return " ".join([without, *(plus(d[metric]["value"]) + "*" * (d[metric]["p"] < 0.01) for d in added(share, [model]))])
+        without = together.of(f"{model}-{share}").figure(metric).value
+        these = [d[metric] for d in added(share, [model])]
+        return " ".join([three(without), *(plus(d["value"]) + "*" * (d["p"] < 0.01) for d in these)])
 
     def added(share: int, models: Iterable[str], of: Iterable[str] = known) -> list[dict[str, dict[str, float]]]:
         by_share = [found[model][name]["minus none, by share"] for model in models for name in of]
@@ -206,10 +207,22 @@ def table(together: Together, found: dict[str, Any], shares: list[int], known: l
 
     lines = []
     for metric in METRICS:
-        lines += ["", f"| {metric} | " + " | ".join(f"{share} %" for share in shares) + " |", "| --- |" + " --- |" * len(shares)]
-        lines += [f"| {model} | " + " | ".join(cell(metric, model, share) for share in shares) + " |" for model in found]
-        lines += [f"| mean added, {name} | " + " | ".join(mean(metric, name, share) for share in shares) + " |" for name in known]
+        lines += ["", *markdown([metric, *(f"{share} %" for share in shares)], {
+            **{MODELS[model]: [cell(metric, model, share) for share in shares] for model in found},
+            **{f"mean, {READERS[name]}": [mean(metric, name, share) for share in shares] for name in known},
+        })]
     return "\n".join(lines)
+
+
+def three(value: float) -> str:
+    """With three places, as the tables have them."""
+    return f"{value:.3f}".removeprefix("0")
+
+
+def markdown(head: list[str], rows: dict[str, list[str]]) -> list[str]:
+    """A table's lines."""
+    lines = [head, ["---"] * len(head), *([name, *cells] for name, cells in rows.items())]
+    return ["| " + " | ".join(line) + " |" for line in lines]
 
 
 def alone(arguments: argparse.Namespace) -> None:
@@ -218,29 +231,32 @@ def alone(arguments: argparse.Namespace) -> None:
     steps, found = together.names, dict[str, Any]()
     rows = len(together.parts[0].dataset.samples["train"])
     others = [model for model in MODELS if any(name.startswith(f"{model}-") for name in steps)]
-    curve = {rows if name == "lm-all" else int(name[3:]): name for name in steps if name.startswith("lm-")}
-    for count, name in sorted(curve.items()):
+    # What nobody tuned stands at the left end, where a logarithm would not put it.
+    curves = {model: {32 if name == "lm-0" else rows if name.endswith("-all") else int(name.rpartition("-")[2]): name
+                      for name in steps if name.startswith(f"{model}-")} for model in ("lm", *others)}
+    counts = sorted({count for curve in curves.values() for count in curve})
+    said = {count: "none" if count == 32 else f"{count:,}" for count in counts}
+    for count, name in sorted(curves["lm"].items()):
         found[name] = {other: asdict(together.minus(name, other)["auc"])
                        for model in others for other in (f"{model}-{name[3:]}", f"{model}-all") if other in steps}
-        print(f"{count:>8,} rows: {together.of(name).figure('auc').value:.4f}  " + "  ".join(
+        print(f"{said[count]:>8} rows:  " + "  ".join(
             f"minus {other} {d['value']:+.4f} (p = {d['p']:.3f})" for other, d in found[name].items()))
+    for metric in METRICS:
+        print("", *markdown([metric, *said.values()], {MODELS.get(model, "nano LM"): [
+            three(together.of(curve[at]).figure(metric).value) if at in curve else "" for at in counts
+        ] for model, curve in curves.items()}), sep="\n")
     together.save(arguments.out, {"the LM alone, AUC minus": found})
     if not arguments.picture:
         return
     with drawing.style("laser"):
         figure, axis = plt.subplots(figsize=(6.4, 3.8))
-        for model, colour in zip(("lm", *others), ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), strict=False):
-            # What nobody tuned stands at the left end, where a logarithm would not put it.
-            at = {(32 if name == "lm-0" else rows if name.endswith("-all") else int(name.rpartition("-")[2])): name
-                  for name in steps if name.startswith(f"{model}-")}
-            places = sorted(at)
-            of = [together.of(at[place]).figure("auc") for place in places]
+        for (model, curve), colour in zip(curves.items(), ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), strict=False):
+            places = sorted(curve)
+            of = [together.of(curve[place]).figure("auc") for place in places]
             axis.plot(places, [f.value for f in of], "o-", color=colour, markersize=4,
-                      label="nano LM" if model == "lm" else model)
+                      label=MODELS.get(model, "nano LM"))
             axis.fill_between(places, [f.low for f in of], [f.high for f in of], color=colour, alpha=0.12)
-        counts = [32, *(count for count in sorted(curve) if count), *([] if rows in curve else [rows])]
-        axis.set(xscale="log", xlabel="training rows", ylabel="AUC on the test rows", xticks=counts,
-                 xticklabels=["none", *(f"{count:,}" for count in counts[1:])])
+        axis.set(xscale="log", xlabel="training rows", ylabel="AUC on the test rows", xticks=counts, xticklabels=said.values())
         axis.minorticks_off()
         axis.legend(frameon=False, loc="lower right")
         figure.tight_layout()
@@ -248,18 +264,19 @@ def alone(arguments: argparse.Namespace) -> None:
 
 
 def draw(together: Together, models: list[str], shares: list[int], known: list[str], picture: Path) -> None:
-    """AUC by share, and below what knowledge does to it and to the log loss; a column for each model."""
+    """AUC by share, and below what knowledge does to it, to the log loss and to the accuracy; a column for each model."""
     with drawing.style("laser"):
-        figure, axes = plt.subplots(3, len(models), figsize=(1.85 * len(models), 5.6), sharey="row", sharex=True, squeeze=False,
-                                    height_ratios=(3, 2, 2))
+        figure, axes = plt.subplots(4, len(models), figsize=(1.85 * len(models), 7.0), sharey="row", sharex=True, squeeze=False,
+                                    height_ratios=(3, 2, 2, 2))
         for column, model in zip(axes.T, models, strict=True):
             for name in ("", *known):
                 suffix = f"-{name}" if name else ""
                 at = [share for share in shares if f"{model}-{share}{suffix}" in together.names]
                 of = [together.of(f"{model}-{share}{suffix}").figure("auc") for share in at]
-                column[0].plot(at, [f.value for f in of], "o-", color=COLOURS[name], label=SAID[name], markersize=3, lw=1.2)
+                column[0].plot(at, [f.value for f in of], "o-", color=COLOURS[name], markersize=3, linewidth=1.2,
+                               label=READERS.get(name, "without knowledge"))
                 minus = [together.minus(f"{model}-{share}{suffix}", f"{model}-{share}") for share in at if name]
-                for axis, metric in zip(column[1:], ("auc", "log_loss"), strict=True):
+                for axis, metric in zip(column[1:], METRICS, strict=True):
                     if minus:
                         of = [d[metric] for d in minus]
                         axis.plot(at, [d.value for d in of], "o-", color=COLOURS[name], markersize=3, linewidth=1.2)
@@ -267,10 +284,11 @@ def draw(together: Together, models: list[str], shares: list[int], known: list[s
                     axis.axhline(0, color="#777777", linewidth=0.7)
             if f"{model}-100" in together.names:
                 column[0].axhline(together.of(f"{model}-100").figure("auc").value, color="#777777", linewidth=0.7, linestyle=":")
-            column[0].set(xscale="log", title=model)
+            column[0].set(xscale="log", title=MODELS[model])
             column[-1].set(xticks=shares, xticklabels=[str(share) if share in (1, 5, 20, 100) else "" for share in shares])
             column[-1].minorticks_off()
-        for axis, label in zip(axes[:, 0], ("AUC", "AUC, with\nminus without", "Log loss, with\nminus without"), strict=True):
+        said = ("AUC", *(f"{metric},\nwith minus without" for metric in ("AUC", "Log loss", "Accuracy")))
+        for axis, label in zip(axes[:, 0], said, strict=True):
             axis.set_ylabel(label)
         axes[-1][len(models) // 2].set_xlabel("% of the training rows")
         figure.legend(*axes[0][0].get_legend_handles_labels(), loc="upper center", ncols=4, frameon=False)
@@ -294,7 +312,7 @@ def main() -> None:
     one.add_argument("--known", type=Path, required=True)
     one.add_argument("--seed", type=int, default=0)
     one.add_argument("--out", type=Path, required=True)
-    one.add_argument("--models", nargs="+", default=MODELS)
+    one.add_argument("--models", nargs="+", default=list(MODELS))
     one.add_argument("--shares", nargs="+", type=int, default=SHARES)
     one.add_argument("--knowledge", nargs="*")
     one.add_argument("--quiet", action="store_true")
