@@ -287,7 +287,7 @@ def draw(together: Together, models: list[str], shares: list[int], known: list[s
             column[0].set(xscale="log", title=MODELS[model])
             column[-1].set(xticks=shares, xticklabels=[str(share) if share in (1, 5, 20, 100) else "" for share in shares])
             column[-1].minorticks_off()
-        said = ("AUC", *(f"{metric},\nwith minus without" for metric in ("AUC", "Log loss", "Accuracy")))
+        said = ("AUC", *(f"{metric},\nadded" for metric in ("AUC", "Log loss", "Accuracy")))
         for axis, label in zip(axes[:, 0], said, strict=True):
             axis.set_ylabel(label)
         axes[-1][len(models) // 2].set_xlabel("% of the training rows")
