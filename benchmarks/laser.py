@@ -43,8 +43,10 @@ SHARES = (1, 2, 5, 10, 20, 50, 100)
 MODELS = {"deepfm": "DeepFM", "autoint": "AutoInt", "dcnv2": "DCNv2", "gru4rec": "GRU4Rec", "caser": "Caser", "sasrec": "SASRec",
           "din": "DIN"}
 METRICS = ("auc", "log_loss", "accuracy")
-COLOURS = {"": "#777777", "encoder": "#0072b2", "nano": "#d55e00", "written": "#009e73"}
-READERS = {"encoder": "all-MiniLM reads", "nano": "nano LM reads", "written": "nano LM writes, all-MiniLM reads"}
+COLOURS = {"": "#777777", "encoder": "#0072b2", "nano": "#d55e00"}
+UNTUNED = 32
+"Where the picture puts an LM that no row has tuned: a logarithm has no place for none."
+READERS = {"encoder": "all-MiniLM reads", "nano": "nano LM reads"}
 
 
 def values_of(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -231,11 +233,10 @@ def alone(arguments: argparse.Namespace) -> None:
     steps, found = together.names, dict[str, Any]()
     rows = len(together.parts[0].dataset.samples["train"])
     others = [model for model in MODELS if any(name.startswith(f"{model}-") for name in steps)]
-    # What nobody tuned stands at the left end, where a logarithm would not put it.
-    curves = {model: {32 if name == "lm-0" else rows if name.endswith("-all") else int(name.rpartition("-")[2]): name
+    curves = {model: {UNTUNED if name == "lm-0" else rows if name.endswith("-all") else int(name.rpartition("-")[2]): name
                       for name in steps if name.startswith(f"{model}-")} for model in ("lm", *others)}
     counts = sorted({count for curve in curves.values() for count in curve})
-    said = {count: "none" if count == 32 else f"{count:,}" for count in counts}
+    said = {count: "none" if count == UNTUNED else f"{count:,}" for count in counts}
     for count, name in sorted(curves["lm"].items()):
         found[name] = {other: asdict(together.minus(name, other)["auc"])
                        for model in others for other in (f"{model}-{name[3:]}", f"{model}-all") if other in steps}
