@@ -9,8 +9,9 @@ import pytest
 
 from lifelora.data.dataset import Rules, prepare
 from lifelora.data.sources import parse_source
-from lifelora.data.sources.llara import Llara, spoken
+from lifelora.data.sources.llara import Llara
 from lifelora.data.sources.movielens import Movielens
+from lifelora.data.sources.titles import spoken
 from lifelora.data.split import Given, UsersByTime
 from lifelora.errors import ConfigError, DataError
 

@@ -69,6 +69,19 @@ def zipped(path: Path, files: dict[str, bytes], inner: str = "ml/") -> str:
     return str(path)
 
 
+@pytest.mark.parametrize(("files", "said"), [
+    (files_100k, ["Kolya", "unknown", "Les Misérables"]),
+    (files_csv, ["Toy Story", "The American President", "\"Amélie\""]),
+])
+def test_titles_as_one_says_them(files, said, tmp_path: Path):
+    """Without the year and with the article in front: LLaRA's titles of ML-100K, which are what its LM has to answer."""
+    published = Movielens(path=folder(tmp_path, files())).read()
+    spoken = Movielens(path=str(tmp_path), titles="spoken").read()
+    assert spoken.catalogue.column("title").to_pylist() == said
+    assert spoken.catalogue.drop_columns("title") == published.catalogue.drop_columns("title")
+    assert spoken.interactions == published.interactions
+
+
 def test_100k(tmp_path: Path):
     raw = Movielens(path=folder(tmp_path, files_100k())).read()
     assert raw.interactions.to_pylist() == [

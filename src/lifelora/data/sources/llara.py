@@ -9,7 +9,6 @@ they are taken as JSON lines with the same columns.
 
 import html
 import json
-import re
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +23,7 @@ from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows
 from lifelora.data.sources.assemble import assembled
 from lifelora.data.sources.files import Files
+from lifelora.data.sources.titles import spoken
 from lifelora.errors import ConfigError, DataError, Problem
 from lifelora.types import Frozen, Part
 
@@ -36,7 +36,6 @@ FILES: dict[Part, str] = {"train": "train_data", "valid": "Val_data", "test": "T
 NAMES, FILMS = "id2name.txt", "u.item"
 LOG = Columns(user="user", item="item", rating="rating", time="time")
 CONVERT = "pandas.read_pickle('NAME.df').to_json('NAME.jsonl', orient='records', lines=True)"
-ARTICLE = re.compile(r"^(.*), (The|A|An|Il|L'|La|Le|Les|Der|Die|Das|El|Los|Las)$")
 
 
 class Llara(Frozen):
@@ -123,16 +122,6 @@ def _films(files: Files, problems: Problems) -> Rows | None:
     titles = [spoken(title) for title in rows.table.column("title").to_pylist()]
     numbers = [str(int(number) - 1) for number in rows.table.column("number").to_pylist()]
     return Rows(rows.file, pa.table({"item": numbers, "title": titles}), rows.line_N)
-
-
-def spoken(title: str) -> str:
-    """``Usual Suspects, The (1995)`` as LLaRA writes it: ``The Usual Suspects``."""
-    bare = re.sub(r"\s*\(\d{4}\)\s*$", "", title).strip()
-    article = ARTICLE.match(bare)
-    if article is None:
-        return bare
-    space = "" if article[2].endswith("'") else " "
-    return f"{article[2]}{space}{article[1]}"
 
 
 def _events(files: Files, name: str, part: Part, padding: int, problems: Problems, notes: list[str]) -> pa.Table | None:

@@ -7,6 +7,7 @@ checks that every source shares.
 import difflib
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,7 @@ from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.assemble import assembled
 from lifelora.data.sources.fetch import Watch, fetch
 from lifelora.data.sources.files import Files
+from lifelora.data.sources.titles import spoken
 from lifelora.errors import ConfigError
 from lifelora.types import Frozen
 
@@ -66,6 +68,8 @@ class Movielens(Frozen):
     kind: Literal["movielens"] = "movielens"
     path: str
     "A folder or zip with the published files, or the name of a set: 100k, 1m, 25m, latest-small."
+    titles: Literal["published", "spoken"] = "published"
+    "As they are (`Usual Suspects, The (1995)`), or as LLaRA says them (`The Usual Suspects`)."
 
     @classmethod
     def at(cls, place: str) -> "Movielens":
@@ -88,7 +92,8 @@ class Movielens(Frozen):
         files = Files(self._place(download, cache or default_cache(), publisher, watch))
         for layout, needed in LAYOUTS.items():
             if needed <= files.names:
-                return layout(files)
+                raw = layout(files)
+                return raw if self.titles == "published" else _spoken(raw)
         layouts = "; ".join(", ".join(sorted(needed)) for needed in LAYOUTS.values())
         raise ConfigError(
             f"'{files.place}' holds no MovieLens set; it needs the files of one layout: {layouts}. "
@@ -180,6 +185,12 @@ LAYOUTS: Mapping[Callable[[Files], RawTables], frozenset[str]] = {
     _read_1m: frozenset({"ratings.dat", "movies.dat"}),
     _read_csv: frozenset({"ratings.csv", "movies.csv"}),
 }
+
+
+def _spoken(raw: RawTables) -> RawTables:
+    """The tables with titles without year and with the article in front."""
+    titles = pa.array([spoken(title) for title in raw.catalogue.column("title").to_pylist()], pa.string())
+    return replace(raw, catalogue=raw.catalogue.set_column(raw.catalogue.column_names.index("title"), "title", titles))
 
 
 def _unquoted(
