@@ -206,9 +206,26 @@ def test_most_recent(log):
     assert chosen[1].tolist() == [row + 16, row + 17, row + 18, row + 19]
 
 
+@pytest.mark.parametrize("k", [1, 3, 80])
+@pytest.mark.parametrize("share", [0.0, 0.4, 1.0])
+def test_the_last_liked_ones(k, share, tmp_path):
+    """Of the past, rows rated 4 or more, the last k: the definition, row by row; the target's own label has no part."""
+    rng = np.random.default_rng(4)
+    histories = [rng.choice(40, size=n) for n in (1, 3, 30, 60, 12)]
+    n = sum(map(len, histories))
+    ratings = np.where(rng.random(n) < share, rng.integers(4, 6, n), rng.integers(1, 4, n)).tolist()
+    log = log_of(histories, 40, tmp_path, ratings=ratings)
+    rows = rng.permutation(len(log))
+    chosen, mask = MostRecent(MostRecent.Config(k=k, liked=True)).select(log, log.targets(rows))
+    for place, row in enumerate(rows):
+        past = [r for r in range(int(log.offsets[log.user_N[row]]), row) if log.rating_levels[log.rating_N[r]] > 3]
+        assert chosen[place, mask[place]].tolist() == past[-k:]
+        assert mask[place].tolist() == sorted(mask[place].tolist())  # what is empty is at the left
+
+
 def test_nobody_asks(log):
     nothing = np.zeros(0, np.int64)
-    for config in (MostRecent.Config(k=3), MostSimilar.Config(k=3)):
+    for config in (MostRecent.Config(k=3), MostRecent.Config(k=3, liked=True), MostSimilar.Config(k=3)):
         chosen, mask = selector(config, units(log.n_items)).select(log, log.targets(nothing))
         assert chosen.shape == mask.shape == (0, 3)
 

@@ -52,7 +52,7 @@ class Selector(ABC):
 
 @final
 class MostRecent(Selector):
-    """The last k behaviours."""
+    """The last k behaviours, or the last k that the user liked."""
 
     class Config(Frozen):
         """The last k behaviours before the target."""
@@ -60,12 +60,19 @@ class MostRecent(Selector):
         needs_vectors: ClassVar[bool] = False
         kind: Literal["most-recent"] = "most-recent"
         k: int = Field(default=30, ge=1)
+        liked: bool = False
+        "Only those with a positive label, as in CoLLM's prompts."
 
     def __init__(self, config: Config) -> None:
-        self.k = config.k
+        self.k, self.liked = config.k, config.liked
 
     def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
-        return dataset.history(targets, self.k)
+        if not self.liked:
+            return dataset.history(targets, self.k)
+        liked_N = np.flatnonzero(dataset.label_N)
+        places_BK = np.searchsorted(liked_N, targets.before_B)[:, None] - self.k + np.arange(self.k)
+        mask_BK = places_BK >= np.searchsorted(liked_N, dataset.offsets[targets.user_B])[:, None]
+        return np.where(mask_BK, liked_N[np.where(mask_BK, places_BK, 0)] if len(liked_N) else 0, 0), mask_BK
 
 
 @final

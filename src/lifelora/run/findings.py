@@ -208,7 +208,7 @@ def in_words(config: AnyConfig) -> str:
     if isinstance(config, SameField.Config):
         return f"the last {config.k} behaviours with the target's {config.field}"
     if isinstance(config, MostRecent.Config):
-        return f"the {config.k} behaviours before the target"
+        return f"the last {config.k} liked behaviours" if config.liked else f"the {config.k} behaviours before the target"
     if isinstance(config, SimilarAndRecent.Config):
         return f"the last {config.recent} behaviours and, of those before them, the {config.similar} most like the target"
     how = {"cosine": "", "dot": " (dot product)", "l2": " (distance)"}[config.similarity]
