@@ -23,6 +23,7 @@ from lifelora.llm.backbone import Pretrained
 from lifelora.llm.encoder import Towers
 from lifelora.llm.nano import Nano
 from lifelora.llm.next_item import Course
+from lifelora.llm.soft import Form
 from lifelora.llm.titles import Per
 from lifelora.lora.coupling import Identity
 from lifelora.lora.inject import Adaptation
@@ -127,6 +128,8 @@ class System(Adaptation):
     "Where they stand: the items' after each behaviour and after the line that names the target, the user's before behaviours."
     soft_layer: LayerOrRandom = "final"
     "Which of its layers is the user's vector there; as ``representation_layer``."
+    soft_projector: Form = "spa"
+    "What makes vectors as wide as the LM: SPA's and LLaRA's, one for items and one for users, or CoLLM's, one for both."
     phrasings: tuple[Phrasing, ...] = Field(default=PHRASINGS, min_length=1)
     "Next item: the ways to ask; training draws one for every row, and whatever is evaluated is asked in the first."
     course: Course = "text"
@@ -246,9 +249,10 @@ class Recipe(Frozen):
         if system.representation_layer == "random" and system.representation_training == "joint":
             raise ValueError(f"systems.{name}: representation_training = 'joint', but no model makes "
                              "representation_layer = 'random'; nothing would learn")
-        if system.soft is None and (system.soft_at, system.soft_layer) != (System().soft_at, System().soft_layer):
-            raise ValueError(f"systems.{name}: soft_at and soft_layer are about soft tokens, and there are none; say whose "
-                             "vectors they are made from: soft = NAME")
+        given = (system.soft_at, system.soft_layer, system.soft_projector)
+        if system.soft is None and given != (System().soft_at, System().soft_layer, System().soft_projector):
+            raise ValueError(f"systems.{name}: soft_at, soft_layer and soft_projector are about soft tokens, and there are none; "
+                             "say whose vectors they are made from: soft = NAME")
         if system.soft_layer != "final" and "user" not in system.soft_at:
             raise ValueError(f"systems.{name}: soft_layer = '{system.soft_layer}' is about the user's soft token, and "
                              "there is none; add \"user\" to soft_at")

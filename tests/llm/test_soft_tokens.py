@@ -2,9 +2,11 @@
 
 from dataclasses import replace
 
+import pytest
 import torch
 from llm_world import tiny_llama
 
+from lifelora.errors import ConfigError
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.coupling import Full
@@ -76,7 +78,33 @@ def test_the_projector_learns_and_words_and_vectors_do_not():
     assert lm.embedding().weight.grad is None
     assert "vectors_ME" not in dict(lm.soft.named_parameters())
     assert not any("vectors_ME" in name for name in lm.state_dict())
-    assert all(linear.bias.eq(0).all() for part in (lm.soft.item, lm.soft.user) for linear in (part.into, part.out))
+
+
+def test_the_projectors_start_as_linear_layers_do():
+    """Uniform in ±1/√inputs, weights and biases, so of variance 1/(3·inputs): the default of nn.Linear (He et al., a = √5)."""
+    torch.manual_seed(0)
+    soft = SoftTokens(512, torch.randn(M, 64), 100)
+    for linear, inputs in ((soft.item.into, 64), (soft.item.out, 512), (soft.user.into, 100), (soft.user.out, 512)):
+        for parameter in (linear.weight, linear.bias):
+            assert parameter.abs().max() <= inputs**-0.5
+            assert parameter.std().item() == pytest.approx((3 * inputs) ** -0.5, rel=0.1)
+
+
+def test_collms_projector_is_one_for_users_and_items():
+    """Linear(E, 10E), ReLU, Linear(10E, D), in double precision by hand; (10E·E + 10E) + (D·10E + D) parameters."""
+    torch.manual_seed(0)
+    soft, embedding = SoftTokens(32, torch.randn(M, E), E, form="collm"), torch.nn.Embedding(VOCABULARY, 32)
+    assert sum(p.numel() for p in soft.parameters()) == (10 * E * E + 10 * E) + (32 * 10 * E + 32) == 1932
+    soft_BL, user_BX = torch.tensor([[USER, -1, 4]]), torch.randn(1, E)
+    embedded_LD = soft.embed(embedding, torch.tensor([[1, 2, 3]]), soft_BL, user_BX)[0]
+    W1, b1, W2, b2 = (p.double() for p in (soft.item.into.weight, soft.item.into.bias, soft.item.out.weight, soft.item.out.bias))
+    for place, c in ((0, user_BX[0]), (2, soft.vectors_ME[4])):
+        by_hand = W2 @ (W1 @ c.double() + b1).clamp(min=0) + b2
+        torch.testing.assert_close(embedded_LD[place].double(), by_hand, rtol=1e-5, atol=1e-6)
+    assert torch.equal(embedded_LD[1], embedding.weight[2])
+    assert SoftTokens(32, None, X, "collm").user.into.out_features == 10 * X
+    with pytest.raises(ConfigError, match="users are 4 wide and its items 5"):
+        SoftTokens(32, torch.randn(M, E), X, "collm")
 
 
 def test_what_stands_nowhere_has_no_projector():

@@ -37,6 +37,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "token": META | {"coupling": {"kind": "meta", "rank": 2, "loras": 2, "gate": "token"}},
     "joint": META | {"representation": "sasrec", "representation_layer": "user", "representation_training": "joint"},
     "collm": COLLM,
+    "one-projector": COLLM | {"soft_projector": "collm"},
     "random-user": COLLM | {"soft_at": ["user"], "soft_layer": "random"},
 }
 
@@ -123,6 +124,8 @@ def test_in_collms_second_stage_only_the_projectors_learn(parts: Parts):
         f"soft.{whose}.{part}.{kind}" for whose in ("user", "item") for part in ("into", "out") for kind in ("weight", "bias")}
     for (name, a), b in zip(before.soft.named_parameters(), after.soft.parameters(), strict=True):
         assert not torch.equal(a, b), name
+    learnt = {name for name, p in parts.personal("one-projector")[0].named_parameters() if p.requires_grad}
+    assert learnt == {f"soft.item.{part}.{kind}" for part in ("into", "out") for kind in ("weight", "bias")}
     alone = parts.personal("random-user")[0].soft
     assert alone.item is None
     assert alone.vectors_ME is None
@@ -144,7 +147,7 @@ def test_the_users_soft_token_is_the_users(parts: Parts):
     torch.testing.assert_close(mixed.soft_user_NX, u_ND.repeat(2, 1))
 
 
-@pytest.mark.parametrize("system", ["collm", "random-user", "token", "random"])
+@pytest.mark.parametrize("system", ["collm", "one-projector", "random-user", "token", "random"])
 def test_a_score_does_not_depend_on_the_batch(run: Run, system: str):
     parts = run.parts
     stored = np.load(run.stages.scores(system).require() / "score.npy")
@@ -161,6 +164,7 @@ def test_what_decides_the_result_is_in_the_key(run: Run):
         return Stages(recipe(**{name: SYSTEMS[name] | changes}), run.folder).system(name).key
 
     keys = [key("collm"), key("collm", soft_at=["target"]), key("collm", soft_layer="user"), key("collm", soft_layer="random"),
+            key("one-projector"),
             key("user"), key("user", representation_layer="fields"), key("user", representation_layer="final")]
     assert len(set(keys)) == len(keys)
     assert key("user") == run.stages.system("user").key
@@ -177,7 +181,8 @@ def test_the_report_says_what_was_read(run: Run):
     ({"coupling": {"kind": "static"}, "representation": None, "representation_layer": "user"}, "say of which: representation ="),
     ({"representation_layer": "random", "representation_training": "joint"}, "no model makes representation_layer = 'random'"),
     ({"representation_layer": "middle"}, "'final', 'fields', 'user' or 'random'"),
-    ({"soft_at": ["user"]}, "soft_at and soft_layer are about soft tokens, and there are none"),
+    ({"soft_at": ["user"]}, "soft_at, soft_layer and soft_projector are about soft tokens, and there are none"),
+    ({"soft_projector": "collm"}, "soft_at, soft_layer and soft_projector are about soft tokens, and there are none"),
     ({"soft": "din", "soft_at": []}, "at least 1"),
     ({"soft": "din", "soft_at": ["title"]}, "'user', 'behaviours' or 'target'"),
     ({"soft": "din", "soft_layer": "user"}, "add \"user\" to soft_at"),

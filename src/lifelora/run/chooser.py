@@ -58,7 +58,8 @@ class Chooser:
         if self.system.soft is not None:
             width = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)
             with seeds.torch_seeded(parts.recipe.seed, "soft", name):
-                soft = SoftTokens(width, parts.recommender(self.system.soft).cpu().item_embeddings())
+                items_ME = parts.recommender(self.system.soft).cpu().item_embeddings()
+                soft = SoftTokens(width, items_ME, form=self.system.soft_projector)
         self.lm = NextItemLM(backbone.model, adapters, soft)
 
     @classmethod

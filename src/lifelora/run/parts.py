@@ -259,7 +259,7 @@ class Parts:
             items_ME = self.recommender(system.soft).cpu().item_embeddings() if {*places} != {"user"} else None
             width = self._width(system.soft, system.soft_layer) if "user" in places else None
             with seeds.torch_seeded(self.recipe.seed, "soft", name):
-                soft = SoftTokens(words, items_ME, width)
+                soft = SoftTokens(words, items_ME, width, system.soft_projector)
         # A random u has no encoder, and so no layer.
         layer = "final" if system.representation_layer == "random" else system.representation_layer
         return PersonalLM(backbone.model, adapters, builder.answers, encoder, soft, layer), builder
