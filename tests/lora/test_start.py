@@ -1,6 +1,7 @@
 """An ordinary LoRA as the start of a personal one, made by PEFT itself; and what is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -144,6 +145,61 @@ class TestRefused:
         (tmp_path / "adapter_config.json").write_text(json.dumps([1]))
         with pytest.raises(ArtefactError, match="no table of settings"):
             read_peft(tmp_path)
+
+    @pytest.mark.parametrize(("key", "value", "message"), [
+        ("lora_alpha", "six", "lora_alpha = 'six'"), ("lora_alpha", [[]], "lora_alpha"), ("lora_alpha", True, "lora_alpha = True"),
+        ("lora_alpha", float("nan"), "lora_alpha = nan"), ("lora_alpha", -1e308, "lora_alpha"), ("lora_alpha", 0, "lora_alpha = 0"),
+        ("lora_alpha", 10**400, "lora_alpha"), ("lora_dropout", "0.1", "lora_dropout"), ("lora_dropout", 1.5, "lora_dropout = 1.5"),
+        ("r", "4", "r = '4'"), ("r", True, "r = True"), ("r", None, "r = None"), ("r", [4], "r = "),
+    ])
+    def test_settings_of_another_kind(self, key: str, value: object, message: str, tmp_path: Path):
+        saved_by_peft(tmp_path)
+        path = tmp_path / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+        for read in (read_peft, lambda folder: load(tiny_llama(), folder)):
+            with pytest.raises(ArtefactError, match=re.escape(message)):
+                read(tmp_path)
+
+    @pytest.mark.parametrize("written", [b"[" * 100_000, b'{"r": ' + b"9" * 5000 + b"}", b"\xff\xfe", b"", b'{"r": 4'])
+    def test_a_damaged_configuration(self, written: bytes, tmp_path: Path):
+        saved_by_peft(tmp_path)
+        (tmp_path / "adapter_config.json").write_bytes(written)
+        with pytest.raises(ArtefactError, match="adapter_config.json is damaged"):
+            read_peft(tmp_path)
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), "integers"])
+    def test_weights_that_are_no_numbers(self, value: float | str, tmp_path: Path):
+        from safetensors.torch import load_file, save_file
+
+        saved_by_peft(tmp_path)
+        tensors = load_file(tmp_path / "adapter_model.safetensors")
+        name = next(name for name in tensors if "lora_B" in name)
+        if value == "integers":
+            tensors[name] = tensors[name].long()
+        else:
+            tensors[name][0, 0] = value
+        save_file(tensors, tmp_path / "adapter_model.safetensors")
+        with pytest.raises(ArtefactError, match=f"no finite numbers .* in 1 of {len(tensors)} tensors, .*{re.escape(name)}"):
+            load(tiny_llama(), tmp_path)
+
+    def test_damaged_weights(self, tmp_path: Path):
+        saved_by_peft(tmp_path)
+        path = tmp_path / "adapter_model.safetensors"
+        whole = path.read_bytes()
+        for cut in (0, 7, 100, len(whole) - 1):
+            path.write_bytes(whole[:cut])
+            with pytest.raises(ArtefactError, match="adapter_model.safetensors is damaged"):
+                read_peft(tmp_path)
+
+    @pytest.mark.parametrize("width", [float("nan"), "8", -1, True])
+    def test_a_width_that_is_none(self, width: object, tmp_path: Path):
+        from lifelora.lora.saved import save
+
+        save(adapt(tiny_llama()), tmp_path)
+        path = tmp_path / "adapter_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"user_width": width}))
+        with pytest.raises(ArtefactError, match="user_width = "):
+            load(tiny_llama(), tmp_path)
 
 
 def test_vllms_rules_for_an_exported_adapter(tmp_path: Path):

@@ -5,7 +5,7 @@ names. With the identity coupling it *is* an adapter of PEFT; with another one P
 without C(u) it would give somebody else's answers.
 """
 
-import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from lifelora import foreign
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.lora.coupling import Identity
 from lifelora.lora.export import CONFIG, TENSORS, target_modules, write_files, write_peft_adapter
@@ -24,6 +25,8 @@ from lifelora.lora.inject import PREFIX, Adaptation, Adapters, personalise
 
 KIND = "LIFELORA"
 FORMAT = 1
+LARGEST = 1e9
+"No alpha is greater: what is would make infinity of every output."
 NAME = re.compile(re.escape(PREFIX) + r"(?P<layer>.+)\.lora_(?P<part>[AB])(\.default)?\.weight")
 # What makes a LoRA another function than W x + s·B A x; each is refused unless it has its neutral value.
 STRANGE = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication",
@@ -73,7 +76,10 @@ def load(model: nn.Module, folder: Path) -> Adapters:
         adaptation = Adaptation.model_validate(config.get("adaptation"))
     except ValidationError as error:
         raise ArtefactError(f"{folder / CONFIG} says what this lifelora does not know: {error}") from error
-    adapters = personalise(model, adaptation, user_width=config.get("user_width"))
+    user_width = config.get("user_width")
+    if user_width is not None and (type(user_width) is not int or user_width < 1):
+        raise ArtefactError(f"{folder / CONFIG} has user_width = {foreign.shown(user_width)}, which is no number of dimensions.")
+    adapters = personalise(model, adaptation, user_width=user_width)
     try:
         adapters.load_state(tensors)
     except ArtefactError:
@@ -100,14 +106,20 @@ def read_peft(folder: Path) -> PlainLoRA:
             raise ArtefactError(f"{folder / TENSORS} holds '{name}', which is no lora_A or lora_B of a linear layer.")
         (A if match["part"] == "A" else B)[match["layer"]] = tensor
     rank = config.get("r")
+    if type(rank) is not int or rank < 1:
+        raise ArtefactError(f"{path} has r = {foreign.shown(rank)}, which is no rank: 1 or more.")
     wrong = sorted(name for name in {*A, *B} if name not in A or name not in B
                    or A[name].ndim != 2 or len(A[name]) != rank or tuple(B[name].shape[1:]) != (rank,))
-    if wrong or not A or not isinstance(rank, int):
+    if wrong or not A:
         raise ArtefactError(f"{folder / TENSORS} does not hold an A and a B of rank {rank} for each layer: "
                             f"{', '.join(wrong[:8]) or 'there are none'}.")
-    scaling = config.get("lora_alpha", 8) / (rank**0.5 if config.get("use_rslora") else rank)
-    return PlainLoRA(rank, scaling, float(config.get("lora_dropout") or 0), str(config.get("base_model_name_or_path") or ""),
-                     A, B)
+    alpha = _number(path, "lora_alpha", config.get("lora_alpha", 8))
+    dropout = _number(path, "lora_dropout", config.get("lora_dropout") or 0)
+    if alpha <= 0 or not 0 <= dropout < 1:
+        raise ArtefactError(f"{path} has lora_alpha = {alpha:g} and lora_dropout = {dropout:g}; the first is above 0, the second "
+                            "at least 0 and below 1.")
+    scaling = alpha / (rank**0.5 if config.get("use_rslora") else rank)
+    return PlainLoRA(rank, scaling, dropout, str(config.get("base_model_name_or_path") or ""), A, B)
 
 
 @torch.no_grad()
@@ -148,13 +160,31 @@ def _files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         pickles = " (an adapter_model.bin is a pickle, which is never read)" * (folder / "adapter_model.bin").exists()
         raise ArtefactError(f"'{folder}' holds no adapter: it needs {CONFIG} and {TENSORS}{pickles}.")
     try:
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        tensors = safetensors.torch.load_file(folder / TENSORS)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise ArtefactError(f"the adapter in '{folder}' is damaged: {error}") from error
+        config = foreign.json_value(foreign.text(folder / CONFIG))
+    except foreign.Unreadable as error:
+        raise ArtefactError(f"{folder / CONFIG} is damaged: {error}.") from error
     if not isinstance(config, dict):
         raise ArtefactError(f"{folder / CONFIG} is no table of settings.")
+    try:
+        tensors = safetensors.torch.load_file(folder / TENSORS)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, SafetensorError) as error:
+        raise ArtefactError(f"{folder / TENSORS} is damaged: {error}.") from error
+    if odd := [name for name, tensor in tensors.items() if _strange(name, tensor)]:
+        raise ArtefactError(f"{folder / TENSORS} holds values that are no finite numbers (NaN, infinity, or none of floating point), "
+                            f"in {len(odd):,} of {len(tensors):,} tensors, the first being '{odd[0]}'; save the adapter again.")
     return config, tensors
+
+
+def _strange(name: str, tensor: Tensor) -> bool:
+    """Whether it cannot be a weight; only a coupling may have buffers of integers."""
+    return not tensor.float().isfinite().all() if tensor.is_floating_point() else not name.startswith("coupling.")
+
+
+def _number(path: Path, key: str, value: object) -> float:
+    """A finite number, which JSON's booleans, NaN and texts are not."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LARGEST or math.isnan(value):
+        raise ArtefactError(f"{path} has {key} = {foreign.shown(value)}, which is no number that can be used.")
+    return float(value)
 
 
 def _some(names: set[str]) -> str:
