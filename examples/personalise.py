@@ -69,6 +69,7 @@ def scores(adapters: Adapters, u_BD: Tensor, tokens_BL: Tensor) -> Tensor:
 
 
 def main(folder: Path) -> None:
+    torch.set_num_threads(1)  # the products are tiny: threads would wait for one another longer than they work
     train(Identity.Config(rank=4))
     adapters = train(Full.Config(rank=4))
     u_BD, tokens_BL, answer_B = ask(1, seed=STEPS + 1)

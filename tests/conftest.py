@@ -1,24 +1,24 @@
-"""Shared by all tests: axes are checked at every typed door, the user's cache is left alone, torch uses one thread."""
+"""Shared by all tests: axes are checked at every typed door, the user's cache is left alone, torch uses one thread,
+in the processes that tests start as well (OMP_NUM_THREADS=2 runs them all with two)."""
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
+
+# No test may fail because the machine is slow or busy.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 # From here on every function of lifelora with jaxtyping in its signature has its shapes and dtypes checked when called.
 install_import_hook("lifelora", "beartype.beartype")
-
-
-@pytest.fixture(autouse=True, scope="session")
-def _one_thread() -> None:
-    import torch
-
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True, scope="session")

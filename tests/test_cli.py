@@ -13,6 +13,22 @@ from lifelora.cli import main
 COMMANDS = ("demo", "data", "prepare", "fit", "embed", "train", "evaluate", "run", "recommend", "show", "doctor")
 
 
+def test_threads_sleep_while_they_wait():
+    """OpenMP reads how when torch is imported, so it must have been said by then."""
+    code = (
+        "import os, sys, lifelora.cli\n"
+        "class Watch:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'torch': print('waits', os.environ.get('OMP_WAIT_POLICY'))\n"
+        "sys.meta_path.insert(0, Watch())\n"
+        "lifelora.cli.main(['doctor'])"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    environment["PYTHONPATH"] = str(Path(lifelora.__path__[0]).parent)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600, check=True)
+    assert done.stdout.startswith("waits PASSIVE\n")
+
+
 def test_help_needs_nothing_heavy():
     """In a process of its own: here torch is loaded already, and an import hook with it."""
     code = (
@@ -22,7 +38,7 @@ def test_help_needs_nothing_heavy():
         "print('loaded', sorted(m for m in ('torch', 'transformers', 'pydantic', 'pyarrow', 'numpy') if m in sys.modules))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(lifelora.__path__[0]).parent)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600, check=True)
     assert "status 0" in done.stdout
     assert "loaded []" in done.stdout
     for command in COMMANDS:

@@ -162,7 +162,7 @@ def test_ratings_without_levels_are_refused(tmp_path: Path) -> None:
         prepare(raw(many), RULES, tmp_path, "x")
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(1, 5), st.integers(0, 20)), min_size=40, max_size=80),
        st.integers(1, 12))
 def test_nothing_of_the_future_is_ever_in_a_history(

@@ -122,7 +122,7 @@ def zone(half_hours: int) -> datetime.timezone:
     return datetime.timezone(datetime.timedelta(minutes=30 * half_hours))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.datetimes(
     datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1), timezones=st.integers(-46, 46).map(zone)
 ), min_size=20, max_size=40))
@@ -146,7 +146,7 @@ def test_repetitions():
     assert (fault.line, fault.what) == (4, "the same user, item and rating as in line 2; keep one")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 2)), min_size=1, max_size=40))
 def test_repetitions_agree_with_a_plain_loop(events):
     seen: dict[tuple[int, int, int], int] = {}

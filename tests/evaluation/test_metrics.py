@@ -44,7 +44,7 @@ def test_auc_is_the_share_of_pairs_won(labels, scores, value):
     assert auc(np.array(labels), np.array(scores)) == approx(value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables)
 def test_auc_equals_scikit_learn_with_ties(table):
     _, label_N, score_N = table
@@ -54,7 +54,7 @@ def test_auc_equals_scikit_learn_with_ties(table):
         assert auc(label_N, score_N) == approx(sklearn.roc_auc_score(label_N, score_N), abs=1e-12)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tables)
 def test_gauc_is_the_weighted_mean_of_each_users_auc(table):
     user_N, label_N, score_N = table
@@ -92,7 +92,7 @@ def test_log_loss_worked_and_clipped():
     assert log_loss(np.array([0]), np.array([1.0], np.float32)) == approx(-math.log(CLIP))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(tables)
 def test_log_loss_equals_scikit_learn(table):
     _, label_N, score_N = table

@@ -111,7 +111,7 @@ def test_a_world_without_a_state_is_refused_unless_only_items_are_read():
     assert KnowledgeFields(Adaptor(user=False), empty, E)(asked([1], [2], [3])).shape == (1, 1, E)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 12), st.lists(st.integers(0, 60), min_size=1, max_size=6), st.data())
 def test_a_state_knows_neither_the_target_nor_what_comes_after(every: int, events: list[int], draw: st.DataObject):
     """State s of a user is written when s·every events have happened; the rows tell user and s here."""

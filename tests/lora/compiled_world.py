@@ -49,7 +49,6 @@ def gradients(config: Coupling.Config, backend: str | None) -> list[Tensor]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     backend, wanted = sys.argv[1], sys.argv[2:]
     for config in EVERY:
         if called(config) not in wanted:

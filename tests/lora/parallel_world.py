@@ -72,7 +72,6 @@ def run(way: str, config: Coupling.Config, rank: int, world: int) -> list[float]
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world > 1:
         dist.init_process_group("gloo")

@@ -385,7 +385,7 @@ def test_each_row_has_its_own_person(config: Coupling.Config):
     assert torch.equal(coupling(u_BD).repeated(2).tensor, C[:, [0, 0, 1, 1, 2, 2, 3, 3]])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(which=st.sampled_from(PERSONAL), layers=st.integers(1, 4), batch=st.integers(1, 5), seed=st.integers(0, 9))
 def test_mixtures_stay_on_the_simplex_on_any_shape(which: Coupling.Config, layers: int, batch: int, seed: int):
     C = made(which, layers, seed=seed)(torch.randn(batch, D, generator=torch_generator(seed)))

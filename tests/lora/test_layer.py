@@ -38,7 +38,7 @@ def dense(layer: PersonalLoRALinear, W_OI: Tensor, bias_O: Tensor, C_BQP: Tensor
 sizes = st.integers(1, 5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(B=sizes, L=st.integers(0, 4), I=sizes, O=sizes, P=sizes, Q=sizes, tokens=st.booleans(), conv=st.booleans())
 def test_formula_on_any_shape(B, L, I, O, P, Q, tokens, conv):  # noqa: E741
     torch.manual_seed(B + 7 * L + 31 * I)
@@ -63,7 +63,7 @@ STRUCTURES = {
 }
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(kind=st.sampled_from(list(STRUCTURES)), B=st.integers(1, 4), L=st.integers(0, 4), I=sizes, O=sizes, N=st.integers(1, 3),
        block=st.integers(1, 3), tokens=st.booleans(), how=st.sampled_from(["linear", "no bias", "conv1d", "hooked", "strided"]),
        dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]))

@@ -35,7 +35,6 @@ def test_every_coupling_trains(config: Coupling.Config, folder: tuple[str, int])
     backbone = quantised(folder)
     with torch.no_grad():
         before = backbone(tokens()).logits
-        company = (before[1:2] - backbone(tokens()[1:2]).logits).abs().max()
     adapters: Adapters = adapt(backbone, ("all-linear",), config)
     kind = type(adapters.layers[0][1].base).__name__
     assert kind == ("Linear4bit" if folder[1] == 4 else "Linear8bitLt")
@@ -53,12 +52,32 @@ def test_every_coupling_trains(config: Coupling.Config, folder: tuple[str, int])
         optimiser.zero_grad()
         losses.append(loss.item())
     assert losses[-1] < losses[0] - 0.1
+    # bitsandbytes' own kernels round a row otherwise in company than alone (with 8 bits the rows share what counts as an
+    # outlier; with 4 it depends on the processor), and layers add that up. So each layer is held against its own base.
     with torch.no_grad():
-        with adapters.scope(people()):
-            together = adapters.model(tokens()).logits
-        with adapters.scope(people()[1:2]):
-            alone = adapters.model(tokens()[1:2]).logits
-    # With 8 bits the rows of a batch share what counts as an outlier, so the backbone by itself depends on the company.
-    allowed = 1e-4 if folder[1] == 4 else 8 * company
-    assert (together[1:2] - alone).abs().max() < allowed
-    assert (together - before).abs().max() > 10 * allowed  # and people do matter
+        inputs = inputs_of_layers(adapters)
+        assert len(inputs) == len(adapters.layers)
+        for name, layer in adapters.layers:
+            x, row = inputs[name], inputs[name][1:2]
+            with adapters.scope(people()):
+                together = layer(x)[1:2]
+            with adapters.scope(people()[1:2]):
+                alone = layer(row)
+            with adapters.scope(people()[2:3]):
+                another = layer(row)
+            of_the_base = (layer.base(x)[1:2] - layer.base(row)).abs().max()
+            assert (together - alone).abs().max() <= of_the_base + 1e-4, name
+            if config.needs_user:
+                assert (another - alone).abs().max() > 1e-3, name  # and users do matter
+
+
+def inputs_of_layers(adapters: Adapters) -> dict[str, torch.Tensor]:
+    """What each adapted layer reads when the whole batch is asked."""
+    found: dict[str, torch.Tensor] = {}
+    handles = [layer.register_forward_hook(lambda _, inputs, __, name=name: found.update({name: inputs[0].clone()}))
+               for name, layer in adapters.layers]
+    with adapters.scope(people()):
+        adapters.model(tokens())
+    for handle in handles:
+        handle.remove()
+    return found

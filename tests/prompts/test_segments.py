@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
@@ -35,7 +35,7 @@ def test_lines_put_together_are_the_whole_text(dataset, tokenizer, template):
 
 
 @pytest.mark.parametrize("name", ["byte-level", "llama-3", "sentencepiece-bpe"])
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(titles=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), min_size=1, max_size=6))
 def test_any_titles(encoders, name, titles):
     """The same with whatever hypothesis can think of, for the tokenizers that know every byte."""

@@ -1,5 +1,4 @@
 import resource
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -86,7 +85,7 @@ def by_formula(kind, v, t):
     return -int(((v - t) ** 2).sum()) if v.any() else -np.inf
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     seed=st.integers(0, 10_000), k=st.integers(1, 9), kind=st.sampled_from(["cosine", "dot", "l2"]),
     order=st.sampled_from(["time", "high", "low"]), cells=st.sampled_from([0, 1 << 20]), block=st.sampled_from([1, 3, 128]),
@@ -262,7 +261,7 @@ def test_configurations():
 @pytest.mark.slow
 @pytest.mark.realdata
 def test_all_of_movielens_1m(ml_1m, tmp_path):
-    """Every event of ML-1M as a target, 64 random dimensions: feasible in time, and memory stays near its result's."""
+    """Every event of ML-1M as a target, 64 random dimensions: memory stays near its result's."""
     text = (ml_1m / "ratings.dat").read_text()
     columns = np.array(text.replace("::", " ").split(), dtype=np.int64).reshape(-1, 4)
     interactions = pa.table({
@@ -272,17 +271,16 @@ def test_all_of_movielens_1m(ml_1m, tmp_path):
     people, films = np.unique(columns[:, 0]).astype(str), np.unique(columns[:, 1]).astype(str)
     raw = RawTables(interactions, pa.table({"item": films, "title": films}), pa.table({"user": people}), Words())
     dataset = prepare(raw, Rules(), tmp_path, "ml-1m")
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     chosen, mask = MostSimilar(MostSimilar.Config(), units(dataset.n_items, 64)).select(
         dataset, dataset.targets(np.arange(len(dataset)))
     )
-    assert time.perf_counter() - began < 120
     result = (chosen.nbytes + mask.nbytes) / 1024
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 4 * result
     assert mask.sum() == np.minimum(np.arange(len(dataset)) - dataset.offsets[dataset.user_N], 30).sum()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 10_000), k=st.integers(1, 6), values=st.integers(1, 4))
 def test_same_field_is_its_definition(seed, k, values, tmp_path_factory):
     """The last k earlier events of the user whose item has the target's value; "" is unknown and like nothing."""

@@ -298,14 +298,14 @@ def test_same_seed_same_losses_to_the_last_digit(tmp_path):
 
 
 def test_golden_losses(tmp_path):
-    """Made by this test with LIFELORA_GOLDEN=write; equal on the same build, else close."""
-    build = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
+    """A change of the loop shows; made by this test with LIFELORA_GOLDEN=write.
+
+    Close and not equal: kernels differ between processors (1e-7 from AVX-512 to AVX2, 2e-7 from one thread to two).
+    """
     losses = [point.loss for point in run(Deep(), tmp_path, epochs=3, learning_rate=0.05).training]
     if os.environ.get("LIFELORA_GOLDEN") == "write":
-        GOLDEN.write_text("\n".join([build, *map(repr, losses)]) + "\n")
-    written, *lines = GOLDEN.read_text().splitlines()
-    golden = [float(line) for line in lines]
-    assert losses == golden if build == written else losses == pytest.approx(golden, rel=1e-5)
+        GOLDEN.write_text("\n".join(map(repr, losses)) + "\n")
+    assert losses == pytest.approx([float(line) for line in GOLDEN.read_text().splitlines()], rel=1e-5)
 
 
 GROUPS = {"net.4": {"learning_rate": 0.3, "weight_decay": 0.2}, "net.1": {"learning_rate": 0.02}}

@@ -201,7 +201,6 @@ def kill_and_resume(folder: Path) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     where = Path(sys.argv[2])
     if sys.argv[1] == "kill":
         sys.stdout.write(json.dumps(kill_and_resume(where)))
