@@ -147,9 +147,11 @@ class TestRefused:
             read_peft(tmp_path)
 
     @pytest.mark.parametrize(("key", "value", "message"), [
-        ("lora_alpha", "six", "lora_alpha = 'six'"), ("lora_alpha", [[]], "lora_alpha"), ("lora_alpha", True, "lora_alpha = True"),
-        ("lora_alpha", float("nan"), "lora_alpha = nan"), ("lora_alpha", -1e308, "lora_alpha"), ("lora_alpha", 0, "lora_alpha = 0"),
-        ("lora_alpha", 10**400, "lora_alpha"), ("lora_dropout", "0.1", "lora_dropout"), ("lora_dropout", 1.5, "lora_dropout = 1.5"),
+        ("lora_alpha", "six", "lora_alpha = 'six'"), ("lora_alpha", [[]], "lora_alpha"),
+        ("lora_alpha", True, "lora_alpha = True"), ("lora_alpha", float("nan"), "lora_alpha = nan"),
+        ("lora_alpha", -1e308, "lora_alpha"),
+        ("lora_alpha", 0, "lora_alpha = 0"), ("lora_alpha", 10**400, "lora_alpha"), ("lora_dropout", "0.1", "lora_dropout"),
+        ("lora_dropout", 1.5, "lora_dropout = 1.5"),
         ("r", "4", "r = '4'"), ("r", True, "r = True"), ("r", None, "r = None"), ("r", [4], "r = "),
     ])
     def test_settings_of_another_kind(self, key: str, value: object, message: str, tmp_path: Path):

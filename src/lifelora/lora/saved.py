@@ -170,8 +170,9 @@ def _files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, SafetensorError) as error:
         raise ArtefactError(f"{folder / TENSORS} is damaged: {error}.") from error
     if odd := [name for name, tensor in tensors.items() if _strange(name, tensor)]:
-        raise ArtefactError(f"{folder / TENSORS} holds values that are no finite numbers (NaN, infinity, or none of floating point), "
-                            f"in {len(odd):,} of {len(tensors):,} tensors, the first being '{odd[0]}'; save the adapter again.")
+        raise ArtefactError(f"{folder / TENSORS} holds values that are no finite numbers (NaN, infinity, or none of floating "
+                            f"point), in {len(odd):,} of {len(tensors):,} tensors, the first being '{odd[0]}'; save the "
+                            "adapter again.")
     return config, tensors
 
 
