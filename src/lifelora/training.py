@@ -14,15 +14,14 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedDataParallelKwargs, broadcast
+from accelerate.utils import broadcast
 from jaxtyping import Int64
 from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
@@ -32,32 +31,22 @@ from lifelora.artefacts import key_of, write_atomically
 from lifelora.checkpoint import Checkpoint, Learnt
 from lifelora.errors import ConfigError, LifeloraError
 from lifelora.history import Evaluation, History, Point
+from lifelora.optimiser import Optimisation, learning_rate, make_optimiser
+from lifelora.placement import LossAsForward, Trainable, accelerator_for, to_device
 from lifelora.progress import Progress
 from lifelora.seeds import derive, torch_generator
-from lifelora.types import Frozen
 
 CHECKPOINT, MODEL, HISTORY = "checkpoint.safetensors", "model.safetensors", "history.json"
 POINTS = 200
 """About as many points has a training curve, each the mean loss of the steps since the one before."""
-
-Batch = TypeVar("Batch")
 
 
 class DivergenceError(LifeloraError, ArithmeticError):
     """A loss, or the metric that selects, is not a finite number."""
 
 
-class Group(Frozen):
-    """What some of the trained parameters have in place of the training's own."""
-
-    learning_rate: Annotated[float, Field(gt=0)] | None = None
-    """In place of the training's; it follows the same schedule."""
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
-    """In place of the training's."""
-
-
-class TrainingConfig(Frozen):
-    """How a module is trained: AdamW (Loshchilov and Hutter, 2019) on its trainable parameters."""
+class TrainingConfig(Optimisation):
+    """How a module is trained."""
 
     batch_size: PositiveInt = 256
     """Rows per optimiser step, over all processes and micro-batches together."""
@@ -65,21 +54,7 @@ class TrainingConfig(Frozen):
     """Micro-batches per step and process; the gradient stays the exact mean over the batch."""
     epochs: PositiveInt = 1
     max_steps: PositiveInt | None = None
-    """End (and let the schedule end) after so many steps, if the epochs have more."""
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """On matrices only: never on biases, norms or other vectors."""
-    groups: dict[str, Group] = Field(default_factory=dict)
-    """Parameters with a rate or a decay of their own, by the first part of their names, or the first parts ("net.0", in
-    quotes): "coupling" stands for all that are called coupling.…, "soft" for soft.…. Where several fit, the longest counts.
-    iLoRA (arXiv 2408.10159) trains projector, router and adapters apart: the router at 0.3 of the others' rate, and weight
-    decay on projector and router only."""
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    """Share of all steps over which the learning rate rises linearly to its full value."""
-    clip: Annotated[float, Field(gt=0)] | None = 1.0
-    """Largest norm of the gradient."""
+    """End (and let the schedule end, unless ``schedule_epochs`` says where) after so many steps, if the epochs have more."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     evaluations_per_epoch: PositiveInt = 1
     patience: PositiveInt | None = None
@@ -88,95 +63,23 @@ class TrainingConfig(Frozen):
     """The validation metric that chooses the weights: the highest; with a minus in front ("-log_loss") the lowest."""
 
     @model_validator(mode="after")
-    def _accumulation_fits(self) -> "TrainingConfig":
+    def _fits_together(self) -> "TrainingConfig":
         if self.accumulation > self.batch_size:
             raise ValueError(f"accumulation = {self.accumulation} splits a batch into more parts than its batch_size = "
                              f"{self.batch_size} rows; choose accumulation <= batch_size")
+        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
+            raise ValueError(f"schedule_epochs = {self.schedule_epochs} ends before the training, which has epochs = "
+                             f"{self.epochs}; choose schedule_epochs >= epochs")
         return self
-
-
-class _Trainable(Protocol):
-    def loss(self, batch: Any) -> Tensor: ...
-    def scope(self, batch: Any) -> AbstractContextManager[Any]: ...
 
 
 @runtime_checkable
 class Scheduled(Protocol):
-    """A ``gather`` that changes as training goes on; it may depend on nothing but the step, or going on would differ."""
+    """A ``gather`` that changes as training goes on; it may depend on nothing but its place, or going on would differ."""
 
-    def at(self, step: int, planned: int) -> Callable[[Int64[np.ndarray, "B"]], Any]:
-        """The ``gather`` of a step, counted from 0, of so many planned."""
-
-
-class _Step(nn.Module):
-    """Makes ``loss`` the forward, which is what autocast and data parallelism hook into."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, batch: Any) -> Tensor:
-        return cast(_Trainable, self.module).loss(batch)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """A dataclass with its tensors, also those of dataclasses inside it, on ``device``."""
-    if isinstance(batch, Tensor):
-        return cast(Batch, batch.to(device, non_blocking=True))
-    if device.type == "cpu" or not dataclasses.is_dataclass(batch) or isinstance(batch, type):
-        return batch
-    moved = {field.name: to_device(getattr(batch, field.name), device) for field in dataclasses.fields(batch)}
-    return cast(Batch, dataclasses.replace(batch, **moved))
-
-
-def learning_rate(config: TrainingConfig, step: int, planned: int) -> float:
-    """At step s from 0: (s+1)/w in a warm-up of w steps; then, with f = (s-w)/(planned-w): 1, 1-f or (1+cos πf)/2."""
-    warm = round(config.warmup * planned)
-    if step < warm:
-        return config.learning_rate * (step + 1) / warm
-    share = (step - warm) / (planned - warm)
-    fall = {"constant": 1.0, "linear": 1.0 - share, "cosine": (1.0 + math.cos(math.pi * share)) / 2.0}[config.schedule]
-    return config.learning_rate * fall
-
-
-def _accelerator(precision: str, device: torch.device | str, scheduled: bool = False) -> Accelerator:
-    # Accelerate remembers its first precision and device for the whole process; here each training has its own.
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    AcceleratorState._reset_state(reset_partial_state=not distributed)
-    if not distributed and (kind := str(device)).startswith("cuda:"):
-        torch.cuda.set_device(kind)
-    # Batches that change as training goes on may leave some parameters out, which data parallelism would wait for.
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if scheduled else []
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=str(device) == "cpu",
-                              kwargs_handlers=handlers)
-    if precision == "fp16" and accelerator.scaler is None:  # Accelerate would train in fp32 and not say so
-        raise ConfigError(f"precision = 'fp16' cannot run on '{accelerator.device}'; choose 'bf16' or 'fp32'.")
-    return accelerator
-
-
-def _adamw(learnt: Learnt, config: TrainingConfig) -> torch.optim.AdamW:
-    """Every group has its share of the learning rate by the name of "factor"."""
-    own = _groups(learnt, config)
-    members: dict[tuple[float, float], list[nn.Parameter]] = {}  # one for each setting: another group is another kernel
-    for name, p in learnt.parameters.items():
-        rate, decay = own[name].learning_rate, own[name].weight_decay
-        factor = 1.0 if rate is None else rate / config.learning_rate
-        decay = config.weight_decay if decay is None else decay
-        members.setdefault((decay if p.ndim >= 2 else 0.0, factor), []).append(p)
-    groups = [{"params": members[decay, factor], "weight_decay": decay, "factor": factor}
-              for decay, factor in sorted(members, reverse=True)]
-    # Fused: one kernel per step. Under fp16 the plain one, which the gradient scaler leaves out after an overflow.
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, fused=config.precision != "fp16")
-
-
-def _groups(learnt: Learnt, config: TrainingConfig) -> dict[str, Group]:
-    """The group of every trained parameter; an empty one for those that no key of ``groups`` fits."""
-    fitting = {name: [key for key in config.groups if f"{name}.".startswith(f"{key}.")] for name in learnt.parameters}
-    for key in config.groups:
-        if not any(key in keys for keys in fitting.values()):
-            parts = sorted({name.partition(".")[0] for name in learnt.parameters})
-            raise ConfigError(f"groups: '{key}' fits no trained parameter; their names begin with {', '.join(parts)}.")
-    return {name: config.groups[max(keys, key=len)] if keys else Group() for name, keys in fitting.items()}
+    def at(self, step: int, planned: int, part: int) -> Callable[[Int64[np.ndarray, "B"]], Any]:
+        """The ``gather`` of a micro-batch: the step, counted from 0, of so many planned, and which of the step's parts it is,
+        counted over all processes."""
 
 
 def _finite(losses: list[Tensor], history: History) -> list[float]:
@@ -224,7 +127,7 @@ def fit(
     shapes = {tensor_name: [*tensor.shape, str(tensor.dtype)] for tensor_name, tensor in learnt.tensors.items()}
     digest = hashlib.sha256(np.asarray(rows_N, np.int64).tobytes()).hexdigest()
     key = key_of([config.model_dump(mode="json"), seed, digest, shapes])
-    accelerator = _accelerator(config.precision, device, isinstance(gather, Scheduled))
+    accelerator = accelerator_for(config.precision, device, isinstance(gather, Scheduled))
     module.to(accelerator.device)
     finished = folder / HISTORY
     if finished.exists():
@@ -260,10 +163,12 @@ class _Loop:
         length, size = len(self.rows_N), config.batch_size
         n = -(-length // size)  # steps per epoch: the last batch may be smaller, no row is dropped
         planned = min(config.epochs * n, config.max_steps or sys.maxsize)
+        span = planned if config.schedule_epochs is None else config.schedule_epochs * n
         history = History(key=self.key, steps_per_epoch=n, planned=planned)
         # Not wrapped by Accelerate, whose step looks for packages on disk each time; update() does the scaling.
-        self.optimizer = _adamw(self.learnt, config)
-        self.forward = accelerator.prepare(_Step(self.module))
+        # Fused: one kernel per step. Under fp16 the plain one, which the gradient scaler leaves out after an overflow.
+        self.optimizer = make_optimiser(self.learnt, config, fused=config.precision != "fp16")
+        self.forward = accelerator.prepare(LossAsForward(self.module))
         checkpoint = Checkpoint(self.folder / CHECKPOINT, self.learnt, self.optimizer, accelerator.scaler)
         losses: list[Tensor] = []  # of the steps since the last point of the curve, still on the device
         if checkpoint.path.exists():
@@ -289,9 +194,8 @@ class _Loop:
                     stream = torch_generator(self.seed, "order", epoch)
                     order_N = self.rows_N[torch.randperm(length, generator=stream).numpy()]
                 rows_B = order_N[place * size : (place + 1) * size]
-                rate = learning_rate(config, history.steps, planned)
-                gather = self.gather.at(history.steps, planned) if isinstance(self.gather, Scheduled) else self.gather
-                losses.append(self.update(rows_B, gather, history.steps, rate))
+                rate = learning_rate(config, history.steps, span)
+                losses.append(self.update(rows_B, history.steps, planned, rate))
                 history.steps += 1
                 counted += len(rows_B)
                 ticker.advance(len(rows_B))
@@ -331,7 +235,7 @@ class _Loop:
             write_atomically(self.folder / HISTORY, history.model_dump_json(indent=1))
         return history
 
-    def update(self, rows_B: np.ndarray, gather: Callable[[np.ndarray], Any], step: int, rate: float) -> Tensor:
+    def update(self, rows_B: np.ndarray, step: int, planned: int, rate: float) -> Tensor:
         """One optimiser step on this process's share of ``rows_B``; the mean loss over all of them, before the step."""
         accelerator, device = self.accelerator, self.accelerator.device
         world, rank = accelerator.num_processes, accelerator.process_index
@@ -344,12 +248,15 @@ class _Loop:
         parts = [own[start : start + micro] for start in range(0, len(own), micro)] or [rows_B[:1]]
         means: list[Tensor] = []
         self.optimizer.zero_grad()
-        for number, part in enumerate(parts, start=1):
+        for number, part in enumerate(parts):
             # Mean over B = sum of part / B · mean over the part; a process left without rows joins in with weight 0.
             weight = len(part) / len(rows_B) if len(own) else 0.0
+            gather = self.gather
+            if isinstance(gather, Scheduled):
+                gather = gather.at(step, planned, number * world + rank)
             batch = to_device(gather(part), device)
-            with (accelerator.no_sync(self.forward) if number < len(parts) else nullcontext(),
-                  cast(_Trainable, self.module).scope(batch)):
+            with (accelerator.no_sync(self.forward) if number + 1 < len(parts) else nullcontext(),
+                  cast(Trainable, self.module).scope(batch)):
                 loss = self.forward(batch)
                 accelerator.backward(loss * (weight * world))  # data parallelism divides by the number of processes
             means.append(loss.detach() * weight)

@@ -1,5 +1,6 @@
 """What is learnt from a title, and in which form: the loss by hand, the curriculum, and a tiny LM taught by heart."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -123,6 +124,17 @@ def test_the_share_of_hybrid_batches_reaches_one(planned):
         assert [form_at("text-to-hybrid", 8, step, planned) for step in range(planned)] != forms
 
 
+def test_a_step_mixes_forms_as_its_share_says():
+    """Of 16 micro-batches at a share of 1/4 hybrid ones are binomial: mean 4, variance 3; the first is the form of the step."""
+    counts = []
+    for step in range(2000):
+        forms = [form_at("text-to-hybrid", step, 25, 101, part) for part in range(16)]
+        assert forms[0] == form_at("text-to-hybrid", step, 25, 101)
+        counts.append(forms.count("hybrid"))
+    assert np.mean(counts) == pytest.approx(4, abs=4 * math.sqrt(3 / 2000))
+    assert np.var(counts) == pytest.approx(3, rel=0.2)  # one form per step would give 48
+
+
 @pytest.mark.parametrize("course", ["text", "hybrid", "ids"])
 def test_other_courses_have_one_form(course):
     assert {form_at(course, 0, step, 30) for step in range(30)} == {course} == {form_asked(course)}
@@ -193,9 +205,11 @@ class Lessons:
 def test_the_curriculum_runs_over_all_epochs_and_goes_on_after_a_kill(films, tmp_path):
     whole = Lessons(films)
     history = whole.fit(tmp_path / "whole", epochs=6, accumulation=2)
-    planned = history.planned
-    expected = [form_at("text-to-hybrid", 3, step, planned) for step in range(planned)]
-    assert whole.forms == [form for form in expected for _ in range(2)]  # both micro-batches of a step are of its form
+    planned, n_rows = history.planned, len(films.samples["train"])
+    sizes = [-(-min(4, n_rows - 4 * place) // 2) for place in range(history.steps_per_epoch)] * 6  # micro-batches of each step
+    expected = [form_at("text-to-hybrid", 3, step, planned, part) for step in range(planned) for part in range(sizes[step])]
+    assert whole.forms == expected
+    assert any(len({form_at("text-to-hybrid", 3, step, planned, part) for part in range(2)}) == 2 for step in range(planned))
     assert planned == 6 * history.steps_per_epoch
     assert expected[0] == "text"
     assert expected[-history.steps_per_epoch :].count("hybrid") > history.steps_per_epoch / 2

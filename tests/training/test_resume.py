@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from training_world import PARALLEL, Alternating, Course, Scoped, run
+from training_world import PARALLEL, Alternating, Course, MixedOfTwo, Scoped, run
 
 import lifelora
 from lifelora.history import History
@@ -46,7 +46,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(tmp_path):
     """Under torchrun (gloo): a parameter used in the scope only, a last batch that leaves one process idle, and a curriculum
-    that leaves a parameter out at times.
+    that leaves a parameter out at times: for a step, or for some micro-batches of a step and of one process.
     """
     start("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(WORLD), "parallel",
           str(tmp_path / "two"))
@@ -59,6 +59,8 @@ def test_two_processes_give_what_one_gives(tmp_path):
     same_weights(tmp_path / "one", tmp_path / "two")
     run(Course(), tmp_path / "course", gather=Alternating(), **PARALLEL)
     same_weights(tmp_path / "course", tmp_path / "two/course")
+    run(Course(), tmp_path / "mixed", gather=MixedOfTwo(), **PARALLEL | {"accumulation": 1})
+    same_weights(tmp_path / "mixed", tmp_path / "two/mixed")
     assert len(list((tmp_path / "two/tensorboard").iterdir())) == 1  # only the first process writes
 
 

@@ -13,19 +13,15 @@ from pydantic import ValidationError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_pre_hook
-from training_world import KILLED, Deep, Logistic, Rows, Scoped, gather, run, train_N
+from training_world import KILLED, Deep, Logistic, Rows, Scoped, gather, run, train_N, weights
 
-from lifelora.checkpoint import Learnt
 from lifelora.errors import ArtefactError, ConfigError, LifeloraError
 from lifelora.history import History
+from lifelora.placement import to_device
 from lifelora.seeds import torch_generator
-from lifelora.training import DivergenceError, TrainingConfig, _adamw, learning_rate, to_device
+from lifelora.training import DivergenceError, TrainingConfig
 
 GOLDEN = Path(__file__).parent / "golden-losses.txt"
-
-
-def weights(net: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in net.state_dict().items()}
 
 
 def same(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
@@ -75,14 +71,6 @@ def test_equals_a_loop_written_out(tmp_path):
     assert [e.step for e in history.evaluations] == list(range(1, 13))
     assert history.best == 11  # so the last weights are kept
     torch.testing.assert_close(weights(net), weights(plain), rtol=1e-5, atol=1e-7)
-
-
-@pytest.mark.parametrize(("schedule", "expected"), [
-    ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]), ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
-    ("cosine", [0.5, 1.0, 1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2])])
-def test_learning_rate(schedule, expected):
-    config = TrainingConfig(learning_rate=1.0, schedule=schedule, warmup=1 / 3)
-    assert [learning_rate(config, step, 6) for step in range(6)] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("rows", [64, 61])
@@ -139,87 +127,6 @@ def test_bf16_runs_under_autocast(tmp_path):
     assert history.evaluations[history.best].metrics["auc"] > 0.98
     run(Watched(), tmp_path / "again", max_steps=1)  # another precision in the same process
     assert seen[-2] == (True, torch.float32)
-
-
-# -- groups -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_groups_rate_scales_its_first_step(tmp_path):
-    """Without decay AdamW's first step is -lr · sign(gradient): a rate of its own three times as high goes three times as far."""
-    net = Logistic()
-    run(net, tmp_path, rows_N=np.arange(61), batch_size=61, max_steps=1, learning_rate=0.125, schedule="constant",
-        groups={"net.weight": {"learning_rate": 0.375}})
-    torch.testing.assert_close(net.net.weight.abs(), torch.full((1, 4), 0.375), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(net.net.bias.abs(), torch.full((1,), 0.125), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("decay", [0.0, 0.3])
-def test_groups_equal_pytorchs_own(tmp_path, decay):
-    """A rate and a decay for the last layer, against a loop written out; its bias gets the rate alone."""
-    net, plain = Deep(), Deep()
-    for one in (net, plain):  # without noise; before a norm the gradient of a bias is nothing but rounding
-        one.net[1] = one.net[3] = nn.Identity()
-    first, last = plain.net[0], plain.net[4]
-    run(net, tmp_path, rows_N=np.arange(64), epochs=3, learning_rate=0.05, weight_decay=decay, clip=None, select="-log_loss",
-        validate=scripted(net, [0.1, 0.2, 0.3], []), groups={"net.4": {"learning_rate": 0.1, "weight_decay": 0.5}})
-    optimizer = torch.optim.AdamW([
-        {"params": [last.weight], "weight_decay": 0.5, "own": 0.1}, {"params": [last.bias], "weight_decay": 0.0, "own": 0.1},
-        {"params": [first.weight], "weight_decay": decay, "own": 0.05},
-        {"params": [first.bias], "weight_decay": 0.0, "own": 0.05}])
-    for step in range(12):
-        if step % 4 == 0:
-            order = torch.randperm(64, generator=torch_generator(0, "order", step // 4)).numpy()
-        optimizer.zero_grad()
-        plain.loss(gather(order[step % 4 * 16 :][:16])).backward()
-        for group in optimizer.param_groups:
-            group["lr"] = group["own"] * (1 - step / 12)
-        optimizer.step()
-    torch.testing.assert_close(weights(net), weights(plain), rtol=1e-5, atol=1e-6)
-
-
-@pytest.mark.parametrize("groups", [{"net": 3.0, "net.4": 1.0}, {"net.4": 1.0, "net": 3.0}], ids=str)
-def test_the_longest_key_counts_and_nothing_of_a_shorter_one(tmp_path, groups):
-    net = Deep()
-    before = weights(net)
-    run(net, tmp_path, batch_size=64, max_steps=1, learning_rate=0.01, schedule="constant", groups={
-        key: {"learning_rate": 0.01 * times, "weight_decay": 0.0} for key, times in groups.items()})
-    moved = {name: (value - before[name]).abs().max().item() for name, value in weights(net).items() if "." in name}
-    assert moved["net.0.weight"] == pytest.approx(0.03, rel=1e-3)
-    assert moved["net.4.weight"] == pytest.approx(0.01, rel=1e-3)
-
-
-def grouped(net: nn.Module, **config) -> list[tuple[list[str], float, float]]:
-    """(names, decay, share of the rate) of every group of the optimiser."""
-    learnt = Learnt(net)
-    names = {id(p): name for name, p in learnt.parameters.items()}
-    return [([names[id(p)] for p in group["params"]], group["weight_decay"], group["factor"])
-            for group in _adamw(learnt, TrainingConfig.model_validate(config)).param_groups]
-
-
-def test_as_few_groups_as_there_are_settings():
-    everything = [name for name, _ in Deep().named_parameters()]
-    matrices = ["net.0.weight", "net.4.weight"]
-    vectors = [name for name in everything if name not in matrices]
-    assert grouped(Deep()) == [(everything, 0.0, 1.0)]
-    assert grouped(Deep(), weight_decay=0.1) == [(matrices, 0.1, 1.0), (vectors, 0.0, 1.0)]
-    assert grouped(Deep(), weight_decay=0.1, groups={"net.0": {"weight_decay": 0.1}, "net.4": {"learning_rate": 1e-3}}) \
-        == grouped(Deep(), weight_decay=0.1)
-    assert grouped(Deep(), groups={"net.4": {"weight_decay": 0.1}}) \
-        == [(["net.4.weight"], 0.1, 1.0), ([name for name in everything if name != "net.4.weight"], 0.0, 1.0)]
-
-
-@pytest.mark.parametrize("key", ["coupling", "ne", "net.", "net.40", ""])
-def test_a_group_of_nothing(tmp_path, key):
-    """A key ends at a dot: 'ne' is no first part of 'net.weight'."""
-    with pytest.raises(ConfigError, match=rf"groups: '{re.escape(key)}' fits no trained parameter; .* begin with gain, net\."):
-        run(Scoped(), tmp_path, groups={"net": {}, key: {"learning_rate": 0.1}})
-
-
-def test_a_group_of_what_is_frozen(tmp_path):
-    net = Deep()
-    net.net[0].requires_grad_(False)
-    with pytest.raises(ConfigError, match="groups: 'net.0' fits no trained parameter"):
-        run(net, tmp_path, groups={"net.0": {"learning_rate": 0.1}})
 
 
 # -- the scope ---------------------------------------------------------------------------------------------------------
@@ -419,6 +326,9 @@ def test_fp16_does_not_run_on_a_cpu(tmp_path):
 
 @pytest.mark.parametrize(("wrong", "answer"), [
     ({"schedule": "step"}, "'constant', 'linear' or 'cosine'"), ({"warmup": 1.0}, "less than 1"),
+    ({"warmup": 0.1, "warmup_steps": 20}, "say the same thing twice"), ({"warmup_from": 0.01}, "give warmup or warmup_steps"),
+    ({"schedule": "constant", "final_rate": 0.1}, "choose 'linear' or 'cosine'"), ({"optimiser": "sgd"}, "'adamw' or 'adam'"),
+    ({"epochs": 5, "schedule_epochs": 4}, "choose schedule_epochs >= epochs"),
     ({"accumulation": 32, "batch_size": 16}, "choose accumulation <= batch_size"), ({"clip": 0.0}, "greater than 0"),
     ({"epoch": 3}, "Extra inputs are not permitted"), ({"select": "higher auc"}, "pattern"),
     ({"patience": 0}, "greater than 0"), ({"groups": {"net": {"learning_rate": 0}}}, "greater than 0"),

@@ -23,7 +23,7 @@ from torch.utils.checkpoint import checkpoint as run_again_in_backward
 
 from lifelora.checkpoint import Checkpoint, Learnt
 from lifelora.history import History
-from lifelora.training import CHECKPOINT, TrainingConfig, fit
+from lifelora.training import CHECKPOINT, Scheduled, TrainingConfig, fit
 
 WIDTH = 4
 points_ND = torch.randn(96, WIDTH, generator=torch.Generator().manual_seed(5))
@@ -35,11 +35,16 @@ train_N, valid_N = np.arange(64), np.arange(64, 96)
 class Rows:
     x_BD: Tensor
     label_B: Tensor
-    hybrid: bool = False
+    hybrid: bool | Tensor = False
 
 
 def gather(rows_B: np.ndarray) -> Rows:
     return Rows(points_ND[rows_B], label_N[rows_B])
+
+
+def weights(net: nn.Module) -> dict[str, Tensor]:
+    """All of them as they are now."""
+    return {name: value.clone() for name, value in net.state_dict().items()}
 
 
 class Logistic(nn.Module):
@@ -117,18 +122,41 @@ class Course(Scoped):
         self.sometimes = nn.Parameter(torch.ones(WIDTH))
 
     def logits(self, batch: Rows) -> Tensor:
-        return super().logits(replace(batch, x_BD=batch.x_BD * self.sometimes) if batch.hybrid else batch)
+        if batch.hybrid is False:
+            return super().logits(batch)
+        gain = torch.where(torch.as_tensor(batch.hybrid), self.sometimes, torch.ones(WIDTH))
+        return super().logits(replace(batch, x_BD=batch.x_BD * gain))
+
+
+class Mixed:
+    """Every third micro-batch is hybrid, so that a step mixes forms, and its last micro-batches may leave the parameter out."""
+
+    def at(self, step: int, planned: int, part: int) -> Callable[[np.ndarray], Rows]:
+        return lambda rows_B: replace(gather(rows_B), hybrid=(step + part) % 3 == 1)
+
+
+class MixedOfTwo:
+    """The same in one micro-batch: its rows are hybrid where those of ``Mixed`` are, of two processes with two parts each."""
+
+    def at(self, step: int, planned: int, part: int) -> Callable[[np.ndarray], Rows]:
+        def rows(rows_B: np.ndarray) -> Rows:
+            place_B = torch.arange(len(rows_B))  # row n is the process n % 2's, whose parts have four rows
+            part_B = place_B // 2 // 4 * 2 + place_B % 2
+            made = gather(rows_B)
+            return replace(made, hybrid=((step + part_B) % 3 == 1)[:, None])
+
+        return rows
 
 
 class Alternating:
     """Every third step is hybrid."""
 
-    def at(self, step: int, planned: int) -> Callable[[np.ndarray], Rows]:
+    def at(self, step: int, planned: int, part: int) -> Callable[[np.ndarray], Rows]:
         return lambda rows_B: replace(gather(rows_B), hybrid=step % 3 == 1)
 
 
 def run(net: Logistic, folder: Path, *, seed: int = 0, rows_N: np.ndarray = train_N,
-        gather: Callable[[np.ndarray], Any] | Alternating = gather, validate: Callable[[], dict[str, float]] | None = None,
+        gather: Callable[[np.ndarray], Any] | Scheduled = gather, validate: Callable[[], dict[str, float]] | None = None,
         checkpoint_seconds: float = 1e9, **config: Any) -> History:
     settings = TrainingConfig.model_validate({"batch_size": 16, **config})
     return fit(net, rows_N, gather, validate or net.validate, settings, folder, seed, device="cpu",
@@ -207,5 +235,6 @@ if __name__ == "__main__":
     else:
         run(Scoped(), where, **PARALLEL)
         run(Course(), where / "course", gather=Alternating(), **PARALLEL)
+        run(Course(), where / "mixed", gather=Mixed(), **PARALLEL)
         (where / f"rank{os.environ['RANK']}").touch()
         torch.distributed.destroy_process_group()

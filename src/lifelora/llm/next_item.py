@@ -23,7 +23,7 @@ from lifelora.prompts.next_item import Form, NextItemPrompts
 from lifelora.seeds import generator
 
 Course = Literal["text", "hybrid", "ids", "text-to-hybrid"]
-"""One form throughout, or LLaRA's curriculum: the share of hybrid batches grows from none to all."""
+"""One form throughout, or LLaRA's curriculum: the share of hybrid micro-batches grows from none to all."""
 
 
 @dataclass(frozen=True)
@@ -81,15 +81,17 @@ def hybrid_share(step: int, planned: int) -> float:
     return step / (planned - 1) if planned > 1 else 1.0
 
 
-def form_at(course: Course, seed: int, step: int, planned: int) -> Form:
-    """The form of a step's batches.
+def form_at(course: Course, seed: int, step: int, planned: int, part: int = 0) -> Form:
+    """The form of a micro-batch, the ``part``-th of its step over all processes.
 
-    From seed and step alone: nothing is remembered, so that no epoch, worker or process begins at 0 again (the authors' share
-    never exceeds 1/epochs), all of them agree, and going on after a kill gives the same.
+    A step mixes forms, as the authors' steps of 16 micro-batches do. From seed, step and part alone: nothing is remembered, so
+    that no epoch, worker or process begins at 0 again (the authors' share never exceeds 1/epochs), and going on after a kill
+    gives the same.
     """
     if course != "text-to-hybrid":
         return course
-    return "hybrid" if generator(seed, "curriculum", step).random() < hybrid_share(step, planned) else "text"
+    drawn = generator(seed, "curriculum", step).random(part + 1)[-1]
+    return "hybrid" if drawn < hybrid_share(step, planned) else "text"
 
 
 def form_asked(course: Course) -> Form:
@@ -100,13 +102,13 @@ def form_asked(course: Course) -> Form:
 @final
 @dataclass(frozen=True)
 class CourseOfForms:
-    """A ``gather`` for ``training.fit`` that makes all of a step's batches in the form that the step has."""
+    """A ``gather`` for ``training.fit`` that makes every micro-batch in the form that it has."""
 
     gather: Callable[[Int[np.ndarray, "_"], Form], NextItemBatch]
     course: Course
     seed: int
 
-    def at(self, step: int, planned: int) -> Callable[[Int[np.ndarray, "_"]], NextItemBatch]:
-        """Rows to batches at a step."""
-        form = form_at(self.course, self.seed, step, planned)
+    def at(self, step: int, planned: int, part: int) -> Callable[[Int[np.ndarray, "_"]], NextItemBatch]:
+        """Rows to batches at a place of the training."""
+        form = form_at(self.course, self.seed, step, planned, part)
         return lambda rows_B: self.gather(rows_B, form)

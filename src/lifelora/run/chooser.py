@@ -21,11 +21,12 @@ from lifelora.llm.reading import Reader, contained, exact, hits
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import Cost, choose, likelihoods, write
 from lifelora.lora.saved import tensors
+from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.prompts.next_item import Form, NextItemBuilder, Titles
 from lifelora.prompts.phrasing import NextItemTemplate
 from lifelora.run.parts import ADAPTER, MODEL, PROMPT_BATCH, Parts, keep_untrained
-from lifelora.training import fit, to_device
+from lifelora.training import fit
 
 
 @dataclass(frozen=True)

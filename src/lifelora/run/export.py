@@ -15,11 +15,11 @@ from lifelora.errors import ConfigError
 from lifelora.lora.export import CONFIG, write_peft_adapter
 from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import read_peft
+from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.run.chooser import Chooser
 from lifelora.run.parts import Parts
 from lifelora.run.recommend import best
-from lifelora.training import to_device
 
 COHORT = "cohort.json"
 "Which folder is whose, where many people's adapters lie side by side."

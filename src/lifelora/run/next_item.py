@@ -22,11 +22,11 @@ from lifelora.llm.next_item import form_asked
 from lifelora.llm.titles import Cost
 from lifelora.lora.account import Account
 from lifelora.lora.inject import Adapters
+from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.run import findings
 from lifelora.run.chooser import Chooser, of_people
 from lifelora.run.parts import ACCOUNT, ACCOUNTED, Parts
-from lifelora.training import to_device
 from lifelora.types import Part
 
 PLACES = "places.npy"

@@ -30,13 +30,13 @@ from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.inject import Adapters, personalise
 from lifelora.lora.saved import start_from, tensors
+from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBatch, TowerBuilder
 from lifelora.retrieval.embed import ItemVectors
 from lifelora.retrieval.select import AnyConfig, MostRecent, Selector, selector
 from lifelora.run.stages import Stages
-from lifelora.training import to_device
 from lifelora.types import LayerOrRandom, Part
 
 SCORING_BATCH = 2048

@@ -34,6 +34,7 @@ from lifelora.llm.personal import PersonalLM
 from lifelora.lora.account import account
 from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import save
+from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBuilder
@@ -54,7 +55,7 @@ from lifelora.run.parts import (
     keep_untrained,
 )
 from lifelora.run.stages import Stages
-from lifelora.training import fit, to_device
+from lifelora.training import fit
 
 Rows = Int[np.ndarray, "B"]
 TIMING = "timing.json"
