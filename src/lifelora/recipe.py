@@ -23,6 +23,7 @@ from lifelora.llm.backbone import Pretrained
 from lifelora.llm.encoder import Towers
 from lifelora.llm.nano import Nano
 from lifelora.llm.next_item import Course
+from lifelora.llm.personal import Loss
 from lifelora.llm.soft import Form
 from lifelora.llm.titles import Per
 from lifelora.lora.coupling import Identity
@@ -38,7 +39,7 @@ from lifelora.types import Frozen, LayerOrRandom
 NEXT_ITEM = ("popularity", "gru4rec", "caser", "sasrec")
 """Conventional models that can be asked what comes next."""
 TASK_KEYS: dict[str, frozenset[str]] = {
-    "ctr": frozenset({"template", "soft_at", "soft_layer", "also", "representation_training"}),
+    "ctr": frozenset({"template", "soft_at", "soft_layer", "also", "representation_training", "loss"}),
     "next-item": frozenset({"phrasings", "course", "listed", "per", "retriever", "shortlist"}),
 }
 """What only a system of one task has."""
@@ -128,6 +129,9 @@ class System(Adaptation):
     "Where they stand: the items' after each behaviour and after the line that names the target, the user's before behaviours."
     soft_layer: LayerOrRandom = "final"
     "Which of its layers is the user's vector there; as ``representation_layer``."
+    loss: Loss = "answer"
+    """What is learnt: the answer word among all words, and the score is p(yes) against p(no); or (CoLLM) the logit of yes
+    alone, and the score is its sigmoid."""
     soft_projector: Form = "spa"
     "What makes vectors as wide as the LM: SPA's and LLaRA's, one for items and one for users, or CoLLM's, one for both."
     phrasings: tuple[Phrasing, ...] = Field(default=PHRASINGS, min_length=1)
@@ -256,6 +260,9 @@ class Recipe(Frozen):
         if system.soft_layer != "final" and "user" not in system.soft_at:
             raise ValueError(f"systems.{name}: soft_layer = '{system.soft_layer}' is about the user's soft token, and "
                              "there is none; add \"user\" to soft_at")
+        if system.shots == 0 and system.loss == "yes":
+            raise ValueError(f"systems.{name}: loss = 'yes' makes a probability of the logit of yes, which it is after training "
+                             "alone, and with shots = 0 nothing is trained; choose loss = 'answer'")
         if system.shots == 0 and (not isinstance(system.coupling, Identity.Config) or system.also is not None or system.soft):
             raise ValueError(f"systems.{name}: with shots = 0 nothing is trained, so coupling must be 'identity', also "
                              "and soft left out")

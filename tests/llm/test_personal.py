@@ -6,7 +6,7 @@ from llm_world import tiny_llama
 from torch import Tensor
 
 from lifelora.errors import ScopeError
-from lifelora.llm.personal import PersonalBatch, PersonalLM
+from lifelora.llm.personal import Loss, PersonalBatch, PersonalLM
 from lifelora.lora.coupling import Coupling, Full, Identity
 from lifelora.lora.inject import Adaptation, personalise
 from lifelora.prompts.batch import Answers
@@ -19,14 +19,14 @@ FULL, PLAIN = Full.Config(rank=4, alpha=8), Identity.Config(rank=4, alpha=8)
 both = pytest.mark.parametrize("config", [FULL, PLAIN], ids=lambda config: config.kind)
 
 
-def personal(config: Coupling.Config, *, learnt: bool = True) -> PersonalLM:
+def personal(config: Coupling.Config, *, learnt: bool = True, loss: Loss = "answer") -> PersonalLM:
     adaptation = Adaptation(coupling=config, targets=("q_proj", "v_proj", "down_proj"), dropout=0.0)
     adapters = personalise(tiny_llama(VOCABULARY), adaptation, user_width=D, generator=torch_generator(1, "adapters"))
     generator = torch_generator(2, "learnt")
     with torch.no_grad():
         for parameter in adapters.parameters() if learnt else []:  # as if trained, so that nothing holds by accident
             parameter += torch.empty(parameter.shape).normal_(std=0.3, generator=generator)
-    return PersonalLM(adapters.model, adapters, ANSWERS).eval()
+    return PersonalLM(adapters.model, adapters, ANSWERS, loss=loss).eval()
 
 
 def texts() -> list[Tensor]:
@@ -79,6 +79,20 @@ def test_the_loss_is_of_the_answer_over_the_whole_vocabulary(config: Coupling.Co
     wanted = [ANSWERS.yes if label else ANSWERS.no for label in batch.label_B.tolist()]
     by_hand = [-last_logits(lm, batch, row).softmax(dim=0)[token].log() for row, token in enumerate(wanted)]
     torch.testing.assert_close(loss, torch.stack(by_hand).mean(), atol=1e-5, rtol=0)
+
+
+@both
+def test_the_logit_of_yes_alone(config: Coupling.Config):
+    """CoLLM's: p = 1 / (1 + exp(-s_yes)), loss -log p where liked and -log(1 - p) where not, whatever the logit of no is."""
+    lm, batch = personal(config, loss="yes"), padded(texts())
+    with torch.no_grad():
+        score_B = lm.score(batch)
+        with lm.scope(batch):
+            loss = lm.loss(batch)
+    p_B = torch.stack([1 / (1 + (-last_logits(lm, batch, row)[ANSWERS.yes].double()).exp()) for row in range(len(LENGTHS))])
+    torch.testing.assert_close(score_B.double(), p_B, atol=1e-5, rtol=0)
+    by_hand = [-(p if label else 1 - p).log() for p, label in zip(p_B, batch.label_B.tolist(), strict=True)]
+    torch.testing.assert_close(loss.double(), torch.stack(by_hand).mean(), atol=1e-5, rtol=0)
 
 
 @both

@@ -37,7 +37,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "token": META | {"coupling": {"kind": "meta", "rank": 2, "loras": 2, "gate": "token"}},
     "joint": META | {"representation": "sasrec", "representation_layer": "user", "representation_training": "joint"},
     "collm": COLLM,
-    "one-projector": COLLM | {"soft_projector": "collm"},
+    "one-projector": COLLM | {"soft_projector": "collm", "loss": "yes"},
     "random-user": COLLM | {"soft_at": ["user"], "soft_layer": "random"},
 }
 
@@ -164,7 +164,7 @@ def test_what_decides_the_result_is_in_the_key(run: Run):
         return Stages(recipe(**{name: SYSTEMS[name] | changes}), run.folder).system(name).key
 
     keys = [key("collm"), key("collm", soft_at=["target"]), key("collm", soft_layer="user"), key("collm", soft_layer="random"),
-            key("one-projector"),
+            key("one-projector"), key("one-projector", loss="answer"),
             key("user"), key("user", representation_layer="fields"), key("user", representation_layer="final")]
     assert len(set(keys)) == len(keys)
     assert key("user") == run.stages.system("user").key
@@ -183,6 +183,7 @@ def test_the_report_says_what_was_read(run: Run):
     ({"representation_layer": "middle"}, "'final', 'fields', 'user' or 'random'"),
     ({"soft_at": ["user"]}, "soft_at, soft_layer and soft_projector are about soft tokens, and there are none"),
     ({"soft_projector": "collm"}, "soft_at, soft_layer and soft_projector are about soft tokens, and there are none"),
+    ({"coupling": {"kind": "identity"}, "representation": None, "shots": 0, "loss": "yes"}, "with shots = 0 nothing is trained"),
     ({"soft": "din", "soft_at": []}, "at least 1"),
     ({"soft": "din", "soft_at": ["title"]}, "'user', 'behaviours' or 'target'"),
     ({"soft": "din", "soft_layer": "user"}, "add \"user\" to soft_at"),

@@ -2,12 +2,13 @@
 
     p(yes) = exp(s_yes) / (exp(s_yes) + exp(s_no)),   s = the LM's logits where the answer word comes
 
-(ReLLa, section 3). The loss is that of instruction tuning: -log p(answer word) over the whole vocabulary.
+(ReLLa, section 3). The loss is that of instruction tuning: -log p(answer word) over the whole vocabulary. With ``loss =
+"yes"`` (CoLLM's code) p(yes) = σ(s_yes), s_no has no part, and the loss is the binary cross-entropy of that.
 """
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +20,9 @@ from lifelora.llm.soft import SoftTokens
 from lifelora.lora.inject import Adapters
 from lifelora.prompts.batch import Answers
 from lifelora.types import Layer
+
+Loss = Literal["answer", "yes"]
+"""What is learnt: the answer word among all words, or the logit of yes alone."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class PersonalLM(nn.Module):
 
     def __init__(
         self, model: nn.Module, adapters: Adapters, answers: Answers, encoder: Represents | None = None,
-        soft: SoftTokens | None = None, layer: Layer = "final",
+        soft: SoftTokens | None = None, layer: Layer = "final", loss: Loss = "answer",
     ) -> None:
         """``encoder`` makes u, by its ``layer``, and learns, too; without one u comes with the batch and is as it is.
 
@@ -61,6 +65,7 @@ class PersonalLM(nn.Module):
         self.coupling = adapters.coupling
         self.adapters = adapters
         self.answers = answers
+        self.learns = loss
 
     def scope(self, batch: PersonalBatch) -> AbstractContextManager[None]:
         """Holds C(u) of the batch's people, for forward and backward."""
@@ -98,7 +103,9 @@ class PersonalLM(nn.Module):
         return cast(Tensor, output.logits)[:, -1].float()
 
     def loss(self, batch: PersonalBatch) -> Float[Tensor, ""]:
-        """Mean of -log p(answer word | prompt) over the vocabulary."""
+        """Mean of -log p(answer word | prompt) over the vocabulary; or of -y log σ(s_yes) - (1 - y) log(1 - σ(s_yes))."""
+        if self.learns == "yes":
+            return F.binary_cross_entropy_with_logits(self.logits(batch)[:, self.answers.yes], batch.label_B)
         answer_B = torch.where(batch.label_B > 0.5, self.answers.yes, self.answers.no)
         return F.cross_entropy(self.logits(batch), answer_B)
 
@@ -106,4 +113,5 @@ class PersonalLM(nn.Module):
         """P(yes); opens the scope itself."""
         with self.scope(batch):
             logits_BV = self.logits(batch)
-        return torch.sigmoid(logits_BV[:, self.answers.yes] - logits_BV[:, self.answers.no])
+        yes_B = logits_BV[:, self.answers.yes]
+        return torch.sigmoid(yes_B if self.learns == "yes" else yes_B - logits_BV[:, self.answers.no])
