@@ -25,8 +25,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from lifelora.data.dataset import Dataset, Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.prompts.batch import PromptBuilder
-from lifelora.prompts.segments import Encoder
 from lifelora.prompts.template import Rella
+from lifelora.tokens import Encoder
 
 SYLLABLES = ["ar", "be", "cor", "den", "el", "fa", "gri", "ho", "in", "ju", "ka", "lo", "mi", "nor", "os", "pe", "qua"]
 EVENTS_A_USER = 160

@@ -13,7 +13,7 @@ from lifelora.llm import nano
 from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.nano import Nano, pretrain
 from lifelora.prompts.batch import find_answers
-from lifelora.prompts.segments import Encoder
+from lifelora.tokens import Encoder
 from lifelora.training import TrainingConfig
 
 CPU = torch.device("cpu")

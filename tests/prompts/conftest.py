@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from lifelora.data.dataset import Dataset, Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
-from lifelora.prompts.segments import Encoder
+from lifelora.tokens import Encoder
 
 NASTY = [
     "(500) Days of Summer", "2001: A Space Odyssey", "Se7en", "Seven 7", "'Til There Was You", "\"Quoted\"", "[REC]",

@@ -5,8 +5,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lifelora.errors import ConfigError
 from lifelora.prompts.batch import Answers, PromptBuilder, find_answers
-from lifelora.prompts.segments import Encoder, Segments
+from lifelora.prompts.segments import Segments
 from lifelora.prompts.template import Plain, Rella
+from lifelora.tokens import Encoder
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from tokenizers.decoders import ByteLevel
 from lifelora.errors import ConfigError
 from lifelora.prompts.next_item import NextItemBuilder, NextItemLines
 from lifelora.prompts.phrasing import PHRASINGS, NextItemTemplate, Phrasing, answer_line
-from lifelora.prompts.segments import Encoder
+from lifelora.tokens import Encoder
 
 C = 7
 

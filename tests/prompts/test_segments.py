@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from lifelora.errors import ConfigError
-from lifelora.prompts.segments import Encoder, Segments
+from lifelora.prompts.segments import Segments
 from lifelora.prompts.template import Plain, Rella
+from lifelora.tokens import Encoder
 
 TEMPLATES = {
     "plain": Plain(),

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from lifelora.artefacts import canonical
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.progress import Progress
-from lifelora.prompts.segments import Encoder
+from lifelora.tokens import Encoder, check_fits
 from lifelora.types import Frozen
 
 FILE = "written.jsonl"
 BLOCK = 2048
 "Prompts that are held and sorted by length at one time."
-ANSWER = "ANSWER"
+ANSWER, PROMPT = "ANSWER", "PROMPT-3f0c"
+"""Stand in a chat template for what is not the template's own text."""
 TEMPLATE = {"enable_thinking": False, "date_string": "26 Jul 2024"}
 """For chat templates that know them: a short text has no room for thinking aloud, and today's date would change the prompt."""
 
@@ -167,17 +168,20 @@ class _Asked:
         self._encoder = Encoder(tokenizer)
         self.template: str | None = getattr(tokenizer, "chat_template", None)
         self._ends = self._end_tokens()
-        padding = tokenizer.pad_token_id
-        self._padding = next((token for token in (padding, *self._ends) if token is not None), 0)
+        # Some tokenizers were given a token for padding that the model does not know.
+        paddings = (tokenizer.pad_token_id, *self._ends)
+        rows = len(self._model.get_input_embeddings().weight)
+        self._padding = next((token for token in paddings if token is not None and token < rows), 0)
         self._context = int(getattr(self._model.config, "max_position_embeddings", None) or 1 << 30)
 
     def ids(self, prompt: str, new: int) -> list[int]:
-        """Token ids of a prompt, with its chat template or with what the tokenizer puts in front."""
-        if self.template:
-            # The template brings its own special tokens.
-            ids = self._encoder.ids(self._chat({"role": "user", "content": prompt}, add_generation_prompt=True))
-        else:
-            ids = self._encoder.whole(prompt)
+        """Token ids of a prompt, with its chat template or with what the tokenizer puts in front; none of its own is a control.
+
+        Raises ConfigError where there is no room, and for a chat template that says nothing of the prompt.
+        """
+        # The template brings its own special tokens.
+        ids = self._encoder.ids(self._in_chat(prompt)) if self.template else self._encoder.whole(prompt)
+        check_fits(max(ids, default=-1), self._model, self._tokenizer)
         if len(ids) + new > self._context:
             raise ConfigError(
                 f"a prompt has {len(ids):,} tokens and max_new_tokens = {new:,}, but the model reads {self._context:,} in all; "
@@ -218,9 +222,20 @@ class _Asked:
             ends.add(self._tokenizer.eos_token_id)
         if self.template:
             after = self._chat({"role": "user", "content": "A"}, {"role": "assistant", "content": ANSWER}).rpartition(ANSWER)[2]
-            first = self._encoder.ids(after.strip())[:1]
+            first = self._encoder.ids(self._encoder.marked(after.strip()))[:1]
             ends |= {token for token in first if token in special}
         return sorted(ends)
+
+    def _in_chat(self, prompt: str) -> str:
+        """The chat up to the answer; marked is what the template alone says, so that no prompt ends a turn or opens another."""
+        text = prompt.strip()
+        # With the prompt's own space around it, which the template may take away.
+        chat = self._chat({"role": "user", "content": prompt.replace(text, PROMPT)}, add_generation_prompt=True)
+        around = chat.split(PROMPT)
+        if len(around) == 1:
+            raise ConfigError("the tokenizer's chat template leaves out what the user says, so no prompt can be put into it; "
+                              "repair chat_template (tokenizer_config.json, chat_template.jinja) or take another backbone.")
+        return text.join(map(self._encoder.marked, around))
 
     def _chat(self, *turns: dict[str, str], add_generation_prompt: bool = False) -> str:
         text: str = self._tokenizer.apply_chat_template(

@@ -23,10 +23,11 @@ from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Dataset
 from lifelora.prompts.next_item import NextItemLines
 from lifelora.prompts.phrasing import NextItemTemplate, answer_line
-from lifelora.prompts.segments import SOFT, Encoder, Segments, table_texts
-from lifelora.prompts.template import Plain, Rella, Template
+from lifelora.prompts.segments import SOFT, Segments, table_texts
+from lifelora.prompts.template import Plain, Rella, Template, marked
 from lifelora.retrieval.embed import item_texts
 from lifelora.seeds import generator, torch_seeded
+from lifelora.tokens import Encoder
 from lifelora.training import TrainingConfig, fit
 from lifelora.types import Frozen
 
@@ -191,8 +192,9 @@ def _item_texts(config: Nano, dataset: Dataset, tokenizer: Any) -> list[Int[np.n
     texts = [text for text in item_texts(dataset.catalogue, dataset.words.item) if text]
     # As many together as make a text about as long as a history, so that a batch has little padding.
     together = ["\n".join(texts[first : first + ITEMS_TOGETHER]) for first in range(0, len(texts), ITEMS_TOGETHER)]
-    encoded = tokenizer(together)["input_ids"] if together else []
-    return [np.array(ids[: config.context], np.int32) for ids in encoded] * config.item_texts
+    encoder = Encoder(tokenizer)
+    start = np.array(encoder.start, np.int32)
+    return [np.concatenate([start, ids])[: config.context] for ids in encoder.many(together)] * config.item_texts
 
 
 def _sequences(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> list[Int[np.ndarray, "L"]]:
@@ -225,7 +227,8 @@ def _histories(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> lis
         orders.append(rows_N[np.lexsort((rows_N, field_N, dataset.user_N[rows_N]))])
     stretches = [stretch for order_N in orders for stretch in _stretches(order_N, dataset.user_N[order_N], config.behaviours)]
     encoder = Encoder(tokenizer)
-    answers = [np.array(encoder.ids(word), np.int32) for word in (config.template.no, config.template.yes)]
+    own = marked(config.template, encoder.marked)
+    answers = [np.array(encoder.ids(word), np.int32) for word in (own.no, own.yes)]
     documents = []
     for stretch in _kept(config, stretches, seed):
         *shown, asked = stretch

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
-from lifelora.prompts.segments import SOFT, Encoder, Place, Segments
-from lifelora.prompts.template import Template
+from lifelora.prompts.segments import SOFT, Place, Segments
+from lifelora.prompts.template import Template, marked
+from lifelora.tokens import Encoder
 
 USER = -2
 """Says of a soft token that it is the user's and no item's."""
@@ -37,8 +38,8 @@ def find_answers(tokenizer: Any, template: Template) -> Answers:
     Raises ConfigError where the two words begin with no different token, or change the tokens of the cue.
     """
     encoder = Encoder(tokenizer)
-    text = f"{template.history}\n{template.answer}"
-    cue, yes, no = (encoder.whole(text + word) for word in ("", template.yes, template.no))
+    own = marked(template, encoder.marked)
+    cue, yes, no = (encoder.whole(f"{own.history}\n{own.answer}{word}") for word in ("", own.yes, own.no))
     for word, ids in ((template.yes, yes), (template.no, no)):
         if ids[: len(cue)] != cue:
             raise ConfigError(

@@ -21,8 +21,10 @@ from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
 from lifelora.prompts.batch import newest_that_fit
 from lifelora.prompts.phrasing import NextItemTemplate, Phrasing, answer_line
-from lifelora.prompts.segments import CHECKED, CHECKED_BEHAVIOURS, SOFT, Encoder, Lines, lines_join, table_texts
+from lifelora.prompts.segments import CHECKED, CHECKED_BEHAVIOURS, SOFT, Lines, table_texts
+from lifelora.prompts.template import marked
 from lifelora.seeds import generator
+from lifelora.tokens import Encoder, lines_join
 
 Form = Literal["text", "hybrid", "ids"]
 """How items stand in a prompt: their titles, each title and a soft token, a soft token alone."""
@@ -75,6 +77,9 @@ class NextItemLines(Lines):
         of a line, so that one title begins another.
         """
         words, items, encoder = dataset.words.model_dump(), table_texts(dataset.catalogue), Encoder(tokenizer)
+        for phrasing in phrasings:
+            phrasing.check(dataset.catalogue.column_names, words)
+        phrasings = [marked(phrasing, encoder.marked) for phrasing in phrasings]
         neighbour = phrasings[0].behaviour_line(words, {"title": "A"})
         segments = [np.array([SOFT], np.int32)]
         of_line: dict[str, int] = {}
@@ -91,7 +96,6 @@ class NextItemLines(Lines):
 
         tables = []
         for phrasing in phrasings:
-            phrasing.check(dataset.catalogue.column_names, words)
             tables.append((
                 [add(phrasing.head(words, shown), "", neighbour, encoder.start) for shown in (False, True)],
                 add_items([phrasing.behaviour_line(words, item) for item in items]),
@@ -136,7 +140,7 @@ class NextItemLines(Lines):
             text = phrasings[number].render(words, [items[item] for item in seen], listed, items[target])
             made = [token for token in self.prompt(number, seen, candidates, target) if token != SOFT]
             if made != encoder.whole(text):
-                raise lines_join(text)
+                raise lines_join(encoder.plain(text))
 
 
 def _no_answer_begins_another(answers: Sequence[Int[np.ndarray, "_"]], dataset: Dataset) -> None:

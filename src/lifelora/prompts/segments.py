@@ -5,7 +5,6 @@ tokenised between a line before and a line after it and cut out by its offsets; 
 a line this cannot work, and is an error.
 """
 
-import copy
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -16,11 +15,9 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from lifelora.data.dataset import Dataset
-from lifelora.errors import ConfigError
-from lifelora.prompts.template import Template
+from lifelora.prompts.template import Template, marked
+from lifelora.tokens import Encoder, lines_join
 
-AT_ONCE = 4096
-"""Lines given to the tokenizer in one call."""
 CHECKED = 64
 """Prompts that are compared with the tokens of their whole text at build time."""
 CHECKED_BEHAVIOURS = 30
@@ -28,53 +25,6 @@ SOFT = -1
 """Stands where a soft token goes."""
 Place = Literal["user", "behaviours", "target"]
 """Where soft tokens go: at the end of the head, of each behaviour, of the line that names the target."""
-
-
-class Encoder:
-    """Token ids of texts, by any fast tokenizer: of ``tokenizers``, or wrapped by ``transformers``."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        # A copy, because truncation and padding are states of the tokenizer and we need neither.
-        self._backend = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", tokenizer))
-        self._backend.no_truncation()
-        self._backend.no_padding()
-        special: list[int] = list(tokenizer("A")["input_ids"] if callable(tokenizer) else self._backend.encode("A").ids)
-        bare = self.ids("A")
-        places = [i for i in range(len(special)) if special[i : i + len(bare)] == bare]
-        if not places:
-            raise ConfigError(
-                f"the tokenizer gives {special} for 'A' with special tokens and {bare} without, so it cannot be seen "
-                "which come before a text; repair its post-processor (tokenizer.json) or take another backbone."
-            )
-        self.start = special[: places[0]]
-        "The special tokens before a text (BOS)."
-        self.end = special[places[0] + len(bare) :]
-        "Those after it, which a prompt does without (EOS, SEP)."
-
-    def whole(self, text: str) -> list[int]:
-        """The reference: special tokens at the start, then the text as one string, and no token of an end."""
-        return self.start + self.ids(text)
-
-    def lines(self, texts: Sequence[str], before: str, after: str) -> Iterator[Int[np.ndarray, "L"]]:
-        """The ids of each text where it stands between ``before`` and ``after``.
-
-        Raises ConfigError when a token has a part in two of them.
-        """
-        for first in range(0, len(texts), AT_ONCE):
-            some = texts[first : first + AT_ONCE]
-            encodings = self._backend.encode_batch([before + text + after for text in some], add_special_tokens=False)
-            for text, encoding in zip(some, encodings, strict=True):
-                left, right = len(before), len(before) + len(text)
-                starts, ends = np.array(encoding.offsets, np.int64).reshape(-1, 2).T
-                if np.any((starts < left) & (left < ends)) or np.any((starts < right) & (right < ends)):
-                    raise lines_join(text)
-                # A token of no width (the space that SentencePiece puts first) counts to what follows it.
-                chosen = ((ends > left) | (left == 0)) & (ends <= right)
-                yield np.array(encoding.ids, np.int32)[chosen]
-
-    def ids(self, text: str) -> list[int]:
-        """A text alone, without special tokens."""
-        return list(self._backend.encode(text, add_special_tokens=False).ids)
 
 
 @dataclass(frozen=True)
@@ -110,6 +60,7 @@ class Segments(Lines):
         words = dataset.words.model_dump()
         template.check(dataset.catalogue.column_names, dataset.profiles.column_names, words)
         encoder = Encoder(tokenizer)
+        template = marked(template, encoder.marked)
         items = table_texts(dataset.catalogue)
         n_ratings = len(dataset.rating_levels)
 
@@ -179,7 +130,7 @@ class Segments(Lines):
             shown = [(items[item], levels[rating]) for item, rating in zip(seen, ratings, strict=True)]
             text = template.render(words, person, shown, items[target])
             if [token for token in self.prompt(user, seen, ratings, target) if token != SOFT] != encoder.whole(text):
-                raise lines_join(text)
+                raise lines_join(encoder.plain(text))
 
 
 def _distinct(encoder: Encoder, texts: Sequence[str], before: str) -> Iterator[tuple[str, Int[np.ndarray, "L"]]]:
@@ -190,13 +141,3 @@ def _distinct(encoder: Encoder, texts: Sequence[str], before: str) -> Iterator[t
 def table_texts(table: pa.Table) -> list[dict[str, str]]:
     """The rows of a table of texts."""
     return [{name: value or "" for name, value in row.items()} for row in table.to_pylist()]
-
-
-def lines_join(text: str) -> ConfigError:
-    """Says of a tokenizer that it cannot be used line by line."""
-    shown = text if len(text) <= 200 else f"{text[:80]} … {text[-100:]}"
-    return ConfigError(
-        "the tokenizer makes one token out of the end of one line and the start of the next, in or around "
-        f"{shown!r}, so lines cannot be tokenised once and put together; take a backbone whose tokenizer keeps lines "
-        "apart (byte-level BPE, or SentencePiece with byte fallback), or change the template's lines."
-    )

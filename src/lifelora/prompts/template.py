@@ -11,8 +11,9 @@ missing. Texts are squeezed into one line: whatever a title holds, it cannot beg
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
@@ -22,6 +23,7 @@ from lifelora.types import Frozen
 FIELD = re.compile(r"\{([^{}]+)\}")
 OPTIONAL = re.compile(r"\[\[(.*?)\]\]")
 
+AnyFrozen = TypeVar("AnyFrozen", bound=Frozen)
 Texts = Mapping[str, str]
 """Column → text of one item or person; an empty text is a missing one."""
 
@@ -126,6 +128,20 @@ def whole_lines(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         if wrong:
             raise ValueError(f"{line!r}: '{wrong}' has no partner; fields are {{name}}, optional words [[ … ]]")
     return value
+
+
+def marked(template: AnyFrozen, mark: Callable[[str], str]) -> AnyFrozen:
+    """The template with its own words, which stand around its fields, as ``mark`` gives them (``Encoder.marked``)."""
+    def of(value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(of, value))
+        if not isinstance(value, str):
+            return value
+        ends = [0, *(place for match in FIELD.finditer(value) for place in match.span()), len(value)]
+        return "".join(value[a:b] if number % 2 else mark(value[a:b]) for number, (a, b) in enumerate(pairwise(ends)))
+
+    return template.model_copy(update={name: of(getattr(template, name)) for name in type(template).model_fields
+                                       if name != "kind"})
 
 
 def check_fields(template: Frozen, allowed: Mapping[str, set[str]]) -> None:

@@ -17,8 +17,9 @@ from torch import Tensor
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
 from lifelora.prompts.batch import newest_that_fit
-from lifelora.prompts.segments import Encoder, Segments
-from lifelora.prompts.template import Template
+from lifelora.prompts.segments import Segments, table_texts
+from lifelora.prompts.template import Template, marked
+from lifelora.tokens import Encoder
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,10 @@ class TowerBuilder:
     def __init__(self, dataset: Dataset, template: Template, tokenizer: Any, max_tokens: int) -> None:
         """Tokenise all lines; ConfigError where the longest text about a person has no room even without behaviours."""
         encoder, made = Encoder(tokenizer), Segments.build(dataset, template, tokenizer)
-        words = dataset.words.model_dump()
-        rows = [{name: value or "" for name, value in row.items()} for row in dataset.catalogue.to_pylist()]
+        words, own = dataset.words.model_dump(), marked(template, encoder.marked)
         room = max_tokens - len(encoder.start) - len(encoder.end)
         items = [np.array([*encoder.start, *ids[:room], *encoder.end], np.int32)
-                 for ids in encoder.lines([template.item_text(words, row) for row in rows], "", "")]
+                 for ids in encoder.many([own.item_text(words, row) for row in table_texts(dataset.catalogue)])]
         end = np.array(encoder.end, np.int32)
         self.dataset, self.max_tokens = dataset, max_tokens
         self.pad = int(getattr(tokenizer, "pad_token_id", None) or 0)

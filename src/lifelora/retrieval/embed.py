@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError, MissingExtraError
 from lifelora.retrieval.precomputed import Precomputed, read_vectors
+from lifelora.tokens import Encoder, check_fits, only_text
 from lifelora.types import Frozen
 
 Advance = Callable[[int], None]
@@ -117,9 +118,12 @@ def mean_hidden_states(
     Special tokens (BOS) are read, as the LM is used to, and left out of the mean. Texts of like length share a batch;
     padding is at the right, where a causal LM's real tokens cannot see it.
     """
-    encoded = tokenizer(list(texts), truncation=True, max_length=config.max_tokens, return_special_tokens_mask=True)
-    ids: list[list[int]] = encoded["input_ids"]
-    own = [[not special for special in mask] for mask in encoded["special_tokens_mask"]]
+    encoder = Encoder(tokenizer)
+    before, after = len(encoder.start), len(encoder.end)
+    room = max(0, config.max_tokens - before - after)
+    ids = [[*encoder.start, *ids_L[:room].tolist(), *encoder.end] for ids_L in encoder.many(texts)]
+    check_fits(max((token for row in ids for token in row), default=-1), model, tokenizer)
+    own = [[False] * before + [True] * (len(row) - before - after) + [False] * after for row in ids]
     # The base model gives hidden states without the projection onto the vocabulary, by far the widest layer.
     base = cast(nn.Module, getattr(model, "base_model", model))
     device = next(base.parameters()).device
@@ -215,6 +219,7 @@ def sentence_vectors(
             f"vectors.model = {config.model!r} could not be loaded: {str(error).splitlines()[0]}  Give a folder, an "
             "installed package that carries a model, or a hub name (add --download to fetch it)."
         ) from error
+    only_text(getattr(encoder, "tokenizer", None))
     known = [place for place, text in enumerate(texts) if text]
     if not known:
         raise ConfigError(NO_WORDS)
