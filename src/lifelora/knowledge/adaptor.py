@@ -2,7 +2,8 @@
 
 Vectors that were made beforehand are as wide as the language model and lie as it likes; an adaptor that is trained with the
 conventional model turns each into one field's vector. It is the hybrid-expert adaptor of KAR (Xi et al., RecSys 2024,
-arXiv 2306.10933, section 3.3), in which experts of all sources stand beside those of one.
+arXiv 2306.10933, section 3.3), in which experts of all sources stand beside those of one; the function is that of the released
+code, the start (see ``Experts``) is ours.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Adaptor(Frozen):
     hidden: int = Field(default=128, ge=1)
     "Width of an expert's hidden layer; KAR's, which learns some ten thousand rows by heart: with few, take 32 (LOG.md)."
     dropout: float = Field(default=0.0, ge=0, lt=1)
-    "After the hidden layers of the experts; rows of a batch with the same vector lose the same."
+    "After both layers of the experts, as in KAR's; rows of a batch with the same vector lose the same."
 
     @model_validator(mode="after")
     def _something(self) -> "Adaptor":
@@ -58,7 +59,7 @@ class Known:
 
 
 class Experts(nn.Module):
-    """E_e(x) = W'_e ReLU(W_e x + b_e) + b'_e, the weights of all experts in one stack."""
+    """E_e(x) = ReLU(W'_e ReLU(W_e x + b_e) + b'_e), dropout after each ReLU; the weights of all experts in one stack."""
 
     def __init__(self, experts: int, ins: int, hidden: int, outs: int, init_std: float) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class Experts(nn.Module):
 
 
 class Source(nn.Module):
-    """Vectors of one kind: a table of them, experts of their own, a gate W_s, and what stands for vectors of zeros."""
+    """Vectors of one kind: a table of them, experts of their own, a gate W_s, c_s, and what stands for vectors of zeros."""
 
     def __init__(self, config: Adaptor, known_NK: Float[Tensor, "N K"], width: int, init_std: float) -> None:
         super().__init__()
@@ -80,23 +81,23 @@ class Source(nn.Module):
         self.register_buffer("known_NK", known_NK, persistent=False)
         self.register_buffer("written_N", known_NK.any(dim=1), persistent=False)
         self.own = Experts(config.specific, K, config.hidden, width, init_std)
-        self.gate = nn.Linear(K, config.shared + config.specific, bias=False)
+        self.gate = nn.Linear(K, config.shared + config.specific)
         self.nothing_E = nn.Parameter(torch.zeros(width))
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, shared: Experts, rows_B: Int[Tensor, "B"]) -> Float[Tensor, "B E"]:
-        """a_s(x) = Σ_e softmax(W_s x)_e · E_e(x) over the shared experts and its own; ``nothing`` for x = 0."""
+        """a_s(x) = Σ_e softmax(W_s x + c_s)_e · E_e(x) over the shared experts and its own; ``nothing`` for x = 0."""
         # Many rows of a batch share an item: each distinct vector once, at two thirds of the time for MovieLens' items.
         distinct_B, place_B = torch.unique(rows_B, return_inverse=True)
         x_BK = self.known_NK[distinct_B].to(self.gate.weight.dtype)
         g_BN = torch.softmax(self.gate(x_BK), dim=1)
         into = [shared.into, self.own.into]
         h_BX = F.relu(F.linear(x_BK, torch.cat([one.weight for one in into]), torch.cat([one.bias for one in into])))
-        # Σ_e g_e (W'_e h_e + b'_e) = [… W'_e …] [… g_e h_e …] + Σ_e g_e b'_e: the experts' outputs are never made apart.
-        h_BNH = self.drop(h_BX).unflatten(1, (g_BN.shape[1], -1)) * g_BN[..., None]
+        h_NBH = self.drop(h_BX).unflatten(1, (g_BN.shape[1], -1)).transpose(0, 1)
         weight_NHE = torch.cat([shared.weight_NHE, self.own.weight_NHE])
         bias_NE = torch.cat([shared.bias_NE, self.own.bias_NE])
-        a_BE = torch.addmm(g_BN @ bias_NE, h_BNH.flatten(1), weight_NHE.flatten(0, 1))
+        e_NBE = self.drop(F.relu(torch.baddbmm(bias_NE[:, None], h_NBH, weight_NHE)))
+        a_BE = torch.einsum("bn,nbe->be", g_BN, e_NBE)
         return torch.where(self.written_N[distinct_B][:, None], a_BE, self.nothing_E).index_select(0, place_B)
 
 
