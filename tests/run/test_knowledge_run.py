@@ -17,10 +17,10 @@ from lifelora.cli import main
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.knowledge.adaptor import Adaptor
-from lifelora.recipe import Conventional
 from lifelora.recipes import enhanced, load, parse
 from lifelora.run import Options, Run
 from lifelora.run.parts import ITEMS, PEOPLE
+from lifelora.sections import Conventional
 
 OPTIONS = Options(device="cpu", progress=False)
 DIN = VALUES["conventional"]["din"]

@@ -27,11 +27,11 @@ from lifelora.evaluation.report import (
 from lifelora.history import History
 from lifelora.llm.nano import Nano
 from lifelora.lora.account import Account
-from lifelora.recipe import Knowledge
 from lifelora.retrieval.select import AnyConfig, MostRecent, SameField, SimilarAndRecent
 from lifelora.run import known
 from lifelora.run.parts import ABOUT, ACCOUNT, SCORES, Parts
 from lifelora.run.stages import RECIPE_FILE
+from lifelora.sections import Knowledge
 from lifelora.training import HISTORY
 from lifelora.types import LayerOrRandom
 
