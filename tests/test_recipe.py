@@ -1,5 +1,6 @@
 """Recipes: what is written comes back, and a mistake is answered with its place and what would be right."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,12 @@ import pytest
 from lifelora.data.sources.movielens import Movielens
 from lifelora.data.sources.simulated import Simulated
 from lifelora.errors import ConfigError
+from lifelora.optimiser import Group
 from lifelora.recipe import Recipe
 from lifelora.recipes import built_in, dump, load, parse
+from lifelora.sections import Conventional, Data, Encoder, Evaluation, Knowledge, System
+from lifelora.training import TrainingConfig
+from lifelora.types import Frozen
 
 DIN: dict[str, Any] = {"name": "mine", "conventional": {"din": {"model": {"kind": "din"}}}}
 
@@ -31,6 +36,15 @@ def test_every_built_in_recipe_loads_and_its_dump_gives_it_back(name: str):
 
 def test_there_is_a_demo():
     assert "demo" in built_in()
+
+
+@pytest.mark.parametrize("section", [Recipe, Data, Knowledge, Conventional, Encoder, System, Evaluation, TrainingConfig, Group])
+def test_docs_recipes_tells_every_key(section: type[Frozen]):
+    """As code: in backticks, or in a recipe that the page shows."""
+    page = (Path(__file__).parents[1] / "docs/recipes.md").read_text()
+    code = "\n".join([*re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE), *re.findall(r"`([^`\n]+)`", page)])
+    untold = [key for key in section.model_fields if not re.search(rf"\b{key}\b", code)]
+    assert not untold
 
 
 def test_a_dump_keeps_every_value_that_is_not_a_default():
