@@ -27,7 +27,7 @@ from lifelora.llm.soft import Form
 from lifelora.llm.titles import Per
 from lifelora.lora.inject import Adaptation
 from lifelora.prompts.phrasing import PHRASINGS, Phrasing
-from lifelora.prompts.segments import Place
+from lifelora.prompts.slots import Place
 from lifelora.prompts.template import AnyTemplate, Plain
 from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig
@@ -116,7 +116,8 @@ class System(Adaptation):
     soft: str | None = None
     "The name of the conventional model whose vectors stand in the prompt as soft tokens (SPA, CoLLM)."
     soft_at: tuple[Place, ...] = Field(default=("behaviours", "target"), min_length=1)
-    "Where they stand: the items' after each behaviour and after the line that names the target, the user's before behaviours."
+    """Whose there are: each behaviour's item's and the target's, inside their lines, where ``{soft}`` or the end of the words is;
+    the user's, in ``template.soft_user``, between behaviours and question."""
     soft_layer: LayerOrRandom = "final"
     "Which of its layers is the user's vector there; as ``representation_layer``."
     loss: Loss = "answer"

@@ -166,7 +166,8 @@ class Lessons:
 
     def __init__(self, films: Dataset, phrasings: int = 3) -> None:
         self.films, self.tokenizer = films, tiny_tokenizer()
-        self.builder = NextItemBuilder.make(films, NextItemTemplate(phrasings=PHRASINGS[:phrasings]), self.tokenizer, 400, seed=0)
+        template = NextItemTemplate(phrasings=PHRASINGS[:phrasings])
+        self.builder = NextItemBuilder.make(films, template, self.tokenizer, 400, seed=0, forms=("text", "hybrid"))
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(
             vocab_size=len(self.tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,

@@ -11,7 +11,8 @@ from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import Adaptation, personalise
-from lifelora.prompts.batch import USER, Answers
+from lifelora.prompts.batch import Answers
+from lifelora.prompts.slots import USER
 
 VOCABULARY, D, E, M, X = 50, 6, 5, 9, 4
 

@@ -1,5 +1,7 @@
 """Prompts that ask which item comes next: their tokens, their soft tokens, what is cut, and what is refused."""
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,11 @@ from tokenizers.decoders import ByteLevel
 
 from lifelora.errors import ConfigError
 from lifelora.prompts.next_item import NextItemBuilder, NextItemLines
-from lifelora.prompts.phrasing import PHRASINGS, NextItemTemplate, Phrasing, answer_line
+from lifelora.prompts.phrasing import PHRASINGS, Form, NextItemTemplate, Phrasing, answer_line
 from lifelora.tokens import Encoder
 
 C = 7
+FORMS = get_args(Form)
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +24,7 @@ def pieces(fresh):
 
 @pytest.fixture(scope="module")
 def builder(dataset, pieces):
-    return NextItemBuilder.make(dataset, NextItemTemplate(), pieces, max_tokens=1024, seed=5)
+    return NextItemBuilder.make(dataset, NextItemTemplate(), pieces, max_tokens=1024, seed=5, forms=FORMS)
 
 
 def asked(dataset, rows, length):
@@ -52,11 +55,10 @@ def test_prompts_are_the_tokens_of_their_text(dataset, tokenizer):
         listed = None if candidates is None else texts_of(dataset, candidates)
         told = None if target is None else texts_of(dataset, [target])[0]
         text = PHRASINGS[number % 3].render(words, texts_of(dataset, seen), listed, told)
-        made = [token for token in lines.prompt(number % 3, seen, candidates, target) if token != -1]
-        assert made == encoder.whole(text)
+        assert lines.prompt(number % 3, seen, candidates, target) == encoder.whole(text)
 
 
-@pytest.mark.parametrize("form", ["text", "hybrid", "ids"])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_batch_is_the_lines_put_together(builder, form, answered):
     dataset, rng = builder.dataset, np.random.default_rng(0)
@@ -71,17 +73,15 @@ def test_a_batch_is_the_lines_put_together(builder, form, answered):
             seen = dataset.item_N[chosen_BK[place, mask_BK[place]]].tolist()
             listed = None if listed_BC is None else listed_BC[place].tolist()
             target = int(targets.item_B[place])
-            ids = builder.lines.prompt(phrasing, seen, listed, target if answered else None)
-            soft = [*seen, *(listed or [])]
+            ids = builder.lines.prompt(phrasing, seen, listed, target if answered else None, form)
             if form == "text":
-                assert real(batch, place) == [token for token in ids if token != -1]
+                assert real(batch, place) == ids
                 assert batch.soft_BL is None
                 continue
             real_soft = batch.soft_BL[place][batch.mask_BL[place]]
-            assert real_soft[real_soft != -1].tolist() == soft
-            if form == "hybrid":
-                assert [-1 if item != -1 else token
-                        for token, item in zip(real(batch, place), real_soft.tolist(), strict=True)] == ids
+            assert real_soft[real_soft != -1].tolist() == [*seen, *(listed or [])]
+            assert [-1 if item != -1 else token
+                    for token, item in zip(real(batch, place), real_soft.tolist(), strict=True)] == ids
         if answered:
             lengths = [len(builder.lines.prompt(0, [], None, int(item))) - len(builder.lines.prompt(0, [], None))
                        for item in targets.item_B]
@@ -94,23 +94,13 @@ def test_a_batch_is_the_lines_put_together(builder, form, answered):
         assert (batch.tokens_BL[~batch.mask_BL] == 0).all()
 
 
-def test_by_soft_token_alone_no_title_is_left(builder):
-    targets, chosen_BK, mask_BK, candidates_BC = asked(builder.dataset, [50, 90], 4)
-    batch = builder.question(targets, chosen_BK, mask_BK, candidates_BC, "ids")
-    words = builder.dataset.words.model_dump()
-    phrasing = PHRASINGS[0]
-    for place in range(2):
-        kept = batch.soft_BL[place] == -1
-        shown = int(batch.shown_B[place])
-        tokens = batch.tokens_BL[place][kept & batch.mask_BL[place]].tolist()
-        bare = builder.lines
-        parts = [bare.head_W2[0, int(shown > 0)], bare.announcement_W[0], bare.question_W[0]]
-        assert tokens == [t for s in parts for t in bare.tokens_T[bare.offsets_N[s] : bare.offsets_N[s + 1]].tolist()]
-        assert int((~kept).sum()) == shown + C
-    assert phrasing.question_lines(words).endswith("Answer:")
+def test_a_form_without_lines_is_refused(builder, dataset, pieces):
+    words = NextItemBuilder.make(dataset, NextItemTemplate(), pieces, max_tokens=1024, seed=5)
+    with pytest.raises(ConfigError, match="no lines for prompts of form 'ids', only of text"):
+        words.question(*asked(dataset, [50], 4), "ids")
 
 
-@pytest.mark.parametrize("form", ["text", "hybrid", "ids"])
+@pytest.mark.parametrize("form", FORMS)
 def test_a_batch_is_its_rows(builder, form):
     rows = [3, 90, 17, 200]
     for make in (builder.question, builder.answered):
@@ -140,7 +130,7 @@ def test_the_phrasing_is_drawn_by_seed_and_row(builder):
     assert len({phrasing.render(words, [], None) for phrasing in PHRASINGS}) == 3
 
 
-@pytest.mark.parametrize("form", ["text", "hybrid", "ids"])
+@pytest.mark.parametrize("form", FORMS)
 def test_what_is_too_long_loses_its_oldest_behaviours_only(builder, form):
     """For every limit, the longest run of recent behaviours that leaves room for the longest answer."""
     dataset = builder.dataset
@@ -188,9 +178,12 @@ def test_titles_are_the_answers(dataset, pieces, builder):
 
 
 def test_lines_that_are_alike_are_tokenised_once(builder):
-    """All titles stand in the same form in all phrasings: one segment for each different title, in all six tables."""
+    """All titles stand in the same form in all phrasings: one segment for each different title, in all six tables of a form."""
     lines = builder.lines
-    assert all(np.array_equal(lines.behaviour_WM[0], table) for table in (*lines.behaviour_WM, *lines.candidate_WM))
+    for form in FORMS:
+        tables = (*lines.behaviour_WM[form], *lines.candidate_WM[form])
+        assert all(np.array_equal(tables[0], table) for table in tables)
+    assert len(np.unique(lines.behaviour_WM["ids"])) == 1
 
 
 def characters(newline: bool) -> Tokenizer:
@@ -211,6 +204,8 @@ def test_a_tokenizer_without_newline_is_refused(dataset):
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"candidate": "a film"}, "candidate must show what the answer is"),
+    ({"candidate": "{soft} {title} {soft}"}, "candidate has {soft} 2 times"),
+    ({"behaviour": "{title}[[ ({genre}) {soft}]]"}, "behaviour has {soft} in \\[\\[ … \\]\\]"),
     ({"answer": "Answer: "}, "cannot end with a space"),
     ({"question": ()}, None),
     ({"question": ("",)}, "cannot be blank"),

@@ -23,7 +23,7 @@ from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Dataset
 from lifelora.prompts.next_item import NextItemLines
 from lifelora.prompts.phrasing import NextItemTemplate, answer_line
-from lifelora.prompts.segments import SOFT, Segments, table_texts
+from lifelora.prompts.segments import Segments, table_texts
 from lifelora.prompts.template import Plain, Rella, Template, marked
 from lifelora.retrieval.embed import item_texts
 from lifelora.seeds import generator, torch_seeded
@@ -209,7 +209,7 @@ def _sequences(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> lis
     for number, stretch in enumerate(stretches):
         *shown, asked = dataset.item_N[stretch].tolist()
         ids = np.array(lines.prompt(number % len(config.template.phrasings), shown, None, asked), np.int32)
-        documents.append(ids[ids != SOFT][-config.context :])
+        documents.append(ids[-config.context :])
     return documents
 
 

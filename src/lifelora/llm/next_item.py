@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from lifelora.errors import ConfigError
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.inject import Adapters
-from lifelora.prompts.next_item import Form, NextItemPrompts
+from lifelora.prompts.next_item import NextItemPrompts
+from lifelora.prompts.phrasing import Form
 from lifelora.seeds import generator
 
 Course = Literal["text", "hybrid", "ids", "text-to-hybrid"]
@@ -92,6 +93,11 @@ def form_at(course: Course, seed: int, step: int, planned: int, part: int = 0) -
         return course
     drawn = generator(seed, "curriculum", step).random(part + 1)[-1]
     return "hybrid" if drawn < hybrid_share(step, planned) else "text"
+
+
+def forms_of(course: Course) -> tuple[Form, ...]:
+    """The forms of all prompts of a course."""
+    return ("text", "hybrid") if course == "text-to-hybrid" else (course,)
 
 
 def form_asked(course: Course) -> Form:

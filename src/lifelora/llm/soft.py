@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lifelora.errors import ConfigError
-from lifelora.prompts.batch import USER
+from lifelora.prompts.slots import USER
 
 Form = Literal["spa", "collm"]
 """Of a projector, and whether users have one of their own."""

@@ -14,12 +14,10 @@ from torch import Tensor
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
-from lifelora.prompts.segments import SOFT, Place, Segments
+from lifelora.prompts.segments import Segments
+from lifelora.prompts.slots import ITEM, USER, Place
 from lifelora.prompts.template import Template, marked
 from lifelora.tokens import Encoder
-
-USER = -2
-"""Says of a soft token that it is the user's and no item's."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ class PromptBatch:
     shown_B: Int[Tensor, "B"]
     "How many of the chosen behaviours found room."
     soft_BL: Int[Tensor, "B L"] | None = None
-    "The item of each soft token, or USER, and -1 at every other place; None where the lines have no room for soft tokens."
+    "The item of each soft token, or USER, and -1 at every other place; None where the lines have no soft tokens."
 
 
 def newest_that_fit(lengths_BK: Int[np.ndarray, "B K"], room_B: Int[np.ndarray, "B"]) -> Bool[np.ndarray, "B K"]:
@@ -79,7 +77,7 @@ class PromptBuilder:
     def __init__(
         self, dataset: Dataset, segments: Segments, answers: Answers, max_tokens: int, soft: Collection[Place] = ()
     ) -> None:
-        """``soft`` says where the segments have room for soft tokens."""
+        """``soft`` says whose soft tokens the segments have."""
         self.soft = soft
         self.dataset, self.segments, self.answers, self.max_tokens = dataset, segments, answers, max_tokens
         self._lengths_N = np.diff(segments.offsets_N)
@@ -124,18 +122,16 @@ class PromptBuilder:
         mask_BL[:, :longest] = np.arange(longest) >= (longest - total_B)[:, None]
         tokens_BL = np.zeros(mask_BL.shape, np.int64)
         token_T = segments.joined(parts_BS, lengths_BS)
-        tokens_BL[:, :longest][mask_BL[:, :longest]] = np.where(token_T == SOFT, 0, token_T)
+        tokens_BL[:, :longest][mask_BL[:, :longest]] = np.maximum(token_T, 0)
         tokens_BL[:, longest:] = shared
         soft_BL = None
         if self.soft:
-            # Read row by row, soft tokens come in the order of the parts: the user's, those of behaviours that are left, the
-            # target's; each where there is room for it.
-            whose_BS = np.concatenate([
-                np.full_like(head_B, USER)[:, None], self.dataset.item_N[chosen_BK], targets.item_B[:, None]], axis=1)
-            there_BS = np.pad(kept_BK & ("behaviours" in self.soft), ((0, 0), (1, 1)), constant_values=True)
-            there_BS[:, 0], there_BS[:, -1] = "user" in self.soft, "target" in self.soft
-            soft_T = np.full(len(token_T), -1, np.int64)
-            soft_T[token_T == SOFT] = whose_BS[there_BS]
+            # Read row by row, items' soft tokens come in the order of the parts: those of behaviours that are left, the target's.
+            item_BS = np.column_stack([self.dataset.item_N[chosen_BK], targets.item_B])
+            there_BS = np.column_stack([
+                kept_BK & ("behaviours" in self.soft), np.full(len(targets), "target" in self.soft)])
+            soft_T = np.where(token_T == USER, USER, -1)
+            soft_T[token_T == ITEM] = item_BS[there_BS]
             soft_BL = np.full(mask_BL.shape, -1, np.int64)
             soft_BL[:, :longest][mask_BL[:, :longest]] = soft_T
         return PromptBatch(

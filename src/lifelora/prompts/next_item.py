@@ -3,14 +3,14 @@
     head, a line per behaviour, [announcement, a line per candidate,] question and cue, [answer]
 
 The answer is the title after the cue and the end of its line. All lines are tokenised once. The form of a prompt (LLaRA,
-arXiv 2312.02445) says how its items stand there: by title, by title and soft token, or by soft token alone. A prompt that
-is too long loses its oldest behaviours, never a candidate or a word of its question.
+arXiv 2312.02445) says how its items stand there: by title, by title and soft token, or by soft token alone, each on a line of
+its own. A prompt that is too long loses its oldest behaviours, never a candidate or a word of its question.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,14 +20,12 @@ from torch import Tensor
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
 from lifelora.prompts.batch import newest_that_fit
-from lifelora.prompts.phrasing import NextItemTemplate, Phrasing, answer_line
-from lifelora.prompts.segments import CHECKED, CHECKED_BEHAVIOURS, SOFT, Lines, table_texts
+from lifelora.prompts.phrasing import WORDS_ALONE, Form, NextItemTemplate, Phrasing, answer_line
+from lifelora.prompts.segments import CHECKED, CHECKED_BEHAVIOURS, Lines, table_texts
+from lifelora.prompts.slots import ITEM, SlotEncoder
 from lifelora.prompts.template import marked
 from lifelora.seeds import generator
 from lifelora.tokens import Encoder, lines_join
-
-Form = Literal["text", "hybrid", "ids"]
-"""How items stand in a prompt: their titles, each title and a soft token, a soft token alone."""
 
 
 @dataclass(frozen=True)
@@ -54,80 +52,83 @@ class Titles:
 
 @dataclass(frozen=True)
 class NextItemLines(Lines):
-    """The lines of questions that are answered with a title; W phrasings, M items.
-
-    Behaviours and candidates have a soft token at their end, which prompts of words leave out.
-    """
+    """The lines of questions that are answered with a title; W phrasings, M items, whose lines come in some forms."""
 
     head_W2: Int[np.ndarray, "W 2"]
     "Segments of the head: without behaviours, with."
-    behaviour_WM: Int[np.ndarray, "W M"]
+    behaviour_WM: Mapping[Form, Int[np.ndarray, "W M"]]
     announcement_W: Int[np.ndarray, "W"]
-    candidate_WM: Int[np.ndarray, "W M"]
+    candidate_WM: Mapping[Form, Int[np.ndarray, "W M"]]
     question_W: Int[np.ndarray, "W"]
     answer_M: Int[np.ndarray, "M"]
-    soft: int
-    "The segment that is a soft token and nothing else."
 
     @classmethod
-    def build(cls, dataset: Dataset, phrasings: Sequence[Phrasing], tokenizer: Any) -> "NextItemLines":
-        """Tokenise every line that a prompt about ``dataset`` can need.
+    def build(
+        cls, dataset: Dataset, phrasings: Sequence[Phrasing], tokenizer: Any, forms: Collection[Form] = WORDS_ALONE
+    ) -> "NextItemLines":
+        """Tokenise every line that a prompt about ``dataset`` in one of these forms can need.
 
         Raises ConfigError for fields that the data lack, for a tokenizer that joins lines, and for one that writes no end
         of a line, so that one title begins another.
         """
-        words, items, encoder = dataset.words.model_dump(), table_texts(dataset.catalogue), Encoder(tokenizer)
+        words, items = dataset.words.model_dump(), table_texts(dataset.catalogue)
         for phrasing in phrasings:
             phrasing.check(dataset.catalogue.column_names, words)
+        encoder = Encoder(tokenizer)
+        encoders: dict[Form, Encoder] = {form: encoder if form == "text" else SlotEncoder(tokenizer) for form in forms}
+        asked = {form: [marked(phrasing.slotted(form), own.marked) for phrasing in phrasings] for form, own in encoders.items()}
         phrasings = [marked(phrasing, encoder.marked) for phrasing in phrasings]
         neighbour = phrasings[0].behaviour_line(words, {"title": "A"})
-        segments = [np.array([SOFT], np.int32)]
-        of_line: dict[str, int] = {}
+        segments: list[Int[np.ndarray, "_"]] = []
 
         def add(text: str, before: str, after: str, start: Sequence[int] = ()) -> int:
             segments.append(np.array([*start, *next(encoder.lines([text], before, after))], np.int32))
             return len(segments) - 1
 
-        def add_items(texts: list[str]) -> Int[np.ndarray, "M"]:
-            new = [text for text in dict.fromkeys(texts) if text not in of_line]
-            of_line.update(zip(new, range(len(segments), len(segments) + len(new)), strict=True))
-            segments.extend(np.append(ids, np.int32(SOFT)) for ids in encoder.lines(new, neighbour, neighbour))
-            return np.array([of_line[text] for text in texts])
+        def add_items(form: Form) -> list[Int[np.ndarray, "W M"]]:
+            beside = asked[form][0].behaviour_line(words, {"title": "A"})
+            texts_WM = [[[line(words, item) for item in items] for line in (phrasing.behaviour_line, phrasing.candidate_line)]
+                        for phrasing in asked[form]]
+            new = list(dict.fromkeys(text for tables in texts_WM for texts in tables for text in texts))
+            of_line = dict(zip(new, range(len(segments), len(segments) + len(new)), strict=True))
+            segments.extend(encoders[form].lines(new, beside, beside))
+            lines_W2M = np.array([[[of_line[text] for text in texts] for texts in tables] for tables in texts_WM])
+            return [lines_W2M[:, 0], lines_W2M[:, 1]]
 
-        tables = []
-        for phrasing in phrasings:
-            tables.append((
-                [add(phrasing.head(words, shown), "", neighbour, encoder.start) for shown in (False, True)],
-                add_items([phrasing.behaviour_line(words, item) for item in items]),
-                add(phrasing.announcement_line(words), neighbour, neighbour),
-                add_items([phrasing.candidate_line(words, item) for item in items]),
-                add(phrasing.question_lines(words), neighbour, answer_line(words, {"title": "A"})),
-            ))
+        head_W2, announcement_W, question_W = map(np.array, zip(*((
+            [add(phrasing.head(words, shown), "", neighbour, encoder.start) for shown in (False, True)],
+            add(phrasing.announcement_line(words), neighbour, neighbour),
+            add(phrasing.question_lines(words), neighbour, answer_line(words, {"title": "A"})),
+        ) for phrasing in phrasings), strict=True))
+        behaviour_WM, candidate_WM = {}, {}
+        for form in forms:
+            behaviour_WM[form], candidate_WM[form] = add_items(form)
         answers = list(encoder.lines([answer_line(words, item) for item in items], phrasings[0].question_lines(words), ""))
         _no_answer_begins_another(answers, dataset)
         answer_M = len(segments) + np.arange(len(items))
         segments += answers
         offsets_N = np.cumsum([0, *map(len, segments)], dtype=np.int64)
-        head_W2, behaviour_WM, announcement_W, candidate_WM, question_W = map(np.array, zip(*tables, strict=True))
         made = cls(
-            np.concatenate(segments), offsets_N, head_W2, behaviour_WM, announcement_W, candidate_WM, question_W, answer_M, soft=0
+            np.concatenate(segments), offsets_N, head_W2, behaviour_WM, announcement_W, candidate_WM, question_W, answer_M
         )
-        made._compare_with_whole_texts(dataset, phrasings, encoder, items)
+        for form in forms:
+            made._compare_with_whole_texts(dataset, asked[form], encoders[form], items, form)
         return made
 
     def prompt(
-        self, phrasing: int, behaviours: Sequence[int], candidates: Sequence[int] | None, target: int | None = None
+        self, phrasing: int, behaviours: Sequence[int], candidates: Sequence[int] | None, target: int | None = None,
+        form: Form = "text",
     ) -> list[int]:
         """One prompt by plain concatenation, with its soft tokens, and with its answer where there is a target."""
         listed = [] if candidates is None else [self.announcement_W[phrasing],
-                                                *self.candidate_WM[phrasing, np.asarray(candidates, np.int64)]]
+                                                *self.candidate_WM[form][phrasing, np.asarray(candidates, np.int64)]]
         parts = [self.head_W2[phrasing, int(len(behaviours) > 0)],
-                 *self.behaviour_WM[phrasing, np.asarray(behaviours, np.int64)], *listed, self.question_W[phrasing],
+                 *self.behaviour_WM[form][phrasing, np.asarray(behaviours, np.int64)], *listed, self.question_W[phrasing],
                  *([] if target is None else [self.answer_M[target]])]
         return [int(token) for s in parts for token in self.tokens_T[self.offsets_N[s] : self.offsets_N[s + 1]]]
 
     def _compare_with_whole_texts(
-        self, dataset: Dataset, phrasings: Sequence[Phrasing], encoder: Encoder, items: list[dict[str, str]]
+        self, dataset: Dataset, phrasings: Sequence[Phrasing], encoder: Encoder, items: list[dict[str, str]], form: Form
     ) -> None:
         words = dataset.words.model_dump()
         targets = dataset.targets(np.unique(np.linspace(0, len(dataset) - 1, CHECKED).astype(np.int64)))
@@ -138,8 +139,7 @@ class NextItemLines(Lines):
             number = place % len(phrasings)
             listed = None if candidates is None else [items[item] for item in candidates]
             text = phrasings[number].render(words, [items[item] for item in seen], listed, items[target])
-            made = [token for token in self.prompt(number, seen, candidates, target) if token != SOFT]
-            if made != encoder.whole(text):
+            if self.prompt(number, seen, candidates, target, form) != encoder.whole(text):
                 raise lines_join(encoder.plain(text))
 
 
@@ -167,10 +167,11 @@ class NextItemBuilder:
 
     @classmethod
     def make(
-        cls, dataset: Dataset, template: NextItemTemplate, tokenizer: Any, max_tokens: int, seed: int
+        cls, dataset: Dataset, template: NextItemTemplate, tokenizer: Any, max_tokens: int, seed: int,
+        forms: Collection[Form] = WORDS_ALONE,
     ) -> "NextItemBuilder":
-        """Tokenise the lines first."""
-        return cls(dataset, NextItemLines.build(dataset, template.phrasings, tokenizer), max_tokens, seed)
+        """Tokenise the lines of prompts in these forms first."""
+        return cls(dataset, NextItemLines.build(dataset, template.phrasings, tokenizer, forms), max_tokens, seed)
 
     def question(
         self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"],
@@ -205,6 +206,9 @@ class NextItemBuilder:
         candidates_BC: Int[np.ndarray, "B C"] | None, form: Form, phrasing_B: Int[np.ndarray, "B"], answered: bool,
     ) -> NextItemPrompts:
         lines, lengths = self.lines, self._lengths_N
+        if form not in lines.behaviour_WM:
+            raise ConfigError(f"there are no lines for prompts of form '{form}', only of {', '.join(lines.behaviour_WM)}; name "
+                              "it in forms = … where the lines are made.")
         listed_B1 = lines.announcement_W[phrasing_B][:, None]
         if candidates_BC is None:
             listed_B1, candidates_BC = listed_B1[:, :0], np.zeros((len(targets), 0), np.int64)
@@ -212,41 +216,36 @@ class NextItemBuilder:
         else:
             self._check_answers(targets, candidates_BC)
             longest_B = lengths[lines.answer_M[candidates_BC]].max(axis=1, initial=0)
-        behaviour_BK = lines.behaviour_WM[phrasing_B[:, None], self.dataset.item_N[chosen_BK]]
-        candidate_BC = lines.candidate_WM[phrasing_B[:, None], candidates_BC]
-        if form == "ids":
-            behaviour_BK, candidate_BC = np.full_like(behaviour_BK, lines.soft), np.full_like(candidate_BC, lines.soft)
-        cut = int(form == "text")  # the soft token at the end of every item's line
+        behaviour_BK = lines.behaviour_WM[form][phrasing_B[:, None], self.dataset.item_N[chosen_BK]]
+        candidate_BC = lines.candidate_WM[form][phrasing_B[:, None], candidates_BC]
         head_B2, question_B, answer_B = lines.head_W2[phrasing_B], lines.question_W[phrasing_B], lines.answer_M[targets.item_B]
 
         # Room is kept for the longest answer that could be given, so that what is shown does not tell which is right.
-        fixed_B = (lengths[listed_B1].sum(axis=1) + (lengths[candidate_BC] - cut).sum(axis=1) + lengths[question_B] + longest_B)
+        fixed_B = lengths[listed_B1].sum(axis=1) + lengths[candidate_BC].sum(axis=1) + lengths[question_B] + longest_B
         room_B2 = self.max_tokens - fixed_B[:, None] - lengths[head_B2]
-        kept_BK = mask_BK & newest_that_fit(np.where(mask_BK, lengths[behaviour_BK] - cut, 0), room_B2[:, 1])
+        kept_BK = mask_BK & newest_that_fit(np.where(mask_BK, lengths[behaviour_BK], 0), room_B2[:, 1])
         shown_B = kept_BK.sum(axis=1)
         if np.any((shown_B == 0) & (room_B2[:, 0] < 0)):
             self._refuse(targets, int(np.flatnonzero((shown_B == 0) & (room_B2[:, 0] < 0))[0]), room_B2, candidates_BC.shape[1])
 
         head_B = np.where(shown_B > 0, head_B2[:, 1], head_B2[:, 0])
         parts_BS = np.column_stack([head_B, behaviour_BK, listed_B1, candidate_BC, question_B, answer_B][: 6 if answered else 5])
-        lengths_BS, K, C = lengths[parts_BS], behaviour_BK.shape[1], candidate_BC.shape[1]
-        first = 1 + K + listed_B1.shape[1]  # of the candidates
-        lengths_BS[:, 1 : 1 + K] = (lengths_BS[:, 1 : 1 + K] - cut) * kept_BK
-        lengths_BS[:, first : first + C] -= cut
+        lengths_BS = lengths[parts_BS]
+        lengths_BS[:, 1 : 1 + behaviour_BK.shape[1]] *= kept_BK
 
         # Rows are filled from the right, so the true cells of the mask, read row by row, are all segments in order.
         total_B = lengths_BS.sum(axis=1)
         mask_BL = np.arange(int(total_B.max(initial=0))) >= (total_B.max(initial=0) - total_B)[:, None]
         tokens_BL = np.zeros(mask_BL.shape, np.int64)
         token_T = lines.joined(parts_BS, lengths_BS)
-        tokens_BL[mask_BL] = np.where(token_T == SOFT, 0, token_T)
+        tokens_BL[mask_BL] = np.maximum(token_T, 0)
         soft_BL = None
         if form != "text":
             # And soft tokens come in the order of the items: behaviours that are left, candidates.
             item_BN = np.concatenate([self.dataset.item_N[chosen_BK], candidates_BC], axis=1)
             there_BN = np.concatenate([kept_BK, np.ones_like(candidates_BC, np.bool_)], axis=1)
             soft_BL, soft_T = np.full(mask_BL.shape, -1, np.int64), np.full(len(token_T), -1, np.int64)
-            soft_T[token_T == SOFT] = item_BN[there_BN]
+            soft_T[token_T == ITEM] = item_BN[there_BN]
             soft_BL[mask_BL] = soft_T
         answer_BA = None
         if answered:

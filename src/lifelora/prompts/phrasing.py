@@ -4,6 +4,8 @@
     behaviour                         one per item, oldest first
     announcement, candidate           one per candidate; both are left out where there is none
     question, answer                  the title comes after the cue, and the end of its line after the title
+
+Soft tokens stand in the lines of behaviours and candidates (``slots``).
 """
 
 from collections.abc import Sequence
@@ -11,12 +13,20 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from lifelora.prompts.slots import ITEM_SLOT, one_mark, with_slot
 from lifelora.prompts.template import FIELD, Texts, check_fields, fill, whole_lines
 from lifelora.types import Frozen
 
+Form = Literal["text", "hybrid", "ids"]
+"""How items stand in a prompt: their titles, each title and a soft token, a soft token alone on its line."""
+WORDS_ALONE: tuple[Form, ...] = ("text",)
+
 
 class Phrasing(Frozen):
-    """The lines of one way to ask, in the fields {item}, {items} and {did}; an item's also in columns of the catalogue."""
+    """The lines of one way to ask, in the fields {item}, {items} and {did}; an item's also in columns of the catalogue.
+
+    {soft} in the line of a behaviour or a candidate moves its soft token, which ends the line else.
+    """
 
     opening: tuple[str, ...] = ()
     "Lines before all others: the wrapper of a chat model."
@@ -46,14 +56,23 @@ class Phrasing(Frozen):
                              "blank")
         if "{title}" not in self.candidate:
             raise ValueError("candidate must show what the answer is: put {title} into it")
+        one_mark("behaviour", (self.behaviour,))
+        one_mark("candidate", (self.candidate,))
         if self.answer != self.answer.rstrip(" ") or FIELD.search(self.answer):
             raise ValueError("answer cannot end with a space (the title brings it) and has no fields")
         return self
 
     def check(self, catalogue: Sequence[str], words: Texts) -> None:
         """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
-        items, plain = {"title", *catalogue, *words}, ("opening", "history", "nothing", "announcement", "question")
+        items, plain = {"title", "soft", *catalogue, *words}, ("opening", "history", "nothing", "announcement", "question")
         check_fields(self, {**{part: set(words) for part in plain}, "behaviour": items, "candidate": items})
+
+    def slotted(self, form: Form) -> "Phrasing":
+        """The phrasing of prompts in this form: slots in the lines of items, or in place of them."""
+        if form == "text":
+            return self
+        return self.model_copy(update={name: ITEM_SLOT if form == "ids" else with_slot(getattr(self, name), ITEM_SLOT)
+                                       for name in ("behaviour", "candidate")})
 
     def head(self, words: Texts, shown: bool) -> str:
         """All that comes before the behaviours; ``shown`` says whether any follow."""

@@ -2,34 +2,34 @@
 
 The lines put one after another are, token by token, what the tokenizer makes of the whole prompt. For that each line is
 tokenised between a line before and a line after it and cut out by its offsets; where a token reaches across the end of
-a line this cannot work, and is an error.
+a line this cannot work, and is an error. Slots of soft tokens are part of the lines.
 """
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
 from lifelora.data.dataset import Dataset
+from lifelora.prompts.slots import Place, SlotEncoder
 from lifelora.prompts.template import Template, marked
 from lifelora.tokens import Encoder, lines_join
 
 CHECKED = 64
 """Prompts that are compared with the tokens of their whole text at build time."""
 CHECKED_BEHAVIOURS = 30
-SOFT = -1
-"""Stands where a soft token goes."""
-Place = Literal["user", "behaviours", "target"]
-"""Where soft tokens go: at the end of the head, of each behaviour, of the line that names the target."""
 
 
 @dataclass(frozen=True)
 class Lines:
-    """Token ids of all lines in one flat array; segment ``s`` is ``tokens_T[offsets_N[s] : offsets_N[s + 1]]``."""
+    """Token ids of all lines in one flat array; segment ``s`` is ``tokens_T[offsets_N[s] : offsets_N[s + 1]]``.
+
+    Where a soft token goes stands ``slots.ITEM`` or ``slots.USER``, which are no ids.
+    """
 
     tokens_T: Int[np.ndarray, "T"]
     offsets_N: Int[np.ndarray, "N"]
@@ -53,14 +53,14 @@ class Segments(Lines):
 
     @classmethod
     def build(cls, dataset: Dataset, template: Template, tokenizer: Any, soft: Collection[Place] = ()) -> "Segments":
-        """Tokenise every line that a prompt about ``dataset`` can need; leave room for a soft token in each place of ``soft``.
+        """Tokenise every line that a prompt about ``dataset`` can need; ``soft`` says whose soft tokens it has.
 
         Raises ConfigError for a template with fields that the data lack, and for a tokenizer that joins lines.
         """
         words = dataset.words.model_dump()
         template.check(dataset.catalogue.column_names, dataset.profiles.column_names, words)
-        encoder = Encoder(tokenizer)
-        template = marked(template, encoder.marked)
+        encoder = SlotEncoder(tokenizer) if soft else Encoder(tokenizer)
+        template = marked(template.slotted(soft), encoder.marked)
         items = table_texts(dataset.catalogue)
         n_ratings = len(dataset.rating_levels)
 
@@ -78,11 +78,10 @@ class Segments(Lines):
 
         neighbour = template.behaviour_line(words, {"title": "A"}, dataset.rating_levels[-1])
         start = np.array(encoder.start, np.int32)
-        of_user, of_behaviour, of_target = (np.full(int(place in soft), SOFT, np.int32) for place in get_args(Place))
-        segments = [np.concatenate([start, ids, of_user]) for ids in encoder.lines(list(heads), "", neighbour)]
-        segments += [np.append(ids, of_behaviour) for ids in encoder.lines(behaviours, neighbour, neighbour)]
+        segments = [np.concatenate([start, ids]) for ids in encoder.lines(list(heads), "", neighbour)]
+        segments += encoder.lines(behaviours, neighbour, neighbour)
         rest = dict(_distinct(encoder, rests, neighbour))
-        segments += [np.concatenate([ids, of_target, rest[text]])
+        segments += [np.concatenate([ids, rest[text]])
                      for ids, text in zip(encoder.lines(questions, neighbour, neighbour), rests, strict=True)]
         behaviour_MR = np.full(dataset.n_items * n_ratings, -1, np.int32)
         behaviour_MR[pairs] = len(heads) + np.arange(len(pairs))
@@ -129,7 +128,7 @@ class Segments(Lines):
             person = table_texts(dataset.profiles.slice(user, 1))[0]
             shown = [(items[item], levels[rating]) for item, rating in zip(seen, ratings, strict=True)]
             text = template.render(words, person, shown, items[target])
-            if [token for token in self.prompt(user, seen, ratings, target) if token != SOFT] != encoder.whole(text):
+            if self.prompt(user, seen, ratings, target) != encoder.whole(text):
                 raise lines_join(encoder.plain(text))
 
 

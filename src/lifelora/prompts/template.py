@@ -4,20 +4,23 @@ A prompt is made of whole lines, so that each can be tokenised apart:
 
     opening, profile, history | nothing     the head: one per person
     behaviour                               one per (item, rating)
+    soft_user                               where the prompt has a soft token of the user
     question, answer                        one per target; the answer word follows
 
 ``{name}`` stands for a column or a domain word, and ``[[ … ]]`` for words that are left out where a field in them is
-missing. Texts are squeezed into one line: whatever a title holds, it cannot begin a new line of the prompt.
+missing. Texts are squeezed into one line: whatever a title holds, it cannot begin a new line of the prompt. ``{soft}`` is
+where a soft token stands (``slots``).
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, field_validator, model_validator
 
 from lifelora.errors import ConfigError
+from lifelora.prompts.slots import ITEM_SLOT, MARK, USER_SLOT, Place, one_mark, with_slot, without_mark
 from lifelora.types import Frozen
 
 FIELD = re.compile(r"\{([^{}]+)\}")
@@ -40,9 +43,12 @@ class Template(Frozen):
     nothing: str
     "Stands in for history where no behaviour is shown."
     behaviour: str
-    "One behaviour: columns of the catalogue, {rating}, and {units} (star or stars)."
+    "One behaviour: columns of the catalogue, {rating}, and {units} (star or stars); {soft} moves its soft token."
+    soft_user: str = "Their taste: {soft}"
+    "Stands between behaviours and question where the prompt has a soft token of the user, which is {soft} here."
     question: tuple[str, ...]
-    "Asks about the target, in columns of the catalogue."
+    """Asks about the target, in columns of the catalogue; {soft} moves its soft token, which stands in the first line with
+    {title} else."""
     answer: str
     "The cue at the very end; the answer word brings its own space."
     yes: str = " Yes"
@@ -50,7 +56,7 @@ class Template(Frozen):
     description_words: int = Field(default=60, ge=1)
     "Longer descriptions are cut to this many words."
 
-    @field_validator("opening", "question", "profile", "history", "nothing", "behaviour")
+    @field_validator("opening", "question", "profile", "history", "nothing", "behaviour", "soft_user")
     @classmethod
     def _whole_lines(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         return whole_lines(value)
@@ -61,6 +67,8 @@ class Template(Frozen):
             raise ValueError("history, nothing, behaviour, answer and opening and question cannot be blank")
         if not any("{title}" in line for line in self.question):
             raise ValueError("question must name its target: put {title} into one of its lines")
+        for what, lines in (("behaviour", (self.behaviour,)), ("question", self.question), ("soft_user", (self.soft_user,))):
+            one_mark(what, lines)
         if self.answer != self.answer.rstrip(" ") or FIELD.search(self.answer):
             raise ValueError("answer cannot end with a space (the answer word brings it) and has no fields")
         if not self.yes.strip() or not self.no.strip() or self.yes == self.no:
@@ -73,10 +81,24 @@ class Template(Frozen):
         allowed = {
             "opening": set(words), "history": set(words), "nothing": set(words),
             "profile": {*profiles, *words} - {"user"},
-            "behaviour": {*items, *words, "rating", "units"},
-            "question": {*items, *words},
+            "behaviour": {*items, *words, "rating", "units", "soft"},
+            "soft_user": {*words, "soft"},
+            "question": {*items, *words, "soft"},
         }
         check_fields(self, allowed)
+
+    def slotted(self, soft: Collection[Place]) -> "Template":
+        """The template of prompts with these soft tokens: slots in its lines, and the user's line before the question."""
+        changes: dict[str, Any] = {}
+        if "behaviours" in soft:
+            changes["behaviour"] = with_slot(self.behaviour, ITEM_SLOT)
+        question = [*self.question]
+        if "target" in soft:
+            place = next((at for mark in (MARK, "{title}") for at, line in enumerate(question) if mark in line), 0)
+            question[place] = with_slot(question[place], ITEM_SLOT)
+        if "user" in soft:
+            question.insert(0, with_slot(self.soft_user, USER_SLOT))
+        return self.model_copy(update=changes | {"question": tuple(question)})
 
     def head(self, words: Texts, user: Texts, shown: bool) -> str:
         """All that comes before the behaviours; ``shown`` says whether any follow."""
@@ -160,7 +182,7 @@ def check_fields(template: Frozen, allowed: Mapping[str, set[str]]) -> None:
 def fill(line: str, texts: Texts) -> str:
     """The line with its fields' texts in it, squeezed into one line."""
     # Optional words are settled before any text goes in, so brackets in a title mean nothing.
-    line = OPTIONAL.sub(lambda match: match[1] if all(map(texts.get, FIELD.findall(match[1]))) else "", line)
+    line = OPTIONAL.sub(lambda match: match[1] if all(map(texts.get, FIELD.findall(match[1]))) else "", without_mark(line))
     return " ".join(FIELD.sub(lambda match: texts.get(match[1]) or "unknown", line).split())
 
 
@@ -192,6 +214,7 @@ class Rella(Template):
     history: str = "The user {did} the following {items} in this order and rated them:"
     nothing: str = "Nothing is known of the {items} that the user {did}."
     behaviour: str = "{title} ({rating} {units})"
+    soft_user: str = "This feature holds what the user likes: {soft}"
     question: tuple[str, ...] = (
         "Judging by these {items}, will the user like the {item} ***{title}***?",
         "More {stars} mean that the user liked it better.",

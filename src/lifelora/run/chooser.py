@@ -16,15 +16,15 @@ from jaxtyping import Bool, Float, Int
 from lifelora import seeds
 from lifelora.checkpoint import Learnt
 from lifelora.data.dataset import Targets
-from lifelora.llm.next_item import CourseOfForms, NextItemBatch, NextItemLM, form_asked
+from lifelora.llm.next_item import CourseOfForms, NextItemBatch, NextItemLM, form_asked, forms_of
 from lifelora.llm.reading import Reader, contained, exact, hits
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import Cost, choose, likelihoods, write
 from lifelora.lora.saved import tensors
 from lifelora.placement import to_device
 from lifelora.progress import Progress
-from lifelora.prompts.next_item import Form, NextItemBuilder, Titles
-from lifelora.prompts.phrasing import NextItemTemplate
+from lifelora.prompts.next_item import NextItemBuilder, Titles
+from lifelora.prompts.phrasing import Form, NextItemTemplate
 from lifelora.run.parts import ADAPTER, MODEL, PROMPT_BATCH, Parts, keep_untrained
 from lifelora.training import fit
 
@@ -54,7 +54,8 @@ class Chooser:
         self.tokenizer, self.context = backbone.tokenizer, backbone.context
         template = NextItemTemplate(phrasings=self.system.phrasings)
         most = min(self.system.max_tokens, backbone.context)
-        self.builder = NextItemBuilder.make(parts.dataset, template, backbone.tokenizer, most, parts.recipe.seed)
+        self.builder = NextItemBuilder.make(
+            parts.dataset, template, backbone.tokenizer, most, parts.recipe.seed, forms_of(self.system.course))
         adapters, soft = parts.adapters(name, backbone), None
         if self.system.soft is not None:
             width = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)

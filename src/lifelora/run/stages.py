@@ -12,6 +12,7 @@ import hashlib
 import tomllib
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from lifelora.artefacts import MANIFEST, Stage, file_hash, read_json, write_atomically
 from lifelora.data.sources import AnySource
@@ -25,6 +26,8 @@ from lifelora.retrieval.precomputed import Precomputed
 
 RECIPE_FILE = "recipe.toml"
 KNOWLEDGE = "3-knowledge"
+NO_SOFT_USER: dict[str, Any] = {"template": {"soft_user"}}
+"""A line that only prompts with the user's soft token have makes no other stage where they have none."""
 
 
 class Stages:
@@ -99,7 +102,7 @@ class Stages:
     @cached_property
     def backbone(self) -> Stage:
         """The LM: a note of which, or a nano one, which depends on the training rows it reads."""
-        config = self.recipe.backbone.model_dump(mode="json")
+        config = self.recipe.backbone.model_dump(mode="json", exclude=NO_SOFT_USER)
         if isinstance(self.recipe.backbone, Pretrained):
             return Stage(self.folder / "3-backbone", "embed/backbone", config | {"files": fingerprint(self.recipe.backbone)})
         return Stage(self.folder / "3-backbone", "embed/backbone", config | {"seed": self.recipe.seed}, {"data": self.data})
@@ -123,7 +126,8 @@ class Stages:
     def encoder(self, name: str) -> Stage:
         """An encoder with two towers; it brings its own model."""
         encoder = self.recipe.encoders[name]
-        config = encoder.model_dump(mode="json") | {"seed": self.recipe.seed, "files": self._encoder_files[name]}
+        config = encoder.model_dump(mode="json", exclude=NO_SOFT_USER)
+        config |= {"seed": self.recipe.seed, "files": self._encoder_files[name]}
         inputs = {"data": self.data} | ({"vectors": self.vectors} if encoder.behaviours.needs_vectors else {})
         return Stage(self.folder / "4-encoders" / name, f"train/{name}", config, inputs)
 
@@ -149,7 +153,12 @@ class Stages:
             inputs["soft"] = self.conventional(system.soft)
         # What only the other task has, or what only an evaluation asks, makes no other system.
         others = TASK_KEYS["ctr" if self.recipe.task == "next-item" else "next-item"]
-        config = system.model_dump(mode="json", exclude={*others, "retriever", "shortlist"}) | {"seed": self.recipe.seed}
+        without = dict.fromkeys([*others, "retriever", "shortlist"], True)
+        if system.soft is None or "user" not in system.soft_at:
+            without = NO_SOFT_USER | without
+        config = system.model_dump(mode="json", exclude=without) | {"seed": self.recipe.seed}
+        if system.soft is not None:
+            config["soft_tokens"] = "inside their lines"  # they stood at the start of the next ones once
         if system.start in self.recipe.systems:
             inputs["start"] = self.system(system.start)
         elif system.start is not None:
