@@ -28,11 +28,15 @@ class Account:
     effective_rank: float | None
     """Mean over people and layers of exp(-Σ p log p), p = σ/Σσ, σ the singular values of B·C(u)·A (Roy and Vetterli,
     EUSIPCO 2007); None where no people were given, or C depends on the token."""
+    left_out: tuple[str, ...] = ()
+    "Layers that 'all-linear' left out because they are narrower than the rank."
 
     def __str__(self) -> str:
         measured = "" if self.effective_rank is None else f", effective rank {self.effective_rank:.2f}"
         kept = f"; {self.bytes_per_person:,} bytes per person" if self.bytes_per_person else ""
-        return (f"{self.layers} layers; A and B {self.shared:,} parameters, coupling {self.coupling:,}, "
+        words = sorted({name.rpartition(".")[2] for name in self.left_out})
+        narrow = f" ({len(self.left_out)} narrower than the rank left out: {', '.join(words)})" if words else ""
+        return (f"{self.layers} layers{narrow}; A and B {self.shared:,} parameters, coupling {self.coupling:,}, "
                 f"learning {self.learning:,}; update of rank <= {self.max_rank}{measured}{kept}")
 
 
@@ -61,5 +65,5 @@ def account(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Acc
     return Account(
         len(adapters.layers), shared, adapters.coupling.number_of_parameters, learning,
         0 if C is None else C.bytes_per_row, config.max_rank,
-        torch.stack(ranks).mean().item() if ranks else None,
+        torch.stack(ranks).mean().item() if ranks else None, adapters.left_out,
     )

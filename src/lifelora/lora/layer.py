@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lifelora.errors import ConfigError
+from lifelora.lora.rehearsal import Layout, WeightReadError
 from lifelora.lora.slot import Slot
 
 
@@ -77,12 +78,13 @@ class PersonalLoRALinear(nn.Module):
     With a slot, C(u) is read from it at each forward; without one C is the identity, which is plain LoRA. A and B are
     kept in fp32 on a half-precision or quantised base (their updates are smaller than its spacing), multiplied in the
     dtype of the base's input (or of autocast), and C(u) is applied in fp32. There is no ``weight`` on purpose: code that
-    multiplies by it would pass the adapter by in silence.
+    multiplies by it would pass the adapter by in silence, so it gets a WeightReadError. With ``layout = "flat"`` x is T x I,
+    the tokens of one user after another's; else its first axis is the users'.
     """
 
     def __init__(
         self, base: nn.Module, rows: int, columns: int, scaling: float, *, generator: torch.Generator,
-        slot: Slot | None = None, index: int = 0, name: str = "", dropout: float = 0.0,
+        slot: Slot | None = None, index: int = 0, name: str = "", dropout: float = 0.0, layout: Layout = "rows",
     ) -> None:
         super().__init__()
         sizes = features(base)
@@ -92,6 +94,7 @@ class PersonalLoRALinear(nn.Module):
             raise ConfigError(f"layer '{name}': without C(u), {rows} rows of A cannot meet {columns} columns of B.")
         self.base = base.requires_grad_(False)
         self.inputs, self.outputs = sizes
+        self.flat = layout == "flat"
         self.scaling, self.slot, self.index, self.name, self.dropout = scaling, slot, index, name, dropout
         weight = next(base.parameters(), torch.empty(0))
         dtype = torch.float64 if weight.dtype == torch.float64 else torch.float32
@@ -137,10 +140,11 @@ class PersonalLoRALinear(nn.Module):
 
     def _couple(self, h_PT: Float[Tensor, "P T"], x: Float[Tensor, "B *L I"]) -> Float[Tensor, "Q T"]:
         assert self.slot is not None
-        C = self.slot.read(self.name, x.shape[0])
-        L = math.prod(x.shape[1:-1])  # not -1, which has no answer for a batch without rows
-        h_BPL = h_PT.view(len(h_PT), x.shape[0], L).transpose(0, 1).to(C.tensor.dtype)
-        x_BLI = x.reshape(x.shape[0], L, x.shape[-1])
+        C = self.slot.read(self.name, x.shape[0], flat=self.flat)
+        B = C.batch if self.flat and C.batch else x.shape[0]
+        L = h_PT.shape[1] // max(B, 1)  # not -1, which has no answer for a batch without rows
+        h_BPL = h_PT.view(len(h_PT), B, L).transpose(0, 1).to(C.tensor.dtype)
+        x_BLI = x.reshape(B, L, x.shape[-1])
         # In full precision under autocast too: near the identity, bf16 rounds C(u) = I + small to I.
         if torch.is_autocast_enabled(x.device.type):
             with torch.autocast(x.device.type, enabled=False):
@@ -148,6 +152,11 @@ class PersonalLoRALinear(nn.Module):
         else:  # entering autocast costs more than the product
             t_BQL = C.couple(self.index, h_BPL, x_BLI)
         return t_BQL.transpose(0, 1).reshape(t_BQL.shape[1], h_PT.shape[1])
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("weight", "bias"):
+            raise WeightReadError(self.name, name)
+        return super().__getattr__(name)
 
     def extra_repr(self) -> str:
         """The sizes, for ``print(model)``."""

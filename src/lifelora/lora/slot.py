@@ -2,7 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import final
+from typing import Any, final
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from lifelora.errors import ScopeError
 from lifelora.lora.structure import Structure
@@ -26,6 +29,7 @@ class Slot:
         """``standing`` gives the C of a coupling that needs nobody; then no scope is needed."""
         self.layers, self.columns, self.rows, self.standing = layers, columns, rows, standing
         self._C: Structure | None = None
+        self._watch: RemovableHandle | None = None
 
     @contextmanager
     def holding(self, C: Structure) -> Iterator[None]:
@@ -46,8 +50,11 @@ class Slot:
         finally:
             self._C = None
 
-    def read(self, name: str, batch: int) -> Structure:
-        """C(u) for ``batch`` rows; ScopeError when nobody, or another number of people, is in scope."""
+    def read(self, name: str, batch: int, *, flat: bool = False) -> Structure:
+        """C(u) for ``batch`` rows; ScopeError when nobody, or another number of people, is in scope.
+
+        ``flat`` rows are tokens, as many of each user.
+        """
         if self._C is None:
             if self.standing is not None:
                 return self.standing()
@@ -56,6 +63,8 @@ class Slot:
                 "`with module.scope(batch):`, or `with adapters.scope(u):` (with gradient checkpointing the layer runs "
                 "again during backward)."
             )
+        if flat and self._C.batch and batch % self._C.batch == 0:
+            return self._C
         # Left to itself, C of batch 1 would be broadcast over all rows: everybody would get one person's weights.
         if self._C.batch != batch:
             raise ScopeError(
@@ -63,6 +72,24 @@ class Slot:
                 "representation per row (beam search repeats rows: say how often, `scope(u, repeats=beams)`)."
             )
         return self._C
+
+    def watch(self, model: nn.Module) -> None:
+        """From now on compare the rows that come into ``model`` with those in scope.
+
+        For layers that get the tokens of all users in one row, and cannot tell how many users there are.
+        """
+        self._watch = model.register_forward_pre_hook(self._check, with_kwargs=True)
+
+    def unwatch(self) -> None:
+        """The end of ``watch``."""
+        if self._watch is not None:
+            self._watch.remove()
+
+    def _check(self, module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
+        given = [*args, inputs.get("input_ids"), inputs.get("inputs_embeds")]
+        rows = next((x.shape[0] for x in given if isinstance(x, Tensor)), None)
+        if rows is not None:
+            self.read(type(module).__name__, rows)
 
     def recalled(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """For ``torch.utils.checkpoint(context_fn=...)``: running again, a layer finds what it found the first time."""
