@@ -20,6 +20,10 @@ from lifelora.lora.layer import PersonalLoRALinear, is_conv1d
 from lifelora.lora.structure import Structure
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+STACKED = ("gate_up_proj", "down_proj")
+"Names of the parameters in which transformers stacks the routed experts of a mixture."
+EXPERTS = ("gate_proj", "up_proj", "down_proj", "w1", "w2", "w3", "gate")
+"Names that PEFT then takes for the experts' own, wherever they stand (huggingface/peft#3711)."
 
 
 @torch.no_grad()
@@ -28,8 +32,15 @@ def peft_adapter(
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(adapter_config, tensors) of one person, by PEFT's names; ``base_model`` is the backbone's folder or hub name.
 
-    ``u_1D`` may be None only when the coupling needs nobody.
+    ``u_1D`` may be None only when the coupling needs nobody. Raises ConfigError where PEFT would leave layers out.
     """
+    lost = lost_in_peft(adapters)
+    if lost:
+        words = ", ".join(sorted({name.rpartition(".")[2] for name in lost}))
+        raise ConfigError(
+            f"{len(lost)} of {len(adapters.layers)} adapted layers ({lost[0]}, …) would be lost: where a model stacks its routed "
+            f"experts, PEFT takes {words} for the experts' own and leaves the dense and the shared ones as they are. Export a "
+            "system whose targets are the attention's layers; lifelora's own save and load lose nothing.")
     C = _coupling_of_one(adapters, u_1D)
     tensors: dict[str, Tensor] = {}
     rank = adapters.coupling.config.rows
@@ -77,6 +88,12 @@ def merged_weight(layer: PersonalLoRALinear, C_QP: Float[Tensor, "Q P"] | None) 
     delta_OI = layer.scaling * (B_OP @ layer.A_PI)
     delta = delta_OI.T if is_conv1d(layer.base) else delta_OI
     return (weight + delta).to(weight.dtype)
+
+
+def lost_in_peft(adapters: Adapters) -> list[str]:
+    """Adapted layers that PEFT would leave out in silence: dense and shared ones beside routed experts that are stacked."""
+    stacked = any(p.ndim == 3 and name.rpartition(".")[2] in STACKED for name, p in adapters.model.named_parameters())
+    return [name for name, _ in adapters.layers if stacked and name.rpartition(".")[2] in EXPERTS]
 
 
 def target_modules(adapters: Adapters) -> list[str]:

@@ -2,7 +2,7 @@
 
 A saved folder holds ``adapter_config.json`` and ``adapter_model.safetensors``, whatever the coupling; A and B have PEFT's
 names. With the identity coupling it *is* an adapter of PEFT; with another one PEFT refuses its kind, ``LIFELORA``, since
-without C(u) it would give somebody else's answers.
+without C(u) it would give somebody else's answers. So it does where PEFT would lose layers (``export.lost_in_peft``).
 """
 
 import math
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lifelora import foreign
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.lora.coupling import Identity
-from lifelora.lora.export import CONFIG, TENSORS, target_modules, write_files, write_peft_adapter
+from lifelora.lora.export import CONFIG, TENSORS, lost_in_peft, target_modules, write_files, write_peft_adapter
 from lifelora.lora.inject import PREFIX, Adaptation, Adapters, personalise
 
 KIND = "LIFELORA"
@@ -31,6 +31,8 @@ NAME = re.compile(re.escape(PREFIX) + r"(?P<layer>.+)\.lora_(?P<part>[AB])(\.def
 # What makes a LoRA another function than W x + s·B A x; each is refused unless it has its neutral value.
 STRANGE = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication",
            "trainable_token_indices", "use_qalora", "alora_invocation_tokens", "target_parameters", "arrow_config")
+# The starts of A and B that leave W as it is. PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA and what may come take their start out of W.
+STARTS = (True, False, None, "true", "false", "gaussian", "eva", "orthogonal", "mica")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def save(adapters: Adapters, folder: Path, base_model: str = "") -> None:
     """Write the adapters and their coupling; ``load`` gives them back. ``base_model`` is the backbone's folder or name."""
     folder.mkdir(parents=True, exist_ok=True)
     config = adapters.adaptation.coupling
-    if isinstance(config, Identity.Config):
+    if isinstance(config, Identity.Config) and not lost_in_peft(adapters):
         write_peft_adapter(folder, adapters, None, base_model)
         return
     write_files(folder, {
@@ -72,10 +74,7 @@ def load(model: nn.Module, folder: Path) -> Adapters:
     if config.get("peft_type") != KIND or config.get("format") != FORMAT:
         raise ArtefactError(f"{folder / CONFIG} is of kind {config.get('peft_type')!r}, format {config.get('format')!r}; "
                             f"this lifelora reads 'LORA', and '{KIND}' in format {FORMAT}.")
-    try:
-        adaptation = Adaptation.model_validate(config.get("adaptation"))
-    except ValidationError as error:
-        raise ArtefactError(f"{folder / CONFIG} says what this lifelora does not know: {error}") from error
+    adaptation = _adaptation(folder / CONFIG, config)
     user_width = config.get("user_width")
     if user_width is not None and (type(user_width) is not int or user_width < 1):
         raise ArtefactError(f"{folder / CONFIG} has user_width = {foreign.shown(user_width)}, which is no number of dimensions.")
@@ -92,8 +91,16 @@ def read_peft(folder: Path) -> PlainLoRA:
     """An ordinary LoRA as PEFT saves it; ArtefactError for anything else."""
     config, tensors = _files(folder)
     path = folder / CONFIG
+    if config.get("peft_type") == KIND and config.get("format") == FORMAT:
+        config = _as_lora(path, config)
     if config.get("peft_type") != "LORA":
         raise ArtefactError(f"{path} is of kind {config.get('peft_type')!r}; only an ordinary LoRA ('LORA') can be read.")
+    start = config.get("init_lora_weights", True)
+    if (start.lower() if isinstance(start, str) else start) not in STARTS:
+        raise ArtefactError(
+            f"{path} has init_lora_weights = {foreign.shown(start)}: such an adapter belongs to a W that its start was taken out "
+            "of, and on W itself it is another function. Save it anew with peft: save_pretrained(…, "
+            "path_initial_model_for_weight_conversion=…) makes an ordinary LoRA of it; or merge it into the backbone.")
     strange = [key for key in STRANGE if config.get(key)] + (["bias"] if config.get("bias", "none") != "none" else [])
     if strange:
         raise ArtefactError(f"{path} sets {', '.join(strange)}, which an ordinary LoRA (W x + s·B·A x) has not; train "
@@ -120,6 +127,22 @@ def read_peft(folder: Path) -> PlainLoRA:
                             "at least 0 and below 1.")
     scaling = alpha / (rank**0.5 if config.get("use_rslora") else rank)
     return PlainLoRA(rank, scaling, dropout, str(config.get("base_model_name_or_path") or ""), A, B)
+
+
+def _as_lora(path: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """A saved folder's settings in PEFT's words where its coupling is the identity, which PEFT would have lost layers of."""
+    adaptation = _adaptation(path, config)
+    if not isinstance(adaptation.coupling, Identity.Config):
+        return config
+    return {"peft_type": "LORA", "r": adaptation.coupling.rank, "lora_alpha": adaptation.coupling.alpha,
+            "lora_dropout": adaptation.dropout, "base_model_name_or_path": config.get("base_model_name_or_path")}
+
+
+def _adaptation(path: Path, config: dict[str, Any]) -> Adaptation:
+    try:
+        return Adaptation.model_validate(config.get("adaptation"))
+    except ValidationError as error:
+        raise ArtefactError(f"{path} says what this lifelora does not know: {error}") from error
 
 
 @torch.no_grad()
