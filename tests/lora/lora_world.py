@@ -14,6 +14,7 @@ QV = ("q_proj", "v_proj")
 EVERY: list[Coupling.Config] = [
     Identity.Config(rank=4, alpha=8), Static.Config(rank=4, alpha=8), Experts.Config(rank=4, experts=2, alpha=4),
     Experts.Config(rank=4, experts=4, alpha=4, router="mlp", routers="per-layer"),
+    Experts.Config(rank=4, experts=2, alpha=4, router="residual", temperature=5.0),
     Experts.Config(rank=4, experts=2, alpha=4, gate="token"), Meta.Config(rank=2, loras=3, alpha=4),
     Meta.Config(rank=2, loras=3, alpha=4, merge="outputs"), Meta.Config(rank=2, loras=3, alpha=4, gate="token"),
     Meta.Config(rank=2, loras=3, alpha=4, merge="outputs", gate="token"), Hydra.Config(rank=2, heads=3, alpha=4),
@@ -55,10 +56,14 @@ def adapt(model: nn.Module, targets: tuple[str, ...] = QV, config: Coupling.Conf
 
 def learnt(adapters: Adapters, seed: int = 2, std: float = 0.3) -> Adapters:
     """As if trained: B and the coupling's last layer away from zero, so that nothing holds by accident."""
-    generator = torch_generator(seed, "learnt")
+    generator, deep = torch_generator(seed, "learnt"), getattr(adapters.coupling.config, "router", "") == "residual"
     with torch.no_grad():
         for parameter in adapters.parameters():
-            parameter += torch.empty(parameter.shape).normal_(std=std, generator=generator)
+            if not (deep and parameter.ndim == 3):  # of so many layers even this would put one expert alone
+                parameter += torch.empty(parameter.shape).normal_(std=std, generator=generator)
+        for _ in range(30 if deep else 0):  # until the statistics that it keeps are of what it sees
+            adapters.coupling.train()(people(32).to(next(adapters.coupling.parameters()).dtype))
+    adapters.coupling.eval()
     return adapters
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from lifelora.errors import ConfigError
 from lifelora.lora.coupling import AnyCoupling, Coupling, Experts, Full, Hydra, Identity, Meta, Static
-from lifelora.lora.coupling.base import LinearGate, MLPGate
+from lifelora.lora.coupling.base import LinearGate, MLPGate, NormGate
+from lifelora.lora.coupling.residual import ResidualGate
 from lifelora.seeds import torch_generator
 
 ANY: TypeAdapter[Coupling.Config] = TypeAdapter(AnyCoupling)
@@ -19,6 +20,8 @@ D = 10
 EVERY = [
     Identity.Config(rank=4), Static.Config(rank=3), Experts.Config(rank=6, experts=3),
     Experts.Config(rank=4, experts=2, router="mlp", hidden=5, routers="per-layer", temperature=0.5, scale_by="rank"),
+    Experts.Config(rank=6, experts=3, router="residual"),
+    Experts.Config(rank=6, experts=2, router="residual", routers="per-layer", temperature=0.5),
     Experts.Config(rank=6, experts=3, gate="token"), Meta.Config(rank=2, loras=3, hidden=7),
     Meta.Config(rank=3, loras=2, merge="outputs", temperature=1.0),
     Hydra.Config(rank=3, heads=2), Hydra.Config(rank=2, heads=3, gate="token"),
@@ -38,10 +41,12 @@ every, personal = (pytest.mark.parametrize("config", c, ids=name) for c in (EVER
 def made(config: Coupling.Config, layers: int = 3, width: int = D, seed: int = 0) -> Coupling:
     """Every parameter away from where it starts."""
     coupling = config.build((12,) * layers, width, torch_generator(seed, "coupling"))
-    generator = torch_generator(1, "moved")
+    generator, deep = torch_generator(1, "moved"), getattr(config, "router", "") == "residual"
     with torch.no_grad():
         for parameter in coupling.parameters():
-            parameter += torch.empty(parameter.shape).normal_(std=0.5, generator=generator)
+            parameter += torch.empty(parameter.shape).normal_(std=0.1 if deep else 0.5, generator=generator)
+        for _ in range(30 if deep else 0):  # until the statistics that it keeps are of what it sees
+            coupling.train()(torch.randn(32, width, generator=generator))
     return coupling.eval()
 
 
@@ -49,16 +54,43 @@ def people(batch: int = 4) -> Tensor:
     return torch.randn(batch, D, generator=torch_generator(2, "people"))
 
 
-def gate(module: LinearGate | MLPGate, layer: int, u_D: Tensor) -> Tensor:
+def gate(module: LinearGate | MLPGate | NormGate | ResidualGate, layer: int, u_D: Tensor) -> Tensor:
     """What a gate says of one layer and person, entry by entry from its formula."""
     u = u_D.double()
     if isinstance(module, LinearGate):
         return module.W_SXD[layer].double() @ u
+    if isinstance(module, ResidualGate):
+        return resnet_20(module.networks[layer].state_dict(), u)
     normed = (u - u.mean()) / torch.sqrt(((u - u.mean()) ** 2).mean() + 1e-5)
+    if isinstance(module, NormGate):
+        return module.W_XD.double() @ (normed * module.scale_D + module.shift_D) + module.b_X
     hidden = module.W1_SZD[layer].double() @ (normed * module.scale_SD[layer] + module.shift_SD[layer]) + module.b1_SZ[layer]
     gelu = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
     return module.W2_SXZ[layer].double() @ (gelu if module.activation is torch.nn.functional.gelu else hidden.clamp(min=0)) \
         + module.b2_SX[layer]
+
+
+def resnet_20(weights: dict[str, Tensor], u_D: Tensor) -> Tensor:
+    """iLoRA's released router, written out for one u: convolutions as sums over three neighbours, kept statistics."""
+    w = {name: tensor.double() for name, tensor in weights.items()}
+
+    def convolve(x_CL: Tensor, name: str, stride: int = 1) -> Tensor:
+        padded = torch.nn.functional.pad(x_CL, (1, 1))
+        whole = sum(w[f"{name}.weight"][:, :, k] @ padded[:, k : k + x_CL.shape[1]] for k in range(3))
+        return whole[:, ::stride]
+
+    def normalise(x_CL: Tensor, name: str) -> Tensor:
+        scale = w[f"{name}.weight"] / torch.sqrt(w[f"{name}.running_var"] + 1e-5)
+        return (x_CL - w[f"{name}.running_mean"][:, None]) * scale[:, None] + w[f"{name}.bias"][:, None]
+
+    x = normalise(convolve(u_D[None], "0"), "1").clamp(min=0)
+    for block, channels in enumerate([16] * 3 + [32] * 3 + [64] * 3, start=3):
+        stride = 1 if len(x) == channels else 2
+        h = normalise(convolve(x, f"{block}.first", stride), f"{block}.norm_first").clamp(min=0)
+        h = normalise(convolve(h, f"{block}.second"), f"{block}.norm_second")
+        past = torch.cat([x[:, ::stride], torch.zeros(channels - len(x), h.shape[1], dtype=torch.float64)])
+        x = (h + past).clamp(min=0)
+    return w["14.weight"] @ x.mean(dim=1) + w["14.bias"]
 
 
 @torch.no_grad()
@@ -185,11 +217,11 @@ def test_nobodys_update_is_one_matrix_by_token(config: Coupling.Config):
 
 
 class TestMetaByToken:
-    """RecLoRA's gate over [x ; u]: the same gate, and the same C, for every token alone."""
+    """RecLoRA's gate over [x ; u], LayerNorm and one linear layer: every token alone."""
 
     @staticmethod
     def made(merge: str, layers: int = 2) -> Coupling:
-        return made(Meta.Config(rank=2, loras=3, hidden=5, gate="token", merge=merge, temperature=0.5), layers)
+        return made(Meta.Config(rank=2, loras=3, gate="token", merge=merge, temperature=0.5), layers)
 
     @pytest.mark.parametrize("merge", ["weights", "outputs"])
     def test_it_is_its_formula(self, merge: str):
@@ -201,7 +233,7 @@ class TestMetaByToken:
         for row in range(4):
             for token in range(5):
                 with torch.no_grad():
-                    z = gate(coupling.gates[1], 0, torch.cat([x_BLI[row, token], u_BD[row]])) / 0.5
+                    z = gate(coupling.gates[1], 1, torch.cat([x_BLI[row, token], u_BD[row]])) / 0.5
                 w = torch.exp(z) / torch.exp(z).sum()
                 C_QP = torch.kron(torch.outer(w, w) if merge == "weights" else torch.diag(w), torch.eye(2).double())
                 expected = C_QP @ h_BLP[row, token].double()
@@ -225,9 +257,9 @@ class TestMetaByToken:
         assert torch.autograd.gradcheck(lambda u, h, x: coupling(u).couple(1, h, x), (u_BD, h_BPL, x_BLI))
 
     def test_layers_of_any_width_and_what_is_kept_of_a_person(self):
-        """Per layer: LayerNorm 2(I + D), then (I + D)·h + h, then h·N + N. Kept of a person is u, once."""
-        coupling = Meta.Config(rank=2, loras=3, hidden=5, gate="token").build((7, 12), D, torch_generator(0))
-        assert coupling.number_of_parameters == sum((width + D) * (2 + 5) + 5 + 5 * 3 + 3 for width in (7, 12))
+        """Per layer: LayerNorm 2(I + D), then N(I + D) + N. Kept of a person is u, once."""
+        coupling = Meta.Config(rank=2, loras=3, gate="token").build((7, 12), D, torch_generator(0))
+        assert coupling.number_of_parameters == sum(2 * (width + D) + 3 * (width + D) + 3 for width in (7, 12))
         C = coupling(people())
         assert C.bytes_per_row == 4 * D
         assert [C.couple(s, torch.randn(4, 6, 3), torch.randn(4, 3, width)).shape for s, width in enumerate((7, 12))] \
@@ -359,8 +391,57 @@ def test_parameters_of_the_published_sizes():
     assert count(Experts.Config(experts=4), 64) == 256 * 4  # one router
     assert count(Experts.Config(experts=4, routers="per-layer"), 64) == 64 * 256 * 4
     assert count(Meta.Config(loras=8), 64) == 64 * (2 * 256 + (256 * 60 + 60) + (60 * 8 + 8))
+    # By token [x ; u] has 4096 + 256 entries: 2·4352 of LayerNorm, then 16·4352 + 16.
+    assert count(Meta.Config(loras=16, gate="token"), 1) == 2 * 4352 + (16 * 4352 + 16) == 78_352
     assert count(Hydra.Config(heads=4), 64) == 64 * 256 * 4
     assert count(Hydra.Config(heads=4, gate="token"), 2) == 2 * 4096 * 4
+
+
+def test_parameters_of_ilora_s_released_router():
+    """Convolutions of three without bias, batch normalisation of 2 per channel, shortcuts without parameters."""
+    def block(ins: int, outs: int) -> int:
+        return 3 * ins * outs + 2 * outs + 3 * outs * outs + 2 * outs
+
+    first, last = 3 * 1 * 16 + 2 * 16, 64 * 4 + 4
+    stages = 3 * block(16, 16), block(16, 32) + 2 * block(32, 32), block(32, 64) + 2 * block(64, 64)
+    assert first + sum(stages) + last == 90_772
+    for config, routers in ((Experts.Config(router="residual"), 1), (Experts.Config(router="residual", routers="per-layer"), 3)):
+        coupling = config.build((4096,) * 3, 64, torch_generator(0))
+        assert coupling.number_of_parameters == routers * 90_772
+
+
+class TestResidualRouter:
+    CONFIG = Experts.Config(rank=6, experts=3, router="residual")
+
+    def test_in_training_it_normalises_by_the_batch_and_keeps_what_it_saw(self):
+        """The first of its norms: mean and unbiased variance over people and places, kept by a tenth each time."""
+        coupling, u_BD = self.CONFIG.build((12,), D, torch_generator(0)), people()
+        alone = coupling.eval()(u_BD).tensor
+        assert torch.equal(coupling(u_BD[:1]).tensor, alone[:, :1])
+        convolution, norm = coupling.gate.networks[0][0], coupling.gate.networks[0][1]
+        coupling.train()(u_BD)
+        seen_BCL = convolution(u_BD[:, None]).detach()
+        torch.testing.assert_close(norm.running_mean, 0.1 * seen_BCL.mean(dim=(0, 2)))
+        torch.testing.assert_close(norm.running_var, 0.9 + 0.1 * seen_BCL.var(dim=(0, 2)))
+        assert not torch.allclose(coupling.eval()(u_BD).tensor, alone)
+        assert coupling.train()(u_BD[:1]).tensor.isfinite().all()  # the last batch of an epoch may be one alone
+
+    def test_it_starts_by_its_generator_and_leaves_the_global_one_alone(self):
+        torch.manual_seed(3)
+        first, drawn = self.CONFIG.build((12,), D, torch_generator(1)), torch.rand(2)
+        torch.manual_seed(3)
+        again, other = (self.CONFIG.build((12,), D, torch_generator(seed)) for seed in (1, 2))
+        assert torch.equal(torch.rand(2), drawn)
+        torch.manual_seed(3)
+        assert torch.equal(torch.rand(2), drawn)
+        pairs = list(zip(first.parameters(), again.parameters(), other.parameters(), strict=True))
+        assert all(torch.equal(a, b) for a, b, _ in pairs)
+        assert not all(torch.equal(a, c) for a, _, c in pairs)
+
+    def test_a_line_too_short_for_it(self):
+        assert self.CONFIG.build((12,), 5, torch_generator(0)).train()(torch.randn(1, 5)).tensor.isfinite().all()
+        with pytest.raises(ConfigError, match="u has 4; it takes at least 5"):
+            self.CONFIG.build((12,), 4, torch_generator(0))
 
 
 def test_each_layer_has_its_own_gate():
@@ -455,6 +536,9 @@ class TestConfig:
         ({"kind": "experts", "rank": 8, "experts": 3}, r"rank = 8 cannot be cut into experts = 3.*multiple of 3"),
         ({"kind": "hydra", "gate": "user"}, "'instance' or 'token'"),
         ({"kind": "experts", "gate": "token", "router": "mlp"}, r"router = 'mlp' reads u, but with gate = 'token'"),
+        ({"kind": "experts", "gate": "token", "router": "residual"}, r"router = 'residual' reads u, but with gate = 'token'"),
+        ({"kind": "meta", "gate": "token", "hidden": 30}, "hidden is about a gate's hidden layer, and with gate = 'token'"),
+        ({"kind": "meta", "gate": "token", "gate_dropout": 0}, "gate_dropout is about a gate's hidden layer"),
         ({"kind": "identity", "start": "random"}, "Extra inputs are not permitted"),
     ])
     def test_wrong_words_are_answered_with_the_right_ones(self, wrong, message):

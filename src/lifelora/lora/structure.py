@@ -248,7 +248,7 @@ class Gated(ByToken):
     """diag(w) ⊗ I(block), or (w wᵀ) ⊗ I(block), with w = softmax(gate([x ; u]) / τ) of each token; ``tensor`` is u_SBD."""
 
     gates: tuple[Callable[[Tensor], Tensor], ...]
-    "Of every layer: from [x ; u] of tokens to N numbers of each, as if for one layer."
+    "Of every layer: from [x ; u] of tokens to N numbers of each."
     blocks: int
     "N"
     block: int

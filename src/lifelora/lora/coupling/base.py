@@ -138,3 +138,17 @@ class MLPGate(nn.Module):
         u_SBD = F.layer_norm(u_BD, (D,)) * self.scale_SD[:, None] + self.shift_SD[:, None]
         hidden_SBZ = self.activation(torch.baddbmm(self.b1_SZ[:, None], u_SBD, self.W1_SZD.mT))
         return torch.baddbmm(self.b2_SX[:, None], F.dropout(hidden_SBZ, self.dropout, self.training), self.W2_SXZ.mT)
+
+
+@final
+class NormGate(nn.Module):
+    """W · LayerNorm(v) + b of one layer, of the width of what comes into it; Kaiming-uniform, zero bias."""
+
+    def __init__(self, width: int, outputs: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.scale_D, self.shift_D = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width))
+        self.W_XD = nn.Parameter(kaiming_uniform(outputs, width, generator=generator))
+        self.b_X = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, v_BD: Float[Tensor, "B D"]) -> Float[Tensor, "B X"]:
+        return F.linear(F.layer_norm(v_BD, self.scale_D.shape, self.scale_D, self.shift_D), self.W_XD, self.b_X)

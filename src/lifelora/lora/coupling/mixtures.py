@@ -10,7 +10,8 @@ from jaxtyping import Float
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from lifelora.lora.coupling.base import Coupling, LinearGate, MLPGate
+from lifelora.lora.coupling.base import Coupling, LinearGate, MLPGate, NormGate
+from lifelora.lora.coupling.residual import ResidualGate
 from lifelora.lora.layer import kaiming_uniform
 from lifelora.lora.structure import Column, Diagonal, Gated, RankOne, Routed, Structure
 
@@ -23,7 +24,7 @@ class Experts(Coupling):
 
     As a constraint on C: diagonal, equal inside each block of r/K, on the simplex. iLoRA scales by alpha / (r/K) (each
     expert is a LoRA of rank r/K), which with uniform weights is plain LoRA's alpha/r; MOELoRA by alpha/r. The router of
-    iLoRA's equation is linear; its released one is a small residual network over the entries of u, which is not here.
+    iLoRA's equation is linear; its released one is a small residual network over the entries of u (``ResidualGate``).
 
     By token w_l = softmax(W_l x_l / τ), x_l what comes into layer l: then C depends on nobody, as Hydra's does, so there is
     no adapter of one person that could be exported.
@@ -39,8 +40,8 @@ class Experts(Coupling):
         gate: Literal["instance", "token"] = "instance"
         """Whether w comes from u, or from each token's input to the layer alone (then nobody is needed): the ablation of
         iLoRA's Figure 5."""
-        router: Literal["linear", "mlp"] = "linear"
-        """W u, or W2 · ReLU(W1 · LayerNorm(u) + b1) + b2."""
+        router: Literal["linear", "mlp", "residual"] = "linear"
+        """W u, as in iLoRA's equation; W2 · ReLU(W1 · LayerNorm(u) + b1) + b2; or the residual network of its code."""
         hidden: PositiveInt = 64
         """Hidden width of the mlp."""
         routers: Literal["one", "per-layer"] = "one"
@@ -90,10 +91,13 @@ class Experts(Coupling):
             self.routers = _token_routers(config.experts, inputs, generator)
             return
         routers = 1 if config.routers == "one" else self.layers
-        self.gate = (
-            LinearGate(routers, user_width, config.experts, generator) if config.router == "linear" else
-            MLPGate(routers, user_width, config.hidden, config.experts, "relu", generator)
-        )
+        self.gate: LinearGate | MLPGate | ResidualGate
+        if config.router == "linear":
+            self.gate = LinearGate(routers, user_width, config.experts, generator)
+        elif config.router == "mlp":
+            self.gate = MLPGate(routers, user_width, config.hidden, config.experts, "relu", generator)
+        else:
+            self.gate = ResidualGate(routers, user_width, config.experts, generator)
 
     def structure(self, u_BD: Float[Tensor, "B D"]) -> Structure:
         block, temperature = self.config.rank // self.config.experts, self.config.temperature
@@ -113,8 +117,11 @@ class Meta(Coupling):
 
     with A the A_l one below the other and B the B_k side by side. As a constraint on C (N·r x N·r): only equal indices
     inside the meta-LoRAs meet; with "weights" their weight has rank one, with "outputs" different ones never meet.
-    The weights of one person's merged LoRA are never built. By token the gates read [x ; u] in place of u, x what comes into
-    the layer (``which_in_gate = token`` of the released code): then C is another one for every token of a person.
+    The weights of one person's merged LoRA are never built. By token (``which_in_gate = token`` of the released code)
+
+        z = W · LayerNorm([x ; u]) + b,     x what comes into the layer
+
+    so C is another one for every token of a person.
     """
 
     class Config(Coupling.Config):
@@ -130,9 +137,17 @@ class Meta(Coupling):
         temperature: PositiveFloat = 5.0
         """τ: higher is more even; the authors use 5 on MovieLens, 1 on GoodReads."""
         hidden: PositiveInt = 60
-        """Hidden width of the gates."""
+        """Hidden width of the gates; by token they have no hidden layer."""
         gate_dropout: float = Field(default=0.1, ge=0, lt=1)
-        """Inside the gates, while training."""
+        """After their hidden layer, while training."""
+
+        @model_validator(mode="after")
+        def _nothing_hidden_by_token(self) -> "Meta.Config":
+            for key in ("hidden", "gate_dropout"):
+                if self.gate == "token" and getattr(self, key) != type(self).model_fields[key].default:
+                    raise ValueError(f"{key} is about a gate's hidden layer, and with gate = 'token' it has none; leave it away, "
+                                     "or choose gate = 'instance'")
+            return self
 
         @property
         def rows(self) -> int:
@@ -153,14 +168,11 @@ class Meta(Coupling):
 
     def __init__(self, config: Config, inputs: tuple[int, ...], user_width: int, generator: torch.Generator) -> None:
         super().__init__(config, user_width)
-
-        def gate(layers: int, width: int) -> MLPGate:
-            return MLPGate(layers, width, config.hidden, config.loras, "relu", generator, dropout=config.gate_dropout)
-
         if config.gate == "instance":
-            self.gate = gate(len(inputs), user_width)
+            self.gate = MLPGate(len(inputs), user_width, config.hidden, config.loras, "relu", generator,
+                                dropout=config.gate_dropout)
         else:  # each of the width of its layer
-            self.gates = nn.ModuleList(gate(1, width + user_width) for width in inputs)
+            self.gates = nn.ModuleList(NormGate(width + user_width, config.loras, generator) for width in inputs)
 
     def structure(self, u_BD: Float[Tensor, "B D"]) -> Structure:
         N, rank, temperature, merge = self.config.loras, self.config.rank, self.config.temperature, self.config.merge
