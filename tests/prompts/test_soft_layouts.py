@@ -100,16 +100,14 @@ def test_rellax_stands_inside_its_lines(dataset, fresh):
 def test_collm_has_the_user_after_the_history(dataset, fresh):
     """``… movies: <ItemTitleList>. … in the feature <UserID>. … titled <TargetItemTitle> with the feature <TargetItemID>?``"""
     lines, (shown, target, title) = ctr_layout("collm", "collm", dataset, fresh("byte-level"))
-    assert lines[4:] == [
-        *(f"{seen} {star(rating)}" for _, seen, rating in shown),
-        "This feature holds what the user likes: [soft:user]",
-        f"Judging by these films, will the user like the film ***{title}*** [soft:{target}]?",
-        "More stars mean that the user liked it better.",
-        "Reply with yes or no and nothing else.",
-        "ASSISTANT:",
+    assert lines == [
+        "The user gave these films high ratings, oldest first:", *(seen for _, seen, _ in shown),
+        "Their taste: [soft:user]",
+        f"Will the user enjoy the film {title} [soft:{target}]?",
+        "Answer:",
     ]
     words, _ = ctr_layout("collm", "lora", dataset, fresh("byte-level"))
-    assert words == [line.replace(f" [soft:{target}]", "") for line in lines if "feature" not in line]
+    assert words == [line.replace(f" [soft:{target}]", "") for line in lines if "[soft:user]" not in line]
 
 
 @pytest.mark.parametrize(("recipe", "system"), [("llara", "llara-sasrec"), ("ilora", "ilora"), ("llara", "ids")])
