@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 import torch
 
 from lifelora.conventional import build
@@ -55,6 +56,26 @@ class TestDIN(RecommenderContract):
             u = relu(layer("dnn.3", relu(layer("dnn.0", np.concatenate([*fields, pooled])))))
             np.testing.assert_allclose(model.represent(batch)[b].numpy(), u, rtol=1e-9, atol=1e-12)
             np.testing.assert_allclose(model.logits(batch)[b].numpy(), layer("out", u)[0], rtol=1e-9)
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("layers", [1, 2])
+    def test_dropout_of_the_attention_comes_after_each_of_its_hidden_layers(self, data, layers):
+        """Layers of one unit that is 1 whatever is asked: a_j is 1, and while training 0 or 2 per layer, so 0 or 2^layers."""
+        config = DIN.Config(history_length=1, embedding=4, attention_hidden=1, attention_layers=layers, attention_dropout=0.5,
+                            dropout=0.0, init_std=1.0)
+        torch.manual_seed(0)
+        model = build(config, data.schema())
+        for name, parameter in model.named_parameters():
+            if name.startswith(("ask", "attention")):
+                parameter.fill_(float(name in ("ask.bias", "attention.0.0.weight", "attention.1.weight")))
+        batch = self.batch(model, data, "train", slice(0, 64))
+        h_BE = model.behaviours(model.features, batch.history_BH, batch.rating_BH, batch.mask_BH)[:, 0]
+        torch.testing.assert_close(model.eval().represent_fields(batch)[:, -4:], h_BE)
+        pooled_BE = model.train().represent_fields(batch)[:, -4:]
+        kept_B = pooled_BE.any(dim=1)
+        torch.testing.assert_close(pooled_BE, torch.where(kept_B[:, None], 2**layers * h_BE, 0.0))
+        # 64 of probability 1/2 or 1/4, five standard deviations.
+        assert abs(kept_B.float().mean().item() - 0.5**layers) < 5 * (0.5**layers * (1 - 0.5**layers) / 64) ** 0.5
 
     @torch.no_grad()
     def test_without_a_past_nothing_is_pooled(self, model, data):

@@ -29,7 +29,11 @@ class DIN(Recommender):
         hidden: int = Field(default=256, ge=1)
         "Width of the DNN, so of the representation."
         attention_hidden: int = Field(default=64, ge=1)
+        "Width of the MLP that weighs a behaviour; the authors of ReLLa, ReLLaX and RecLoRA take 256."
         attention_layers: int = Field(default=1, ge=1)
+        "Its hidden layers."
+        attention_dropout: float = Field(default=0.0, ge=0, lt=1)
+        "After each of them; the same authors take 0.1."
 
     target_aware = True
 
@@ -41,7 +45,7 @@ class DIN(Recommender):
         self.features = Features(config, schema, extra)
         self.behaviours = Behaviours(self.features)
         self.ask = nn.Linear(4 * E, A)
-        self.attention = nn.Sequential(mlp([A] * config.attention_layers, 0.0), nn.Linear(A, 1))
+        self.attention = nn.Sequential(mlp([A] * config.attention_layers, config.attention_dropout), nn.Linear(A, 1))
         self.dnn = mlp([(self.features.n_fields + 1) * E, *[config.hidden] * config.layers], config.dropout)
         self.out = nn.Linear(config.hidden, 1)
         self.drop = nn.Dropout(config.embedding_dropout)
@@ -67,6 +71,7 @@ class DIN(Recommender):
         of_target_BA = F.linear(t_BE, W1 + W3, self.ask.bias)
         pairs_BHF = torch.cat([h_BHE, t_BE[:, None] * h_BHE], dim=2)
         asked_BHA = F.relu(F.linear(pairs_BHF, torch.cat([W2 - W3, W4], dim=1)) + of_target_BA[:, None])
+        asked_BHA = F.dropout(asked_BHA, self.config.attention_dropout, self.training)
         a_BH = self.attention(asked_BHA).squeeze(-1)  # and h_j is zero where there is no behaviour
         return torch.bmm(a_BH[:, None], h_BHE).squeeze(1)
 
