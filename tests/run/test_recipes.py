@@ -11,7 +11,7 @@ from lifelora.recipes import built_in, load, parse
 from lifelora.run import Options, Run
 from tiny_bert import saved_bert
 
-SIZES = {"embedding": 4, "hidden": 8, "layers": 1, "attention_hidden": 4, "history_length": 6, "heads": 1}
+SIZES = {"embedding": 8, "hidden": 8, "layers": 1, "attention_hidden": 4, "history_length": 6, "heads": 1}
 
 
 def small(recipe: Recipe, bert: Path) -> dict[str, Any]:
