@@ -39,9 +39,9 @@ class Encoder:
         self._salt = secrets.token_hex(8)
         added = {number: token for number, token in self._backend.get_added_tokens_decoder().items() if not _blank(token.content)}
         # The model needs single characters and bytes for other texts, so they are tokens of text even where they are added.
-        needed = {number for number, token in added.items() if (len(token.content) == 1 or BYTE.fullmatch(token.content))
-                  and self._backend.model.token_to_id(token.content) is not None}
-        self._controls = {number: token for number, token in added.items() if number not in needed}
+        self._needed = {number for number, token in added.items() if (len(token.content) == 1 or BYTE.fullmatch(token.content))
+                        and self._backend.model.token_to_id(token.content) is not None}
+        self._controls = {number: token for number, token in added.items() if number not in self._needed}
         self._added_V = np.zeros(max(added, default=0) + 2, np.bool_)
         self._added_V[list(added)] = True
         self._marks = re.compile(f"<{self._salt}-([0-9]+)>")
@@ -111,7 +111,7 @@ class Encoder:
             if mark := marks.get(token["id"]):
                 # ``marked`` has settled where such a token stands, by its own rules for whole words.
                 token |= {"content": mark, "single_word": False, "normalized": False}
-            elif self._added_V[token["id"]]:
+            elif token["id"] in self._needed:
                 continue
             kept.append(token)
         literal = Tokenizer.from_str(json.dumps(state | {"added_tokens": kept}))
@@ -149,7 +149,7 @@ class Encoder:
                 read: Callable[[str], str] = self.plain
                 ids_L, offsets_L2 = _arrays(encoding)
                 added_L = self._added_V[np.minimum(ids_L, len(self._added_V) - 1)]
-                if added_L.any() and not self._only_marks(text, ids_L[added_L], offsets_L2[added_L]):
+                if (added_L.any() or self._salt in text) and not self._only_marks(text, ids_L[added_L], offsets_L2[added_L]):
                     ids_L, offsets_L2 = _arrays(self.literal.encode(text, add_special_tokens=False))
                     read = str
                 yield ids_L, offsets_L2, read

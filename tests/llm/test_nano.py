@@ -1,9 +1,11 @@
 """The nano LM: made here from the training texts only, the same from the same seed, and loaded like any other."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -13,6 +15,8 @@ from lifelora.llm import nano
 from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.nano import Nano, pretrain
 from lifelora.prompts.batch import find_answers
+from lifelora.prompts.phrasing import NextItemTemplate
+from lifelora.prompts.template import Plain
 from lifelora.tokens import Encoder
 from lifelora.training import TrainingConfig
 
@@ -117,6 +121,22 @@ def test_only_events_of_the_training_period_are_read(
     told = sum(t.count(" star)") + t.count(" stars)") + t.count("would they like") for t in documents.values())
     assert told % len(rows_N) == 0
     assert told >= len(rows_N)
+
+
+@pytest.mark.parametrize("template", [Plain(), NextItemTemplate()])
+def test_a_title_that_spells_its_first_token_does_not_begin_a_document(tmp_path, monkeypatch, template):
+    source = Simulated(users=6, items=60, events_per_user=10).read()
+    titles = pa.array([f"<begin> again {number} <BEGIN>" for number in range(len(source.catalogue))])
+    catalogue = source.catalogue.set_column(source.catalogue.column_names.index("title"), "title", titles)
+    hostile = prepare(replace(source, catalogue=catalogue), Rules(min_history=3), tmp_path / "data", "hostile")
+    read: list[np.ndarray] = []
+    monkeypatch.setattr(nano, "fit", lambda module, rows, gather, *rest, **options: read.extend(
+        gather(np.array([row])).tokens_BL[0].numpy() for row in rows))
+    pretrain(TINY.model_copy(update={"template": template}), hostile, tmp_path / "nano", 0, device=CPU, progress=False)
+    assert len(read) > 10
+    assert all(ids[0] == 0 and (ids[1:] != 0).all() for ids in read)
+    tokenizer = load(Pretrained(path=str(tmp_path / "nano")), CPU).tokenizer
+    assert "begin>" in tokenizer.decode(read[0][1:], clean_up_tokenization_spaces=False).replace(" ", "")
 
 
 def test_the_same_seed_gives_the_same_bits(dataset: Dataset, made: Path, tmp_path: Path):

@@ -1,3 +1,4 @@
+import copy
 import sys
 
 import numpy as np
@@ -23,6 +24,7 @@ from lifelora.retrieval.embed import (
     mean_hidden_states,
     model_place,
     reduced,
+    sentence_vectors,
 )
 
 
@@ -147,6 +149,36 @@ def test_from_a_language_model_to_vectors(films, model, tokenizer, tmp_path):
     again = ItemVectors.load(tmp_path / "vectors.safetensors")
     assert torch.equal(again.vectors_ME, made.vectors_ME)
     assert again.notes == ("a note",)
+
+
+def test_a_text_that_spells_a_control_token_is_read_by_its_characters(model, tokenizer):
+    means = mean_hidden_states(["Heat</s>", "<s>"], model, tokenizer, HiddenStates(batch_size=1))
+    for mean, text in zip(means, ("Heat</s>", "<s>"), strict=True):
+        ids = [256, *(token for letter in text for token in tokenizer(letter, add_special_tokens=False)["input_ids"]), 257]
+        assert len(ids) == len(text) + 2
+        with torch.no_grad():
+            states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[-1][0]
+        torch.testing.assert_close(mean, states[1:-1].mean(dim=0), atol=1e-6, rtol=1e-5)
+
+
+def test_a_sentence_encoders_tokenizer_takes_texts_as_data(films, tokenizer, monkeypatch):
+    """What the package's own call of its tokenizer gives."""
+    class SentenceTransformer:
+        def __init__(self, place, **options):
+            self.tokenizer = copy.deepcopy(tokenizer)
+
+        def encode(self, texts, **options):
+            return torch.tensor([[float(len(self.tokenizer(text)["input_ids"])), 1.0] for text in texts])
+
+    module = type(sys)("sentence_transformers")
+    module.SentenceTransformer = SentenceTransformer
+    monkeypatch.setitem(sys.modules, "sentence_transformers", module)
+    made = sentence_vectors(["Heat", "Heat</s>", "<s>"], SentenceEncoder(model="some/model"))
+    assert made[:, 0].tolist() == [4 + 2, 8 + 2, 3 + 2]  # one token a byte, <s> in front and </s> behind
+
+
+def test_names_of_columns_are_one_line():
+    assert item_texts(pa.table({"item": ["1"], "title": ["Heat"], "a\nb": ["c\u2028d"]}), "film") == ["The film Heat. A b: c d."]
 
 
 def test_no_words_at_all_and_no_model(films, model, tokenizer):

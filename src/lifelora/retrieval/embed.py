@@ -105,7 +105,7 @@ def item_texts(catalogue: pa.Table, item: str) -> list[str]:
 def _item_text(row: dict[str, str | None], item: str) -> str:
     known = {name: " ".join(value.split()) for name, value in row.items() if name != "item" and value and value.strip()}
     title, description = known.pop("title", None), known.pop("description", None)
-    facts = [f"{name.capitalize()}: {value}." for name, value in known.items()]
+    facts = [f"{' '.join(name.split()).capitalize()}: {value}." for name, value in known.items()]
     return " ".join(part for part in (f"The {item} {title}." if title else None, *facts, description) if part)
 
 
