@@ -90,6 +90,11 @@ class PromptBuilder:
         segments = Segments.build(dataset, template, tokenizer, soft)
         return cls(dataset, segments, find_answers(tokenizer, template), max_tokens, soft)
 
+    @property
+    def highest(self) -> int:
+        """The highest number of a token that a prompt or its answer can have."""
+        return max(int(self.segments.tokens_T.max()), self.answers.yes, self.answers.no, *self.answers.shared)
+
     def build(
         self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]
     ) -> PromptBatch:

@@ -173,6 +173,11 @@ class NextItemBuilder:
         """Tokenise the lines of prompts in these forms first."""
         return cls(dataset, NextItemLines.build(dataset, template.phrasings, tokenizer, forms), max_tokens, seed)
 
+    @property
+    def highest(self) -> int:
+        """The highest number of a token that a prompt or its answer can have."""
+        return int(self.lines.tokens_T.max())
+
     def question(
         self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"],
         candidates_BC: Int[np.ndarray, "B C"] | None = None, form: Form = "text",

@@ -66,6 +66,11 @@ class TowerBuilder:
             raise ConfigError(f"the longest text about a person needs {longest} tokens with no behaviour, and max_tokens = "
                               f"{max_tokens}; raise max_tokens or shorten the template's opening, profile and history.")
 
+    @property
+    def highest(self) -> int:
+        """The highest number of a token that a text can have."""
+        return max(int(self.segments.tokens_T.max()), self.pad)
+
     def batch(
         self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]
     ) -> TowerBatch:

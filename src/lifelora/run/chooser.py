@@ -26,6 +26,7 @@ from lifelora.progress import Progress
 from lifelora.prompts.next_item import NextItemBuilder, Titles
 from lifelora.prompts.phrasing import Form, NextItemTemplate
 from lifelora.run.parts import ADAPTER, MODEL, PROMPT_BATCH, Parts, keep_untrained
+from lifelora.tokens import check_fits
 from lifelora.training import fit
 
 
@@ -56,6 +57,7 @@ class Chooser:
         most = min(self.system.max_tokens, backbone.context)
         self.builder = NextItemBuilder.make(
             parts.dataset, template, backbone.tokenizer, most, parts.recipe.seed, forms_of(self.system.course))
+        check_fits(self.builder.highest, backbone.model, backbone.tokenizer)
         adapters, soft = parts.adapters(name, backbone), None
         if self.system.soft is not None:
             width = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)

@@ -37,6 +37,7 @@ from lifelora.prompts.towers import TowerBatch, TowerBuilder
 from lifelora.retrieval.embed import ItemVectors
 from lifelora.retrieval.select import AnyConfig, MostRecent, Selector, selector
 from lifelora.run.stages import Stages
+from lifelora.tokens import check_fits
 from lifelora.types import LayerOrRandom, Part
 
 SCORING_BATCH = 2048
@@ -230,7 +231,9 @@ class Parts:
         most = min(config.max_tokens, loaded.context, loaded.tokenizer.model_max_length)
         with seeds.torch_seeded(self.recipe.seed, "encoder", name):
             model = TwoTowers(loaded.model, config)
-        return model, TowerBuilder(self.dataset, config.template, loaded.tokenizer, most), loaded.label
+        builder = TowerBuilder(self.dataset, config.template, loaded.tokenizer, most)
+        check_fits(builder.highest, loaded.model, loaded.tokenizer)
+        return model, builder, loaded.label
 
     def backbone(self) -> Backbone:
         folder = self.stages.backbone.require()
@@ -251,6 +254,7 @@ class Parts:
         most = min(system.max_tokens, backbone.context)
         places = () if system.soft is None else system.soft_at
         builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most, places)
+        check_fits(builder.highest, backbone.model, backbone.tokenizer)
         adapters = self.adapters(name, backbone)
         encoder = self._learning_encoder(name) if system.representation_training == "joint" else None
         soft = None
