@@ -1,11 +1,38 @@
 """One family of errors. Each message says what came, where, what is allowed, and the mend."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]")
+"""What a terminal or a page may take as an order, or that cannot be written at all: control characters but tab and the end
+of a line, marks that turn the direction of writing, halves of surrogate pairs."""
+LONGEST_LINE, LONGEST_ERROR = 1000, 20_000
+"""Characters of a line of an error, and of an error as a whole, that are shown."""
+
+
+def harmless(text: str) -> str:
+    """The text with ``\\u001b`` for an escape and the like: as JSON writes them, so that JSON stays JSON. Lines stay lines."""
+    return UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def on_one_line(text: str) -> str:
+    """``harmless``, and ends of lines and tabs are escapes, too: for an id or a name inside a line."""
+    return harmless(text).replace("\n", "\\n").replace("\t", "\\t")
+
 
 class LifeloraError(Exception):
-    """Anything lifelora refuses; ``except LifeloraError`` catches them all."""
+    """Anything lifelora refuses; ``except LifeloraError`` catches them all.
+
+    Its text may hold what stood in a file: as a string it has nothing that a terminal would obey, and a readable length.
+    """
+
+    def __str__(self) -> str:
+        lines = harmless(super().__str__()[: 4 * LONGEST_ERROR]).split("\n")
+        cut = [line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…" for line in lines]
+        whole = "\n".join(cut)
+        return whole if len(whole) <= LONGEST_ERROR else f"{whole[: LONGEST_ERROR - 1]}…"
 
 
 class ConfigError(LifeloraError, ValueError):
@@ -42,8 +69,9 @@ class Problem:
     what: str
 
     def __str__(self) -> str:
-        place = self.file if self.line is None else f"{self.file}:{self.line}"
-        column = f", column '{self.column}'" if self.column else ""
+        file = on_one_line(self.file)
+        place = file if self.line is None else f"{file}:{self.line}"
+        column = f", column '{on_one_line(self.column)}'" if self.column else ""
         value = f", value {self.value!r}" if self.value is not None else ""
         return f"{place}{column}{value}: {self.what}"
 

@@ -32,7 +32,23 @@ class Unreadable(Exception):  # noqa: N818 - no error of ours: it never leaves t
         super().__init__(" ".join(str(why).split())[:300] or type(why).__name__)
 
 
-def there(path: Path) -> bool:
+def place(written: str) -> Path:
+    """A path as a user writes it, with ``~`` for a home; the home of nobody stays as it is written, and is not there."""
+    try:
+        return Path(written).expanduser()
+    except RuntimeError:
+        return Path(written)
+
+
+def exists(path: Path) -> bool:
+    """Whether anything is there, as far as may be seen."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def is_file(path: Path) -> bool:
     """Whether a file is there; a path that no file can have (too long, or with a NUL) or that may not be seen is not."""
     try:
         return path.is_file()

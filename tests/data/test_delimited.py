@@ -1,7 +1,10 @@
 """Delimited text into rows: the line of every row, and every fault of form."""
 
+import csv
+import io
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -184,3 +187,118 @@ def test_parquet_that_is_none(tmp_path: Path, data, what):
     assert read_parquet(data, "x.parquet", problems) is None
     assert problems.count == 1
     assert what in problems.kinds[0][0].what
+
+
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n"])
+def test_lines_end_in_three_ways(end: bytes):
+    rows, problems = read(end.join([b"a,b", b"1,2", b'"3","4"', b"5,6", b""]))
+    assert problems == []
+    assert columns(rows) == {"a": ["1", "3", "5"], "b": ["2", "4", "6"]}
+    assert rows.line_N.tolist() == [2, 3, 4]
+
+
+def test_a_carriage_return_inside_a_header_is_an_end_of_line():
+    rows, problems = read(b"us\rer,item\na,b\n")
+    assert rows.table.column_names == ["us"]
+    assert len(problems) == 2  # neither of the other lines has one field
+
+
+@pytest.mark.parametrize(("data", "what"), [
+    (b'"a,b\n1,2\n', "a quote is opened in the header and never closed"),
+    (b'a,"b\n1,2\n', "a quote is opened in the header and never closed"),
+    (b'"a,b\n' + b"1,2\n" * 100_000, "the header cannot be read (it does not end within 65,536 bytes); look for a quote"),
+    (b"x" * 200_000 + b"\n1\n", "the header cannot be read (it does not end within 65,536 bytes)"),
+])
+def test_headers_that_do_not_end(tmp_path: Path, data: bytes, what: str):
+    _, problems = read(data)
+    assert [(p.line, p.what.startswith(what)) for p in problems] == [(1, True)]
+    (tmp_path / "log.csv").write_bytes(data)
+    found = Problems()
+    assert column_names(tmp_path / "log.csv", found) == []
+    assert found.kinds[0][0].what.startswith(what)
+
+
+def spark(rows: list[tuple[str, str]]) -> bytes:
+    """As Spark and MySQL write fields: quotes and backslashes behind a backslash."""
+    def field(text: str) -> str:
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    return ("a,b\n" + "".join(f"{field(a)},{field(b)}\n" for a, b in rows)).encode()
+
+
+@pytest.mark.parametrize("rows", [
+    [('12" pan', "x"), ("y", "plain")], [('12" pan, round', "x")], [('say "hi"', "x"), ("two\nlines", 'a "b" c')],
+    [("C:\\dir", '1" x'), ('"', "z")],
+])
+def test_quotes_behind_backslashes_are_read_and_said(rows: list[tuple[str, str]]):
+    notes: list[str] = []
+    found, problems = read(spark(rows), notes=notes)
+    assert problems == []
+    assert list(zip(*columns(found).values(), strict=True)) == rows
+    assert notes == ["log.csv: quotes inside of fields stand behind backslashes, and are read so."]
+
+
+@pytest.mark.parametrize("data", [b'a,b\n"C:\\",1\n"D:\\",2\n', b'a,b\n"C:\\",1\n', b'a,b\n"x ""\\""",1\n'])
+def test_a_backslash_at_the_end_of_a_field_stays_one(data: bytes):
+    """The same as Python's own reader of RFC 4180 makes of it."""
+    notes: list[str] = []
+    found, problems = read(data, notes=notes)
+    _, *rows = csv.reader(io.StringIO(data.decode()))
+    assert (problems, notes) == ([], [])
+    assert list(zip(*columns(found).values(), strict=True)) == [tuple(row) for row in rows]
+
+
+def test_backslashes_of_both_kinds_are_refused_with_the_line():
+    _, problems = read(b'a,b\nx,y\n"12\\" pan",1\n"C:\\",2\n')
+    assert (3, True) in [(p.line, "a quote stands behind a backslash" in p.what) for p in problems]
+
+
+def test_a_control_character_that_would_part_fields_is_refused():
+    _, problems = read(b"1::a\x1fb::x\n", columns=["i", "t", "g"], delimiter="::", quoted=False)
+    assert "0x1f" in problems[0].what
+
+
+def damaged(data: bytes, seed: int) -> bytes:
+    """One byte changed, a piece cut out, or the end cut off, by seed."""
+    random = np.random.default_rng(seed)
+    at, other = sorted(random.integers(0, len(data), 2).tolist())
+    changed = data[:at] + bytes([data[at] ^ int(random.integers(1, 256))]) + data[at + 1 :]
+    return [changed, data[:at] + data[other:], data[:at]][seed % 3]
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip"])
+def test_damaged_parquet_is_a_problem_or_a_table(tmp_path: Path, compression: str):
+    """Arrow raises OSError, UnicodeDecodeError and others for damage. What can be read is text of the right form."""
+    n = 200
+    table = pa.table({"user": [f"é{i % 7}" for i in range(n)], "rating": pa.array(np.arange(n) % 5 + 1.0), "item": np.arange(n)})
+    pq.write_table(table, tmp_path / "x.parquet", compression=compression)
+    whole, refused = (tmp_path / "x.parquet").read_bytes(), 0
+    for seed in range(150):
+        problems = Problems()
+        rows = read_parquet(damaged(whole, seed), "x.parquet", problems)
+        refused += rows is None
+        assert (rows is None) == (problems.count == 1)
+        if rows is not None:
+            rows.table.validate(full=True)
+            assert all(isinstance(value, str) for column in rows.table.to_pydict().values() for value in column)
+        (tmp_path / "y.parquet").write_bytes(damaged(whole, seed))
+        column_names(tmp_path / "y.parquet", Problems())
+    assert refused > 75
+
+
+def test_few_bytes_of_parquet_that_become_very_many(tmp_path: Path, monkeypatch):
+    """Equal values take no room in the file: a million of them a few kilobytes."""
+    equal = pa.array(["x" * 100]).take(pa.array(np.zeros(1_000_000, np.int64)))
+    pq.write_table(pa.table({"user": equal}), tmp_path / "x.parquet")
+    data = (tmp_path / "x.parquet").read_bytes()
+    assert len(data) < 50_000
+    monkeypatch.setattr("lifelora.foreign.MAX_PARQUET", 50_000_000)
+    problems = Problems()
+    assert read_parquet(data, "x.parquet", problems) is None
+    assert "unpacks to more than 50,000,000 bytes" in problems.kinds[0][0].what
+
+
+def test_more_text_than_a_column_holds_is_refused(monkeypatch):
+    monkeypatch.setattr("lifelora.data.rows.MAX_COLUMN", 1000)
+    _, problems = read(b"a,b\n" + b"x,yyyyyyyyyy\n" * 100)
+    assert [(p.column, "use a part of the set" in p.what) for p in problems] == [("b", True)]

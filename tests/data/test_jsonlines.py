@@ -107,3 +107,45 @@ def test_the_first_line_that_says_something():
     assert problems.count == 0
     assert first_line(io.BytesIO(gzip.compress(GOOD)[:-9]), "f", problems) == ""
     assert problems.count == 1
+
+
+def test_odd_escapes_are_mended_and_said():
+    r"""A half of a pair has no letter (U+FFFD); an escape that JSON does not know stays as it is written; others are as ever."""
+    lines = [
+        r'{"user": "a\ud83d", "stars": 1}', r'{"user": "\ude00b", "stars": 2}', r'{"user": "\ud83d\ude00", "stars": 3}',
+        r'{"user": "it\'s \x41 \u00zz \\\" \n", "stars": 4}', '{"user": "a\tb", "stars": 5}',
+        r'{"user": "\ud83d\u0041", "stars": 6}',
+        r'{"user": "good \\ud83d", "stars": 7}',
+    ]
+    notes: list[str] = []
+    problems = Problems()
+    rows = read_json_lines(io.BytesIO("\n".join(lines).encode()), "x/log.json", problems, FIELDS, notes)
+    problems.refuse()
+    assert rows.table.column("user").to_pylist() == [
+        "a\ufffd", "\ufffdb", "\U0001f600", 'it\\\'s \\x41 \\u00zz \\" \n', "a b", "\ufffdA", r"good \ud83d",
+    ]
+    assert rows.table.column("stars").to_pylist() == list("1234567")
+    assert rows.line_N.tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert len(notes) == 1
+    assert notes[0].startswith("log.json: 5 lines hold escapes or control characters that JSON does not know, the first")
+
+
+def test_odd_escapes_hide_no_other_fault():
+    rows, problems = read(b'{"user": "a\\ud83d"\n{"user": "b"}\n')
+    assert [(p.line, p.what) for p in problems] == [(1, "not a JSON object on one line")]
+    assert rows.table.column("user").to_pylist() == ["b"]
+
+
+@pytest.mark.parametrize("inside", [b"\n" * 3_000_000, b'{"user": "a"}\n' * 300_000])
+def test_what_unpacks_to_very_much_more_is_refused(monkeypatch, inside: bytes):
+    """gzip packs 3,000,000 ends of lines into 3 kB; a file may unpack to a hundred times its size, and a small one to FREE."""
+    monkeypatch.setattr("lifelora.data.unpacked.FREE", 100_000)
+    monkeypatch.setattr(jsonlines, "BLOCK", 50_000)
+    data, problems = gzip.compress(inside), Problems()
+    assert len(inside) > 100 * len(data)
+    read_json_lines(io.BytesIO(data), "log.json.gz", problems, FIELDS, packed=len(data))
+    allowed = max(100_000, 100 * len(data))
+    assert problems.kinds[-1][0].what.startswith(f"it unpacks to more than {allowed:,} bytes from {len(data):,}")
+    problems = Problems()
+    assert first_line(io.BytesIO(gzip.compress(b"\n" * 3_000_000)), "log.json.gz", problems, 3000) == ""
+    assert problems.count == 1

@@ -86,7 +86,9 @@ def test_the_published_layout(tmp_path: Path):
     ]
     assert raw.notes == (
         "BX-Books.csv: the author stood at the end of the title in 1 rows; put back.",
+        "BX-Books.csv: read as ISO-8859-1, as it was published.",
         "BX-Books.csv: 1 of 5 rows are left out: they have no title.",
+        "BX-Users.csv: read as ISO-8859-1, as it was published.",
         "BX-Book-Ratings.csv: 1 of 5 rows are left out: their ISBN has signs that are neither letters nor digits.",
         "BX-Book-Ratings.csv: 1 of 4 rows are left out: the catalogue lacks their book.",
         "there are no times: a person's books stand in no known order, so nobody's 'history' is one.",

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pytest
 
+from lifelora.data.describe import describe
 from lifelora.data.sources import movielens
 from lifelora.data.sources.movielens import Movielens
 from lifelora.errors import ConfigError, DataError
@@ -98,7 +99,7 @@ def test_100k(tmp_path: Path):
         {"user": "186", "gender": "female", "age": "0-9", "occupation": "executive", "zip": "T8H1N"},
     ]
     assert (raw.words.item, raw.words.items, raw.words.did, raw.words.stars) == ("film", "films", "watched", "stars")
-    assert raw.notes == ()
+    assert raw.notes == ("u.item: read as ISO-8859-1, as it was published.",)
 
 
 def test_1m(tmp_path: Path):
@@ -117,10 +118,53 @@ def test_1m(tmp_path: Path):
     ]
 
 
+ACCENTED = "185::Cité des enfants perdus, La (1995)::Adventure|Drama\n186::Plain (1995)::Drama\n"
+
+
+RATED = b"1::185::4::838983525\n"
+
+
+def films(place: Path, data: bytes, ratings: bytes = RATED, **more: bytes) -> tuple[list[str], tuple[str, ...]]:
+    """Titles and notes of a set in the layout of 1M and 10M."""
+    place.mkdir(exist_ok=True)
+    folder(place, {"movies.dat": data, "ratings.dat": ratings, **more})
+    raw = Movielens(path=str(place)).read()
+    return raw.catalogue.column("title").to_pylist(), raw.notes
+
+
+@pytest.mark.parametrize(("encoding", "said"), [
+    ("iso-8859-1", "movies.dat: read as ISO-8859-1, as it was published."),
+    ("utf-8", "movies.dat: read as UTF-8, which the whole file is (it was first published in ISO-8859-1)."),
+    ("utf-8-sig", "movies.dat: read as UTF-8, which the whole file is (it was first published in ISO-8859-1)."),
+])
+def test_old_layouts_are_read_in_either_encoding(tmp_path: Path, encoding: str, said: str):
+    """What stands in the file is what was written: the same letters, whichever bytes they became."""
+    titles, notes = films(tmp_path, ACCENTED.encode(encoding))
+    assert titles == ["Cité des enfants perdus, La (1995)", "Plain (1995)"]
+    assert said in notes
+    assert said in describe(Movielens(path=str(tmp_path)).read(), "x")
+
+
+def test_a_file_in_two_encodings_is_refused_with_the_line(tmp_path: Path):
+    data = "1::Café (1990)::Drama\n".encode() + "2::Élan (1991)::Drama\n".encode("iso-8859-1")
+    with pytest.raises(DataError, match=r"movies.dat:1, value '1::Café.*1 lines are UTF-8 and others are not.*save it as UTF-8"):
+        films(tmp_path, data)
+
+
+def test_10m_has_half_stars_and_no_users(tmp_path: Path):
+    ratings = b"1::185::4::838983525\n2::185::0.5::838983526\n2::186::3.5::838983527\n"
+    titles, _ = films(tmp_path / "10m", ACCENTED.encode(), ratings, **{"tags.dat": b"1::185::funny::1\n"})
+    assert titles[0].startswith("Cité")
+    raw = Movielens(path=str(tmp_path / "10m")).read()
+    assert raw.interactions.column("rating").to_pylist() == [4, 0.5, 3.5]
+    with pytest.raises(DataError, match=r"'0.5': ratings go from 1 to 5"):  # beside its users' file it is 1M
+        films(tmp_path / "1m", ACCENTED.encode(), ratings, **{"users.dat": b"1::F::1::10::48067\n"})
+
+
 def test_estimated_times_are_never_passed_over_in_silence(tmp_path: Path):
     listed = b"line,user,item,rating,estimated_ts,lower_bound,upper_bound\n2,1,661,3,978302109,978302100,978302110\n"
     raw = Movielens(path=folder(tmp_path, files_1m() | {movielens.ESTIMATES: listed})).read()
-    assert len(raw.notes) == 1
+    assert len(raw.notes) == 2
     assert raw.notes[0].startswith("1 of the 3 times (33.3%) are estimates")
 
 

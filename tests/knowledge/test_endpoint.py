@@ -1,18 +1,25 @@
 """An endpoint on this machine that answers as told: success, retries, refusals, a key that nobody sees, going on later."""
 
+import base64
+import contextlib
+import html
 import json
+import socket
 import threading
 import time
+import urllib.parse
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
 
-from lifelora.errors import ConfigError
+from lifelora.errors import ArtefactError, ConfigError
 from lifelora.knowledge import endpoint
 from lifelora.knowledge.endpoint import EndpointError, EndpointVectors, EndpointWriter, embed, write
+from lifelora.knowledge.request import Deadline, anyhow_written
 from lifelora.knowledge.write import FILE
 
 KEY = "sk-very/secret-0123456789"
@@ -210,3 +217,112 @@ def test_vectors_that_are_none(server, tmp_path, rows):
     server.planned = [(200, {}, {"data": [{"index": place, "embedding": row} for place, row in enumerate(rows)]})]
     with pytest.raises(EndpointError, match="answered something else"):
         embed(["a", "b"], EndpointVectors(url=server.url, model="e"), tmp_path)
+
+
+def drip(first: bytes, seconds: float = 30.0, every: float = 0.05):
+    """A server that sends ``first`` and then a byte now and then, for one connection after another."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    stop = threading.Event()
+
+    def serve():
+        while not stop.is_set():
+            try:
+                connection, _ = listening.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                connection.recv(1 << 16)
+                connection.sendall(first)
+                end = time.monotonic() + seconds
+                while time.monotonic() < end and not stop.wait(every):
+                    connection.sendall(b"x")
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+
+    def close():
+        stop.set()
+        listening.shutdown(socket.SHUT_RDWR)
+        listening.close()
+        thread.join()
+
+    return f"http://127.0.0.1:{listening.getsockname()[1]}/v1", close
+
+
+@pytest.mark.parametrize(("first", "kind", "message"), [
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{", EndpointError, "timed out: there was no whole answer after 0.4 s"),
+    (b"HTTP/1.1 200 OK\r\n\r\n{", EndpointError, "timed out"),  # nothing says how long it is: cut, it looks whole
+    (b"HTTP/1.1 200 OK\r\nX-Long: ", EndpointError, "timed out"),
+    (b"HTT", EndpointError, "timed out"),
+    (b"HTTP/1.1 503 Busy\r\nContent-Length: 1000000\r\n\r\n", EndpointError, "status 503"),
+    (b"HTTP/1.1 401 No\r\nContent-Length: 1000000\r\n\r\n", ConfigError, "refused model 'm' with status 401"),
+])  # fmt: skip
+def test_one_deadline_holds_for_all_of_a_request(tmp_path, monkeypatch, first, kind, message):
+    """Every byte comes long before a timeout of the socket, which begins anew with each: without a deadline this takes 30 s."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    url, close = drip(first)
+    cut = []
+    monkeypatch.setattr(Deadline, "_cut", lambda self, cut_=Deadline._cut: (cut.append(self), cut_(self)))
+    try:
+        with pytest.raises(kind, match=message):
+            write(["a"], EndpointWriter(url=url, model="m", retries=0, timeout=0.4), tmp_path)
+    finally:
+        close()
+    assert len(cut) == 1
+
+
+@pytest.mark.parametrize(("asked", "seconds"), [
+    ("1e999", None), ("nan", None), ("-5", 0.0), ("", None), ("9" * 400, None), ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+    ("Fri, 31 Dec 9999 23:59:59 -2359", None), ("Fri, 99999999999999999999 Dec 2024 23:59:59 GMT", None), ("1 2 3 4 5 6", None),
+    ("Mon, 01 Jan 0001 00:00:00 +2359", None), ("120", 120.0),
+])
+def test_whatever_retry_after_says(asked, seconds):
+    found = endpoint._seconds(asked)
+    assert found == seconds if seconds is not None else found is None or found >= 0
+
+
+SECRET = "sk-A/b+c=d\\e\"f~0123"
+
+
+@pytest.mark.parametrize("written", [
+    SECRET, json.dumps(SECRET), json.dumps(json.dumps({"key": SECRET})), json.dumps({"e": SECRET}).replace("/", "\\/"),
+    "".join(f"\\u{ord(sign):04x}" for sign in SECRET), "".join(f"\\u{ord(sign):04X}" for sign in SECRET),
+    json.dumps("".join(f"\\u{ord(sign):04x}" for sign in SECRET)), SECRET.replace("-", "\\u002d"),
+    urllib.parse.quote(SECRET, safe=""), html.escape(SECRET).replace("&quot;", "&#34;"), "".join(f"&#{ord(s)};" for s in SECRET),
+    "".join(f"&#x{ord(s):x};" for s in SECRET),
+])
+def test_a_key_is_found_however_it_is_written(written):
+    found = anyhow_written(SECRET)
+    assert found.sub("***", f"before {written} after").replace('"', "") in (
+        "before *** after", "before {e: ***} after", "before {\\key\\: \\***\\} after", "before \\***\\ after")
+
+
+def test_a_piece_of_a_key_is_none():
+    assert anyhow_written(SECRET).search(SECRET[:-1] + " " + SECRET[1:]) is None
+
+
+def test_a_text_of_backslashes_is_searched_in_linear_time():
+    """Every backslash may begin an escape: looked at without a bound, 200,000 of them take 2e10 steps."""
+    assert anyhow_written(SECRET).search("\\" * 200_000) is None
+
+
+def test_a_key_that_comes_back_escaped_is_masked(server, tmp_path, waits, monkeypatch):
+    monkeypatch.setenv("MY_KEY", KEY)
+    config = EndpointWriter(url=server.url, model="m", key_variable="MY_KEY", retries=0)
+    for body in (KEY.replace("-", "\\u002d"), json.dumps({"error": json.dumps({"key": KEY})}).replace("/", "\\u002f")):
+        server.planned = [(401, {}, body.encode())]
+        with pytest.raises(ConfigError) as caught:
+            write(["a"], config, tmp_path)
+        assert "secret" not in str(caught.value)
+        assert "***" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["%%%", "AAAA", "AAA=", base64.b64encode(np.float32([1, np.nan, 3]).tobytes()).decode(), ""])
+def test_kept_vectors_that_are_damaged(server, tmp_path, text):
+    config = EndpointVectors(url=server.url, model="e")
+    embed(["a", "bb"], config, tmp_path)
+    path = tmp_path / endpoint.VECTORS_FILE
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([json.dumps(json.loads(lines[0]) | {"text": text}), *lines[1:]]) + "\n")
+    with pytest.raises((ArtefactError, EndpointError), match="embedded.jsonl"):
+        embed(["a", "bb"], config, tmp_path)

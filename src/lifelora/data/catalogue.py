@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifelora.data.rows import Problems, Rows, mask
+from lifelora.data.rows import Problems, Rows, mask, one_line
 
 
 def checked_catalogue(
@@ -25,4 +25,4 @@ def checked_catalogue(
 def named_by_id(interactions: pa.Table) -> pa.Table:
     """A catalogue for a log that came without one: every item is called by its id."""
     items = pc.unique(interactions.column("item"))
-    return pa.table({"item": items, "title": items})
+    return pa.table({"item": items, "title": one_line(items)})

@@ -1,150 +1,163 @@
 """Delimited text and Parquet into ``Rows``: strings with the line each row began on. Knows no column's meaning.
 
-Faults of form (encoding, number of fields, an open quote) are added to ``Problems``, and reading goes on.
+Faults of form (encoding, number of fields, an open quote) are added to ``Problems``, and reading goes on. A line ends with a
+line feed, a carriage return, or both.
 """
 
 import codecs
 import csv
-import io
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
+from lifelora import foreign
+from lifelora.data.encodings import as_utf8
 from lifelora.data.rows import MAX_VALUE, Problems, Rows
 from lifelora.errors import DataError, Problem
 
 DELIMITERS = ",;\t|"
 BLOCK = 1 << 24
 """Bytes parsed at a time, and so the longest row."""
+MAX_HEADER = 1 << 16
+"""Bytes of the longest header: what is longer has a quote that is never closed, or is none."""
 UNIT_SEPARATOR = b"\x1f"
+LINE = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|$)")
+QUOTE_BEHIND_BACKSLASH = re.compile(rb'\\["\\]?')
+OPEN = "a quote is opened here and never closed"
 
 
 def read_delimited(
     data: bytes, file: str, problems: Problems, *, columns: Sequence[str] | None = None, delimiter: str | None = None,
     encoding: str = "utf-8", quoted: bool = True, escape: str | None = None, wanted: Sequence[str] = (),
+    notes: list[str] | None = None,
 ) -> Rows | None:
     """Rows of a delimited text, or None (with a problem) when there is nothing to read.
 
     ``columns`` names the columns of a text without a header. Without a ``delimiter``, the one of comma, semicolon, tab
     and bar is taken under which the header holds most of the ``wanted`` columns, then most columns. A delimiter of
     several characters is allowed where nothing is quoted. A quote inside a quoted field is doubled, or, where there is
-    an ``escape`` sign, may stand behind that.
+    an ``escape`` sign, may stand behind that. Without one, quotes behind backslashes are found (Spark and MySQL write
+    them): where the whole text is sound when they are read so, it is read so, and ``notes`` say it.
     """
-    data = _as_utf8(data, file, encoding, problems)
+    data = as_utf8(data, file, encoding, problems)
     if not data.strip():
         problems.add_file(file, "the file is empty")
         return None
+    if b"\n" not in data:
+        data = data.replace(b"\r", b"\n")
     header_bytes = header_lines = 0
     if columns is None:
-        delimiter = delimiter or _sniff(data, wanted)
-        columns, header_bytes, header_lines = _header(data, delimiter)
-        twice = sorted({c for c in columns if columns.count(c) > 1})
-        if twice:
-            problems.add(Problem(file, 1, twice[0], None, "two columns have this name; rename one"))
+        found = _found_header(data, file, delimiter, wanted, problems)
+        if found is None:
             return None
+        columns, header_bytes, header_lines, delimiter = found
         if not data[header_bytes:].strip():
             problems.add_file(file, "the file has a header and no rows")
             return None
     assert delimiter, "a text without a header comes with its delimiter"
     body = data[header_bytes:] if header_bytes else data
     if len(delimiter) > 1:
+        if UNIT_SEPARATOR in body:
+            line = body[: body.index(UNIT_SEPARATOR)].count(b"\n") + 1
+            problems.add(Problem(file, line, None, None, "a control character (0x1f) stands here; take it out"))
+            return None
         body, delimiter = body.replace(delimiter.encode(), UNIT_SEPARATOR), UNIT_SEPARATOR.decode()
-    return _parse(body, file, list(columns), delimiter, quoted and b'"' in body, escape, header_lines, problems)
+    if quoted and escape is None and b'\\"' in body:
+        return _perhaps_escaped(body, file, list(columns), delimiter, header_lines, problems, [] if notes is None else notes)
+    return _parse(body, file, list(columns), delimiter, quoted, escape, header_lines, problems)
 
 
 def read_parquet(data: bytes, file: str, problems: Problems) -> Rows | None:
     """Rows of a Parquet file, every value as text; its 'lines' are row numbers from 1."""
     try:
-        table = pq.read_table(pa.BufferReader(data))
-        strings = pa.table({name: pc.fill_null(_text(table.column(name)), "") for name in table.column_names})
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:  # the second: nested columns have no text
-        reason = str(error).splitlines()[0]
+        table = foreign.parquet(data)
+        strings = pa.table([_text(column) for column in table.columns], names=table.column_names)
+    except (foreign.Unreadable, *foreign.DAMAGED) as error:  # the others: columns that have no text, nested ones and bytes
+        reason = str(error).partition("\n")[0]
         problems.add_file(file, f"this cannot be read as a flat Parquet table ({reason})")
+        return None
+    if _named_twice(strings.column_names, file, problems):
         return None
     if not len(strings):
         problems.add_file(file, "the file has columns and no rows")
         return None
-    return Rows(file, strings, np.arange(1, len(strings) + 1))
+    return Rows.of(file, strings, np.arange(1, len(strings) + 1), problems)
 
 
 def column_names(path: Path, problems: Problems) -> list[str]:
     """The columns of a Parquet file or of a delimited text with a header, without reading the rows."""
-    if path.suffix == ".parquet":
-        try:
-            return list(pq.read_schema(path).names)
-        except pa.ArrowInvalid as error:
-            reason = str(error).splitlines()[0]
-            problems.add_file(str(path), f"this is not a Parquet file ({reason})")
-            return []
-    with path.open("rb") as stream:
-        start = stream.read(1 << 16).removeprefix(codecs.BOM_UTF8).decode(errors="replace").encode()
+    try:
+        if path.suffix == ".parquet":
+            return foreign.parquet_columns(path)
+        with path.open("rb") as stream:
+            start = stream.read(MAX_HEADER + 1).removeprefix(codecs.BOM_UTF8).decode(errors="replace").encode()
+    except foreign.Unreadable as error:
+        problems.add_file(str(path), f"this is not a Parquet file ({error})")
+        return []
+    except OSError as error:
+        problems.add_file(str(path), f"this cannot be read ({error.strerror})")
+        return []
     if not start.strip():
         problems.add_file(str(path), "the file is empty")
         return []
-    return _header(start, _sniff(start, ()))[0]
+    found = _found_header(start, str(path), None, (), problems)
+    return found[0] if found else []
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_boolean(column.type):
-        return pc.if_else(column, "1", "0")
-    return column.cast(pa.string())
+        column = pc.if_else(column, "1", "0")
+    return pc.fill_null(column.cast(pa.string()), "")
 
 
-def _as_utf8(data: bytes, file: str, encoding: str, problems: Problems) -> bytes:
-    """``data`` as UTF-8 without a byte order mark; foreign bytes are problems, one per line, and replaced."""
-    name = codecs.lookup(encoding).name
-    bytewise = "\n".encode(name) == b"\n"  # UTF-16 is not
-    if name == "utf-8":
-        data = data.removeprefix(codecs.BOM_UTF8)
-    if bytewise and data.isascii():
-        return data
+def _found_header(
+    data: bytes, file: str, delimiter: str | None, wanted: Sequence[str], problems: Problems
+) -> tuple[list[str], int, int, str] | None:
+    """Column names, the bytes and lines that they take, and the delimiter; None (with a problem) where there are none."""
     try:
-        if name == "utf-8":
-            decoder = codecs.getincrementaldecoder(name)()  # block by block: the text itself is not needed
-            for start in range(0, len(data), BLOCK):
-                decoder.decode(data[start : start + BLOCK])
-            decoder.decode(b"", final=True)
-            return data
-        return data.decode(encoding).removeprefix("\ufeff").encode()
-    except UnicodeDecodeError as error:
-        if not bytewise:
-            problems.add_file(file, f"not {encoding} ({error.reason} at offset {error.start:,})")
-            return data.decode(encoding, "replace").encode()
-    shown, count, offset = [], 0, 0
-    for number, line in enumerate(data.split(b"\n"), start=1):
-        try:
-            line.decode(encoding)
-        except UnicodeDecodeError as error:
-            count += 1
-            if count <= DataError.SHOWN:
-                bad = line[error.start : error.end].hex(" ")
-                shown.append(Problem(
-                    file, number, None, line[:MAX_VALUE].decode("ascii", "backslashreplace"),
-                    f"not {encoding}: byte(s) {bad} at offset {offset + error.start:,} of the file; give the encoding "
-                    f"it was written in, {_guess(data)}, or save it as UTF-8",
-                ))
-        offset += len(line) + 1
-    problems.add_kind(shown, count)
-    return data.decode(encoding, "replace").encode()
+        delimiter = delimiter or _sniff(data, wanted)
+        names, length, lines = _header(data, delimiter)
+    except csv.Error as error:
+        problems.add(Problem(file, 1, None, _start(data), f"the header cannot be read ({error}); look for a quote in it that is "
+                                                          "never closed, and for missing ends of lines"))
+        return None
+    if length == len(data) and data.count(b'"') % 2:
+        problems.add(Problem(file, 1, None, _start(data), "a quote is opened in the header and never closed"))
+        return None
+    return None if _named_twice(names, file, problems) else (names, length, lines, delimiter)
 
 
-def _guess(data: bytes) -> str:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return "which looks like 'utf-16'"
-    return "perhaps 'iso-8859-1' or 'cp1252'"
+def _named_twice(names: list[str], file: str, problems: Problems) -> bool:
+    twice = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+    if twice:
+        problems.add(Problem(file, 1, twice[0], None, "two columns have this name; rename one"))
+    return bool(twice)
+
+
+def _start(data: bytes) -> str:
+    return data[:MAX_VALUE].decode(errors="replace")
 
 
 def _header(data: bytes, delimiter: str) -> tuple[list[str], int, int]:
-    """Column names, and the bytes and lines that they take."""
-    lines = io.BytesIO(data)
-    reader = csv.reader((line.decode() for line in iter(lines.readline, b"")), delimiter=delimiter)
+    """Column names, and the bytes and lines that they take; csv.Error where they do not end."""
+    taken = 0
+
+    def lines() -> Iterator[str]:
+        nonlocal taken
+        for found in LINE.finditer(data):
+            if found.end() > MAX_HEADER:
+                raise csv.Error(f"it does not end within {MAX_HEADER:,} bytes")
+            taken = found.end()
+            yield found[0].decode()
+
+    reader = csv.reader(lines(), delimiter=delimiter)
     names = [name.strip() for name in next(reader)]
-    return names, lines.tell(), reader.line_num
+    return names, taken, reader.line_num
 
 
 def _sniff(data: bytes, wanted: Sequence[str]) -> str:
@@ -153,6 +166,32 @@ def _sniff(data: bytes, wanted: Sequence[str]) -> str:
         return len(set(wanted) & set(names)), len(names)
 
     return max(DELIMITERS, key=merit)
+
+
+def _perhaps_escaped(
+    body: bytes, file: str, columns: list[str], delimiter: str, header_lines: int, problems: Problems, notes: list[str]
+) -> Rows | None:
+    """A text in which quotes stand behind backslashes: those may be the signs before quotes, or the ends of fields."""
+    plain, escaped = Problems(), Problems()
+    as_plain = _parse(body, file, columns, delimiter, True, None, header_lines, plain)
+    # What ends no field (its quote stands before neither delimiter, quote nor end of line) says that backslashes are signs.
+    inside = re.search(rb'\\"(?![\r\n"' + re.escape(delimiter.encode()) + rb"]|$)", body)
+    if not plain.count and not inside:
+        return as_plain
+    # A backslash alone stays one: only quotes and backslashes are written with one before them.
+    doubled = QUOTE_BEHIND_BACKSLASH.sub(lambda found: found[0] if len(found[0]) > 1 else b"\\\\", body)
+    as_escaped = _parse(doubled, file, columns, delimiter, True, "\\", header_lines, escaped)
+    if not escaped.count:
+        notes.append(f"{Path(file).name}: quotes inside of fields stand behind backslashes, and are read so.")
+        return as_escaped
+    if inside is not None:
+        at = inside.start()
+        shown = body[at : at + MAX_VALUE].partition(b"\n")[0].decode(errors="replace")
+        problems.add(Problem(file, 1 + header_lines + body.count(b"\n", 0, at), None, shown,
+                             "a quote stands behind a backslash, and the text is not sound when all such quotes are read as "
+                             "parts of a field; double the quotes inside of fields"))
+    problems.add_all(plain)
+    return as_plain
 
 
 def _parse(
@@ -178,8 +217,8 @@ def _parse(
                 column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False, check_utf8=False
             ),
         )
-    except pa.ArrowInvalid as error:
-        reason = str(error).splitlines()[0]
+    except foreign.DAMAGED as error:
+        reason = str(error).partition("\n")[0]
         what = f"this cannot be read as delimited text ({reason}); look for a quote that is never closed"
         problems.add_file(file, what)
         return None
@@ -202,7 +241,7 @@ def _parse(
         problems.add_kind(shown, len(invalid))
     quotes = body.count(b'"') - (body.count(f'{escape}"'.encode()) if escape else 0)
     if quoted and len(table) and quotes % 2 and length_R[-1] > 1 and valid_R[-1]:
-        problems.add(Problem(file, int(line_R[-1]), None, None, "a quote is opened here and never closed"))
+        problems.add(Problem(file, int(line_R[-1]), None, None, OPEN))
     blank = np.ones(len(table), np.bool_)
     for column in table.columns:  # a line with nothing on it is nobody's row
         blank &= pc.equal(column, "").to_numpy()
@@ -213,11 +252,11 @@ def _parse(
         table, line_N = table.filter(pa.array(~blank)), line_N[~blank]
         if not len(table) and not invalid:
             problems.add_file(file, "the file has no rows, only blank ones")
-    return Rows(file, table, line_N)
+    return Rows.of(file, table, line_N, problems)
 
 
 def _fields_fault(row: pacsv.InvalidRow, quoted: bool, delimiter: str) -> str:
     if quoted and "\n" in row.text and row.text.count('"') % 2:
-        return "a quote is opened here and never closed"
+        return OPEN
     sign = "::" if delimiter == UNIT_SEPARATOR.decode() else delimiter
     return f"{row.actual_columns} field(s) where {row.expected_columns} are due (separated by {sign!r})"

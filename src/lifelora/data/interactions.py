@@ -13,6 +13,7 @@ from lifelora.data.rows import Problems, Rows, mask
 from lifelora.errors import DataError, Problem
 from lifelora.types import Frozen
 
+MAX_RATING = float(np.finfo(np.float32).max)
 LATEST = 1e11
 """No log holds the year 5138: a greater number of 'seconds' is milliseconds or finer."""
 MEND_RATING = (
@@ -85,6 +86,9 @@ def _ratings(
         rows, column, ~np.isfinite(rating_N) & ~missing_N & ~named_N,
         "not a number; write ratings with digits and a decimal point",
     )
+    large_N = np.isfinite(rating_N) & (np.abs(rating_N) > MAX_RATING)
+    problems.add_rows(rows, column, large_N, "too large for a rating: 32-bit floating point does not hold it")
+    rating_N[large_N] = np.nan
     if rating_range:
         low, high = rating_range
         outside_N = np.isfinite(rating_N) & ((rating_N < low) | (rating_N > high))

@@ -18,6 +18,9 @@ MAX_TEXT = 2000
 """Characters kept of a title, a description or a field."""
 MAX_VALUE = 80
 """Characters shown of a bad value."""
+MAX_COLUMN = (1 << 31) - 1
+"""Bytes of text in one column: Arrow counts them with 32 bits, and all that follows holds a column in one piece."""
+MEND_LARGE = "use a part of the set (one genre or category, fewer users)"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.line_N)
+
+    @classmethod
+    def of(cls, file: str, table: pa.Table, line_N: Int[np.ndarray, "N"], problems: "Problems") -> "Rows | None":
+        """Rows of a table, or None (with a problem) where one of its columns holds more text than can be worked with."""
+        large = [name for name, column in zip(table.column_names, table.columns, strict=True) if column.nbytes > MAX_COLUMN]
+        if large:
+            problems.add(Problem(file, None, large[0], None, f"more than {MAX_COLUMN:,} bytes in one column; {MEND_LARGE}"))
+            return None
+        return cls(file, table, line_N)
 
     def lacks(self, columns: Sequence[str], problems: "Problems", mends: Mapping[str, str] | None = None) -> bool:
         """Whether a column is missing; each missing one is a problem that lists what there is, and its mend."""
@@ -64,8 +76,7 @@ class Rows:
 
     def text(self, column: str, notes: list[str]) -> pa.Array:
         """One line of text per row: blanks and control characters become single spaces, and its length is bounded."""
-        came = self.table.column(column).combine_chunks()
-        text = pc.utf8_trim(pc.replace_substring_regex(came, r"[\pZ\p{Cc}]+", " "), " ")
+        text = one_line(self.table.column(column).combine_chunks())
         long = int(pc.sum(pc.greater(pc.utf8_length(text), MAX_TEXT)).as_py() or 0)
         if not long:
             return text
@@ -104,6 +115,11 @@ class Problems:
         self.kinds.append(list(shown))
         self.count += count
 
+    def add_all(self, others: "Problems") -> None:
+        """What was found elsewhere."""
+        self.kinds += others.kinds
+        self.count += others.count
+
     def refuse(self) -> None:
         """Raise DataError if anything was found. Kinds take turns, so that a frequent fault hides no rare one."""
         if not self.count:
@@ -111,6 +127,11 @@ class Problems:
         turns = [problem for turn in zip_longest(*self.kinds) for problem in turn if problem is not None]
         shown = sorted(turns[: DataError.SHOWN], key=lambda p: (p.file, p.line or 0, p.column or ""))
         raise DataError(shown, self.count)
+
+
+def one_line(texts: pa.Array) -> pa.Array:
+    """Texts with one space for each row of blanks and control characters, and none at either end."""
+    return pc.utf8_trim(pc.replace_substring_regex(texts, r"[\pZ\p{Cc}]+", " "), " ")
 
 
 def mask(condition: pa.Array | pa.ChunkedArray) -> Bool[np.ndarray, "N"]:

@@ -8,6 +8,7 @@ import jinja2
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from lifelora.errors import harmless
 from lifelora.evaluation import drawing
 from lifelora.evaluation import ranking_report as L
 from lifelora.evaluation import report as R
@@ -16,9 +17,16 @@ from lifelora.evaluation.significance import Figure as Estimate
 
 WIDE, NARROW, HALF, SMALL = 760.0, 350.0, 366.0, 240.0
 
+
+
+def _visible(value: Any) -> Any:
+    """A text with its control characters written out: escaping alone leaves NUL, and marks that turn the direction of writing."""
+    return harmless(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("lifelora.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True)
+    trim_blocks=True, lstrip_blocks=True, finalize=_visible)
 ENVIRONMENT.filters |= {
     "zip": zip, "short": R.short, "span": R.span, "duration": R.duration, "amount": L.amount, "moment": L.moment}
 

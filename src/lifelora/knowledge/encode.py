@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal, cast, final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
@@ -20,6 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lifelora import foreign
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError
 from lifelora.knowledge import endpoint
@@ -28,7 +28,7 @@ from lifelora.knowledge.texts import shown
 from lifelora.knowledge.write import LM, RawPrompt
 from lifelora.progress import Progress
 from lifelora.retrieval import embed
-from lifelora.retrieval.precomputed import Precomputed, read_vectors
+from lifelora.retrieval.precomputed import Precomputed, read_vectors, table_with
 from lifelora.types import Frozen
 
 
@@ -184,16 +184,13 @@ def _fewer(
 
 def _users_file(config: Files) -> tuple[pa.Table, Float[np.ndarray, "N E"]]:
     """The table and its vectors, after every check that needs no data set."""
-    path, columns = Path(config.users).expanduser(), ["user", "events", "vector"]
-    if not path.is_file():
+    path, columns = foreign.place(config.users), ["user", "events", "vector"]
+    if not foreign.is_file(path):
         raise ConfigError(f"vectors.users: there is no file '{config.users}'; check the path.")
     try:
-        names = pq.read_schema(path).names
-        if missing := [name for name in columns if name not in names]:
-            raise _wrong(config, f"has no column '{missing[0]}'; it has {', '.join(names) or 'none'}")
-        table = pq.read_table(path, columns=columns)
-    except pa.ArrowInvalid as error:
-        raise _wrong(config, f"is no Parquet file ({str(error).splitlines()[0]})") from error
+        table = table_with(path, columns)
+    except foreign.Unreadable as error:
+        raise _wrong(config, str(error)) from error
     user, events, vector = (table.column(name).combine_chunks() for name in columns)
     text = pa.types.is_string(user.type) or pa.types.is_large_string(user.type) or pa.types.is_integer(user.type)
     if not len(table) or not text or not pa.types.is_integer(events.type):

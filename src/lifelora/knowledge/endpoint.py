@@ -28,7 +28,8 @@ from jaxtyping import Float
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from lifelora.errors import ConfigError, LifeloraError
+from lifelora.errors import ArtefactError, ConfigError, LifeloraError
+from lifelora.knowledge.request import Deadline, anyhow_written
 from lifelora.knowledge.write import FILE, Keep, Store, finished
 from lifelora.types import Frozen
 
@@ -63,7 +64,7 @@ class Endpoint(Frozen):
     key_variable: str | None = Field(default=None, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     "The environment variable that holds the key; no key is sent when left out."
     timeout: float = Field(default=120.0, gt=0, le=3600)
-    "Seconds for one answer."
+    "Seconds for one answer, from the connection to the last byte."
     retries: int = Field(default=5, ge=0, le=20)
     "How often one request is sent again after 429, 5xx or a broken connection."
     together: int = Field(default=4, ge=1, le=256)
@@ -137,12 +138,19 @@ def embed(
 
         _together(work, [some[at : at + config.batch_size] for at in range(0, len(some), config.batch_size)], config.together)
 
-    rows = [np.frombuffer(base64.b64decode(row), "<f4") for row in finished(texts, store, make, "embed", progress)]
+    written = finished(texts, store, make, "embed", progress)
+    try:
+        rows = [np.frombuffer(base64.b64decode(row, validate=True), "<f4") for row in written]
+    except ValueError as error:
+        raise ArtefactError(f"{store.path} holds a vector that is none ({error}); delete it: all are asked for again.") from error
     widths = {len(row) for row in rows}
     if len(widths) != 1:
         raise EndpointError(f"{config.url}/embeddings has given vectors of different lengths ({sorted(widths)}); delete "
                             f"{store.path} and ask one model for all.")
-    return torch.from_numpy(np.stack(rows).astype(np.float32))
+    vectors_ND = np.stack(rows).astype(np.float32)
+    if not np.isfinite(vectors_ND).all():
+        raise ArtefactError(f"{store.path} holds a vector with NaN or infinity; delete it: all are asked for again.")
+    return torch.from_numpy(vectors_ND)
 
 
 @final
@@ -160,7 +168,7 @@ class Caller:
 
     def __init__(self, config: Endpoint) -> None:
         self.config, self._key = config, _key(config.key_variable)
-        self._opener = urllib.request.build_opener(_NoRedirect)
+        self._found = anyhow_written(self._key) if self._key and len(self._key) >= SECRET else None
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The JSON that comes back."""
@@ -181,39 +189,40 @@ class Caller:
             return read(answer)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
             raise EndpointError(f"{self.config.url}{path} answered something else than an OpenAI-compatible endpoint does: "
-                                f"{self._shown(json.dumps(answer))}; check url and model.") from None
+                                f"{self._shown(_again(answer))}; check url and model.") from None
 
     def without_key(self, text: str) -> str:
         """The text with *** for the key, in case that an endpoint repeats it."""
-        if not self._key or len(self._key) < SECRET:
-            return text
-        return text.replace(self._key, "***").replace(self._key.replace("/", "\\/"), "***")
+        return text if self._found is None else self._found.sub("***", text)
 
     def _once(self, path: str, data: bytes) -> Any:
         headers = {"Content-Type": "application/json", "Accept": "application/json", "User-Agent": "lifelora"}
         if self._key:
             headers["Authorization"] = f"Bearer {self._key}"
         request = urllib.request.Request(self.config.url + path, data, headers, method="POST")
-        try:
-            with self._opener.open(request, timeout=self.config.timeout) as answer:
-                return self._json(self._read(answer, path), path)
-        except urllib.error.HTTPError as error:
-            with error:
-                return self._refused(error, path)
-        except (OSError, HTTPException) as error:
-            # The error's own context may hold the request; its text does not.
-            return _Wait(self._shown(str(getattr(error, "reason", error)) or type(error).__name__))
+        with Deadline(self.config.timeout) as deadline:
+            try:
+                with deadline.opened(request) as answer:
+                    body = self._read(answer, path)
+                why = ""
+            except urllib.error.HTTPError as error:
+                with error:
+                    return self._refused(error, path)
+            except (OSError, HTTPException) as error:
+                # The error's own context may hold the request; its text does not.
+                why = str(getattr(error, "reason", error)) or type(error).__name__
+        if deadline.over:
+            why = f"timed out: there was no whole answer after {self.config.timeout:g} s"
+        return _Wait(self._shown(why)) if why else self._json(body, path)
 
     def _read(self, answer: Any, path: str) -> bytes:
-        """The body, unless it is too large or drips too slowly."""
-        end, parts, size = time.monotonic() + self.config.timeout, [], 0
+        """The body, unless it is too large or ends too early."""
+        parts, size = [], 0
         while part := answer.read1(BLOCK):
             parts.append(part)
             size += len(part)
             if size > LARGEST:
                 raise EndpointError(f"{self.config.url}{path} answered over {LARGEST:,} bytes; lower batch_size or check url.")
-            if time.monotonic() > end:
-                raise TimeoutError(f"the answer was not complete after {self.config.timeout:g} s")
         if answer.length:
             raise ConnectionError(f"the connection ended {answer.length:,} bytes before the end of the answer")
         return b"".join(parts)
@@ -241,12 +250,6 @@ class Caller:
         return " ".join(self.without_key(text).split())[:300]
 
 
-@final
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        """None makes of a redirect an HTTPError."""
-
-
 def _key(variable: str | None) -> str | None:
     if variable is None:
         return None
@@ -268,9 +271,16 @@ def _seconds(retry_after: str | None) -> float | None:
     except ValueError:
         try:
             seconds = parsedate_to_datetime(retry_after).timestamp() - time.time()
-        except ValueError:
+        except (ValueError, TypeError, IndexError, OverflowError, OSError):  # years that no clock has, among others
             return None
     return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
+def _again(answer: Any) -> str:
+    try:
+        return json.dumps(answer)
+    except (ValueError, RecursionError):  # what could just be read may be nested too deeply to be written
+        return f"a value of type {type(answer).__name__}"
 
 
 def _content(answer: Any) -> str:

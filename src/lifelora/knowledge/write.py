@@ -95,7 +95,7 @@ class Store:
                 try:
                     row = json.loads(line)
                     texts[str(row["key"])] = str(row["text"])
-                except (ValueError, KeyError, TypeError) as error:
+                except (ValueError, KeyError, TypeError, RecursionError) as error:
                     raise ArtefactError(f"{self.path}:{number} is damaged ({error}); delete this line: what it held is written "
                                         "again, and nothing else.") from error
                 whole += len(line)

@@ -1,25 +1,29 @@
 """Recipes as files: those that come with lifelora, read from TOML, explained where they are wrong, written out in full."""
 
+import math
 import tomllib
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
 import tomli_w
 from pydantic import BaseModel, ValidationError
 
+from lifelora import foreign
 from lifelora.data.sources import AnySource
 from lifelora.errors import ConfigError
 from lifelora.recipe import Recipe
 from lifelora.types import NULL
 
+SHOWN = 20
+"""Mistakes of a recipe that are listed."""
+
 
 def built_in() -> dict[str, str]:
     """The recipes that come with lifelora: name → TOML text."""
     folder = resources.files("lifelora") / "recipes"
-    return {e.name.removesuffix(".toml"): e.read_text() for e in sorted(folder.iterdir(), key=lambda e: e.name)
+    return {e.name.removesuffix(".toml"): e.read_text(encoding="utf-8") for e in sorted(folder.iterdir(), key=lambda e: e.name)
             if e.name.endswith(".toml")}
 
 
@@ -29,21 +33,21 @@ def load(name_or_path: str, source: AnySource | None = None, settings: Sequence[
     Raises ConfigError that names the file, the place of every wrong key or value, and what would be right.
     """
     ours = built_in()
-    path = Path(name_or_path)
-    if name_or_path in ours:
-        text, where = ours[name_or_path], f"recipe '{name_or_path}'"
-    elif path.is_file():
-        text, where = path.read_text(encoding="utf-8"), str(path)
-    else:
+    path = foreign.place(name_or_path)
+    where = f"recipe '{name_or_path}'" if name_or_path in ours else str(path)
+    if name_or_path not in ours and not foreign.is_file(path):
         raise ConfigError(
             f"there is no recipe '{name_or_path}': give the path of a TOML file or one of {', '.join(sorted(ours))}."
         )
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = foreign.toml(ours[name_or_path] if name_or_path in ours else foreign.text(path))
+    except foreign.Unreadable as error:
         raise ConfigError(f"{where} is not TOML: {error}") from error
     if source is not None:
-        values.setdefault("data", {})["source"] = source.model_dump(mode="json", exclude_none=True)
+        data = values.get("data", {})
+        if not isinstance(data, dict):
+            raise ConfigError(f"{where}: data = {foreign.shown(data)} is a value, not a table; --data has no place in it.")
+        values["data"] = data | {"source": source.model_dump(mode="json", exclude_none=True)}
     for setting in settings:  # last, so that one of data.source is not lost
         _set(values, setting)
     return parse(values, where)
@@ -75,11 +79,31 @@ def enhanced(model: str, knowledge: str, source: AnySource | None = None, settin
 
 def parse(values: Mapping[str, Any], where: str) -> Recipe:
     """Check a recipe's values; ConfigError lists all that is wrong, each with its place."""
+    if beyond := list(_beyond(values)):
+        raise ConfigError(f"{where} has numbers that nothing can be set to: {', '.join(beyond[:SHOWN])}.")
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        lines = [f"  {_explain(detail, Recipe)}" for detail in error.errors()]
-        raise ConfigError(f"{where} has {len(lines)} mistake{'s' * (len(lines) > 1)}:\n" + "\n".join(lines)) from error
+        found = error.errors(include_url=False)
+        lines = [f"  {_explain(detail, Recipe)}" for detail in found[:SHOWN]]
+        raise ConfigError(f"{where} has {len(found)} mistake{'s' * (len(found) > 1)}:\n" + "\n".join(lines)) from error
+    except RecursionError:
+        raise ConfigError(f"{where} has tables that are nested too deeply.") from None
+
+
+def _beyond(values: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of numbers that are infinite, none (NaN) or beyond 64 bits, which can be written and no setting means."""
+    todo: list[tuple[str, Any]] = [("", values)]
+    while todo:
+        key, value = todo.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            yield f"{key} = {value}"
+        elif isinstance(value, int) and value.bit_length() > 63:
+            yield f"{key} (an integer of {value.bit_length():,} bits)"
+        elif isinstance(value, Mapping):
+            todo += [(f"{key}.{name}" if key else str(name), inner) for name, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            todo += [(key, inner) for inner in value]
 
 
 def dump(recipe: Recipe) -> str:
@@ -103,6 +127,8 @@ def _set(values: dict[str, Any], setting: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         value = text  # a bare word: --set vectors.kind=sentence-encoder
+    except (ValueError, RecursionError) as error:  # an integer of thousands of digits, nested brackets
+        raise ConfigError(f"--set {key}: {text[:40]}… cannot be read ({str(error)[:80]}).") from None
     *parents, last = key.split(".")
     for parent in parents:
         values = values.setdefault(parent, {})
@@ -119,9 +145,9 @@ def _explain(detail: Any, model: type[BaseModel]) -> str:
         return f"{where}: there is no such key; allowed here: {', '.join(allowed)}."
     if detail["type"] == "union_tag_not_found":
         kinds = ", ".join(f"'{kind}'" for kind in allowed)
-        return f"{where}: it lacks its kind, which is one of {kinds} (came: {detail['input']!r:.80})"
+        return f"{where}: it lacks its kind, which is one of {kinds} (came: {foreign.shown(detail['input'])})"
     message = str(detail["msg"]).removeprefix("Value error, ")
-    came = "" if detail["type"] in ("missing", "value_error") else f" (came: {detail['input']!r:.80})"
+    came = "" if detail["type"] in ("missing", "value_error") else f" (came: {foreign.shown(detail['input'])})"
     return f"{where}: {message}{came}"
 
 

@@ -1,17 +1,18 @@
 """Item vectors that were made elsewhere, from a Parquet file. Knows ids and numbers, not what made them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from lifelora import foreign
 from lifelora.data.idmap import IdMap
 from lifelora.errors import ConfigError
 from lifelora.types import Frozen
@@ -34,17 +35,13 @@ def read_vectors(config: Precomputed, items: IdMap) -> tuple[Float[Tensor, "M D"
     Raises ConfigError for a file that is not there or of another form, for an item with two vectors, and for vectors
     that are missing, of different lengths, or not finite.
     """
-    path = Path(config.path).expanduser()
-    if not path.is_file():
+    path = foreign.place(config.path)
+    if not foreign.is_file(path):
         raise ConfigError(f"vectors.path: there is no file '{config.path}'; check the path.")
     try:
-        names = pq.read_schema(path).names
-        missing = [name for name in COLUMNS if name not in names]
-        if missing:
-            raise _wrong(config, f"has no column '{missing[0]}'; it has {', '.join(names) or 'none'}")
-        table = pq.read_table(path, columns=list(COLUMNS))
-    except pa.ArrowInvalid as error:
-        raise _wrong(config, f"is no Parquet file ({str(error).splitlines()[0]})") from error
+        table = table_with(path, COLUMNS)
+    except foreign.Unreadable as error:
+        raise _wrong(config, str(error)) from error
     item_N = table.column("item").combine_chunks()
     if not (pa.types.is_string(item_N.type) or pa.types.is_large_string(item_N.type) or pa.types.is_integer(item_N.type)):
         raise _wrong(config, f"has ids of type {item_N.type} in 'item'")
@@ -70,6 +67,20 @@ def read_vectors(config: Precomputed, items: IdMap) -> tuple[Float[Tensor, "M D"
     if unknown := len(item_N) - int(known_M.sum()):
         notes.append(f"{unknown:,} of {len(item_N):,} vectors in '{path.name}' are of items that the data do not have: left out.")
     return vectors_MD, tuple(notes)
+
+
+def table_with(path: Path, columns: Sequence[str]) -> pa.Table:
+    """These columns of a Parquet file, each one named once; ``foreign.Unreadable`` says what the file is or lacks."""
+    try:
+        names = foreign.parquet_columns(path)
+        table = foreign.parquet(path, columns) if all(names.count(name) == 1 for name in columns) else None
+    except foreign.Unreadable as error:
+        raise foreign.Unreadable(f"is no Parquet file ({error})") from error
+    if table is None:
+        wrong = next(name for name in columns if names.count(name) != 1)
+        how = "more than one" if wrong in names else "no"
+        raise foreign.Unreadable(f"has {how} column '{wrong}'; it has {', '.join(names[:20]) or 'none'}")
+    return table
 
 
 def _matrix(config: Precomputed, vector_N: pa.Array, item_N: pa.Array) -> Float[np.ndarray, "N D"]:

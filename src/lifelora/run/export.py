@@ -1,6 +1,7 @@
 """Anybody's adapter out of a finished run, as an ordinary LoRA; and what a recipe says to start from one. Knows parts."""
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -9,6 +10,7 @@ import numpy as np
 import tomli_w
 from torch import Tensor
 
+from lifelora import foreign
 from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
@@ -21,6 +23,8 @@ from lifelora.run.chooser import Chooser
 from lifelora.run.parts import Parts
 from lifelora.run.recommend import best
 
+MAX_COHORT = 1 << 30
+"Bytes of a file of user ids."
 COHORT = "cohort.json"
 "Which folder is whose, where many people's adapters lie side by side."
 
@@ -90,10 +94,10 @@ def _made(parts: Parts, name: str) -> tuple[Adapters, Callable[[Targets], Tensor
 def read_cohort(path: Path) -> list[str]:
     """User ids, one per line; blank lines do not count. Raises ConfigError for a file without any, or with one twice."""
     try:
-        users = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        users = [line.strip() for line in foreign.text(path, MAX_COHORT).replace("\r", "\n").split("\n") if line.strip()]
+    except foreign.Unreadable as error:
         raise ConfigError(f"--cohort {path} cannot be read ({error}); give a text file with one user id per line.") from error
-    twice = sorted({user for user in users if users.count(user) > 1}) if len(set(users)) < len(users) else []
+    twice = sorted(user for user, count in Counter(users).items() if count > 1)
     if twice or not users:
         raise ConfigError(f"--cohort {path} {f'names {twice[0]!r} twice' if twice else 'names nobody'}; one user id per line.")
     return users

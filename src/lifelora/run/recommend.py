@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lifelora.data.dataset import Targets
-from lifelora.errors import ConfigError
+from lifelora.errors import ConfigError, on_one_line
 from lifelora.evaluation.report import Behaviour
 from lifelora.history import History
 from lifelora.run import next_item
@@ -47,14 +47,14 @@ class Answer:
     items: tuple[Recommended, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Plain values, each as the data have it: what prints them keeps a terminal from obeying them."""
         return asdict(self)
 
     def __str__(self) -> str:
-        lines = [f"For user {self.user}, by '{self.system}' ({self.how}):"]
+        lines = [f"For user {on_one_line(self.user)}, by '{self.system}' ({self.how}):"]
         same = len({item.shown for item in self.items}) == 1
         for item in self.items:
-            lines.append(f"{item.rank:>3}. {item.score:.3f}  {item.title}  [{item.item}]")
+            lines.append(f"{item.rank:>3}. {item.score:.3f}  {on_one_line(item.title)}  [{on_one_line(item.item)}]")
             if not same:
                 lines.append(f"       shown: {_listed(item.shown)}")
         if same and self.items and self.items[0].shown:
@@ -170,4 +170,4 @@ def best(parts: Parts, names: list[str]) -> str:
 
 
 def _listed(shown: Sequence[Behaviour]) -> str:
-    return "; ".join(f"{behaviour.title} ({behaviour.rating})" for behaviour in shown)
+    return "; ".join(f"{on_one_line(behaviour.title)} ({behaviour.rating})" for behaviour in shown)

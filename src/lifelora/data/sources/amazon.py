@@ -5,7 +5,6 @@ an item twice has two. A review of the same person, item and time again (they ex
 variants) is left out, and so are second rows of an item. An item's category is the level below the file's own.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Literal
 
 import pyarrow.compute as pc
 
+from lifelora import foreign
 from lifelora.data.interactions import Columns
 from lifelora.data.jsonlines import first_line, read_json_lines
 from lifelora.data.raw import RawTables, Words
@@ -73,14 +73,15 @@ class Amazon(Frozen):
 
     def read(self) -> RawTables:
         """The checked tables."""
-        files, problems, notes = Files(Path(self.path).expanduser()), Problems(), list[str]()
+        files, problems, notes = Files(foreign.place(self.path)), Problems(), list[str]()
         reviews, meta = files.only("reviews", ENDINGS, besides=META), files.only("metadata", META)
         if reviews is None:
             raise files.lacks("file of reviews (.json or .jsonl, perhaps .gz)")
         release = _release(files, reviews)
         names = release.log.names
         with files.open(reviews) as stream:
-            log = read_json_lines(stream, files.where(reviews), problems, {name: f"$.{name}" for name in names})
+            log = read_json_lines(
+                stream, files.where(reviews), problems, {name: f"$.{name}" for name in names}, notes, files.packed(reviews))
         if log is not None and not log.lacks(names, Problems()):
             log = omit(log, repeated(log, [release.log.user, release.log.item, str(release.log.time)]), notes,
                        "they repeat a review of the same person, product and time")
@@ -98,11 +99,11 @@ class Amazon(Frozen):
 def _release(files: Files, name: str) -> Release:
     problems = Problems()
     with files.open(name) as stream:
-        line = first_line(stream, files.where(name), problems)
+        line = first_line(stream, files.where(name), problems, files.packed(name))
     problems.refuse()
     try:
-        value = json.loads(line)
-    except ValueError:
+        value = foreign.json_value(line)
+    except foreign.Unreadable:
         value = None
     fields = set(value) if isinstance(value, dict) else set[str]()
     for release in RELEASES.values():
@@ -116,7 +117,7 @@ def _release(files: Files, name: str) -> Release:
 def _items(files: Files, name: str, release: Release, problems: Problems, notes: list[str]) -> Rows | None:
     paths = {release.item: f"$.{release.item}", "title": "$.title", **release.fields}
     with files.open(name) as stream:
-        rows = read_json_lines(stream, files.where(name), problems, paths)
+        rows = read_json_lines(stream, files.where(name), problems, paths, notes, files.packed(name))
     if rows is None or rows.lacks([release.item, "title"], problems):
         return None
     rows = omit(rows, repeated(rows, [release.item]), notes, "their product has a row already")

@@ -18,7 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifelora import foreign
 from lifelora.data.delimited import read_delimited
+from lifelora.data.encodings import published
 from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
@@ -64,7 +66,7 @@ class Bookcrossing(Frozen):
 
     def read(self) -> RawTables:
         """The checked tables."""
-        files, problems, notes = Files(Path(self.path).expanduser()), Problems(), list[str]()
+        files, problems, notes = Files(foreign.place(self.path)), Problems(), list[str]()
         books_file, users_file = _whole_or_partial(files, BOOKS), _whole_or_partial(files, USERS)
         if RATINGS not in files.names or books_file is None:
             raise files.lacks(f"BookCrossing set; it needs {RATINGS} and {BOOKS} (or {_partial(BOOKS)}), perhaps {USERS}")
@@ -113,7 +115,8 @@ def _rows(files: Files, name: str, problems: Problems, notes: list[str]) -> Rows
     data = files.read(name)
     if name == BOOKS:
         data = _mended(data, notes)
-    encoding = "utf-8" if ".partial." in name else "iso-8859-1"
+    # The published files hold pieces of UTF-8 among ISO-8859-1.
+    encoding = "utf-8" if ".partial." in name else published(data, files.where(name), problems, notes, mixed=True)
     return read_delimited(data, files.where(name), problems, delimiter=";", encoding=encoding, escape="\\")
 
 

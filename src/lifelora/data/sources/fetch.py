@@ -14,6 +14,8 @@ from lifelora.errors import DataError, Problem
 
 TIMEOUT = 30.0
 BLOCK = 1 << 20
+LARGEST = 1 << 34
+"""Bytes of a file; the largest published set has 1.6e9."""
 Watch = Callable[[int, int | None], None]
 """Called with the bytes that have come and, where the server says so, the bytes due."""
 
@@ -36,11 +38,14 @@ def fetch(url: str, to: Path, watch: Watch | None = None) -> Path:
     digest, come = hashlib.md5(usedforsecurity=False), 0
     try:
         with _opened(url, target) as answer, temporary.open("wb") as stream:
-            due = int(answer.headers["Content-Length"]) if answer.headers["Content-Length"] else None
+            said = answer.headers["Content-Length"] or ""
+            due = int(said) if said.isascii() and said.isdigit() and len(said) < 16 else None
             while block := answer.read(BLOCK):
                 stream.write(block)
                 digest.update(block)
                 come += len(block)
+                if come > LARGEST:
+                    raise _failure(url, target, f"it has more than {LARGEST:,} bytes")
                 if watch:
                     watch(come, due)
         if due is not None and come < due:

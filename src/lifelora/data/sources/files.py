@@ -1,7 +1,6 @@
 """Files by name out of a folder or a zip, as bytes. Knows no format; nothing of a zip is ever unpacked to disk."""
 
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
@@ -9,13 +8,12 @@ from io import BufferedIOBase
 from pathlib import Path
 from typing import cast
 
+from lifelora import foreign
+from lifelora.data.unpacked import UNREADABLE, most
 from lifelora.errors import ConfigError, DataError, Problem
 
 MAX_MEMBER = 4 << 30
 """Bytes that one file of a zip may have once unpacked; MovieLens-25M's largest has 0.7e9."""
-UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError)
-"""What zipfile raises for a damaged member, a cut one (EOFError), an encrypted one (RuntimeError), and one packed in a way
-that it does not know (NotImplementedError)."""
 
 
 class Files:
@@ -23,45 +21,60 @@ class Files:
 
     def __init__(self, place: Path) -> None:
         self.place = place
-        self._members: dict[str, str] = {}
-        if place.is_dir():
-            self.names = {path.name for path in place.iterdir() if path.is_file()}
-            return
-        if not place.is_file():
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        if not foreign.exists(place):
             raise ConfigError(f"there is no folder or zip '{place}'; check the path.")
         try:
+            if place.is_dir():
+                self.names = {path.name for path in place.iterdir() if path.is_file()}
+                return
             with zipfile.ZipFile(place) as archive:
-                members = [m for m in archive.namelist() if not m.endswith("/") and not m.startswith("__MACOSX/")]
-        except zipfile.BadZipFile as error:
+                members = [m for m in archive.infolist() if not m.is_dir() and not m.filename.startswith("__MACOSX/")]
+        except UNREADABLE as error:
             what = f"neither a folder nor a sound zip ({error})"
             raise DataError([Problem(str(place), None, None, None, what)]) from error
-        for member in sorted(members, key=lambda m: (-m.count("/"), m)):
-            self._members[member.rpartition("/")[2]] = member
+        for member in sorted(members, key=lambda m: (-m.filename.count("/"), m.filename)):
+            self._members[member.filename.rpartition("/")[2]] = member
         self.names = set(self._members)
 
     def where(self, name: str) -> str:
         """The file as a person would look for it."""
-        return str(self.place / self._members.get(name, name))
+        return str(self.place / (self._members[name].filename if name in self._members else name))
+
+    def packed(self, name: str) -> int:
+        """Bytes that a file takes, in the zip or in the folder."""
+        try:
+            return self._members[name].compress_size if name in self._members else (self.place / name).stat().st_size
+        except OSError as error:
+            raise self._cannot_read(name, error) from error
 
     def read(self, name: str) -> bytes:
-        """The bytes of a file; DataError when a zip is damaged, encrypted, or unpacks to more than ``MAX_MEMBER``."""
+        """The bytes of a file; DataError when it cannot be read, or a zip is damaged, encrypted, or unpacks to too much."""
         if name not in self._members:
-            return (self.place / name).read_bytes()
+            try:
+                return (self.place / name).read_bytes()
+            except OSError as error:
+                raise self._cannot_read(name, error) from error
+        allowed = min(MAX_MEMBER, most(self.packed(name)))
         try:
             with zipfile.ZipFile(self.place) as archive, archive.open(self._members[name]) as stream:
-                data = stream.read(MAX_MEMBER + 1)  # the size that a zip declares is only a claim
+                data = stream.read(allowed + 1)  # the size that a zip declares is only a claim
         except UNREADABLE as error:
             raise self._cannot_unpack(name, error) from error
-        if len(data) > MAX_MEMBER:
-            what = f"unpacks to more than {MAX_MEMBER:,} bytes; if that is right, unpack it and give the folder"
+        if len(data) > allowed:
+            what = f"unpacks to more than {allowed:,} bytes; if that is right, unpack it and give the folder"
             raise DataError([Problem(self.where(name), None, None, None, what)])
         return data
 
     @contextmanager
     def open(self, name: str) -> Iterator[BufferedIOBase]:
-        """A file to read piece by piece, for one that is too large for ``read``; nothing bounds what it unpacks to."""
+        """A file to read piece by piece, for one that is too large for ``read``; who reads it bounds what comes."""
         if name not in self._members:
-            with (self.place / name).open("rb") as plain:
+            try:
+                plain = (self.place / name).open("rb")
+            except OSError as error:
+                raise self._cannot_read(name, error) from error
+            with plain:
                 yield plain
             return
         with ExitStack() as opened:  # closes the archive, too, where its member cannot be opened
@@ -75,6 +88,9 @@ class Files:
     def _cannot_unpack(self, name: str, error: Exception) -> DataError:
         what = f"cannot be unpacked ({error}); fetch the zip again"
         return DataError([Problem(self.where(name), None, None, None, what)])
+
+    def _cannot_read(self, name: str, error: OSError) -> DataError:
+        return DataError([Problem(self.where(name), None, None, None, f"cannot be read ({error.strerror or error})")])
 
     def only(self, what: str, patterns: tuple[str, ...], besides: tuple[str, ...] = ()) -> str | None:
         """The one file whose name fits, None where there is none; ConfigError where there are several."""

@@ -16,6 +16,7 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifelora import foreign
 from lifelora.data.interactions import Columns
 from lifelora.data.jsonlines import read_json_lines
 from lifelora.data.raw import RawTables, Words
@@ -57,7 +58,7 @@ class Goodreads(Frozen):
 
     def read(self) -> RawTables:
         """The checked tables."""
-        files, problems, notes = Files(Path(self.path).expanduser()), Problems(), list[str]()
+        files, problems, notes = Files(foreign.place(self.path)), Problems(), list[str]()
         found = [
             files.only(what, (f"goodreads_{stem}.json", f"goodreads_{stem}.json.gz")) for what, stem in
             (("interactions", "interactions*"), ("books", "books*"), ("authors", "book_authors*"))
@@ -65,11 +66,13 @@ class Goodreads(Frozen):
         interactions, books_file, authors_file = found
         if interactions is None or books_file is None:
             raise files.lacks("Goodreads set; it needs goodreads_interactions*.json(.gz) and goodreads_books*.json(.gz)")
-        log = _lines(files, interactions, problems, {name: f"$.{name}" for name in LOG.names})
+        log = _lines(files, interactions, problems, notes, {name: f"$.{name}" for name in LOG.names})
         if log is not None and set(LOG.names) <= set(log.table.column_names):
             log = _events(log, notes)
-        authors = _lines(files, authors_file, problems, {n: f"$.{n}" for n in ("author_id", "name")}) if authors_file else None
-        books = _lines(files, books_file, problems, BOOK)
+        authors = None
+        if authors_file:
+            authors = _lines(files, authors_file, problems, notes, {n: f"$.{n}" for n in ("author_id", "name")})
+        books = _lines(files, books_file, problems, notes, BOOK)
         fields = [name for name in FIELDS if books is not None and name in books.table.column_names]
         if books is not None and "title" in books.table.column_names:
             empty_M = mask(pc.equal(pc.utf8_trim_whitespace(books.table.column("title")), ""))
@@ -86,9 +89,9 @@ class Goodreads(Frozen):
         )
 
 
-def _lines(files: Files, name: str, problems: Problems, fields: dict[str, str]) -> Rows | None:
+def _lines(files: Files, name: str, problems: Problems, notes: list[str], fields: dict[str, str]) -> Rows | None:
     with files.open(name) as stream:
-        return read_json_lines(stream, files.where(name), problems, fields)
+        return read_json_lines(stream, files.where(name), problems, fields, notes, files.packed(name))
 
 
 def _events(log: Rows, notes: list[str]) -> Rows:

@@ -8,19 +8,23 @@ they are taken as JSON lines with the same columns.
 """
 
 import html
-import json
+from collections import Counter
+from operator import itemgetter
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float, Int
+import pyarrow.compute as pc
+from jaxtyping import Bool, Float, Int
 
+from lifelora import foreign
 from lifelora.data.delimited import read_delimited
+from lifelora.data.encodings import as_utf8, published
 from lifelora.data.interactions import Columns
 from lifelora.data.jsonlines import read_json_lines
 from lifelora.data.raw import RawTables, Words
-from lifelora.data.rows import Problems, Rows
+from lifelora.data.rows import MAX_VALUE, Problems, Rows, mask
 from lifelora.data.sources.assemble import assembled
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.titles import spoken
@@ -34,6 +38,8 @@ WORDS = {
 }
 FILES: dict[Part, str] = {"train": "train_data", "valid": "Val_data", "test": "Test_data"}
 NAMES, FILMS = "id2name.txt", "u.item"
+MAX_NAME, MAX_FIELDS, LARGEST = 10_000, 1000, 1e9
+"""Characters of a name that are looked at, fields of a line of films, and what no item's number and no rating reaches."""
 LOG = Columns(user="user", item="item", rating="rating", time="time")
 CONVERT = "pandas.read_pickle('NAME.df').to_json('NAME.jsonl', orient='records', lines=True)"
 
@@ -61,7 +67,7 @@ class Llara(Frozen):
 
     def read(self) -> RawTables:
         """The checked tables; rows of the log say which part they are the target of."""
-        files, problems, notes = Files(Path(self.path).expanduser()), Problems(), list[str]()
+        files, problems, notes = Files(foreign.place(self.path)), Problems(), list[str]()
         found = {part: _file(files, stem) for part, stem in FILES.items() if part != "train" or self.train is None}
         if self.train is not None:
             found["train"] = self.train if self.train in files.names else None
@@ -71,7 +77,9 @@ class Llara(Frozen):
         if domain is None:
             raise ConfigError(f"data.source.domain: '{self.path}' does not say what its items are; choose one of "
                               f"{', '.join(WORDS)}.")
-        items = _films(files, problems) if FILMS in files.names else _names(files, problems)
+        items = _films(files, problems, notes) if FILMS in files.names else _names(files, problems)
+        if not items:
+            problems.refuse()
         logs = [_events(files, name, part, len(items) if items else 0, problems, notes)
                 for part, name in found.items() if name is not None]
         problems.refuse()
@@ -100,40 +108,52 @@ def _lacks(files: Files, missing: list[str]) -> ConfigError:
 def _names(files: Files, problems: Problems) -> Rows:
     if NAMES not in files.names:
         raise files.lacks(f"set of LLaRA; it needs {NAMES} or {FILMS}")
+    data = as_utf8(files.read(NAMES), files.where(NAMES), "utf-8", problems)
+    lines = enumerate(data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").decode().split("\n"), start=1)
     # By the first separator only: there is a game called "Depths of Fear :: Knossos".
-    lines = enumerate(files.read(NAMES).decode("utf-8", errors="replace").splitlines(), start=1)
     found = [(number, *line.partition("::")) for number, line in lines if line.strip()]
+    if not found:
+        problems.add_file(files.where(NAMES), "the file is empty")
     what = "a line is NUMBER::NAME"
-    if bare := [Problem(files.where(NAMES), number, None, item, what) for number, item, sign, _ in found if not sign]:
+    if bare := [Problem(files.where(NAMES), number, None, item[:MAX_VALUE], what) for number, item, sign, _ in found if not sign]:
         problems.add_kind(bare[: DataError.SHOWN], len(bare))
     numbers, ids, _, names = zip(*found, strict=True) if found else ((), (), (), ())
-    titles = pa.array([html.unescape(name) for name in names], pa.string())
+    titles = pa.array([html.unescape(name[:MAX_NAME]) for name in names], pa.string())
     return Rows(files.where(NAMES), pa.table({"item": pa.array(ids, pa.string()), "title": titles}), np.array(numbers, np.int64))
 
 
-def _films(files: Files, problems: Problems) -> Rows | None:
+def _films(files: Files, problems: Problems, notes: list[str]) -> Rows | None:
     """The films of ML-100K: numbers from 0, and titles as one says them."""
-    width = files.read(FILMS).partition(b"\n")[0].count(b"|") + 1
+    data, file = files.read(FILMS), files.where(FILMS)
+    width = data.partition(b"\n")[0].count(b"|") + 1
+    if width > MAX_FIELDS:
+        problems.add(Problem(file, 1, None, None, f"{width:,} fields, where u.item has 24"))
+        return None
     columns = ["number", "title", *(f"other {place}" for place in range(width - 2))]
-    rows = read_delimited(files.read(FILMS), files.where(FILMS), problems, columns=columns, delimiter="|",
-                          encoding="iso-8859-1", quoted=False)
+    rows = read_delimited(data, file, problems, columns=columns, delimiter="|", quoted=False,
+                          encoding=published(data, file, problems, notes))
     if rows is None:
         return None
-    titles = [spoken(title) for title in rows.table.column("title").to_pylist()]
+    digits_M = mask(pc.match_substring_regex(rows.table.column("number"), r"^\d{1,9}$"))
+    problems.add_rows(rows, "number", ~digits_M, "a film's number has digits only")
+    rows = rows.where(digits_M)
+    titles = [spoken(title) for title in rows.text("title", notes).to_pylist()]
     numbers = [str(int(number) - 1) for number in rows.table.column("number").to_pylist()]
-    return Rows(rows.file, pa.table({"item": numbers, "title": titles}), rows.line_N)
+    table = pa.table({"item": pa.array(numbers, pa.string()), "title": pa.array(titles, pa.string())})
+    return Rows(rows.file, table, rows.line_N)
 
 
 def _events(files: Files, name: str, part: Part, padding: int, problems: Problems, notes: list[str]) -> pa.Table | None:
     """user, item, rating, time (the place in the row) and part, all texts but the last the row's target."""
     with files.open(name) as stream:
-        rows = read_json_lines(stream, files.where(name), problems, {"seq": "$.seq", "next": "$.next"})
+        rows = read_json_lines(stream, files.where(name), problems, {"seq": "$.seq", "next": "$.next"}, notes,
+                               files.packed(name))
     if rows is None or rows.lacks(["seq", "next"], problems):
         return None
-    item_NT, rating_NT, wrong_N = _numbers(rows)
-    wrong_N |= ((item_NT < 0) | (item_NT > padding)).any(axis=1) | (item_NT[:, -1] == padding)
     what = f"seq (all equally long) and next are items from 0 to {padding - 1:,}, in seq also {padding:,}, which is nothing"
-    problems.add_rows(rows, "seq", wrong_N, what)
+    item_NT, rating_NT, right_N = _numbers(rows, padding)
+    problems.add_rows(rows, "seq", ~right_N, what)
+    rows = rows.where(right_N)
     real_NT = item_NT != padding
     if alone := int((real_NT.sum(axis=1) == 1).sum()):
         notes.append(f"{name}: {alone:,} of {len(rows):,} rows have no history.")
@@ -148,21 +168,31 @@ def _events(files: Files, name: str, part: Part, padding: int, problems: Problem
     })
 
 
-def _numbers(rows: Rows) -> tuple[Int[np.ndarray, "N T"], Float[np.ndarray, "N T"], np.ndarray]:
-    """Items and ratings (1 where there are none) of each row's sequence with its target at the end, and rows that are wrong."""
+def _numbers(rows: Rows, padding: int) -> tuple[Int[np.ndarray, "n T"], Float[np.ndarray, "n T"], Bool[np.ndarray, "N"]]:
+    """Items and ratings (1 where there are none) of each right row's sequence with its target at the end, and which are right:
+    those as long as most, of items that there are, the last of which is no padding."""
     parsed = [_row(seq, target) for seq, target in zip(*(rows.table.column(c).to_pylist() for c in ("seq", "next")), strict=True)]
-    width = max((len(row) for row in parsed if row), default=1)
-    pairs_NT2 = np.full((len(parsed), width, 2), -1.0)
-    wrong_N = np.array([row is None or len(row) != width for row in parsed])
-    for place in np.flatnonzero(~wrong_N):
-        pairs_NT2[place] = parsed[place]
-    return pairs_NT2[..., 0].astype(np.int64), pairs_NT2[..., 1], wrong_N
+    # Memory is for the right rows alone: one row of a million items must not make all as wide.
+    width = max(Counter(len(row) for row in parsed if row).items(), key=itemgetter(1), default=(0, 0))[0]
+    right_N = np.array([
+        0 < len(row) == width and all(item <= padding for item, _ in row) and row[-1][0] < padding for row in parsed
+    ], np.bool_)
+    pairs_NT2 = np.array([row for row, right in zip(parsed, right_N, strict=True) if right], np.float64)
+    pairs_NT2 = pairs_NT2.reshape(len(pairs_NT2), -1, 2) if len(pairs_NT2) else np.zeros((0, 1, 2))
+    return pairs_NT2[..., 0].astype(np.int64), pairs_NT2[..., 1], right_N
 
 
-def _row(seq: str, target: str) -> list[tuple[float, float]] | None:
+def _row(seq: str, target: str) -> list[tuple[int, float]]:
+    """Pairs of item and rating; none where the texts are anything else."""
     try:
-        values = [*json.loads(seq), json.loads(target)]
-        pairs = [(value[0], value[1]) if isinstance(value, list) else (value, 1) for value in values]
-        return [(float(int(item)), float(rating)) for item, rating in pairs]
-    except (ValueError, TypeError, IndexError):
-        return None
+        listed = foreign.json_value(seq)
+        values = [*listed, foreign.json_value(target)] if isinstance(listed, list) else []
+    except foreign.Unreadable:
+        return []
+    pairs = [tuple(value) if isinstance(value, list) else (value, 1) for value in values]
+    sound = all(len(pair) == 2 and _is_number(pair[0]) and pair[0] == int(pair[0]) >= 0 and _is_number(pair[1]) for pair in pairs)
+    return [(int(item), float(rating)) for item, rating in pairs] if sound else []
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST  # NaN is below nothing

@@ -1,7 +1,8 @@
-"""MovieLens as GroupLens publishes it: 100K, 1M, 25M and the latest small set, from a folder, a zip, or their server.
+"""MovieLens as GroupLens publishes it: 100K, 1M, 10M, 25M and the latest small set, from a folder, a zip, or their server.
 
-The genre of a film is its first one, as in the papers. Knows the files' layouts; whether a row is sound is for the
-checks that every source shares.
+10M has the file names of 1M, but half stars, UTF-8, and no users. The older files were published in ISO-8859-1: copies that
+are UTF-8 as a whole are read so, and a note says which it was. The genre of a film is its first one, as in the papers. Knows
+the files' layouts; whether a row is sound is for the checks that every source shares.
 """
 
 import difflib
@@ -14,7 +15,9 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifelora import foreign
 from lifelora.data.delimited import read_delimited
+from lifelora.data.encodings import published
 from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
@@ -67,14 +70,14 @@ class Movielens(Frozen):
 
     kind: Literal["movielens"] = "movielens"
     path: str
-    "A folder or zip with the published files, or the name of a set: 100k, 1m, 25m, latest-small."
+    "A folder or zip with the published files (of 10M, too), or the name of a set: 100k, 1m, 25m, latest-small."
     titles: Literal["published", "spoken"] = "published"
     "As they are (`Usual Suspects, The (1995)`), or as LLaRA says them (`The Usual Suspects`)."
 
     @classmethod
     def at(cls, place: str) -> "Movielens":
         """The set at a place, in the words of the command line; what is neither a path nor a name is answered here."""
-        if place in NAMES or Path(place).expanduser().exists():
+        if place in NAMES or foreign.exists(foreign.place(place)):
             return cls(path=place)
         near = difflib.get_close_matches(place.lower().removeprefix("ml-"), NAMES, n=1)
         guess = f"; did you mean '{near[0]}'?" if near else ""
@@ -101,8 +104,8 @@ class Movielens(Frozen):
         )
 
     def _place(self, allowed: bool, cache: Path, publisher: str, watch: Watch | None) -> Path:
-        path = Path(self.path).expanduser()
-        if self.path not in NAMES or path.exists():
+        path = foreign.place(self.path)
+        if self.path not in NAMES or foreign.exists(path):
             return path
         fetched = cache / f"{NAMES[self.path]}.zip"
         if fetched.exists():
@@ -117,9 +120,9 @@ class Movielens(Frozen):
 
 def _read_100k(files: Files) -> RawTables:
     problems, notes = Problems(), list[str]()
-    log = _unquoted(files, "u.data", LOG.names, "\t", problems)
-    films = _unquoted(files, "u.item", ["item", "title", "released", "video", "url", *GENRES_100K], "|", problems)
-    people = _unquoted(files, "u.user", ["user", "age", "gender", "occupation", "zip"], "|", problems)
+    log = _unquoted(files, "u.data", LOG.names, "\t", problems, notes)
+    films = _unquoted(files, "u.item", ["item", "title", "released", "video", "url", *GENRES_100K], "|", problems, notes)
+    people = _unquoted(files, "u.user", ["user", "age", "gender", "occupation", "zip"], "|", problems, notes)
     if films is not None:
         genre = pa.repeat("", len(films))
         for name in reversed(GENRES_100K):  # the first flag that is set is written last
@@ -141,10 +144,10 @@ def _read_100k(files: Files) -> RawTables:
 
 
 def _read_1m(files: Files) -> RawTables:
-    problems, notes = Problems(), list[str]()
-    log = _unquoted(files, "ratings.dat", LOG.names, "::", problems)
-    films = _unquoted(files, "movies.dat", ["item", "title", "genre"], "::", problems)
-    people = _unquoted(files, "users.dat", ["user", "gender", "age", "occupation", "zip"], "::", problems)
+    problems, notes, encodings = Problems(), list[str](), list[str]()
+    log = _unquoted(files, "ratings.dat", LOG.names, "::", problems, encodings)
+    films = _unquoted(files, "movies.dat", ["item", "title", "genre"], "::", problems, encodings)
+    people = _unquoted(files, "users.dat", ["user", "gender", "age", "occupation", "zip"], "::", problems, encodings)
     if people is not None:
         people = people.with_columns(
             gender=_words(people, "gender", GENDERS, problems), age=_words(people, "age", AGES_1M, problems),
@@ -156,21 +159,22 @@ def _read_1m(files: Files) -> RawTables:
             f"{estimated:,} of the {len(log):,} times ({estimated / len(log):.1%}) are estimates (see {ESTIMATES}): "
             "say so beside every figure that depends on times."
         )
+    notes += encodings
     return assembled(
-        log, _first_genre(films), people, WORDS, problems, notes, columns=LOG, rating_range=(1.0, 5.0),
-        item_fields=["genre"], user_fields=USER_FIELDS,
+        log, _first_genre(films), people, WORDS, problems, notes, columns=LOG, rating_range=(0.5 if people is None else 1.0, 5.0),
+        item_fields=["genre"], user_fields=() if people is None else USER_FIELDS,
     )
 
 
 def _read_csv(files: Files) -> RawTables:
     problems, notes = Problems(), list[str]()
-    published = {"userId": "user", "movieId": "item", "timestamp": "time", "genres": "genre"}
+    named = {"userId": "user", "movieId": "item", "timestamp": "time", "genres": "genre"}
 
     def rows(name: str) -> Rows | None:
-        found = read_delimited(files.read(name), files.where(name), problems, delimiter=",")
+        found = read_delimited(files.read(name), files.where(name), problems, delimiter=",", notes=notes)
         if found is None:
             return None
-        names = [published.get(column, column) for column in found.table.column_names]
+        names = [named.get(column, column) for column in found.table.column_names]
         return Rows(found.file, found.table.rename_columns(names), found.line_N)
 
     log, films = rows("ratings.csv"), rows("movies.csv")
@@ -194,14 +198,15 @@ def _spoken(raw: RawTables) -> RawTables:
 
 
 def _unquoted(
-    files: Files, name: str, columns: Sequence[str], delimiter: str, problems: Problems
+    files: Files, name: str, columns: Sequence[str], delimiter: str, problems: Problems, notes: list[str]
 ) -> Rows | None:
-    """A file of the older layouts, which have no header and no quotes, in ISO-8859-1; None if it is absent."""
+    """A file of the older layouts, which have no header and no quotes; None if it is absent."""
     if name not in files.names:
         return None
+    data = files.read(name)
     return read_delimited(
-        files.read(name), files.where(name), problems, columns=columns, delimiter=delimiter, encoding="iso-8859-1",
-        quoted=False,
+        data, files.where(name), problems, columns=columns, delimiter=delimiter, quoted=False,
+        encoding=published(data, files.where(name), problems, notes),
     )
 
 

@@ -1,15 +1,16 @@
 """A user's own log, catalogue and profiles as CSV or Parquet, with a mapping of columns. Knows no one data set."""
 
-import codecs
 import difflib
-import tomllib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from lifelora import foreign
 from lifelora.data.delimited import column_names, read_delimited, read_parquet
+from lifelora.data.encodings import known
 from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows
@@ -17,6 +18,8 @@ from lifelora.data.sources.assemble import assembled
 from lifelora.errors import ConfigError
 from lifelora.types import Frozen
 
+SHOWN = 20
+"""Mistakes of a TOML file that are listed."""
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 RESERVED = ("item", "title", "description", "user")
 
@@ -53,17 +56,23 @@ class Tables(Frozen):
     @field_validator("encoding")
     @classmethod
     def _known_encoding(cls, value: str) -> str:
-        try:
-            "\n".encode(value)
-        except LookupError:
-            raise ValueError(f"there is no text encoding '{value}'; try 'utf-8', 'iso-8859-1' or 'cp1252'") from None
-        return codecs.lookup(value).name
+        name = known(value)
+        if name is None:
+            raise ValueError(f"there is no text encoding '{value[:40]}' for files; try 'utf-8', 'iso-8859-1' or 'cp1252'")
+        return name
+
+    @field_validator("delimiter")
+    @classmethod
+    def _separates(cls, value: str | None) -> str | None:
+        if value is not None and (not value.isascii() or value in '\r\n"\0'):
+            raise ValueError("a delimiter is one ASCII character other than a quote and the ends of lines: , ; tab |")
+        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> "Tables":
         low, high = self.rating_range or (0, 1)
-        if not low < high:
-            raise ValueError(f"rating_range = [{low:g}, {high:g}] is empty; give the least rating first")
+        if not (low < high and math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"rating_range = [{low:g}, {high:g}] is empty or without an end; give two numbers, the least first")
         for name, fields in (("item_fields", self.item_fields), ("user_fields", self.user_fields)):
             wrong = sorted({f for f in fields if f in RESERVED or fields.count(f) > 1})
             if wrong:
@@ -75,7 +84,7 @@ class Tables(Frozen):
     @classmethod
     def at(cls, place: str) -> "Tables":
         """The tables at a place, in the words of the command line: a TOML file, or a folder with our own names."""
-        path = Path(place).expanduser()
+        path = foreign.place(place)
         return cls.from_toml(path) if path.suffix == ".toml" else cls.of_folder(path)
 
     @property
@@ -86,15 +95,15 @@ class Tables(Frozen):
     @classmethod
     def from_toml(cls, path: Path) -> "Tables":
         """The configuration in a TOML file, whose relative paths count from that file's folder."""
+        if not foreign.is_file(path):
+            raise ConfigError(f"there is no file '{path}'; check the path.")
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise ConfigError(f"there is no file '{path}'; check the path.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            values = foreign.toml(foreign.text(path))
+        except foreign.Unreadable as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
         for key in ("interactions", "catalogue", "profiles"):
             if isinstance(values.get(key), str):
-                values[key] = str(path.parent / Path(values[key]).expanduser())
+                values[key] = str(path.parent / foreign.place(values[key]))
         return cls._made(values, str(path))
 
     @classmethod
@@ -105,11 +114,11 @@ class Tables(Frozen):
         fields; user and fields.
         """
         def find(stem: str) -> Path | None:
-            return next((p for p in (folder / f"{stem}{ending}" for ending in ENDINGS) if p.is_file()), None)
+            return next((p for p in (folder / f"{stem}{ending}" for ending in ENDINGS) if foreign.is_file(p)), None)
 
         log, items, users = find("interactions"), find("items"), find("users")
         if log is None:
-            there = ", ".join(sorted(p.name for p in folder.iterdir())[:20]) if folder.is_dir() else "no such folder"
+            there = _listing(folder)
             raise ConfigError(
                 f"'{folder}' holds no interactions.csv (or {', '.join(ENDINGS[1:])}) ({there}); "
                 "name your files in a TOML file and give its path: tables:PATH.toml."
@@ -130,32 +139,45 @@ class Tables(Frozen):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            lines = [f"  {_explain(dict(detail))}" for detail in error.errors()]
-            count = f"{len(lines)} mistake{'s' * (len(lines) > 1)}"
+            found = error.errors(include_url=False)
+            lines = [f"  {_explain(dict(detail))}" for detail in found[:SHOWN]]
+            count = f"{len(found)} mistake{'s' * (len(found) > 1)}"
             raise ConfigError("\n".join([f"{where} has {count}:", *lines])) from error
 
     def read(self) -> RawTables:
         """The checked tables; DataError lists everything that is wrong with the files."""
         problems, notes = Problems(), list[str]()
         item, user = self.item_id or self.columns.item, self.user_id or self.columns.user
-        log = self._rows(self.interactions, self.columns.names, problems)
-        items = self._rows(self.catalogue, [item, self.title], problems) if self.catalogue else None
-        users = self._rows(self.profiles, [user], problems) if self.profiles else None
+        log = self._rows(self.interactions, self.columns.names, problems, notes)
+        items = self._rows(self.catalogue, [item, self.title], problems, notes) if self.catalogue else None
+        users = self._rows(self.profiles, [user], problems, notes) if self.profiles else None
         return assembled(
             log, items, users, self.words, problems, notes, columns=self.columns, rating_range=self.rating_range,
             item_id=item, title=self.title, description=self.description, item_fields=self.item_fields, user_id=user,
             user_fields=self.user_fields, unknown_items=self.unknown_items == "allow",
         )
 
-    def _rows(self, file: str, wanted: list[str], problems: Problems) -> Rows | None:
-        path = Path(file).expanduser()
-        if not path.is_file():
+    def _rows(self, file: str, wanted: list[str], problems: Problems, notes: list[str]) -> Rows | None:
+        path = foreign.place(file)
+        if not foreign.is_file(path):
             raise ConfigError(f"there is no file '{file}'; check the path.")
+        try:
+            data = foreign.content(path)
+        except foreign.Unreadable as error:
+            problems.add_file(file, f"this cannot be read ({error})")
+            return None
         if path.suffix == ".parquet":
-            return read_parquet(path.read_bytes(), file, problems)
+            return read_parquet(data, file, problems)
         return read_delimited(
-            path.read_bytes(), file, problems, delimiter=self.delimiter, encoding=self.encoding, wanted=wanted
+            data, file, problems, delimiter=self.delimiter, encoding=self.encoding, wanted=wanted, notes=notes
         )
+
+
+def _listing(folder: Path) -> str:
+    try:
+        return ", ".join(sorted(p.name for p in folder.iterdir())[:20])
+    except (OSError, ValueError):
+        return "no such folder, or none that may be seen"
 
 
 def _names(path: Path) -> list[str]:
@@ -175,5 +197,5 @@ def _explain(detail: Mapping[str, Any]) -> str:
         near = difflib.get_close_matches(key, allowed, n=1)
         guess = f"did you mean '{near[0]}'? " if near else ""
         return f"{place}: there is no such key; {guess}allowed: {', '.join(allowed)}."
-    came = "" if detail["type"] in ("missing", "value_error") else f" (came: {detail['input']!r:.80})"
+    came = "" if detail["type"] in ("missing", "value_error") else f" (came: {foreign.shown(detail['input'])})"
     return f"{place}: {str(detail['msg']).removeprefix('Value error, ')}{came}"
