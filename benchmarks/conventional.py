@@ -41,8 +41,9 @@ from lifelora.conventional.sasrec import SASRec
 from lifelora.data.dataset import Dataset, Rules, Samples, Schema, prepare
 from lifelora.data.sources.movielens import Movielens
 from lifelora.evaluation.metrics import accuracy, auc, log_loss
+from lifelora.history import Evaluation
 from lifelora.seeds import derive
-from lifelora.training import Evaluation, TrainingConfig, fit
+from lifelora.training import TrainingConfig, fit
 from lifelora.types import Part
 
 MODELS = {config.kind: config for config in (
@@ -61,7 +62,7 @@ def random_batch(schema: Schema, rows: int, length: int, generator: torch.Genera
 
     return Samples(draw(schema.n_users, rows), draw(schema.n_items, rows), draw(2, rows).float(),
                    draw(schema.n_items, rows, length), draw(schema.n_ratings, rows, length),
-                   torch.ones(rows, length, dtype=torch.bool))
+                   torch.ones(rows, length, dtype=torch.bool), torch.full((rows,), length))
 
 
 def random_schema(generator: torch.Generator) -> Schema:
@@ -424,6 +425,7 @@ def main() -> None:
     parser.add_argument("what", choices=["throughput", "peers", "accuracy"])
     parser.add_argument("--zoo", type=Path, help="model_zoo of FuxiCTR's repository")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--steps", type=int, default=15, help="steps of each model, of which throughput tells the median")
     parser.add_argument("--data", type=Path, help="folder of a MovieLens set")
     parser.add_argument("--out", type=Path, default=Path("results.json"))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
@@ -432,7 +434,7 @@ def main() -> None:
     parser.add_argument("--training", type=json.loads, default={}, help="changed settings, such as {\"epochs\": 3}")
     arguments = parser.parse_args()
     if arguments.what == "throughput":
-        throughput(arguments.models)
+        throughput(arguments.models, steps=arguments.steps)
     elif arguments.what == "peers":
         beside_peers(arguments.models, arguments.zoo, arguments.out, arguments.seed, arguments.rounds)
     else:
