@@ -29,15 +29,16 @@ import pyarrow.parquet as pq
 import torch
 
 from lifelora.evaluation import drawing
+from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.report import plain
-from lifelora.evaluation.significance import Difference, Resampled, paired_test
+from lifelora.evaluation.significance import Difference, estimate, paired_test
 from lifelora.knowledge.encode import Vectors
 from lifelora.knowledge.texts import shown
 from lifelora.recipes import parse
 from lifelora.run import Options, Run
 from lifelora.run.parts import ITEMS, PEOPLE, Parts
 from lifelora.run.recommend import served
-from lifelora.run.seeds import drawn_together
+from lifelora.run.seeds import together as over_runs
 
 SHARES = (1, 2, 5, 10, 20, 50, 100)
 MODELS = {"deepfm": "DeepFM", "autoint": "AutoInt", "dcnv2": "DCNv2", "gru4rec": "GRU4Rec", "caser": "Caser", "sasrec": "SASRec",
@@ -122,11 +123,11 @@ class Together:
         self.runs = {name: tuple(place for place, one in enumerate(parts) if name in one.stages.names
                                  and one.stages.scores(name).complete()) for part in parts for name in part.stages.names}
         self.names = [name for name, runs in self.runs.items() if runs]
-        self._drawn = lru_cache(None)(lambda name, runs: drawn_together([parts[place] for place in runs], name))
+        self._drawn = lru_cache(None)(lambda name, runs: over_runs([parts[place] for place in runs], name))
 
-    def of(self, name: str) -> Resampled:
+    def of(self, name: str) -> Jackknifed:
         """One model over its runs."""
-        drawn: Resampled = self._drawn(name, self.runs[name])
+        drawn: Jackknifed = self._drawn(name, self.runs[name])
         return drawn
 
     def minus(self, name: str, other: str) -> dict[str, Difference]:
@@ -142,7 +143,7 @@ class Together:
                  "data": first.dataset.name, "seeds": [one.recipe.seed for one in self.parts],
                  "training rows": len(first.dataset.samples["train"]), "test rows": len(first.test_rows)}
         figures = {name: {"seeds": [self.parts[place].recipe.seed for place in self.runs[name]]} | {
-            metric: asdict(self.of(name).figure(metric)) | {"by seed": self.of(name).by_run[metric]} for metric in METRICS
+            metric: asdict(estimate(self.of(name), metric)) | {"by seed": self.of(name).by_run[metric]} for metric in METRICS
         } for name in self.names}
         out.write_text(json.dumps(plain(about | found | {"figures": figures}), indent=1) + "\n")
 
@@ -192,7 +193,7 @@ def table(together: Together, found: dict[str, Any], shares: list[int], known: l
     def cell(metric: str, model: str, share: int) -> str:
         if f"{model}-{share}" not in together.names:
             return ""
-        without = together.of(f"{model}-{share}").figure(metric).value
+        without = estimate(together.of(f"{model}-{share}"), metric).value
         these = [d[metric] for d in added(share, [model])]
         return " ".join([three(without), *(plus(d["value"]) + "*" * (d["p"] < 0.01) for d in these)])
 
@@ -244,7 +245,7 @@ def alone(arguments: argparse.Namespace) -> None:
             f"minus {other} {d['value']:+.4f} (p = {d['p']:.3f})" for other, d in found[name].items()))
     for metric in METRICS:
         print("", *markdown([metric, *said.values()], {MODELS.get(model, "nano LM"): [
-            three(together.of(curve[at]).figure(metric).value) if at in curve else "" for at in counts
+            three(estimate(together.of(curve[at]), metric).value) if at in curve else "" for at in counts
         ] for model, curve in curves.items()}), sep="\n")
     together.save(arguments.out, {"the LM alone, AUC minus": found})
     if not arguments.picture:
@@ -253,7 +254,7 @@ def alone(arguments: argparse.Namespace) -> None:
         figure, axis = plt.subplots(figsize=(6.4, 3.8))
         for (model, curve), colour in zip(curves.items(), ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), strict=False):
             places = sorted(curve)
-            of = [together.of(curve[place]).figure("auc") for place in places]
+            of = [estimate(together.of(curve[place]), "auc") for place in places]
             axis.plot(places, [f.value for f in of], "o-", color=colour, markersize=4,
                       label=MODELS.get(model, "nano LM"))
             axis.fill_between(places, [f.low for f in of], [f.high for f in of], color=colour, alpha=0.12)
@@ -273,7 +274,7 @@ def draw(together: Together, models: list[str], shares: list[int], known: list[s
             for name in ("", *known):
                 suffix = f"-{name}" if name else ""
                 at = [share for share in shares if f"{model}-{share}{suffix}" in together.names]
-                of = [together.of(f"{model}-{share}{suffix}").figure("auc") for share in at]
+                of = [estimate(together.of(f"{model}-{share}{suffix}"), "auc") for share in at]
                 column[0].plot(at, [f.value for f in of], "o-", color=COLOURS[name], markersize=3, linewidth=1.2,
                                label=READERS.get(name, "without knowledge"))
                 minus = [together.minus(f"{model}-{share}{suffix}", f"{model}-{share}") for share in at if name]
@@ -284,7 +285,8 @@ def draw(together: Together, models: list[str], shares: list[int], known: list[s
                         axis.fill_between(at, [d.low for d in of], [d.high for d in of], color=COLOURS[name], alpha=0.15)
                     axis.axhline(0, color="#777777", linewidth=0.7)
             if f"{model}-100" in together.names:
-                column[0].axhline(together.of(f"{model}-100").figure("auc").value, color="#777777", linewidth=0.7, linestyle=":")
+                whole = estimate(together.of(f"{model}-100"), "auc").value
+                column[0].axhline(whole, color="#777777", linewidth=0.7, linestyle=":")
             column[0].set(xscale="log", title=MODELS[model])
             column[-1].set(xticks=shares, xticklabels=[str(share) if share in (1, 5, 20, 100) else "" for share in shares])
             column[-1].minorticks_off()

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lifelora.data.sources.simulated import Simulated
-from lifelora.evaluation.significance import Scored, bootstrap, paired_test
+from lifelora.evaluation.jackknife import Scored, jackknife
+from lifelora.evaluation.significance import estimate, paired_test
 
 PAIRS = (
     ("personalisation", "truth", "no person"),
@@ -36,16 +37,16 @@ def main() -> None:
     events = len(source.read().interactions)
     made = time.process_time() - started
     found = source.ablations(rows=arguments.rows)
-    resampled = {name: bootstrap(Scored(found.user_B, found.item_B, found.label_B, score_B), ("auc",))
-                 for name, score_B in found.scores.items()}
-    figures = {name: r.figure("auc") for name, r in resampled.items()}
-    differences = {what: paired_test(resampled[a], resampled[b])["auc"] for what, a, b in PAIRS}
+    found_by = {name: jackknife(Scored(found.user_B, found.item_B, found.label_B, score_B), ("auc",))
+                for name, score_B in found.scores.items()}
+    figures = {name: estimate(one, "auc") for name, one in found_by.items()}
+    differences = {what: paired_test(found_by[a], found_by[b])["auc"] for what, a, b in PAIRS}
     n = len(found.rows_B)
     print(f"{events:,} events, made in {made:.1f} s of one core; n = {n:,} rows of {figures['truth'].users} people, "
           f"seed {arguments.seed}\n")
     print("| oracle | AUC | 95 % interval |\n| --- | --- | --- |")
-    for name, figure in figures.items():
-        print(f"| {name} | {figure.value:.3f} | {figure.low:.3f} – {figure.high:.3f} |")
+    for name, f in figures.items():
+        print(f"| {name} | {f.value:.3f} | {f.low:.3f} – {f.high:.3f} |")
     print("\n| worth of | difference | AUC | 95 % interval |\n| --- | --- | --- | --- |")
     for what, a, b in PAIRS:
         d = differences[what]

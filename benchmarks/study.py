@@ -3,8 +3,8 @@ r"""What couplings, retrieval and soft tokens are worth, over the runs of benchm
     python benchmarks/study.py runs/study-0 runs/study-1 runs/study-2 --out benchmarks/results/ml-1m-study.json \
       --picture docs/study.png
 
-A factor's effect is the mean, over all systems that differ in nothing else and over the seeds, of the difference in AUC; users
-are drawn for all systems and seeds together, so the differences are paired.
+A factor's effect is the mean, over all systems that differ in nothing else and over the seeds, of the difference in AUC; a user
+is left out of all systems and seeds at once, so the differences are paired.
 """
 
 import argparse
@@ -17,28 +17,30 @@ from pathlib import Path
 import numpy as np
 
 from lifelora.evaluation import drawing
-from lifelora.evaluation.report import plain, short, span
-from lifelora.evaluation.significance import Difference, Resampled, paired_test
+from lifelora.evaluation.jackknife import Jackknifed
+from lifelora.evaluation.report import plain
+from lifelora.evaluation.significance import Difference, paired_test
+from lifelora.evaluation.tables import p_value, with_span
 from lifelora.run import Options, Run
 from lifelora.run.parts import Parts
-from lifelora.run.seeds import drawn_together, over_seeds
+from lifelora.run.seeds import over_seeds, together
 
 METRICS = ("auc", "log_loss", "accuracy")
 COUPLINGS, SHOWN, PROMPTS = ("lora", "experts", "meta", "hydra", "full"), ("recent", "retrieved"), ("", "-soft")
 
 
-def mean_of(some: list[Resampled]) -> Resampled:
-    """The mean over systems that were drawn together."""
+def mean_of(some: list[Jackknifed]) -> Jackknifed:
+    """The mean over systems on the same rows."""
     first = some[0]
-    return Resampled(first.rows_hash, first.seed,
-                     {metric: np.mean([one.by_run[metric] for one in some], axis=0).tolist() for metric in METRICS},
-                     first.counted, {metric: np.mean([one.draws[metric] for one in some], axis=0) for metric in METRICS})
+    return Jackknifed(
+        first.rows_hash, {metric: np.mean([one.by_run[metric] for one in some], axis=0).tolist() for metric in METRICS},
+        first.counted, {metric: np.mean([one.without[metric] for one in some], axis=0) for metric in METRICS})
 
 
-def effects(drawn: dict[str, Resampled]) -> dict[str, Difference]:
+def effects(drawn: dict[str, Jackknifed]) -> dict[str, Difference]:
     """Effect on AUC by its name; each is a mean over all the systems that differ in nothing else."""
 
-    def cells(couplings: tuple[str, ...], shown: tuple[str, ...], prompts: tuple[str, ...]) -> Resampled:
+    def cells(couplings: tuple[str, ...], shown: tuple[str, ...], prompts: tuple[str, ...]) -> Jackknifed:
         return mean_of([drawn[f"{c}-{s}{p}"] for c in couplings for s in shown for p in prompts])
 
     found = {}
@@ -65,13 +67,13 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="a PNG of every system's AUC")
     arguments = parser.parse_args()
     parts: list[Parts] = [Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs]
-    together = over_seeds(parts, "din")
+    told = over_seeds(parts, "din")
     names = parts[0].stages.names
-    drawn = {name: drawn_together(parts, name) for name in names}
+    drawn = {name: together(parts, name) for name in names}
     found = effects(drawn)
-    print(together)
+    print(told)
     for what, d in found.items():
-        print(f"{what:<48} {short(d.value):>7} {span(d)}  p = {short(d.p, 3)}")
+        print(f"{what:<48} {with_span(d)}  {p_value(d.p)}")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     command = f"python benchmarks/study.py {' '.join(f'runs/study-{one.recipe.seed}' for one in parts)} --out {arguments.out}"
     arguments.out.write_text(json.dumps(plain({
@@ -79,11 +81,11 @@ def main() -> None:
         "data": parts[0].dataset.name, "notes": parts[0].dataset.notes, "language model": parts[0].backbone().label,
         "rows_hash": [one.scored("din").rows_hash() for one in parts],
         "seconds": [Run.open(folder, Options(device="cpu")).seconds() for folder in arguments.runs],
-        "effects on AUC": {what: asdict(d) for what, d in found.items()}, **together.as_json(),
+        "effects on AUC": {what: asdict(d) for what, d in found.items()}, **told.as_json(),
     }), indent=1) + "\n")
     if arguments.picture:
         with drawing.style("study"):
-            figures = {name: one.mean["auc"] for name, one in together.systems.items()}
+            figures = {name: one.mean["auc"] for name, one in told.systems.items()}
             said = f"AUC, mean of {len(parts)} seeds, with its interval over users"
             coupling = {name: COUPLINGS.index(name.partition("-")[0]) if "-" in name else len(COUPLINGS) for name in figures}
             arguments.picture.write_bytes(drawing.png(drawing.forest(figures, 760.0, said, colours=coupling)))

@@ -160,7 +160,7 @@ class Evaluation(Frozen):
     test_rows: int | None = Field(default=None, ge=2)
     "Test rows that every system is judged on, drawn once by seed; all of them when left out."
     resamples: int = Field(default=1000, ge=100)
-    "Bootstrap resamples of users."
+    "Draws of chance, from which ECE's value and interval come; no other figure is drawn."
     beams: int = Field(default=1, ge=1)
     "Next item: beams of the LM that chooses or writes a title; with one it is greedy."
     written_tokens: int = Field(default=64, ge=0)

@@ -10,8 +10,6 @@ from sklearn.metrics import ndcg_score
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranking import Places
-from lifelora.evaluation.significance import Rows, bootstrap_means
-from lifelora.seeds import generator
 
 
 def test_by_hand():
@@ -55,15 +53,3 @@ def test_who_says_the_same_of_everything_gets_what_guessing_gets():
 def test_a_score_that_is_none_is_refused():
     with pytest.raises(ConfigError, match="row 1 has a score that is not a number"):
         Places.of(np.array([[0.1, 0.2], [np.nan, 0.3]]), np.array([0, 0]))
-
-
-def test_means_are_drawn_by_user():
-    user_N, value_N = np.array([7, 7, 2, 9, 9, 9]), np.array([1.0, 0.0, 1.0, 0.0, 0.0, 1.0])
-    found = bootstrap_means(Rows(user_N, {"hr": value_N, "other": 2 * value_N}, "rows"), resamples=8, seed=3)
-    random = generator(3, "evaluation", "bootstrap")
-    for r in range(8):
-        drawn = np.array([2, 7, 9])[random.integers(0, 3, 3)]
-        rows = np.concatenate([np.flatnonzero(user_N == user) for user in drawn])
-        assert found.draws["hr"][r] == pytest.approx(value_N[rows].mean())
-    assert found.figure("hr").value == pytest.approx(0.5)
-    assert (found.figure("hr").n, found.figure("hr").users) == (6, 3)

@@ -38,7 +38,7 @@ def report() -> RankingReport:
     curves = Curves([(0.5, 3.0), (1.0, 2.0)], [(1.0, 0.7)])
     return RankingReport(
         title="Next <items>", facts=[("data", "made up")], user_N=np.arange(ROWS), rows_hash="abc", candidates=20, n_items=300,
-        reference="popularity", resamples=100, systems=[
+        reference="popularity", systems=[
             RankedSystem("popularity", "conventional", "no user", places(0, 0.0, 20), places(0, 0.0, 300)),
             RankedSystem("sasrec", "conventional", "ids", places(1, 0.8, 20), places(1, 0.8, 300), curves, 3.2),
             RankedSystem("lm", "language model", "words", places(2, 0.5, 20), curves=curves),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lifelora.errors import ConfigError
-from lifelora.evaluation.metrics import auc
+from lifelora.evaluation.metrics import auc, expected_calibration_error
 from lifelora.evaluation.report import (
     Behaviour,
     Curves,
@@ -17,17 +17,16 @@ from lifelora.evaluation.report import (
     Report,
     Shown,
     SystemResult,
-    duration,
     figures,
     history_buckets,
     measure,
     plain_table,
-    short,
     summary,
     verdict,
     write_report,
 )
-from lifelora.evaluation.significance import Difference
+from lifelora.evaluation.significance import ENOUGH_USERS, Difference
+from lifelora.evaluation.tables import duration, p_value, short, span
 
 EVIL = "<script>alert('x')</script>"
 
@@ -47,7 +46,7 @@ def report():
                           f"target {EVIL}", True, {"far $x_1$": 0.4, f"near {EVIL}": 0.9})
     return Report(f"Title {EVIL}", [("data", EVIL)], systems, user_N, random.integers(0, 30, n), label_N,
                   random.integers(5, 90, n), "far $x_1$", best_possible_auc=0.9, example=example, notes=[EVIL],
-                  commands=[("again", f"lifelora demo {EVIL}")], seed=3, resamples=60)
+                  commands=[("again", f"lifelora demo {EVIL}")], seed=3, draws=60)
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +154,9 @@ def test_one_class_is_shown_as_undefined(report, tmp_path):
 def test_figures_are_json_with_everything(report, measured):
     plain = json.loads(json.dumps(figures(measured), allow_nan=False))
     found = plain["systems"][report.systems[1].name]["auc"]
-    assert set(found) == {"value", "low", "high", "n", "users", "seed", "resamples"}
-    assert (found["n"], found["users"], found["seed"], found["resamples"]) == (600, 60, 3, 60)
+    assert set(found) == {"value", "low", "high", "n", "users", "degrees"}
+    assert (found["n"], found["users"], plain["seed"], plain["draws"]) == (600, 60, 3, 60)
+    assert plain["ece_as_found"]["far $x_1$"] == expected_calibration_error(report.label_N, report.systems[0].score_N)
     assert set(plain["against"][report.systems[1].name]["auc"]) == {*found, "p"}
     assert len(plain["reliability"]["far $x_1$"]["rows_G"]) == 15
 
@@ -165,7 +165,7 @@ def test_the_table_is_aligned_and_says_what_it_stands_on(measured):
     text = plain_table(measured, width=1000)
     head, first, second, best, _, basis = text.splitlines()
     value = measured.systems["far $x_1$"]["auc"]
-    cell = f"{short(value.value)} [{short(value.low)}, {short(value.high)}]"
+    cell = f"{short(value.value)} {span(value)}"
     assert first.index(cell) == head.index("AUC") == best.index(".9000")
     assert second.rstrip().endswith("1 min 11 s")
     assert "600 test rows of 60 users" in basis
@@ -183,9 +183,29 @@ def test_the_table_is_aligned_and_says_what_it_stands_on(measured):
      "S and R cannot be told apart: S minus R is .001 AUC (95 % −.002 to .004, paired over 60 users)."),
 ])
 def test_the_verdict_in_words(measured, metric, value, low, high, sentence):
-    difference = Difference(value, low, high, 600, 60, 3, 60, 0.03)
+    difference = Difference(value, low, high, 600, 60, 20.0, 0.03)
     told = replace(measured, reference="R", against={"S": {metric: difference}})
     assert verdict(told, "S", metric) == sentence
+
+
+def test_few_users_get_no_interval_and_no_test_and_every_output_says_so(report, tmp_path):
+    few_N = report.user_N < ENOUGH_USERS - 1
+    few = replace(report, user_N=report.user_N[few_N], item_N=report.item_N[few_N], label_N=report.label_N[few_N],
+                  history_N=report.history_N[few_N],
+                  systems=[replace(system, score_N=system.score_N[few_N]) for system in report.systems])
+    measured = measure(few)
+    table = plain_table(measured)
+    assert "no intervals and no tests: 9 users say too little of others, at least 10 are needed" in table
+    assert "[." not in table
+    near = few.systems[1].name
+    assert summary(measured)[0].startswith(f"{near} and far $x_1$ are not tested: {near} minus far $x_1$ is .")
+    assert "AUC over 9 users, and at least 10 users are needed." in summary(measured)[0]
+    as_json = figures(measured)
+    assert as_json["against"][near]["auc"]["p"] is as_json["systems"][near]["ece"]["low"] is None
+    html = write_report(tmp_path, few, measured).read_text()
+    assert "no interval</small>" in html
+    assert "no test</small>" in html
+    assert "better, " not in html
 
 
 def test_the_summary_measures_the_way_to_the_best_possible(measured):
@@ -206,6 +226,12 @@ def test_durations(seconds, text):
                                              (float("nan"), "–")])
 def test_numbers(value, text):
     assert short(value) == text
+
+
+@pytest.mark.parametrize(("p", "text"), [
+    (0.0004, "p < .001"), (0.0123, "p = .012"), (1.0, "p = 1.000"), (float("nan"), "no test")])
+def test_p_values(p, text):
+    assert p_value(p) == text
 
 
 @pytest.mark.parametrize(("change", "message"), [

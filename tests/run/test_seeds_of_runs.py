@@ -1,5 +1,6 @@
 """Runs of one recipe under three seeds: their mean, their spread, and what must not be put together."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,31 @@ def test_one_run_is_its_own_mean(runs: list[Run]):
     found = over_seeds([runs[0].parts])
     assert found.reference == "popular"
     assert "± –" in str(found)
+
+
+def test_few_users_get_no_interval_and_no_p_over_seeds_nor_against_another_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    """Six test rows are of six users at most; every output says that they are too few."""
+    recipe = tiny().model_copy(update={"systems": {}})
+    recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"test_rows": 6})})
+    for seed in range(2):
+        Run(recipe.model_copy(update={"seed": seed}), tmp_path / str(seed), OPTIONS).all()
+    folders = [str(tmp_path / str(seed)) for seed in range(2)]
+    assert main(["seeds", folders[0]]) == 0
+    over = capsys.readouterr().out
+    assert main(["show", folders[0], "--against", folders[0]]) == 0
+    against = capsys.readouterr().out
+    assert main(["show", folders[0]]) == 0
+    shown = capsys.readouterr().out
+    for text in (over, against, shown):
+        assert "no intervals and no tests: " in text
+        assert not re.search(r"\[[−.01]", text)
+        assert "p = " not in text
+    assert "no test" in over
+    assert "no test" in against
+    found = over_seeds([Run.open(tmp_path / "0", OPTIONS).parts]).as_json()["systems"]["din"]
+    assert found["mean"]["auc"]["low"] is found["minus"]["auc"]["p"] is None
 
 
 def test_what_is_not_one_recipe_is_not_put_together(runs: list[Run], tmp_path: Path):

@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lifelora.evaluation.metrics import Reliability
-from lifelora.evaluation.report import Curves, Measured, short, span
+from lifelora.evaluation.report import Curves, Measured
 from lifelora.evaluation.significance import Figure as Estimate
+from lifelora.evaluation.tables import short, with_span
 
 INK, MUTED, GRID, PAPER = "#1b2530", "#5b6773", "#dde3e9", "#fffffe"
 SYSTEMS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7280")
@@ -95,7 +96,7 @@ def forest(
         axes.plot([f.low, f.high], [y, y], color=colour, linewidth=3)
         axes.plot([f.value], [y], color=colour, **_marker(index, 9.0))
         side = axes.get_yaxis_transform()
-        label, figures = _cut(name, 24), f"{short(f.value)} {span(f)}"
+        label, figures = _cut(name, 24), with_span(f)
         if wide:
             axes.text(-left / (width - left - right), y, label, transform=side, va="center")
             axes.text((width - left) / (width - left - right), y, figures, transform=side, va="center", ha="right")

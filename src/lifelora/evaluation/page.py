@@ -12,6 +12,7 @@ from lifelora.errors import harmless
 from lifelora.evaluation import drawing
 from lifelora.evaluation import ranking_report as L
 from lifelora.evaluation import report as R
+from lifelora.evaluation import tables as T
 from lifelora.evaluation.metrics import HIGHER_IS_BETTER
 from lifelora.evaluation.significance import Figure as Estimate
 
@@ -28,7 +29,8 @@ ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("lifelora.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined,
     trim_blocks=True, lstrip_blocks=True, finalize=_visible)
 ENVIRONMENT.filters |= {
-    "zip": zip, "short": R.short, "span": R.span, "duration": R.duration, "amount": L.amount, "moment": L.moment}
+    "zip": zip, "short": T.short, "reach": T.reach, "p_value": T.p_value, "duration": T.duration,
+    "amount": L.amount, "moment": L.moment}
 
 
 class _Album:

@@ -5,6 +5,7 @@ shop does. The second is much harder, and orders systems otherwise (Krichene and
 the first with one title instead of an order, as it does in the papers.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,9 +15,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lifelora.errors import ConfigError
+from lifelora.evaluation.jackknife import Rows, jackknife_means
 from lifelora.evaluation.ranking import Places
-from lifelora.evaluation.report import Curves, columns_of, duration, in_blocks, plain, save_page, short, span
-from lifelora.evaluation.significance import RESAMPLES, Difference, Figure, Rows, bootstrap_means, paired_test
+from lifelora.evaluation.report import Curves, plain, save_page
+from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, estimate, paired_test
+from lifelora.evaluation.tables import columns_of, duration, in_blocks, short, sureness, with_span
 
 LIST = {"hr@1": "HR@1", "hr@5": "HR@5", "ndcg@5": "NDCG@5", "ndcg@10": "NDCG@10", "mrr": "MRR"}
 ANSWERS = {
@@ -77,7 +80,6 @@ class RankingReport:
     notes: Sequence[str] = ()
     commands: Sequence[tuple[str, str]] = ()
     seed: int = 0
-    resamples: int = RESAMPLES
 
     def __post_init__(self) -> None:
         names = [system.name for system in self.systems]
@@ -106,7 +108,6 @@ class MeasuredRanking:
     candidates: int
     n_items: int
     seed: int
-    resamples: int
     reference: str
     systems: dict[str, dict[str, Figure]]
     seconds: dict[str, float | None]
@@ -117,15 +118,13 @@ class MeasuredRanking:
 
 def measure(report: RankingReport) -> MeasuredRanking:
     """Every figure of the report."""
-    drawn = {s.name: bootstrap_means(Rows(report.user_N, row_values(s), report.rows_hash), resamples=report.resamples,
-                                     seed=report.seed) for s in report.systems}
+    found = {s.name: jackknife_means(Rows(report.user_N, row_values(s), report.rows_hash)) for s in report.systems}
     return MeasuredRanking(
         rows=len(report.user_N), users=len(np.unique(report.user_N)), rows_hash=report.rows_hash, candidates=report.candidates,
-        n_items=report.n_items, seed=report.seed, resamples=report.resamples, reference=report.reference,
-        systems={name: {metric: draws.figure(metric) for metric in draws.value} for name, draws in drawn.items()},
+        n_items=report.n_items, seed=report.seed, reference=report.reference,
+        systems={name: {metric: estimate(one, metric) for metric in one.by_run} for name, one in found.items()},
         seconds={s.name: s.seconds for s in report.systems}, costs={s.name: dict(s.costs) for s in report.systems},
-        against={name: paired_test(draws, drawn[report.reference])
-                 for name, draws in drawn.items() if name != report.reference})
+        against={name: paired_test(one, found[report.reference]) for name, one in found.items() if name != report.reference})
 
 
 def row_values(system: RankedSystem) -> dict[str, Float[np.ndarray, "N"]]:
@@ -174,8 +173,7 @@ def moment(seconds: float) -> str:
 def basis(measured: MeasuredRanking) -> str:
     """What all figures stand on, in one line."""
     return (f"n = {measured.rows:,} test rows of {measured.users:,} users, {measured.candidates} candidates each, catalogue of "
-            f"{measured.n_items:,} items, lists {measured.rows_hash}; [95 % interval] from {measured.resamples:,} resamples of "
-            f"users, seed {measured.seed}")
+            f"{measured.n_items:,} items, lists {measured.rows_hash}, seed {measured.seed}; {sureness(measured.users)}")
 
 
 def summary(measured: MeasuredRanking) -> list[str]:
@@ -183,12 +181,16 @@ def summary(measured: MeasuredRanking) -> list[str]:
     metric = "hr@1" if measured.candidates else "catalogue hr@10"
     value = {name: figures[metric].value for name, figures in measured.systems.items() if metric in figures}
     top = max(value, key=lambda name: value[name])
-    figure = measured.systems[top][metric]
     what = f"{NAMES[metric]}{f' among {measured.candidates}' if measured.candidates else ''}"
-    sentences = [f"{top} has the highest {what}: {short(figure.value)} {span(figure)}."]
+    sentences = [f"{top} has the highest {what}: {with_span(measured.systems[top][metric])}."]
     for name in sorted(measured.against, key=lambda name: -value.get(name, 0.0)):
         d = measured.against[name].get(metric)
         if d is None:
+            continue
+        if math.isnan(d.low):
+            why = f"at least {ENOUGH_USERS} users are needed" if d.users < ENOUGH_USERS else "how users differ cannot be told"
+            sentences.append(f"{name} and {measured.reference} are not tested: {short(d.value, 3)} {what} "
+                             f"over {d.users:,} users, and {why}.")
             continue
         apart = "better" if d.low > 0 else "worse" if d.high < 0 else None
         sure = f"{short(d.value, 3)} {what} (95 % {short(d.low, 3)} to {short(d.high, 3)})"

@@ -111,7 +111,7 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
             ("the table", f"lifelora show {out}"),
         ],
         seed=recipe.seed,
-        resamples=recipe.evaluation.resamples,
+        draws=recipe.evaluation.resamples,
     )
 
 

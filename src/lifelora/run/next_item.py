@@ -249,7 +249,6 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> RankingReport:
         user_N=targets.user_B, rows_hash=rows_hash(parts), candidates=0 if lists is None else lists.shape[1],
         n_items=dataset.n_items, reference=next(iter(recipe.systems), stages.names[0]),
         notes=[*dataset.notes, *findings.about_nano(parts)], seed=recipe.seed,
-        resamples=recipe.evaluation.resamples,
         commands=[
             ("this run again", f"lifelora run {shlex.quote(str(stages.folder / 'recipe.toml'))} --out ANOTHER_FOLDER"),
             ("the table", f"lifelora show {out}"),

@@ -20,7 +20,7 @@ from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Dataset, Samples, Targets
 from lifelora.errors import ConfigError
-from lifelora.evaluation.significance import Scored
+from lifelora.evaluation.jackknife import Scored
 from lifelora.knowledge.adaptor import KnowledgeFields, Known
 from lifelora.knowledge.encode import Vectors
 from lifelora.knowledge.texts import states

@@ -1,7 +1,8 @@
 """Runs of one recipe under several seeds, told as one: means, their spread, paired differences. Knows stored results.
 
-What a seed decides (starts, batches, shots, test rows) and which users happen to be in the test are two different doubts,
-so both are shown: the standard deviation over the runs, and an interval over users who are drawn for all runs together.
+What a seed decides (starts, batches, shots, test rows) and which users happen to be in the test are two different doubts. The
+standard deviation over the runs shows the first alone; intervals and p hold both, for a user is left out of all runs at once, and
+what the runs differ by is added.
 """
 
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ import numpy as np
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation import ranking_report, report
-from lifelora.evaluation.report import short, span
-from lifelora.evaluation.significance import Difference, Figure, Resampled, Rows, bootstrap, bootstrap_means, paired_test
+from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife, jackknife_means
+from lifelora.evaluation.report import plain
+from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, estimate, paired_test
+from lifelora.evaluation.tables import p_value, short, span, with_span
 from lifelora.run import next_item
 from lifelora.run.parts import Parts
 
@@ -24,7 +27,7 @@ NAMES = report.NAMES | ranking_report.ALONE
 
 @dataclass(frozen=True)
 class OneSystem:
-    """A system over all runs: the mean of each metric, the values behind it, and the reference taken away."""
+    """A system over all runs: the mean of each metric, the values behind it (ECE with what chance adds), the difference."""
 
     mean: dict[str, Figure]
     by_run: dict[str, list[float]]
@@ -41,27 +44,28 @@ class OverSeeds:
 
     def as_json(self) -> dict[str, Any]:
         """Every figure."""
-        return asdict(self)
+        values: dict[str, Any] = plain(asdict(self))
+        return values
 
     def __str__(self) -> str:
         """A table, a row per system; ± is the standard deviation over the runs."""
         metrics = next(some for some in SHOWN if all(one.mean.keys() >= {*some} for one in self.systems.values()))
         columns = [["", *self.systems]]
         for metric in metrics:
-            cells = [f"{short(one.mean[metric].value)} ± {short(_spread(one.by_run[metric]))} {span(one.mean[metric])}"
+            cells = [f"{short(one.mean[metric].value)} ± {short(_spread(one.by_run[metric]))} {span(one.mean[metric])}".rstrip()
                      for one in self.systems.values()]
-            columns.append([f"{NAMES[metric]} ± over seeds [users]", *cells])
+            columns.append([f"{NAMES[metric]} ± over seeds", *cells])
         gaps = {name: one.minus[metrics[0]] for name, one in self.systems.items()}
         columns.append([f"{NAMES[metrics[0]]} minus {self.reference}", *(
-            "" if name == self.reference else f"{short(d.value)} {span(d)}  p = {short(d.p, 3)}" for name, d in gaps.items())])
+            "" if name == self.reference else f"{with_span(d)}  {p_value(d.p)}" for name, d in gaps.items())])
         widths = [max(map(len, column)) for column in columns]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True)]
-        figure = next(iter(self.systems.values())).mean[metrics[0]]
+        first = next(iter(self.systems.values())).mean[metrics[0]]
+        sure = (f"no intervals and no tests: at least {ENOUGH_USERS} users are needed" if first.users < ENOUGH_USERS else
+                "[95 % interval] and p over users and seeds, p not corrected for several comparisons")
         seeds = ", ".join(map(str, self.seeds))
-        return "\n".join([*lines, "",
-                          f"{len(self.seeds)} runs (seeds {seeds}), {figure.n:,} test rows of {figure.users:,} users in all; "
-                          f"[95 % interval] and p from {figure.resamples:,} resamples of users, p not corrected for several "
-                          "comparisons"])
+        return "\n".join([*lines, "", f"{len(self.seeds)} runs (seeds {seeds}), {first.n:,} test rows of {first.users:,} users "
+                          f"in all; {sure}"])
 
 
 def over_seeds(runs: Sequence[Parts], reference: str | None = None) -> OverSeeds:
@@ -82,23 +86,22 @@ def over_seeds(runs: Sequence[Parts], reference: str | None = None) -> OverSeeds
     reference = names[0] if reference is None else reference
     if reference not in names:
         raise ConfigError(f"the runs have no system '{reference}'; they have {', '.join(names)}.")
-    drawn = {name: drawn_together(runs, name) for name in names}
+    found = {name: together(runs, name) for name in names}
     return OverSeeds(seeds, reference, {
-        name: OneSystem({metric: one.figure(metric) for metric in one.by_run}, one.by_run, paired_test(one, drawn[reference]))
-        for name, one in drawn.items()})
+        name: OneSystem({metric: estimate(one, metric) for metric in one.by_run}, one.by_run, paired_test(one, found[reference]))
+        for name, one in found.items()})
 
 
-def drawn_together(runs: Sequence[Parts], name: str) -> Resampled:
+def together(runs: Sequence[Parts], name: str) -> Jackknifed:
     """One system in several runs of one task, by all its metrics.
 
-    Always by the same seed, whatever the runs' own: a pair needs the same draws of users.
+    Chance behind ECE is always drawn by the same seed, whatever the runs' own.
     """
-    resamples = runs[0].recipe.evaluation.resamples
     if runs[0].recipe.task == "ctr":
-        return bootstrap([run.scored(name) for run in runs], resamples=resamples, seed=0)
-    rows = [Rows(run.dataset.targets(run.test_rows).user_B, ranking_report.row_values(next_item.ranked(run, name)),
-                 next_item.rows_hash(run)) for run in runs]
-    return bootstrap_means(rows, resamples=resamples, seed=0)
+        return jackknife([run.scored(name) for run in runs], draws=runs[0].recipe.evaluation.resamples)
+    return jackknife_means([
+        Rows(run.dataset.targets(run.test_rows).user_B, ranking_report.row_values(next_item.ranked(run, name)),
+             next_item.rows_hash(run)) for run in runs])
 
 
 def _spread(values: Sequence[float]) -> float:
