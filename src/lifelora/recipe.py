@@ -13,7 +13,7 @@ from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
 from lifelora.retrieval.embed import AnyVectors, HiddenStates
 from lifelora.sections import AnyBackbone, Conventional, Data, Encoder, Evaluation, Knowledge, System, of_kind
-from lifelora.types import Frozen
+from lifelora.types import Frozen, names_a_folder
 
 NEXT_ITEM = ("popularity", "gru4rec", "caser", "sasrec")
 """Conventional models that can be asked what comes next."""
@@ -51,9 +51,15 @@ class Recipe(Frozen):
                                               ("a system", self.systems)) if name in named]
             if len(kinds) > 1:
                 raise ValueError(f"the name '{name}' stands for {' and '.join(kinds)}; rename one")
-        for name in [*names, *self.knowledge]:
-            if not name.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"'{name}' is no good as a name of a folder; use letters, digits, '-' and '_'")
+        for name in [self.name, *names, *self.knowledge]:
+            if not names_a_folder(name):
+                raise ValueError(f"{name!a:.120} is no good as a name of a folder; use letters, digits, '-' and '_', 100 bytes "
+                                 "at most")
+        for some in (names, self.knowledge):
+            same = [name for name in some if sum(name.casefold() == other.casefold() for other in some) > 1]
+            if same:
+                raise ValueError(f"the names {' and '.join(map(repr, same))} are one folder where a disk does not tell capitals "
+                                 "from small letters; rename one")
         for name, step in self.conventional.items():
             self._knows(name, step)
         if self.task == "next-item":

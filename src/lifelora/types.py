@@ -28,6 +28,11 @@ LayerOrRandom = Literal["final", "fields", "user", "random"]
 """Or, as a control, numbers drawn once for each user, as many as the last layer has."""
 
 
+def names_a_folder(name: str) -> bool:
+    """Whether a name from a recipe can be that of a folder, anywhere: the one check of all names that become paths."""
+    return name.replace("-", "").replace("_", "").isalnum() and len(name.encode()) <= 100
+
+
 class Frozen(BaseModel):
     """Base of every configuration: frozen, and an unknown key is an error that names its place."""
 
