@@ -8,7 +8,8 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -128,7 +129,8 @@ def _parser() -> argparse.ArgumentParser:
     seeds.add_argument("--minus", metavar="NAME", help="the system that is taken away from every other (default: the first)")
     seeds.add_argument("--json", action="store_true", help="print JSON, with the values of every run")
 
-    command("doctor", "versions, devices, free memory and disk, and what is missing", _doctor)
+    doctor = command("doctor", "versions, devices, free memory and disk, and what is missing; or whether a run is sound", _doctor)
+    doctor.add_argument("run", type=Path, nargs="?", metavar="RUN", help="the folder of a run: hash all its files")
     return parser
 
 
@@ -144,22 +146,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.command is None:
         parser.print_help()
         return 2
-    from lifelora.errors import LifeloraError
+    from lifelora.door import through
 
     # The tokenizers library warns when a process that used its threads forks; we never fork while tokenising.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # Before torch is imported: a thread that has finished its part of a product sleeps until the others have. By default it
     # spins, and beside one busy core two threads took five times as long as one over the small products of a small LM.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    try:
-        handler: Handler = arguments.handler
-        return handler(arguments)
-    except LifeloraError as error:
-        sys.stderr.write(f"lifelora: {error}\n")
-        return 1
-    except KeyboardInterrupt:
-        sys.stderr.write("\nlifelora: stopped; run the same command again to go on from here.\n")
-        return 130
+    handler: Handler = arguments.handler
+    return through(lambda: handler(arguments), sys.argv[1:] if argv is None else argv)
 
 
 def _open(arguments: argparse.Namespace) -> "Run":
@@ -192,8 +187,21 @@ def _begun(recipe: "Recipe", arguments: argparse.Namespace) -> "Run":
 def _options(arguments: argparse.Namespace) -> "Options":
     from lifelora.run import Options
 
-    return Options(device=arguments.device, download=vars(arguments).get("download", False), progress=not arguments.quiet,
-                   checkpointing=arguments.checkpointing)
+    given = vars(arguments)
+    return Options(device=given.get("device", "cpu"), download=given.get("download", False),
+                   progress=not given.get("quiet", False), checkpointing=given.get("checkpointing", False))
+
+
+@contextmanager
+def _reading(arguments: argparse.Namespace, *folders: Path) -> Iterator[list["Run"]]:
+    """Runs that nobody writes in while they are read."""
+    from lifelora.owner import read
+    from lifelora.run import Run
+
+    with ExitStack() as readers:
+        for folder in folders:
+            readers.enter_context(read(folder))
+        yield [Run.open(folder, _options(arguments)) for folder in folders]
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -248,23 +256,21 @@ def _data(arguments: argparse.Namespace) -> int:
 
 
 def _recommend(arguments: argparse.Namespace) -> int:
-    from lifelora.run import Options, Run
     from lifelora.run.recommend import recommend
 
-    run = Run.open(arguments.run, Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet))
-    answer = recommend(run.parts, arguments.user, arguments.items, arguments.k, arguments.system)
+    with _reading(arguments, arguments.run) as (run,):
+        answer = recommend(run.parts, arguments.user, arguments.items, arguments.k, arguments.system)
     print(json.dumps(answer.as_json(), ensure_ascii=False, indent=1) if arguments.json else str(answer))
     return 0
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from lifelora.run import Options, Run
     from lifelora.run.export import export, read_cohort
 
-    run = Run.open(arguments.run, Options(device=arguments.device, download=arguments.download, progress=not arguments.quiet))
     users = read_cohort(arguments.cohort) if arguments.cohort else None if arguments.user is None else [arguments.user]
-    written = export(run.parts, arguments.out, system=arguments.system, users=users, item=arguments.item)
-    print(f"export: {len(written):,} adapter{'s' * (len(written) > 1)} in {arguments.out}, for {run.parts.base_model}")
+    with _reading(arguments, arguments.run) as (run,):
+        written = export(run.parts, arguments.out, system=arguments.system, users=users, item=arguments.item)
+        print(f"export: {len(written):,} adapter{'s' * (len(written) > 1)} in {arguments.out}, for {run.parts.base_model}")
     return 0
 
 
@@ -276,31 +282,39 @@ def _import(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from lifelora.run import Options, Run
-
-    run = Run.open(arguments.run, Options())
     if arguments.against is None:
-        print(run.status())
+        from lifelora.owner import at_work
+        from lifelora.run import Run
+
+        print(Run.open(arguments.run, _options(arguments)).status())
+        if who := at_work(arguments.run):
+            print(f"at work on it: {who}")
         return 0
     from lifelora.run.compare import compare
 
-    print(compare(run.parts, Run.open(arguments.against, Options()).parts))
+    with _reading(arguments, arguments.run, arguments.against) as (run, other):
+        print(compare(run.parts, other.parts))
     return 0
 
 
 def _seeds(arguments: argparse.Namespace) -> int:
-    from lifelora.run import Options, Run
     from lifelora.run.seeds import over_seeds
 
-    found = over_seeds([Run.open(folder, Options(device="cpu")).parts for folder in arguments.runs], arguments.minus)
+    with _reading(arguments, *arguments.runs) as runs:
+        found = over_seeds([run.parts for run in runs], arguments.minus)
     print(json.dumps(found.as_json(), indent=1) if arguments.json else str(found))
     return 0
 
 
-def _doctor(_: argparse.Namespace) -> int:
-    from lifelora.doctor import report
+def _doctor(arguments: argparse.Namespace) -> int:
+    if arguments.run is not None:
+        from lifelora.run.stages import Stages
 
-    text, healthy = report()
+        text, healthy = Stages.open(arguments.run).verified()
+    else:
+        from lifelora.doctor import report
+
+        text, healthy = report()
     print(text)
     return 0 if healthy else 1
 

@@ -1,0 +1,93 @@
+"""What stops a command becomes a message with a mend and a status: faults of the system, of memory, signals, arguments."""
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from lifelora.cli import main
+from lifelora.door import LINE, LINES, Terminated, cut, through
+from lifelora.errors import ConfigError
+
+
+def raising(error: BaseException) -> Callable[[], int]:
+    def handler() -> int:
+        raise error
+    return handler
+
+
+@pytest.mark.parametrize(("code", "mend"), [
+    (errno.ENOSPC, "make room, then run the same command again: it goes on from where it was"), (errno.EROFS, "another --out"),
+    (errno.EACCES, "change the permissions"), (errno.EFBIG, "ulimit -f"), (errno.EIO, "the disk failed"),
+    (errno.ENOENT, "check the path"), (errno.EDEADLK, "then run the same command again"),
+])
+def test_a_fault_of_the_system_names_the_file_and_the_mend(code: int, mend: str, capsys: pytest.CaptureFixture[str]):
+    assert through(raising(OSError(code, os.strerror(code), "runs/a/table.txt")), []) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"lifelora: 'runs/a/table.txt': {os.strerror(code)}. Mend: ")
+    assert mend in said
+    assert said.count("\n") == 1
+
+
+def test_memory_and_faults_without_a_file(capsys: pytest.CaptureFixture[str]):
+    assert through(raising(MemoryError("Unable to allocate 7 GiB")), []) == 1
+    assert "the memory does not suffice (Unable to allocate 7 GiB)" in capsys.readouterr().err
+    assert through(raising(OSError("odd")), []) == 1
+    assert capsys.readouterr().err.startswith("lifelora: the system: odd. Mend: ")
+
+
+def test_a_fault_of_the_program_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        through(raising(ZeroDivisionError()), [])
+
+
+def test_long_messages_are_cut(capsys: pytest.CaptureFixture[str]):
+    assert through(raising(ConfigError("\n".join(["x" * 10_000] * 1_000))), []) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == LINES + 1
+    assert max(map(len, lines)) < LINE + 60
+    assert lines[0].endswith("(9,400 more characters)")
+    assert lines[-1] == "… (940 more lines)"
+    assert cut("short\nlines") == "short\nlines"
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_stop_a_command_with_a_message(how: signal.Signals, status: int, capsys: pytest.CaptureFixture[str]):
+    def handler() -> int:
+        os.kill(os.getpid(), how)
+        raise AssertionError("went on")
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert through(handler, []) == status
+    assert capsys.readouterr().err == "\nlifelora: stopped; run the same command again to go on from here.\n"
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert issubclass(Terminated, KeyboardInterrupt)
+
+
+@pytest.mark.parametrize("words", [
+    ["show", "caf\udce9"], ["recommend", "runs/demo", "--user", "\udcff"], ["data", "tables:\ud800"]])
+def test_arguments_that_are_no_text_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]):
+    """What the shell gives for bytes that are no UTF-8; and half a pair from Python."""
+    assert main(words) == 1
+    said = capsys.readouterr().err
+    assert "is not valid UTF-8" in said
+    assert "\\ud" in said
+
+
+def test_a_reader_that_has_enough_stops_it_quietly():
+    """As in `lifelora show RUN | head -1`: no message, and the status that a shell gives for a broken pipe."""
+    import subprocess
+
+    code = "import sys; from lifelora.door import through\nsys.exit(through(lambda: print('x' * 1_000_000) or 0, []))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words, pipe = [sys.executable, "-c", code], subprocess.PIPE
+    with subprocess.Popen(words, env=environment, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
