@@ -2,10 +2,12 @@
 
 One safetensors file holds the trained parameters and buffers, the same at the best evaluation, the optimiser's moments
 and the last losses; its metadata holds the caller's progress as text. It is replaced atomically, so a kill leaves the
-old file or the new one.
+old file or the new one; and it carries a hash of all that, so that a damaged one is never gone on from.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import safetensors.torch
@@ -13,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lifelora.artefacts import write_atomically
+from lifelora.artefacts import clear_torn, write_atomically
 from lifelora.errors import ArtefactError, ConfigError
 
 
@@ -39,14 +41,52 @@ class Learnt:
 
     def write(self, path: Path, tensors: dict[str, Tensor]) -> None:
         """A copy as a safetensors file."""
-        write_atomically(path, safetensors.torch.save(tensors))
+        write_tensors(path, tensors)
 
     def read(self, path: Path) -> None:
-        """Put a file's tensors into the module."""
-        try:
-            self.load(safetensors.torch.load_file(path))
-        except (OSError, SafetensorError, KeyError) as error:
-            raise ArtefactError(f"{path} is missing or damaged ({error}); delete its folder, train again.") from error
+        """Put a file's tensors into the module; ArtefactError where it lacks one, has one of another shape, or is damaged."""
+        tensors, _ = read_tensors(path)
+        for name, tensor in self.tensors.items():
+            if name not in tensors or tensors[name].shape != tensor.shape:
+                came = [*tensors[name].shape] if name in tensors else "nothing"
+                raise ArtefactError(f"{path} holds {came} for '{name}', which is {[*tensor.shape]} here; it is of another model. "
+                                    f"Move {path.parent} away, and train again.")
+        self.load(tensors)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
+    """Tensors and notes as a safetensors file with a hash of both, whole or not at all."""
+    kept = {"notes": dict(notes or {}), "sha256": _hash(tensors, notes or {})}
+    # One entry: safetensors writes several in any order, and equal tensors shall give equal files.
+    write_atomically(path, safetensors.torch.save(tensors, {"lifelora": json.dumps(kept, sort_keys=True)}))
+
+
+def read_tensors(path: Path, mend: str | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """What ``write_tensors`` wrote; ArtefactError for a file that is missing or damaged, and for numbers that are not finite."""
+    mend = mend or f"move {path.parent} away, and `lifelora run` makes it again"
+    try:
+        with safe_open(path, framework="pt") as file:
+            kept = json.loads((file.metadata() or {}).get("lifelora", "{}"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise ArtefactError(f"{path} does not exist; {mend}.") from None
+    except (IsADirectoryError, SafetensorError, ValueError) as error:
+        raise ArtefactError(f"{path} is damaged ({error}); {mend}.") from error
+    notes = kept.get("notes", {})
+    if kept.get("sha256") != _hash(tensors, notes):
+        raise ArtefactError(f"{path} is damaged (it is not what was written); {mend}.")
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ArtefactError(f"{path} holds numbers that are not finite in '{name}'; {mend}.")
+    return tensors, notes
+
+
+def _hash(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {[*tensor.shape]}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 class Checkpoint:
@@ -69,15 +109,15 @@ class Checkpoint:
         if losses:
             tensors["loop:losses"] = torch.stack(losses).cpu()
         metadata = {"progress": progress, "scaler": json.dumps(self.scaler.state_dict() if self.scaler else {})}
-        write_atomically(self.path, safetensors.torch.save(tensors, metadata))
+        write_tensors(self.path, tensors, metadata)
 
     def progress(self) -> str:
         """The progress that was written."""
-        return self._open()[0]["progress"]
+        return self._read()[1]["progress"]
 
     def restore(self) -> list[Tensor]:
         """Put everything back where it was; the pending losses."""
-        metadata, tensors = self._open()
+        tensors, metadata = self._read()
         parts: dict[str, dict[str, Tensor]] = {}
         for full, tensor in tensors.items():
             part, name = full.split(":", 1)
@@ -95,14 +135,9 @@ class Checkpoint:
         device = self._optimized[0][1].device
         return list(pending["losses"].to(device)) if pending else []
 
-    def _open(self) -> tuple[dict[str, str], dict[str, Tensor]]:
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except SafetensorError as error:
-            raise ArtefactError(f"{self.path} is damaged ({error}); delete it to train from the start.") from error
+    def _read(self) -> tuple[dict[str, Tensor], dict[str, str]]:
+        return read_tensors(self.path, "delete it to train from the start")
 
     def clear_torn(self) -> None:
         """Remove half-written files that a kill left beside the checkpoint."""
-        for torn in self.path.parent.glob(".*.safetensors.*"):
-            torn.unlink()
+        clear_torn(self.path.parent)

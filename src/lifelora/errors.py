@@ -43,6 +43,10 @@ class ArtefactError(LifeloraError, RuntimeError):
     """A stage's files are missing, damaged, or made from something else."""
 
 
+class BusyError(LifeloraError, RuntimeError):
+    """Another process works in a folder that one process at a time may write in."""
+
+
 class ScopeError(LifeloraError, RuntimeError):
     """A personalised layer ran without a person in scope, or with another number of people than rows."""
 

@@ -44,7 +44,7 @@ class History(BaseModel):
     """None while it is under way."""
 
     @classmethod
-    def read(cls, text: str, path: Path, key: str) -> "History":
+    def read(cls, text: str | bytes, path: Path, key: str) -> "History":
         """The history in ``text``, from ``path``; ArtefactError when it is damaged or another training's."""
         try:
             history = cls.model_validate_json(text)

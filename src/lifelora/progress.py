@@ -25,6 +25,11 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
+def say(text: str) -> None:
+    """One line about the work, where its progress is shown."""
+    Console(stderr=True, soft_wrap=True).print(text, highlight=False, markup=False)
+
+
 class Progress:
     """``with Progress("din", total=776_007) as progress: progress.advance(256, "loss 0.51")``.
 

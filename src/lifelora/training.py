@@ -131,7 +131,7 @@ def fit(
     module.to(accelerator.device)
     finished = folder / HISTORY
     if finished.exists():
-        history = History.read(finished.read_text(), finished, key)
+        history = History.read(finished.read_bytes(), finished, key)
     else:
         devices = [] if accelerator.device.type == "cpu" else [accelerator.device]
         with torch.random.fork_rng(devices, device_type=accelerator.device.type):

@@ -1,9 +1,14 @@
 """A recipe as small as a run can be, with everything in it: shared by the tests of runs."""
 
+import shutil
+from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from lifelora.recipe import Recipe
 from lifelora.recipes import parse
+from lifelora.stage import MANIFEST, Stage
 
 TRAINING = {"batch_size": 16, "epochs": 1, "learning_rate": 2e-3}
 VALUES: dict[str, Any] = {
@@ -30,6 +35,15 @@ def tiny(**systems_lora: Any) -> Recipe:
     """The recipe; values of its system 'lora' can be replaced."""
     systems = VALUES["systems"]
     return parse(VALUES | {"systems": systems | {"lora": systems["lora"] | systems_lora}}, "the tests' recipe")
+
+
+def replace_array(stage: Stage, name: str, change: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Make a finished stage again with one of its arrays changed; the array as it was."""
+    before: np.ndarray = np.load(stage.require() / name)
+    with stage.making() as folder:
+        shutil.copytree(stage.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+        np.save(folder / name, change(before))
+    return before
 
 
 def next_items() -> Recipe:

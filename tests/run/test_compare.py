@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_world import next_items, tiny
+from run_world import next_items, replace_array, tiny
 
 from lifelora.cli import main
 from lifelora.errors import ConfigError
@@ -21,8 +21,7 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run]:
     runs = tuple(Run(recipe, tmp_path_factory.mktemp(name), Options(device="cpu", progress=False)) for name in "ab")
     for run in runs:
         run.all()
-    path = runs[1].stages.scores("din").folder / "score.npy"
-    np.save(path, 1 - np.load(path))
+    replace_array(runs[1].stages.scores("din"), "score.npy", lambda score_N: 1 - score_N)
     return runs[0], runs[1]
 
 
@@ -56,9 +55,8 @@ def test_next_items_moved_to_the_front_are_better(tmp_path: Path) -> None:
     run.all()
     shutil.copytree(tmp_path / "run", tmp_path / "first")
     first = Run.open(tmp_path / "first", Options(device="cpu", progress=False))
-    path = first.stages.scores("sasrec").folder / next_item.PLACES
-    places_N4 = np.load(path)
-    np.save(path, places_N4 * [0, 0, 1, 1] + np.array([0, 1, 0, 0], np.int32))  # alone at the front of the candidates
+    places_N4 = replace_array(  # alone at the front of the candidates
+        first.stages.scores("sasrec"), next_item.PLACES, lambda was_N4: was_N4 * [0, 0, 1, 1] + np.array([0, 1, 0, 0], np.int32))
     lines = compare(first.parts, run.parts).splitlines()
     assert len(lines) == 2 + 2 * 3
     gap = 1 - Places(*places_N4[:, :2].T.astype(np.int64)).hit(1).mean()

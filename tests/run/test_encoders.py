@@ -11,12 +11,12 @@ import pytest
 import torch
 from run_world import TRAINING, VALUES
 
-from lifelora.artefacts import MANIFEST
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.recipes import parse
 from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
+from lifelora.stage import MANIFEST
 from lifelora.training import HISTORY
 from tiny_bert import saved_bert
 

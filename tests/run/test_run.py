@@ -19,13 +19,13 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 import lifelora
 import lifelora.run.run
-from lifelora.artefacts import MANIFEST
 from lifelora.cli import main
 from lifelora.errors import ArtefactError, ConfigError, DataError
 from lifelora.recipes import dump, parse
 from lifelora.run import Options, Run
 from lifelora.run.parts import Parts
 from lifelora.run.recommend import recommend
+from lifelora.stage import MANIFEST
 
 QUIET = Options(device="cpu", progress=False)
 NAMES = ["popular", "din", "lora", "personal"]
@@ -294,7 +294,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
     killed = []
     for place, wait in (("1-data", 0.0), ("2-conventional/din", 0.02), ("3-backbone", 0.3), ("4-systems/personal", 0.3)):
         with start("killed") as process:
-            working = tmp_path / "killed" / place / "working.json"
+            working = tmp_path / "killed" / f"{place}.working"
             until = time.monotonic() + 600
             while not working.exists() and process.poll() is None and time.monotonic() < until:
                 time.sleep(0.001)
@@ -309,4 +309,4 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
     same += ["3-backbone/model.safetensors", "3-vectors/vectors.safetensors", "2-conventional/din/model.safetensors"]
     for name in same:
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
-    assert not list((tmp_path / "killed").rglob("working.json"))
+    assert not list((tmp_path / "killed").rglob("*.working"))

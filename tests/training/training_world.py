@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -193,7 +194,8 @@ def attempt(folder: Path, moment: tuple[str, float], checkpoint_seconds: float) 
             return gather(rows_B)
 
         def dying_fsync(descriptor: int) -> None:  # here the temporary file is written and not yet renamed
-            counted("fsync")
+            if stat.S_ISREG(os.fstat(descriptor).st_mode):  # and not the folder, which is flushed after the renaming
+                counted("fsync")
             flush(descriptor)
 
         os.fsync = dying_fsync

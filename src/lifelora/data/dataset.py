@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from lifelora.artefacts import read_json, write_atomically
+from lifelora.artefacts import read_json, reserve, write_atomically
 from lifelora.data.candidates import Candidates, candidate_lists
 from lifelora.data.core import k_core
 from lifelora.data.idmap import IdMap
@@ -241,6 +241,8 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         column: np.lib.format.open_memmap(folder / f"events/{column}.npy", mode="w+", dtype=dtype, shape=(n,))
         for column, dtype in EVENT_COLUMNS.items()
     }
+    for column in events:
+        reserve(folder / f"events/{column}.npy")
     given_N = np.empty(n, np.int8)
     start = 0
     for batch in _sorted_events(raw, users, items, levels, rules):

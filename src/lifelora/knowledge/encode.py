@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lifelora import foreign
+from lifelora.checkpoint import read_tensors, write_tensors
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError
 from lifelora.knowledge import endpoint
@@ -84,14 +83,13 @@ class Vectors:
 
     def save(self, path: Path) -> None:
         """As safetensors."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"vectors_NE": self.vectors_NE.contiguous()}, path, {"notes": json.dumps(self.notes)})
+        write_tensors(path, {"vectors_NE": self.vectors_NE.contiguous()}, {"notes": json.dumps(self.notes)})
 
     @classmethod
     def load(cls, path: Path) -> "Vectors":
-        """What ``save`` wrote."""
-        with safe_open(path, "pt") as stored:
-            return cls(stored.get_tensor("vectors_NE"), tuple(json.loads((stored.metadata() or {}).get("notes", "[]"))))
+        """What ``save`` wrote; ArtefactError for anything else."""
+        tensors, notes = read_tensors(path)
+        return cls(tensors["vectors_NE"], tuple(json.loads(notes["notes"])))
 
 
 def encode(

@@ -17,10 +17,9 @@ import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float
 from pydantic import Field
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from lifelora.checkpoint import read_tensors, write_tensors
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError, MissingExtraError
 from lifelora.retrieval.precomputed import Precomputed, read_vectors
@@ -69,14 +68,13 @@ class ItemVectors:
 
     def save(self, path: Path) -> None:
         """As safetensors."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file({"vectors_ME": self.vectors_ME.contiguous()}, path, {"notes": json.dumps(self.notes)})
+        write_tensors(path, {"vectors_ME": self.vectors_ME.contiguous()}, {"notes": json.dumps(self.notes)})
 
     @classmethod
     def load(cls, path: Path) -> "ItemVectors":
-        """What ``save`` wrote."""
-        with safe_open(path, "pt") as stored:
-            return cls(stored.get_tensor("vectors_ME"), tuple(json.loads((stored.metadata() or {}).get("notes", "[]"))))
+        """What ``save`` wrote; ArtefactError for anything else."""
+        tensors, notes = read_tensors(path)
+        return cls(tensors["vectors_ME"], tuple(json.loads(notes["notes"])))
 
 
 def item_vectors(

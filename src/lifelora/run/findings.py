@@ -72,11 +72,11 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         reads = f"ids; {read}; {seen:,} training rows" if length else f"{train:,} training rows, no user"
         reads += f"; fields of {step.knowledge}: {_told(recipe.knowledge[step.knowledge])}" if step.knowledge else ""
         systems.append(SystemResult(name, "conventional", reads, scores[name],
-                                    curves(stages.conventional(name).folder), seconds.get(f"fit/{name}")))
+                                    curves(stages.conventional(name).require()), seconds.get(f"fit/{name}")))
     for name, encoder in recipe.encoders.items():
         reads = f"words; {in_words(encoder.behaviours)}; {min(encoder.shots or train, train):,} training rows"
         reads += "; only its head has learnt" if encoder.train == "head" else ""
-        folder = stages.encoder(name).folder
+        folder = stages.encoder(name).require()
         systems.append(SystemResult(name, "encoder", reads, scores[name], curves(folder), seconds.get(f"train/{name}")))
         facts.append((f"encoder of {name}", read_json(folder / ABOUT)["label"]))
     for name, system in recipe.systems.items():
@@ -90,7 +90,7 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
             layer = system.soft_layer if "user" in system.soft_at else "final"
             reads += f"; soft tokens of {' and '.join(system.soft_at)} {maker(parts, system.soft, layer)}"
         systems.append(SystemResult(name, "language model", reads, scores[name],
-                                    curves(stages.system(name).folder), seconds.get(f"train/{name}")))
+                                    curves(stages.system(name).require()), seconds.get(f"train/{name}")))
         made = stages.system(name).folder / ACCOUNT
         if made.exists():
             facts.append((f"adapters of {name}", f"coupling '{system.coupling.kind}' on {Account(**read_json(made))}"))

@@ -261,7 +261,7 @@ def ranked(parts: Parts, name: str) -> RankedSystem:
     folder = parts.stages.scores(name).require()
     better_tied_N4 = np.load(folder / PLACES, allow_pickle=False).astype(np.int64)
     listed, whole = (Places(*pair_N2.T) if (pair_N2 >= 0).all() else None for pair_N2 in np.split(better_tied_N4, 2, axis=1))
-    curves = findings.curves(parts.stages.made(name).folder)
+    curves = findings.curves(parts.stages.made(name).require())
     if name in parts.recipe.conventional:
         return RankedSystem(name, "conventional", _reads_ids(parts, name), listed, whole, curves)
     kept = read_json(folder / COSTS)

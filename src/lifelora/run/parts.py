@@ -9,11 +9,10 @@ from typing import Any, cast
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from safetensors.torch import load_file
 
 from lifelora import seeds
 from lifelora.artefacts import read_json
-from lifelora.checkpoint import Learnt
+from lifelora.checkpoint import Learnt, read_tensors
 from lifelora.conventional import build
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.next_item import MostPopular, NextItem
@@ -145,7 +144,7 @@ class Parts:
         folder = self.stages.conventional(name).require()
         model = self.untrained(name)
         if isinstance(model, Popularity):
-            model.load_state_dict(load_file(folder / MODEL))
+            model.load_state_dict(read_tensors(folder / MODEL)[0])
         else:
             Learnt(model).read(folder / MODEL)
         return model.to(self.device).eval()
@@ -155,7 +154,7 @@ class Parts:
         folder = self.stages.conventional(name).require()
         model = self.untrained_next_item(name)
         if isinstance(model, MostPopular):
-            model.load_state_dict(load_file(folder / MODEL))
+            model.load_state_dict(read_tensors(folder / MODEL)[0])
         else:
             Learnt(model).read(folder / MODEL)
         return model.to(self.device).eval()
@@ -397,7 +396,7 @@ def _device(word: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(word)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).item()  # it holds numbers, which 'meta' does not
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"--device {word}: {str(error).splitlines()[0]} Use auto, cpu, cuda, cuda:N or mps.") from error
     return device

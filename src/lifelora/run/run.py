@@ -5,27 +5,23 @@ that was killed goes on from where it was.
 """
 
 import json
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
-from safetensors.torch import save_file
 from torch import Tensor
 
-from lifelora.artefacts import WORKING, Stage, read_json, write_atomically
+from lifelora.artefacts import write_atomically
+from lifelora.checkpoint import write_tensors
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Samples, Targets, prepare
 from lifelora.data.sources import name_of, read
-from lifelora.data.sources.movielens import default_cache
+from lifelora.errors import ArtefactError
 from lifelora.evaluation.metrics import auc, log_loss
 from lifelora.llm.backbone import Pretrained
 from lifelora.llm.encoder import TwoTowers
@@ -40,7 +36,7 @@ from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBuilder
 from lifelora.recipe import Recipe
 from lifelora.retrieval.embed import ItemVectors, item_vectors
-from lifelora.run import findings, known, next_item
+from lifelora.run import findings, known, nano, next_item
 from lifelora.run.parts import (
     ABOUT,
     ACCOUNT,
@@ -55,10 +51,19 @@ from lifelora.run.parts import (
     keep_untrained,
 )
 from lifelora.run.stages import Stages
+from lifelora.run.work import Work
 from lifelora.training import fit
 
 Rows = Int[np.ndarray, "B"]
-TIMING = "timing.json"
+
+
+def _alone(method: Callable[["Run"], None]) -> Callable[["Run"], None]:
+    """A method that runs as the one owner of the run's folder."""
+    @wraps(method)
+    def alone(run: "Run") -> None:
+        with run.work.owned():
+            method(run)
+    return alone
 
 
 class Run:
@@ -68,6 +73,7 @@ class Run:
         self.recipe, self.folder, self.options = recipe, folder, options
         self.stages = stages or Stages(recipe, folder)
         self.parts = Parts(self.stages, options)
+        self.work = Work(self.stages, options.progress)
 
     @classmethod
     def open(cls, folder: Path, options: Options) -> "Run":
@@ -75,6 +81,7 @@ class Run:
         stages = Stages.open(folder)
         return cls(stages.recipe, folder, options, stages)
 
+    @_alone
     def all(self) -> None:
         """All stages in order, skipping finished ones."""
         self.prepare()
@@ -83,27 +90,29 @@ class Run:
         self.train()
         self.evaluate()
 
+    @_alone
     def prepare(self) -> None:
         """1. Read and check the source, sort it, split it, write it."""
         self.stages.write_recipe()
-        with self._making(self.stages.data) as folder:
+        with self.work.making(self.stages.data) as folder:
             if folder is not None:
                 source = self.recipe.data.source
                 prepare(read(source, self.options.download), self.recipe.data.rules, folder, name_of(source))
 
+    @_alone
     def fit(self) -> None:
         """2. Train each conventional model on all training samples; validation chooses the weights."""
         if self.recipe.knowledge or any(map(self.stages.reads_by_vectors, self.recipe.conventional)):
             self.embed()
         for name, step in self.recipe.conventional.items():
-            with self._making(self.stages.conventional(name)) as folder:
+            with self.work.making(self.stages.conventional(name)) as folder:
                 if folder is None:
                     continue
                 dataset, ctr = self.parts.dataset, self.recipe.task == "ctr"
                 model = self.parts.untrained(name) if ctr else self.parts.untrained_next_item(name)
                 if isinstance(model, Popularity | MostPopular):
                     model.fit(dataset)
-                    save_file(model.state_dict(), folder / MODEL)
+                    write_tensors(folder / MODEL, model.state_dict())
                     continue
                 fit(
                     model, *self._training(name, model),
@@ -123,6 +132,7 @@ class Run:
         return np.arange(len(rows)), lambda index_B: dataset.gather(
             targets.at(index_B), model.history_length, (chosen_NK[index_B], mask_NK[index_B]))
 
+    @_alone
     def embed(self) -> None:
         """3. Make the language model ready; turn item words into vectors where something retrieves by them, and what is known
         of items and people into vectors where a conventional model has them as fields.
@@ -130,24 +140,24 @@ class Run:
         if self.stages.need_backbone:
             self._ready_backbone()
         if self.stages.need_vectors:
-            with self._making(self.stages.vectors) as folder:
+            with self.work.making(self.stages.vectors) as folder:
                 if folder is not None:
                     self._vectors().save(folder / VECTORS)
         for name in self.recipe.knowledge:
-            with self._making(self.stages.knowledge(name)) as folder:
+            with self.work.making(self.stages.knowledge(name)) as folder:
                 if folder is not None:
                     known.make(self.parts, name, folder)
 
     def _ready_backbone(self) -> None:
-        with self._making(self.stages.backbone) as folder:
-            if folder is not None and not isinstance(self.recipe.backbone, Pretrained):
-                cached = default_cache() / "nano" / self.stages.backbone.key
-                if cached.exists():
-                    shutil.copytree(cached, folder, dirs_exist_ok=True)
-                else:
-                    pretrain(self.recipe.backbone, self.parts.dataset, folder, self.recipe.seed,
-                             device=self.parts.device, progress=self.options.progress)
-                    _keep(folder, cached)
+        stage = self.stages.backbone
+        with self.work.making(stage) as folder:
+            if folder is None or isinstance(self.recipe.backbone, Pretrained):
+                return
+            if nano.kept(stage, folder):
+                return
+            pretrain(self.recipe.backbone, self.parts.dataset, folder, self.recipe.seed,
+                     device=self.parts.device, progress=self.options.progress)
+        nano.keep(stage)
 
     def _vectors(self) -> ItemVectors:
         dataset, config, device, download = self.parts.dataset, self.recipe.vectors, self.parts.device, self.options.download
@@ -160,14 +170,15 @@ class Run:
                 device=device, download=download, advance=ticker.advance,
             )
 
+    @_alone
     def train(self) -> None:
         """4. Tune each encoder, and each system's adapters (and its coupling) on its shots; the backbone stays frozen."""
         for name in self.recipe.encoders:
-            with self._making(self.stages.encoder(name)) as folder:
+            with self.work.making(self.stages.encoder(name)) as folder:
                 if folder is not None:
                     self._train_encoder(name, folder)
         for name in self.recipe.systems:
-            with self._making(self.stages.system(name)) as folder:
+            with self.work.making(self.stages.system(name)) as folder:
                 if folder is not None:
                     ctr = self.recipe.task == "ctr"
                     adapters, users = self._train_system(name, folder) if ctr else next_item.train(self.parts, name, folder)
@@ -211,43 +222,37 @@ class Run:
         )
         write_atomically(folder / ABOUT, json.dumps({"label": label}))
 
+    @_alone
     def evaluate(self) -> None:
         """5 and 6. Score the same test rows with everything, compare, and write the report."""
         self.score()
-        with self._making(self.stages.report) as folder:
+        with self.work.making(self.stages.report) as folder:
             if folder is not None:
                 task = findings if self.recipe.task == "ctr" else next_item
-                task.write(self.parts, self.seconds(), folder)
+                task.write(self.parts, self.work.seconds(), folder)
 
+    @_alone
     def score(self) -> None:
         """5. Score the same test rows with everything."""
         for name in self.stages.names:
-            with self._making(self.stages.scores(name)) as folder:
+            with self.work.making(self.stages.scores(name)) as folder:
                 if folder is not None and self.recipe.task == "next-item":
                     next_item.evaluate(self.parts, name, folder)
                 elif folder is not None:
                     targets = self.parts.dataset.targets(self.parts.test_rows)
                     np.save(folder / SCORES, self.parts.scores(name, targets, f"{name}: scoring test rows"))
 
-    def seconds(self) -> dict[str, float | None]:
-        """How long each stage took, by its name; None for one that was made in several goes."""
-        path = self.folder / TIMING
-        return read_json(path) if path.exists() else {}
-
     def table(self) -> str:
         """The comparison as text."""
         return (self.stages.report.require() / findings.TABLE).read_text(encoding="utf-8")
 
     def status(self) -> str:
-        """The table, if there is one, and where everything lies."""
-        stages = [self.stages.data, *map(self.stages.conventional, self.recipe.conventional)]
-        stages += [self.stages.backbone] if self.stages.need_backbone else []
-        stages += [self.stages.vectors] if self.stages.need_vectors else []
-        stages += list(map(self.stages.knowledge, self.recipe.knowledge))
-        stages += [*map(self.stages.encoder, self.recipe.encoders), *map(self.stages.system, self.recipe.systems)]
-        stages += [*map(self.stages.scores, self.stages.names), self.stages.report]
-        lines = [f"  {'ready' if s.complete() else s.why_not():<14} {s.folder}" for s in stages]
-        table = [self.table(), ""] if self.stages.report.complete() else []
+        """The table, if there is one, and where everything lies; ArtefactError where anything of it is damaged."""
+        states = [(stage, stage.lacking()) for stage in self.stages.every()]
+        if damage := [line for stage, lacking in states if lacking is None for line in stage.damage()]:
+            raise ArtefactError("\n  ".join([f"{self.folder} is damaged:", *damage, f"Mend: `lifelora run {self.folder}`."]))
+        lines = [f"  {lacking or 'ready':<14} {stage.folder}" for stage, lacking in states]
+        table = [] if self.stages.report.lacking() else [self.table(), ""]
         return "\n".join([*table, f"recipe '{self.recipe.name}' in {self.folder}:", *lines])
 
     def _validate(self, name: str, model: Recommender | NextItem) -> dict[str, float]:
@@ -263,29 +268,7 @@ class Run:
     def _validate_lm(self, lm: PersonalLM, builder: PromptBuilder, valid: Asked) -> dict[str, float]:
         return _metrics(valid.targets, self.parts.lm_scores(lm, builder, valid))
 
-    @contextmanager
-    def _making(self, stage: Stage) -> Iterator[Path | None]:
-        """The stage's folder to fill, or None where it is finished; how long it took is noted."""
-        if stage.complete():
-            yield None
-            return
-        again = (stage.folder / WORKING).exists()
-        began = time.monotonic()
-        with stage.making() as folder:
-            yield folder
-        timing = self.seconds() | {stage.name: None if again else round(time.monotonic() - began, 2)}
-        write_atomically(self.folder / TIMING, json.dumps(timing, indent=1))
-
 
 def _metrics(targets: Targets, score_N: Float[np.ndarray, "N"]) -> dict[str, float]:
     return {"auc": auc(targets.label_B, score_N), "log_loss": log_loss(targets.label_B, score_N)}
 
-
-def _keep(folder: Path, cached: Path) -> None:
-    """A copy of a nano LM for other runs on the same data; it appears whole or not at all."""
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cached.parent) as temporary:
-        copy = Path(temporary) / "copy"
-        shutil.copytree(folder, copy, ignore=shutil.ignore_patterns(WORKING, "tensorboard"))
-        if not cached.exists():
-            copy.rename(cached)

@@ -9,22 +9,26 @@ needs 3-vectors where they choose what it reads, and 3-knowledge/NAME where that
 """
 
 import hashlib
+import re
 import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lifelora.artefacts import MANIFEST, Stage, file_hash, read_json, write_atomically
+from lifelora.artefacts import file_hash, write_atomically
 from lifelora.data.sources import AnySource
-from lifelora.errors import ConfigError
+from lifelora.errors import ArtefactError, ConfigError
 from lifelora.knowledge.encode import Files
 from lifelora.llm.backbone import Pretrained, fingerprint
 from lifelora.llm.encoder import encoder_fingerprint
 from lifelora.recipe import TASK_KEYS, Recipe
 from lifelora.recipes import dump, parse
 from lifelora.retrieval.precomputed import Precomputed
+from lifelora.stage import Stage, manifest_of
 
 RECIPE_FILE = "recipe.toml"
+SEAL = re.compile(r"# sha256 of the lines above: ([0-9a-f]{64})\n")
+"""The last line of a kept recipe."""
 KNOWLEDGE = "3-knowledge"
 NO_SOFT_USER: dict[str, Any] = {"template": {"soft_user"}}
 """A line that only prompts with the user's soft token have makes no other stage where they have none."""
@@ -43,17 +47,52 @@ class Stages:
 
     @classmethod
     def open(cls, folder: Path) -> "Stages":
-        """Of a run that exists, by the recipe that it keeps; the source's files need not be there any more."""
+        """Of a run that exists, by the recipe that it keeps; the source's files need not be there any more.
+
+        Raises ConfigError where there is no recipe, and ArtefactError where it is not the one that was written.
+        """
         path = folder / RECIPE_FILE
         if not path.is_file():
             raise ConfigError(f"'{folder}' is not a run (it has no {RECIPE_FILE}); make one with `lifelora run`.")
-        recipe = parse(tomllib.loads(path.read_text(encoding="utf-8")), str(path))
-        manifest = folder / "1-data" / MANIFEST
-        return cls(recipe, folder, read_json(manifest)["config"]["source_hash"] if manifest.exists() else None)
+        text, _, seal = path.read_bytes().rpartition(b"# sha256")
+        told = SEAL.fullmatch((b"# sha256" + seal).decode(errors="replace"))
+        if told is None or told[1] != hashlib.sha256(text).hexdigest():
+            raise ArtefactError(f"{path} is not what was written: it is damaged, of an earlier version, or was edited, which "
+                                f"makes another run. Look through it; then `lifelora run {path} --out FOLDER` makes that run, in "
+                                "the same folder or another.")
+        recipe = parse(tomllib.loads(text.decode()), str(path))
+        return cls(recipe, folder, _kept(folder / "1-data", "source_hash"))
 
     def write_recipe(self) -> None:
         """The fully expanded recipe, beside the artefacts."""
-        write_atomically(self.folder / RECIPE_FILE, dump(self.recipe))
+        path, text = self.folder / RECIPE_FILE, dump(self.recipe)
+        sealed = f"{text}# sha256 of the lines above: {hashlib.sha256(text.encode()).hexdigest()}\n"
+        if not path.is_file() or path.read_bytes() != sealed.encode():
+            write_atomically(path, sealed)
+
+    def every(self) -> list[Stage]:
+        """All of them, in the order in which they are made."""
+        return [
+            self.data, *map(self.conventional, self.recipe.conventional),
+            *([self.backbone] if self.need_backbone else []), *([self.vectors] if self.need_vectors else []),
+            *map(self.knowledge, self.recipe.knowledge), *map(self.encoder, self.recipe.encoders),
+            *map(self.system, self.recipe.systems), *map(self.scores, self.names), self.report,
+        ]
+
+    def verified(self) -> tuple[str, bool]:
+        """Every file of every finished stage against its hash: a text for a reader, and whether all of them are sound."""
+        lines, sound = [], True
+        for stage in self.every():
+            try:
+                lacking = stage.lacking()
+                damage = [] if lacking else stage.damage(thorough=True)
+            except ArtefactError as error:
+                lacking, damage = None, [str(error)]
+            sound = sound and not damage
+            lines += [f"  {'DAMAGED' if damage else lacking or 'sound':<14} {stage.folder}", *(f"    {line}" for line in damage)]
+        last = "Nothing is damaged." if sound else (
+            f"`lifelora run {self.folder}` makes again what is damaged; where it does not, move that stage's folder away first.")
+        return "\n".join([f"recipe '{self.recipe.name}' in {self.folder}:", *lines, last]), sound
 
     @property
     def names(self) -> list[str]:
@@ -187,9 +226,15 @@ def _kept_hash(folder: Path, key: str, place: int | None, path: Path) -> str | N
     """Of a file; a finished stage goes on without it, by the hash in its manifest."""
     if path.is_file():
         return file_hash(path)
-    made = folder / MANIFEST
-    kept = read_json(made)["config"].get(key) if made.exists() else None
-    return kept if place is None or kept is None else kept[place]
+    kept = _kept(folder, key)
+    found: str | None = kept if place is None or not isinstance(kept, list) else kept[place]
+    return found
+
+
+def _kept(folder: Path, key: str) -> Any:
+    """A value of a finished stage's configuration."""
+    manifest = manifest_of(folder)
+    return None if manifest is None else manifest["config"].get(key)
 
 
 def _folder_hash(folder: Path) -> str:

@@ -1,0 +1,39 @@
+"""Nano LMs that runs on the same data share: copies in the user's cache, each a stage of its own. Knows no model."""
+
+import shutil
+from pathlib import Path
+
+from lifelora.data.sources.movielens import default_cache
+from lifelora.errors import LifeloraError
+from lifelora.owner import owned
+from lifelora.progress import say
+from lifelora.stage import MANIFEST, Stage
+
+
+def kept(stage: Stage, folder: Path) -> bool:
+    """Whether the cache has what ``stage`` would make, sound; its files are in ``folder`` then."""
+    cached = _cached(stage)
+    try:
+        sound = cached.complete()
+    except LifeloraError as error:
+        say(f"{stage.name}: made anew, for its copy in the cache is damaged: {error}")
+        return False
+    if sound:
+        shutil.copytree(cached.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+    return sound
+
+
+def keep(stage: Stage) -> None:
+    """Put a copy of the finished stage into the cache. A run does without: where that cannot be, it is said."""
+    cached = _cached(stage)
+    try:
+        with owned(cached.folder.parent):
+            if not cached.complete():
+                with cached.making() as folder:
+                    shutil.copytree(stage.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
+    except (OSError, LifeloraError) as error:
+        say(f"{stage.name}: no copy is kept for other runs on the same data: {error}")
+
+
+def _cached(stage: Stage) -> Stage:
+    return stage.at(default_cache() / "nano" / stage.key)

@@ -1,0 +1,72 @@
+"""Work in a run's folder: one owner at a time, stage by stage, and how long each took. Knows stages, not what is in them."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+
+from lifelora.artefacts import clear_torn, read_json, write_atomically
+from lifelora.errors import ArtefactError
+from lifelora.owner import owned
+from lifelora.progress import say
+from lifelora.run.stages import RECIPE_FILE, Stages
+from lifelora.stage import NOT_MADE, Stage
+
+TIMING = "timing.json"
+
+
+class Work:
+    """What a process does in the folder of some stages; ``progress`` is whether it says why."""
+
+    def __init__(self, stages: Stages, progress: bool) -> None:
+        self.folder, self._progress, self._owner = stages.folder, progress, False
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Nobody else makes anything in the folder; what a killed owner left half-written beside the stages is removed."""
+        if self._owner:
+            yield
+            return
+        with owned(self.folder):
+            for name in (RECIPE_FILE, TIMING):
+                clear_torn(self.folder, name)
+            self._owner = True
+            try:
+                yield
+            finally:
+                self._owner = False
+
+    @contextmanager
+    def making(self, stage: Stage) -> Iterator[Path | None]:
+        """The stage's folder to fill, or None where it is finished; how long it took is noted."""
+        why = stage.why_not()
+        if why is None:
+            stage.tidy()
+            yield None
+            return
+        if why != NOT_MADE and self._progress:
+            say(f"{stage.name}: made again; it was {why}")
+        again, began = stage.begun(), time.monotonic()
+        try:
+            with stage.making({"threads": torch.get_num_threads()}) as folder:
+                yield folder
+        except SafetensorError as error:  # which is no OSError
+            raise ArtefactError(f"a file of tensors for stage '{stage.name}' cannot be read or written ({error}).") from error
+        timing = self.seconds() | {stage.name: None if again else round(time.monotonic() - began, 2)}
+        write_atomically(self.folder / TIMING, json.dumps(timing, indent=1))
+
+    def seconds(self) -> dict[str, float | None]:
+        """How long each stage took, by its name; None for one that was made in several goes.
+
+        It decides nothing, so a file that cannot be read is as good as none.
+        """
+        try:
+            timing = read_json(self.folder / TIMING)
+        except (ArtefactError, OSError):
+            return {}
+        return {name: took if isinstance(took, float) and math.isfinite(took) else None for name, took in timing.items()}

@@ -1,0 +1,297 @@
+"""Stages on disk: a folder is complete when its manifest is there and its files are what it says. Knows not what they mean.
+
+A stage is built beside its place, in ``NAME.working``, and moved there when it is whole. Its manifest holds the configuration,
+the versions, the keys of its inputs, and size, time and hash of every file. A stage whose key matches is not computed again; one
+whose key differs is made anew, and why is said; one that was interrupted keeps its working files only if it was making the very
+same thing. What has no manifest and no marker of ours is never removed.
+"""
+
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from copy import copy
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from lifelora.artefacts import TORN, canonical, clear_torn, file_hash, flush_folder, key_of, read_json, versions, write_atomically
+from lifelora.errors import ArtefactError
+
+MANIFEST = "manifest.json"
+WORKING = "working.json"
+"""The marker of a folder in which a stage is being made."""
+FORMAT = 2
+"""Raised when the meaning of a stage's files changes, so that older ones are made anew."""
+CURVES = "tensorboard"
+NOT_MADE = "not made yet"
+KEY = re.compile("[0-9a-f]{16}")
+ALWAYS_HASHED = 64 << 20
+"""Files up to so many bytes are hashed whenever they are opened; larger ones where their size or time differs, or on demand."""
+
+
+def manifest_of(folder: Path) -> dict[str, Any] | None:
+    """What a finished stage's manifest says, None where there is none; ArtefactError when it is damaged.
+
+    One of an earlier version has no hash of itself; its key is no key of today.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        return None
+    manifest = read_json(path)
+    told = manifest.pop("sha256", None)
+    if (told is not None and told != _sealed(manifest)) or not all(
+            isinstance(manifest.get(part), dict) for part in ("config", "inputs", "files")):
+        raise ArtefactError(f"{path} is damaged (it is not what was written); move {folder} away, and `lifelora run` makes it "
+                            "again.")
+    return manifest if told is not None else manifest | {"key": "of an earlier version"}
+
+
+class Stage:
+    """One step of a run and its folder.
+
+    ``config`` is whatever decides the result (JSON values); ``inputs`` are the stages it reads. ``key`` is a hash of
+    both, so a change anywhere upstream reaches every stage below it.
+    """
+
+    def __init__(self, folder: Path, name: str, config: Mapping[str, Any], inputs: Mapping[str, "Stage"] | None = None):
+        self.folder = folder
+        self.name = name
+        self.config = dict(config)
+        self.inputs: dict[str, str] = {label: stage.key for label, stage in (inputs or {}).items()}
+        self.key: str = key_of({"format": FORMAT, "name": name, "config": self.config, "inputs": self.inputs})
+
+    def at(self, folder: Path) -> "Stage":
+        """The same stage in another place."""
+        other = copy(self)
+        other.folder = folder
+        return other
+
+    # A stage's name has no dot, so neither of these is the place of another.
+    @property
+    def working(self) -> Path:
+        """Where it is made."""
+        return self.folder.with_name(f"{self.folder.name}.working")
+
+    @property
+    def _old(self) -> Path:
+        """Where what it replaces waits to be removed."""
+        return self.folder.with_name(f"{self.folder.name}.old")
+
+    def complete(self) -> bool:
+        """Whether the folder holds this very stage, finished and sound."""
+        return self.why_not() is None
+
+    def why_not(self) -> str | None:
+        """One line that says why this stage has to be computed; None where it is ready."""
+        damage = self.damage() if (lacking := self.lacking()) is None else []
+        return f"damaged: {_some(damage, '; ')}" if damage else lacking
+
+    def lacking(self) -> str | None:
+        """One line that says why the folder's stage, sound or not, is not this one; None where it is.
+
+        Raises ArtefactError where the folder holds files that no manifest, or that of another stage, speaks for.
+        """
+        old = manifest_of(self.folder)
+        if old is None:
+            _own(self.folder)
+            return NOT_MADE
+        if old["key"] == self.key:
+            return None
+        if old.get("name") != self.name:
+            raise ArtefactError(f"{self.folder / MANIFEST} is of another stage, '{old.get('name')}', and not of '{self.name}': "
+                                f"move {self.folder} away, and `lifelora run` makes it again.")
+        changed = [f"{k}: {old['config'].get(k)!r} → {v!r}" for k, v in self.config.items() if old["config"].get(k) != v]
+        changed += [f"its input '{k}' changed" for k, v in self.inputs.items() if old["inputs"].get(k) != v]
+        return "made differently before: " + ("; ".join(changed)[:400] or "another version of lifelora")
+
+    def damage(self, *, thorough: bool = False) -> list[str]:
+        """What of a finished stage's files is not as its manifest says, a line for each; without ``thorough`` large files are
+        hashed only where their size or time differs. Curves for TensorBoard do not count: nothing is made from them.
+        """
+        found = []
+        for name, kept in (manifest_of(self.folder) or {"files": {}})["files"].items():
+            path = self.folder / name
+            if CURVES in Path(name).parts:
+                continue
+            try:
+                now = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                found.append(f"{path} is missing")
+                continue
+            if not stat.S_ISREG(now.st_mode):
+                found.append(f"{path} is no file")
+            elif now.st_size != kept["size"]:
+                found.append(f"{path} has {now.st_size:,} bytes, not {kept['size']:,}")
+            elif (thorough or now.st_size <= ALWAYS_HASHED or now.st_mtime_ns != kept["mtime_ns"]) and (
+                    _hash_at(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns) != kept["sha256"]):
+                found.append(f"{path} is not what was written (its hash differs)")
+        return found
+
+    def require(self) -> Path:
+        """The folder of a finished stage, or ArtefactError with the command that makes it."""
+        command = self.name.split("/")[0]
+        if lacking := self.lacking():
+            raise ArtefactError(f"stage '{self.name}' in {self.folder} is not ready ({lacking}); run `lifelora {command}` with "
+                                "the same recipe and --out first, or `lifelora run`.")
+        if damage := self.damage():
+            raise ArtefactError(f"stage '{self.name}' in {self.folder} is damaged: {_some(damage, '; ')}. `lifelora {command}` "
+                                "or `lifelora run` with the same recipe and --out makes it again.")
+        return self.folder
+
+    def verify(self) -> None:
+        """Check every file against the manifest's hash; ArtefactError names those that differ, and how to mend it."""
+        self.require()
+        if damage := self.damage(thorough=True):
+            raise ArtefactError(f"stage '{self.name}' in {self.folder} is damaged: {_some(damage, '; ')}. Remove that folder; "
+                                "`lifelora run` with the same recipe and --out makes it again.")
+
+    def begun(self) -> bool:
+        """Whether an interrupted attempt at this very stage is there to be gone on with."""
+        return _being_made(self.working) == self.key
+
+    def tidy(self) -> None:
+        """Remove what is left of an older one whose removal was killed; where nothing can be removed, it may stay."""
+        with suppress(OSError):
+            _remove(self._old)
+
+    @contextmanager
+    def making(self, facts: Mapping[str, Any] | None = None) -> Iterator[Path]:
+        """A folder to fill; on leaving without an error it gets its manifest (with ``facts``) and becomes the stage's folder.
+
+        Files of an interrupted attempt at the same key are still there (a training checkpoint, say); those of another key are
+        removed. What the stage's folder holds is replaced at the end. Raises ArtefactError, with nothing changed, where it or
+        the working folder holds what lifelora did not make.
+        """
+        for folder in (self._old, self.working, self.folder):
+            _own(folder)
+        _remove(self._old)
+        if self.working.exists() and not self.begun():
+            _remove(self.working)
+        self.working.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.working / WORKING, json.dumps({"key": self.key}))
+        (self.working / MANIFEST).unlink(missing_ok=True)
+        clear_torn(self.working)
+        yield self.working
+        clear_torn(self.working)
+        manifest = {
+            "key": self.key, "name": self.name, "config": self.config, "inputs": self.inputs, **(facts or {}),
+            "versions": versions("lifelora", "torch", "transformers", "numpy", "pyarrow", "duckdb"),
+            "files": _flushed(self.working),
+        }
+        # Read back as JSON will give it: what was a tuple is a list.
+        manifest = json.loads(json.dumps(manifest))
+        text = json.dumps(manifest | {"sha256": _sealed(manifest)}, indent=1, sort_keys=True, ensure_ascii=False)
+        write_atomically(self.working / MANIFEST, text)
+        (self.working / WORKING).unlink()
+        _own(self.folder)  # the work may have taken days
+        if self.folder.exists():
+            self.folder.rename(self._old)
+        self.working.rename(self.folder)
+        flush_folder(self.folder.parent)
+        _remove(self._old)
+
+
+@lru_cache(maxsize=1 << 14)
+def _hash_at(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
+    """Hashed once a process while nothing touches it."""
+    return file_hash(path)
+
+
+def _sealed(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical(manifest).encode()).hexdigest()
+
+
+def _some(lines: list[str], between: str) -> str:
+    return between.join(lines[:4]) + (f"{between}and {len(lines) - 4:,} more" if len(lines) > 4 else "")
+
+
+def _flushed(folder: Path) -> dict[str, dict[str, Any]]:
+    """Size, time and hash of every file in a folder, all of it on disk."""
+    files = {}
+    for root, _, names in os.walk(folder):
+        for path in (Path(root, name) for name in names):
+            if path == folder / WORKING:
+                continue
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            now = path.stat()
+            files[path.relative_to(folder).as_posix()] = {
+                "size": now.st_size, "mtime_ns": now.st_mtime_ns, "sha256": file_hash(path)}
+        flush_folder(Path(root))
+    return files
+
+
+def _marked(folder: Path) -> str | None:
+    """The key in a folder's marker; None where there is no marker of ours."""
+    if not (folder / WORKING).is_file():
+        return None
+    try:
+        key = read_json(folder / WORKING).get("key")
+    except ArtefactError:
+        return None
+    return key if isinstance(key, str) and KEY.fullmatch(key) else None
+
+
+def _being_made(folder: Path) -> str | None:
+    """The key that is being made in a folder, or was, just before it would have been moved to its place."""
+    key = _marked(folder)
+    manifest = manifest_of(folder) if key is None else None
+    return key if manifest is None else str(manifest["key"])
+
+
+def _own(folder: Path) -> tuple[list[Path], list[Path]]:
+    """Files and subfolders of a stage's folder, deepest first; ArtefactError where lifelora did not make all of them.
+
+    A marker speaks for all that is in the folder, a manifest for the files that it lists. Links are never followed.
+    """
+    if not folder.exists() and not folder.is_symlink():
+        return [], []
+    files: list[Path] = []
+    folders: list[Path] = []
+    if folder.is_symlink() or not folder.is_dir():
+        raise _foreign(folder, "is no folder of lifelora's")
+    for root, inner, names in os.walk(folder, topdown=False):
+        files += [Path(root, name) for name in names]
+        for path in (Path(root, name) for name in inner):
+            (files if path.is_symlink() else folders).append(path)
+    just_begun = not folders and all(TORN.fullmatch(path.name) for path in files)
+    if just_begun or _marked(folder):
+        return files, folders
+    try:
+        manifest = manifest_of(folder)
+    except ArtefactError as error:
+        raise _foreign(folder, f"cannot be told from a folder of somebody else's, for its {MANIFEST} is damaged") from error
+    ours = {folder / name for name in (MANIFEST, *manifest["files"])} if manifest else set[Path]()
+    around = {parent for path in ours for parent in path.parents}
+    strange = [path for path in files if path not in ours]
+    strange += [path for path in folders if path not in ours and path not in around]
+    if strange:
+        raise _foreign(folder, f"holds what lifelora did not make ({_some([str(p.relative_to(folder)) for p in strange], ', ')})"
+                       + (f", or has lost its {MANIFEST}" if manifest is None else ""))
+    return files, folders
+
+
+def _foreign(folder: Path, what: str) -> ArtefactError:
+    return ArtefactError(f"{folder} {what}, and a stage belongs there; move it away, or choose another --out. It was left as it "
+                         "is.")
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder of ours. What proves that it is ours goes last, so a removal that was killed can be gone on with."""
+    files, folders = _own(folder)
+    if not folder.exists():
+        return
+    proofs = [path for path in files if path in (folder / MANIFEST, folder / WORKING)]
+    for path in files:
+        if path not in proofs:
+            path.unlink()
+    for path in folders:
+        path.rmdir()
+    flush_folder(folder)
+    for path in proofs:
+        path.unlink()
+    folder.rmdir()
