@@ -1,5 +1,6 @@
 """What adapters cost and what they can do, in numbers: parameters, bytes per person, rank. Knows no training."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +29,7 @@ class Account:
     effective_rank: float | None
     """Mean over people and layers of exp(-Σ p log p), p = σ/Σσ, σ the singular values of B·C(u)·A (Roy and Vetterli,
     EUSIPCO 2007); None where no people were given, or C depends on the token."""
-    left_out: tuple[str, ...] = ()
+    left_out: Sequence[str] = ()
     "Layers that 'all-linear' left out because they are narrower than the rank."
 
     def __str__(self) -> str:
