@@ -33,7 +33,7 @@ class History(BaseModel):
     """Hash of everything that decides the result."""
     steps_per_epoch: int
     planned: int
-    """Optimiser steps of the whole schedule."""
+    """Optimiser steps to the end, unless patience ends it before."""
     steps: int = 0
     """Optimiser steps made."""
     training: list[Point] = []
