@@ -98,15 +98,15 @@ class Recipe(Frozen):
                 f"systems.{name}: coupling '{system.coupling.kind}' depends on the person, so it needs "
                 f"representation = one of: {', '.join(allowed) or '(add a [conventional.NAME] first)'}"
             )
-        if system.representation_training == "joint" and not system.coupling.needs_user:
-            raise ValueError(f"systems.{name}: representation_training = 'joint', but coupling '{system.coupling.kind}' "
-                             "takes no representation; nothing would reach it")
+        if system.representation_training != "frozen" and not system.coupling.needs_user:
+            raise ValueError(f"systems.{name}: representation_training = '{system.representation_training}', but coupling "
+                             f"'{system.coupling.kind}' takes no representation; nothing would reach it")
         if system.representation_layer != "final" and system.representation is None:
             raise ValueError(f"systems.{name}: representation_layer = '{system.representation_layer}' is of no model; "
                              "say of which: representation = NAME")
-        if system.representation_layer == "random" and system.representation_training == "joint":
-            raise ValueError(f"systems.{name}: representation_training = 'joint', but no model makes "
-                             "representation_layer = 'random'; nothing would learn")
+        if system.representation_layer == "random" and system.representation_training != "frozen":
+            raise ValueError(f"systems.{name}: representation_training = '{system.representation_training}', but no model makes "
+                             "representation_layer = 'random'; leave one of them away")
         given = (system.soft_at, system.soft_layer, system.soft_projector)
         if system.soft is None and given != (System().soft_at, System().soft_layer, System().soft_projector):
             raise ValueError(f"systems.{name}: soft_at, soft_layer and soft_projector are about soft tokens, and there are none; "

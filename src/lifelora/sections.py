@@ -111,8 +111,9 @@ class System(Adaptation):
     representation_layer: LayerOrRandom = "final"
     """Which of its layers is u: its state or last hidden layer; all fields and the past, embedded; the user's id, where it is a
     field, and the mean of the past; or, as a control, numbers drawn once for each user."""
-    representation_training: Literal["frozen", "joint"] = "frozen"
-    "Whether that model stays as it was trained, or goes on learning with the adapters."
+    representation_training: Literal["frozen", "frozen-with-dropout", "joint"] = "frozen"
+    """Whether that model stays as it was trained, or goes on learning with the adapters; frozen, its dropout is off while the LM
+    learns, or on as in the code of ReLLaX and RecLoRA."""
     soft: str | None = None
     "The name of the conventional model whose vectors stand in the prompt as soft tokens (SPA, CoLLM)."
     soft_at: tuple[Place, ...] = Field(default=("behaviours", "target"), min_length=1)

@@ -36,6 +36,7 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "of-sim": META | {"representation": "sim", "representation_layer": "user"},
     "token": META | {"coupling": {"kind": "meta", "rank": 2, "loras": 2, "gate": "token"}},
     "joint": META | {"representation": "sasrec", "representation_layer": "user", "representation_training": "joint"},
+    "dropped": META | {"representation": "sasrec", "representation_training": "frozen-with-dropout"},
     "collm": COLLM,
     "one-projector": COLLM | {"soft_projector": "collm", "loss": "yes"},
     "random-user": COLLM | {"soft_at": ["user"], "soft_layer": "random"},
@@ -103,6 +104,22 @@ def test_a_learning_representation_learns_in_its_layer(parts: Parts):
     moved = {name for (name, a), b in zip(trained.named_parameters(), joint.encoder.parameters(), strict=True)
              if not torch.equal(a.cpu(), b)}
     assert moved == {"features.table.weight", "behaviours.join.weight", "behaviours.join.bias"}
+
+
+def test_a_frozen_representation_can_keep_its_dropout_while_the_lm_learns(parts: Parts):
+    """Nothing of it learns; asked, u is what it is without; while the LM learns it is another one at every pass."""
+    lm, builder = parts.personal("dropped")
+    assert not any(name.startswith("encoder.") for name, p in lm.named_parameters() if p.requires_grad)
+    targets = parts.dataset.targets(parts.test_rows)
+    asked = parts.asked("dropped", targets)
+    batch = asked.batch(builder, np.arange(len(targets)))
+    asis_ND = parts.represented("sasrec", "final", targets)
+    with torch.no_grad():
+        torch.testing.assert_close(lm.eval().represented(batch), asis_ND)
+        lm.encoder.drop.p = 0.5  # of what SASRec reads; the recipe's .1 is inside its block
+        seen = torch.stack([lm.train().represented(batch) for _ in range(20)])
+    assert (seen[0] - seen[1]).abs().max() > 0.1
+    assert parts.asked("random", targets).gather is None
 
 
 def test_behaviours_like_the_target_make_any_u_depend_on_it(parts: Parts, tmp_path: Path):
@@ -180,6 +197,8 @@ def test_the_report_says_what_was_read(run: Run):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"coupling": {"kind": "static"}, "representation": None, "representation_layer": "user"}, "say of which: representation ="),
     ({"representation_layer": "random", "representation_training": "joint"}, "no model makes representation_layer = 'random'"),
+    ({"representation_layer": "random", "representation_training": "frozen-with-dropout"}, "-with-dropout', but no model makes"),
+    ({"coupling": {"kind": "static"}, "representation_training": "frozen-with-dropout"}, "takes no representation"),
     ({"representation_layer": "middle"}, "'final', 'fields', 'user' or 'random'"),
     ({"soft_at": ["user"]}, "soft_at, soft_layer and soft_projector are about soft tokens, and there are none"),
     ({"soft_projector": "collm"}, "soft_at, soft_layer and soft_projector are about soft tokens, and there are none"),

@@ -36,7 +36,7 @@ class PersonalBatch:
     soft_BL: Int[Tensor, "B L"] | None = None
     "The item of each soft token, or USER, and -1 at every other place; None for prompts of words alone."
     samples: Samples | None = None
-    "What u is made from, where its maker learns with the adapters; then ``user_BD`` has width 0."
+    "What u is made from, where its maker stands beside the adapters; then ``user_BD`` has width 0."
     soft_user_BX: Float[Tensor, "B X"] | None = None
     "What the user's soft token is made from; None where there is none."
 
@@ -55,7 +55,9 @@ class PersonalLM(nn.Module):
         self, model: nn.Module, adapters: Adapters, answers: Answers, encoder: Represents | None = None,
         soft: SoftTokens | None = None, layer: Layer = "final", loss: Loss = "answer",
     ) -> None:
-        """``encoder`` makes u, by its ``layer``, and learns, too; without one u comes with the batch and is as it is.
+        """``encoder`` makes u, by its ``layer``, and learns, too, where it is not frozen; its dropout is on while the LM learns.
+
+        Without one u comes with the batch and is as it is.
 
         ``soft`` makes the soft tokens of prompts that have them.
         """

@@ -73,7 +73,7 @@ class Asked:
     mask_NK: Bool[np.ndarray, "N K"]
     user_ND: Float[torch.Tensor, "N D"]
     gather: Callable[[Targets], Samples] | None = None
-    "What u is made from, where that is not known before (``representation_training = 'joint'``)."
+    "What u is made from, where that is not known before: its maker learns with the adapters, or its dropout is on."
     soft_user_NX: Float[torch.Tensor, "N X"] | None = None
     "What the user's soft token is made from."
 
@@ -255,7 +255,7 @@ class Parts:
         builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most, places)
         check_fits(builder.highest, backbone.model, backbone.tokenizer)
         adapters = self.adapters(name, backbone)
-        encoder = self._learning_encoder(name) if system.representation_training == "joint" else None
+        encoder = None if system.representation_training == "frozen" else self._encoder_beside_adapters(name)
         soft = None
         if system.soft is not None:
             words = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)
@@ -281,11 +281,14 @@ class Parts:
             ours = start in self.recipe.systems
             start_from(adapters, self.stages.system(start).require() / ADAPTER if ours else Path(start).expanduser())
 
-    def _learning_encoder(self, name: str) -> Recommender:
+    def _encoder_beside_adapters(self, name: str) -> Recommender:
         """The trained conventional model of a system; what has no part in u is frozen, for it will get no gradient."""
-        encoder, layer = self.recipe.systems[name].representation or "", self.recipe.systems[name].representation_layer
+        system = self.recipe.systems[name]
+        encoder, layer = system.representation or "", system.representation_layer
         assert layer != "random"
         model = self.recommender(encoder).cpu()
+        if system.representation_training == "frozen-with-dropout":
+            return model.requires_grad_(False)
         some = self.dataset.targets(np.asarray(self.dataset.samples["train"][:4]))
         model.representation(self.samples(encoder, model, some), layer).sum().backward()  # type: ignore[no-untyped-call]
         for parameter in model.parameters():
@@ -300,7 +303,7 @@ class Parts:
         user_ND, gather, soft_user_NX = torch.zeros(len(targets), 0), None, None
         system = self.recipe.systems.get(name)
         if system is not None and system.representation is not None:
-            if system.representation_training == "joint":
+            if system.representation_training != "frozen":
                 gather = partial(self.samples, system.representation, self.recommender(system.representation))
             else:
                 user_ND = self.represented(system.representation, system.representation_layer, targets)
