@@ -28,11 +28,13 @@ def flat(value: Any, key: str = "") -> dict[str, Any]:
 
 
 def rows(text: str, columns: int) -> Iterator[list[str]]:
+    """Of the tables with so many columns."""
     for line in text.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")] if line.startswith("| ") else []
-        cells = [cell.removesuffix("|").strip() for cell in cells]
-        if len(cells) == columns and not set(cells[0]) <= {"-"} and cells[0] not in ("what", "system"):
-            yield cells
+        if line.startswith("|"):
+            cells = [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")]
+            assert len(cells) in (3, 4), f"a row of {len(cells)} cells: {line}"
+            if len(cells) == columns and cells[0] not in ("what", "system", "---"):
+                yield cells
 
 
 @dataclass(frozen=True)
