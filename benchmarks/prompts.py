@@ -25,7 +25,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from lifelora.data.dataset import Dataset, Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.prompts.batch import PromptBuilder
-from lifelora.prompts.template import Rella
+from lifelora.prompts.slots import ITEM, USER, SlotEncoder
+from lifelora.prompts.template import Rella, Template, marked
 from lifelora.tokens import Encoder
 
 SYLLABLES = ["ar", "be", "cor", "den", "el", "fa", "gri", "ho", "in", "ju", "ka", "lo", "mi", "nor", "os", "pe", "qua"]
@@ -66,6 +67,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--strings", type=int, default=256, help="prompts a round that are also made from strings")
     parser.add_argument("-k", type=int, default=30)
+    parser.add_argument("--soft-at", nargs="*", default=[], help="whose soft tokens the prompts have; none by default")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "prompts.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -80,10 +82,12 @@ def main() -> None:
             vocab_size=700, initial_alphabet=alphabet, show_progress=False))
         began = time.perf_counter()
         template = Rella(opening=("USER:",))
-        builder = PromptBuilder.make(dataset, template, tokenizer, max_tokens=2048)
+        builder = PromptBuilder.make(dataset, template, tokenizer, max_tokens=2048, soft=args.soft_at)
         built = time.perf_counter() - began
-        result = measured(dataset, builder, template, Encoder(tokenizer), args)
+        encoder = SlotEncoder(tokenizer) if args.soft_at else Encoder(tokenizer)
+        result = measured(dataset, builder, marked(template.slotted(args.soft_at), encoder.marked), encoder, args)
     result |= {
+        "soft_at": args.soft_at,
         "seconds_to_tokenise_lines": round(built, 3), "lines": len(builder.segments.offsets_N) - 1, "k": args.k,
         "batch": args.batch, "rounds": args.rounds, "seed": args.seed, "command": shlex.join(["python", *sys.argv]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "threads": 1,
@@ -94,7 +98,7 @@ def main() -> None:
 
 
 def measured(
-    dataset: Dataset, builder: PromptBuilder, template: Rella, encoder: Encoder, args: argparse.Namespace
+    dataset: Dataset, builder: PromptBuilder, template: Template, encoder: Encoder, args: argparse.Namespace
 ) -> dict[str, object]:
     """Both ways in turn, CPU seconds of each; every prompt made from a string is compared."""
     rng = np.random.default_rng(args.seed)
@@ -115,8 +119,11 @@ def measured(
             text = template.render(words, people[targets.user_B[place]], shown, items[targets.item_B[place]])
             made.append(encoder.whole(text))
         slow.append(args.strings / (time.process_time() - began))
+        tokens_BL = batch.tokens_BL
+        if batch.soft_BL is not None:
+            tokens_BL = torch.where(batch.soft_BL >= 0, ITEM, torch.where(batch.soft_BL == USER, USER, tokens_BL))
         for place, ids in enumerate(made):
-            assert batch.tokens_BL[place][batch.mask_BL[place]].tolist() == ids, place
+            assert tokens_BL[place][batch.mask_BL[place]].tolist() == ids, place
         compared += len(made)
     ratios = sorted(a / b for a, b in zip(fast, slow, strict=True))
     return {

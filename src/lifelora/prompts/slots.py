@@ -56,10 +56,11 @@ class SlotEncoder(Encoder):
     """Gives ITEM and USER for the slots in a template's own words; text of data never is a slot."""
 
     def __init__(self, tokenizer: Any) -> None:
-        backend, slots = copy.deepcopy(getattr(tokenizer, "backend_tokenizer", tokenizer)), {ITEM_SLOT: ITEM, USER_SLOT: USER}
+        tokenizer, slots = copy.deepcopy(tokenizer), {ITEM_SLOT: ITEM, USER_SLOT: USER}
+        backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
         backend.add_special_tokens([AddedToken(slot, special=True, normalized=False) for slot in slots])
         self._codes = {int(backend.token_to_id(slot)): code for slot, code in slots.items()}
-        super().__init__(backend)
+        super().__init__(tokenizer)
 
     def many(self, texts: Sequence[str]) -> Iterator[Int[np.ndarray, "L"]]:
         """As an Encoder's."""
