@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pydantic import PositiveInt
 from torch import nn
 
 from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
+from lifelora.llm.probe import CONTEXT, named_context, probe
 from lifelora.types import Frozen
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -30,6 +32,8 @@ class Pretrained(Frozen):
     quantization: Literal["none", "8-bit", "4-bit"] = "none"
     "8- and 4-bit (NF4, double quantisation) weights need bitsandbytes and a device that it supports."
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    context: PositiveInt | None = None
+    "The longest prompt, in tokens, where not what the model's configuration names. Some name none (Mamba, BLOOM) and need this."
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,25 @@ class Backbone:
     tokenizer: Any
     "A fast tokenizer of transformers."
     label: str
+    head: bool = True
+    "Whether single words of its head can be computed alone and in full precision."
+    titles: str = ""
+    "Why titles cannot share a prompt that is read once; empty where they can."
+    limit: int | None = None
+    "The longest sequence by what was asked for; None leaves it to the model's configuration."
 
     @property
     def context(self) -> int:
-        """The longest sequence, in tokens, that the model was made for."""
-        return int(getattr(self.model.config, "max_position_embeddings", 1 << 30))
+        """The longest sequence, in tokens, that the model was made for; ConfigError where nothing says it."""
+        return longest(self.model, self.limit)
 
 
 def load(config: Pretrained, device: torch.device, download: bool = False, label: str | None = None) -> Backbone:
     """Load, freeze and put on ``device``.
 
-    Raises ConfigError for a place that holds no such model, ArtefactError for weights that are not safetensors, and
-    MissingExtraError for quantisation or flash attention without its package.
+    Raises ConfigError for a place that holds no such model, for a model that names no context and for one that does not answer in
+    a batch as it does alone (``llm.probe``); ArtefactError for weights that are not safetensors; MissingExtraError for
+    quantisation or flash attention without its package.
     """
     # transformers takes long to import, and much of lifelora works without it.
     from transformers import AutoModelForCausalLM
@@ -69,7 +80,24 @@ def load(config: Pretrained, device: torch.device, download: bool = False, label
     # What the checkpoint wishes for sampling (temperature, top-p, …) must never reach our scores or beams.
     model.generation_config = type(model.generation_config)()
     size = sum(p.numel() for p in model.parameters())
-    return Backbone(model, tokenizer, label or f"{Path(config.path).name} ({size / 1e6:,.2f} M parameters, pretrained)")
+    longest(model, config.context)
+    found = probe(model, tokenizer, f"backbone.path = '{config.path}'")
+    label = label or f"{Path(config.path).name} ({size / 1e6:,.2f} M parameters, pretrained)"
+    if not found.head and config.dtype != "fp32":
+        label += f", scores from logits rounded to {config.dtype}"
+    return Backbone(model, tokenizer, label, found.head, found.titles, config.context)
+
+
+def longest(model: Any, asked: int | None = None) -> int:
+    """The longest sequence, in tokens: ``asked``, or what the model's configuration names; ConfigError where neither says it."""
+    named = named_context(model.config)
+    if named is None and asked is None:
+        raise ConfigError(f"the configuration of {type(model).__name__} names no longest sequence ({', '.join(CONTEXT)}); say "
+                          "how many tokens a prompt may have: backbone.context = 2048.")
+    if named is not None and asked is not None and asked > named:
+        raise ConfigError(f"backbone.context = {asked:,} is longer than the {named:,} tokens that {type(model).__name__} was "
+                          "made for; give at most so many.")
+    return asked or named or 0
 
 
 def read(auto: Any, path: str, key: str, download: bool, **options: Any) -> tuple[Any, Any]:

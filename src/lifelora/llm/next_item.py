@@ -39,10 +39,10 @@ class NextItemBatch:
 class NextItemLM(nn.Module):
     """A backbone with adapters in it, asked for a title."""
 
-    def __init__(self, model: nn.Module, adapters: Adapters, soft: SoftTokens | None = None) -> None:
-        """``soft`` makes the soft tokens of prompts that have them."""
+    def __init__(self, model: nn.Module, adapters: Adapters, soft: SoftTokens | None = None, head: bool = True) -> None:
+        """``soft`` makes the soft tokens of prompts that have them; ``head``: whether titles are scored in full precision."""
         super().__init__()
-        self.model, self.adapters, self.soft = model, adapters, soft
+        self.model, self.adapters, self.soft, self.head = model, adapters, soft, head
         self.coupling = adapters.coupling
 
     def scope(self, batch: NextItemBatch) -> AbstractContextManager[None]:

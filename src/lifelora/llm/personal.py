@@ -2,8 +2,9 @@
 
     p(yes) = exp(s_yes) / (exp(s_yes) + exp(s_no)),   s = the LM's logits where the answer word comes
 
-(ReLLa, section 3). The loss is that of instruction tuning: -log p(answer word) over the whole vocabulary. With ``loss =
-"yes"`` (CoLLM's code) p(yes) = σ(s_yes), s_no has no part, and the loss is the binary cross-entropy of that.
+(ReLLa, section 3), from the two rows of its head in full precision (``llm.head``). The loss is that of instruction tuning:
+-log p(answer word) over the whole vocabulary. With ``loss = "yes"`` (CoLLM's code) p(yes) = σ(s_yes), s_no has no part, and the
+loss is the binary cross-entropy of that.
 """
 
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lifelora.data.dataset import Samples
+from lifelora.llm.head import full_precision
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.inject import Adapters
 from lifelora.prompts.batch import Answers
@@ -53,15 +55,16 @@ class PersonalLM(nn.Module):
 
     def __init__(
         self, model: nn.Module, adapters: Adapters, answers: Answers, encoder: Represents | None = None,
-        soft: SoftTokens | None = None, layer: Layer = "final", loss: Loss = "answer",
+        soft: SoftTokens | None = None, layer: Layer = "final", loss: Loss = "answer", head: bool = True,
     ) -> None:
         """``encoder`` makes u, by its ``layer``, and learns, too, where it is not frozen; its dropout is on while the LM learns.
 
         Without one u comes with the batch and is as it is.
 
-        ``soft`` makes the soft tokens of prompts that have them.
+        ``soft`` makes the soft tokens of prompts that have them. Without ``head`` all words are computed where two are asked.
         """
         super().__init__()
+        self.head = head
         self.encoder, self.layer, self.soft = encoder, layer, soft
         self.model = model
         self.coupling = adapters.coupling
@@ -104,6 +107,13 @@ class PersonalLM(nn.Module):
         )
         return cast(Tensor, output.logits)[:, -1].float()
 
+    def answer_logits(self, batch: PersonalBatch) -> Float[Tensor, "B 2"]:
+        """Of yes and no alone, in full precision; needs ``scope(batch)`` around it."""
+        two = [self.answers.yes, self.answers.no]
+        with full_precision(self.model, two, when=self.head):
+            logits_BV = self.logits(batch)
+        return logits_BV if logits_BV.shape[1] == len(two) else logits_BV[:, two]
+
     def loss(self, batch: PersonalBatch) -> Float[Tensor, ""]:
         """Mean of -log p(answer word | prompt) over the vocabulary; or of -y log σ(s_yes) - (1 - y) log(1 - σ(s_yes))."""
         if self.learns == "yes":
@@ -114,6 +124,5 @@ class PersonalLM(nn.Module):
     def score(self, batch: PersonalBatch) -> Float[Tensor, "B"]:
         """P(yes); opens the scope itself."""
         with self.scope(batch):
-            logits_BV = self.logits(batch)
-        yes_B = logits_BV[:, self.answers.yes]
-        return torch.sigmoid(yes_B if self.learns == "yes" else yes_B - logits_BV[:, self.answers.no])
+            yes_B, no_B = self.answer_logits(batch).unbind(dim=1)
+        return torch.sigmoid(yes_B if self.learns == "yes" else yes_B - no_B)

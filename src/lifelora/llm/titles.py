@@ -5,10 +5,10 @@ are computed after that:
 
     score_c = sum over t of log p(title_ct | prompt, title_c<t),   or its mean over the A_c tokens of the title
 
-over the whole vocabulary, the end of the title's line included. Both are what a full prompt for each candidate gives.
+over the whole vocabulary in full precision, the end of the title's line included. Both are what a full prompt for each candidate
+gives.
 """
 
-import copy
 import math
 import time
 from collections.abc import Iterator
@@ -21,7 +21,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from lifelora.errors import ConfigError
+from lifelora.llm.continuation import Continuation
+from lifelora.llm.head import full_precision
 from lifelora.llm.next_item import NextItemBatch, NextItemLM
+from lifelora.llm.probe import named_context
 from lifelora.llm.reading import Reader
 from lifelora.prompts.next_item import Titles
 
@@ -107,7 +110,7 @@ def write(
 ) -> Written:
     """What the LM writes where it may write anything, up to the end of the line or of ``limit`` tokens."""
     prompts = batch.prompts
-    context = getattr(getattr(lm.model, "config", None), "max_position_embeddings", None)
+    context = named_context(getattr(lm.model, "config", None))
     longest = int(prompts.mask_BL.sum(dim=1).max()) if len(prompts.mask_BL) else 0
     if context is not None and longest + limit > context + 1:  # the last token that is written is not read
         raise ConfigError(f"a prompt of {longest} tokens and an answer of up to {limit} do not go into the {context} tokens of "
@@ -151,13 +154,12 @@ def _clocked(device: torch.device) -> Iterator[Cost]:
 
 @dataclass
 class _Prompt:
-    """Keys and values of prompts and what followed them, for rows that stand ``repeats`` times one after another."""
+    """Prompts that were read and what followed them, for rows that stand ``repeats`` times one after another."""
 
     lm: NextItemLM
     C: Any
     "C(u) of the people, without repetition."
-    cache: Any
-    mask_NL: Tensor
+    read: Continuation
     logits_BV: Tensor
     "After the prompts."
     repeats: int = 1
@@ -169,35 +171,20 @@ class _Prompt:
         if prompts.answer_BA is not None:
             raise ConfigError("these prompts have their answers already: ask with NextItemBuilder.question.")
         C = lm.adapters.couplings(batch.user_BD)
-        with lm.adapters.holding(C):
+        with lm.adapters.holding(C), full_precision(lm.model, when=lm.head):
             output = lm.run(prompts, use_cache=True, logits_to_keep=1)
-        assert output.past_key_values is not None, "the model keeps no keys and values"
         cost.tokens += prompts.tokens_BL.numel()
-        return cls(lm, C, output.past_key_values, prompts.mask_BL, output.logits[:, -1].float())
+        return cls(lm, C, Continuation.of(lm.model, output, prompts.mask_BL, lm.head), output.logits[:, -1].float())
 
     def repeated(self, times: int) -> "_Prompt":
         """A copy with every row several times."""
-        cache = copy.deepcopy(self.cache)
-        cache.batch_repeat_interleave(times)
-        return _Prompt(self.lm, self.C, cache, self.mask_NL.repeat_interleave(times, dim=0), self.logits_BV, times)
+        return _Prompt(self.lm, self.C, self.read.repeated(times), self.logits_BV, times)
 
     def after(self, tokens_NL: Tensor, mask_NL: Tensor, cost: Cost) -> Tensor:
         """Read on; the logits at all these places."""
-        before_N1 = self.mask_NL.sum(dim=1, keepdim=True)
-        # Padding takes the place of the token before it: a model with learnt positions has none to spare.
-        position_NL = before_N1 + (mask_NL.long().cumsum(dim=1) - 1).clamp(min=0)
-        self.mask_NL = torch.cat([self.mask_NL, mask_NL], dim=1)
-        with self.lm.adapters.holding(self.C, self.repeats):
-            output = self.lm.model(input_ids=tokens_NL, attention_mask=self.mask_NL.long(), position_ids=position_NL,
-                                   past_key_values=self.cache, use_cache=True)
         cost.tokens += tokens_NL.numel()
-        logits: Tensor = output.logits.float()
-        return logits
-
-    def reordered(self, rows_N: Tensor) -> None:
-        """Go on with other rows, each of the same person."""
-        self.cache.reorder_cache(rows_N)
-        self.mask_NL = self.mask_NL[rows_N]
+        with self.lm.adapters.holding(self.C, self.repeats):
+            return self.read.after(tokens_NL, mask_NL)
 
 
 class _Among:
@@ -288,7 +275,7 @@ def _search(lm: NextItemLM, batch: NextItemBatch, rules: _Among | _Anything, bea
             total_BK = total_BK.masked_fill(total_BK <= best_B[:, None], -math.inf)
         if place + 1 == rules.limit or not total_BK.isfinite().any():
             break
-        prompt.reordered((row_BK * K + parent_BK).flatten())
+        prompt.read.reordered((row_BK * K + parent_BK).flatten())
         # A beam that has ended grows no longer: its tokens are as padding, and take no position.
         logits_NAV = prompt.after(token_BK.reshape(-1, 1), total_BK.isfinite().reshape(-1, 1), cost)
         logp_BKV = logits_NAV[:, -1].log_softmax(dim=-1).view(B, K, V)

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from lifelora import seeds
 from lifelora.checkpoint import Learnt
 from lifelora.data.dataset import Targets
+from lifelora.errors import ConfigError
 from lifelora.llm.next_item import CourseOfForms, NextItemBatch, NextItemLM, form_asked, forms_of
 from lifelora.llm.reading import Reader, contained, exact, hits
 from lifelora.llm.soft import SoftTokens
@@ -52,6 +53,8 @@ class Chooser:
         """As training finds it, but for the LoRA that it starts from."""
         self.parts, self.name, self.system = parts, name, parts.recipe.systems[name]
         backbone = parts.backbone()
+        if backbone.titles:
+            raise ConfigError(f"systems.{name} asks for titles, and {backbone.titles} Take another backbone, or task 'ctr'.")
         self.tokenizer, self.context = backbone.tokenizer, backbone.context
         template = NextItemTemplate(phrasings=self.system.phrasings)
         most = min(self.system.max_tokens, backbone.context)
@@ -64,7 +67,7 @@ class Chooser:
             with seeds.torch_seeded(parts.recipe.seed, "soft", name):
                 items_ME = parts.recommender(self.system.soft).cpu().item_embeddings()
                 soft = SoftTokens(width, items_ME, form=self.system.soft_projector)
-        self.lm = NextItemLM(backbone.model, adapters, soft)
+        self.lm = NextItemLM(backbone.model, adapters, soft, backbone.head)
 
     @classmethod
     def trained(cls, parts: Parts, name: str) -> "Chooser":

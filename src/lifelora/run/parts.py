@@ -265,7 +265,8 @@ class Parts:
                 soft = SoftTokens(words, items_ME, width, system.soft_projector)
         # A random u has no encoder, and so no layer.
         layer = "final" if system.representation_layer == "random" else system.representation_layer
-        return PersonalLM(backbone.model, adapters, builder.answers, encoder, soft, layer, system.loss), builder
+        return PersonalLM(backbone.model, adapters, builder.answers, encoder, soft, layer, system.loss,
+                          backbone.head), builder
 
     def adapters(self, name: str, backbone: Backbone) -> Adapters:
         """A system's adapters, put into the backbone as training finds them, but for the LoRA that they start from."""

@@ -1,0 +1,180 @@
+"""What a causal LM is found to be when it is loaded: tried with a few short texts, and not looked up in a list of families.
+
+Asked here in the way in which prompts are asked: padded at the left, with a mask and positions that count real tokens only. A
+model that answers otherwise than alone, or whose earlier tokens see later ones, is refused; a head that cannot be read word by
+word, or a prompt that titles cannot share, is noted.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lifelora.errors import ConfigError, LifeloraError
+from lifelora.llm.continuation import Continuation
+from lifelora.llm.head import full_precision
+
+CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "context_length", "n_ctx")
+"Names by which configurations of transformers give the longest sequence."
+LENGTHS = (12, 9, 5, 3)
+EXACT, ROUNDED = 1e-3, 0.1
+"""How far answers may lie from one another, as a share of the logits' spread over the vocabulary: in fp32; in fewer bits, where a
+mixture may also send a token to another expert, so that there the median of the texts counts and not the worst."""
+FAILS = (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError, NotImplementedError)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What holds of a model that was not refused."""
+
+    head: bool
+    "Whether single words of the head can be computed alone and in full precision (``llm.head``)."
+    titles: str
+    "Why titles cannot share a prompt that is read once; empty where they can."
+
+
+def named_context(config: Any) -> int | None:
+    """The longest sequence that a configuration names, of its language model where it has several; None where it names none."""
+    text = config.get_text_config() if callable(getattr(config, "get_text_config", None)) else config
+    named = (getattr(text, key, None) for key in CONTEXT)
+    return next((value for value in named if isinstance(value, int) and value > 0), None)
+
+
+@torch.no_grad()
+def probe(model: nn.Module, tokenizer: Any, key: str) -> Found:
+    """Try a loaded model in evaluation; ``key`` is where the recipe names it.
+
+    Raises ConfigError for a model whose answer depends on what its prompt is padded with or to, that sees what comes later, or
+    that cannot be asked in this way.
+    """
+    texts = _Texts.of(model, tokenizer)
+    exact = all(p.dtype in (torch.float32, torch.float64) for p in model.parameters())
+
+    def refuse(why: str) -> None:
+        raise ConfigError(f"{key}: {type(model).__name__} {why} Take another model.")
+
+    def apart(one_NV: Tensor, other_NV: Tensor) -> bool:
+        """Whether answers differ by more than rounding."""
+        spread_N = one_NV.std(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
+        error_N = (one_NV - other_NV).square().mean(dim=-1).sqrt() / spread_N
+        return not float(error_N.max()) <= EXACT if exact else not float(error_N.median()) <= ROUNDED
+
+    try:
+        alone = [texts.alone(model, row) for row in range(len(LENGTHS))]
+        together_NV, other_NV = texts.last(model, 0), texts.last(model, 1)
+        changed = texts.alone(model, 0, changed=True)
+    except LifeloraError:
+        raise
+    except torch.OutOfMemoryError:
+        raise
+    except FAILS as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise ConfigError(f"{key}: {type(model).__name__} cannot be asked with a mask and positions: {reason}") from error
+    alone_NV = torch.stack([logits_LV[-1] for logits_LV in alone])
+    if not alone_NV.isfinite().all():
+        refuse("gives answers that are no numbers (NaN or infinite); its weights are damaged, or too large for the dtype.")
+    if apart(together_NV, other_NV):
+        refuse("reads the padding of a prompt though the mask leaves it out, so an answer would depend on what stands beside it.")
+    if apart(alone_NV[1:], together_NV[1:]):
+        refuse("answers a padded prompt otherwise than the prompt alone, though mask and positions are given.")
+    if apart(alone[0][: texts.kept], changed[: texts.kept]):
+        refuse("is not causal: earlier tokens see later ones.")
+    head = _reads_rows(model, texts, together_NV, apart)
+    return Found(head, _shares(model, texts, head, apart))
+
+
+def _reads_rows(model: nn.Module, texts: "_Texts", whole_NV: Tensor, apart: Callable[[Tensor, Tensor], bool]) -> bool:
+    rows = texts.tokens_BL[0, :8].tolist()
+    try:
+        with full_precision(model, rows):
+            few = texts.ask(model, 0).logits[:, -1]
+        with full_precision(model):
+            every = texts.ask(model, 0).logits[:, -1]
+    except FAILS:  # the model does more to its logits than can be done to a few of them
+        return False
+    shapes = few.shape[-1] == len(rows) and every.shape == whole_NV.shape
+    return shapes and few.dtype in (torch.float32, torch.float64) and few.dtype == every.dtype \
+        and not apart(few.float(), whole_NV[:, rows]) and not apart(every.float(), whole_NV)
+
+
+def _shares(model: nn.Module, texts: "_Texts", head: bool, apart: Callable[[Tensor, Tensor], bool]) -> str:
+    """Each prompt's last tokens as two titles, which share what came before, against the whole prompts."""
+    tail = 3
+    try:
+        shared = Continuation.of(model, texts.ask(model, 0, use_cache=True), texts.mask_BL, head).repeated(2)
+        tokens_BA = texts.tokens_BL[:, -tail:]
+        mask_BA = torch.ones_like(tokens_BA, dtype=torch.bool)
+        titles_NA = torch.stack([tokens_BA, tokens_BA.flip(1)], dim=1).flatten(0, 1)
+        logits_NV = shared.after(titles_NA[:, :2], mask_BA.repeat_interleave(2, dim=0)[:, :2])[:, -1]
+        back_N = torch.arange(len(titles_NA), device=titles_NA.device).flip(0)
+        shared.reordered(back_N)
+        then_NV = shared.after(titles_NA[back_N, 2:], mask_BA.repeat_interleave(2, dim=0)[:, 2:])[:, -1]
+    except ConfigError as error:
+        return str(error)
+    except FAILS as error:
+        reason = str(error).partition("\n")[0][:200]
+        return f"what {type(model).__name__} keeps of a prompt cannot be shared by its titles: {reason}"
+    prompts = [row[mask].tolist() for row, mask in zip(texts.tokens_BL, texts.mask_BL, strict=True) for _ in range(2)]
+    for length, read_NV in ((2, logits_NV), (tail, then_NV[back_N])):
+        whole_NV = torch.stack([_plain(model, prompt + title[:length].tolist())[-1]
+                                for prompt, title in zip(prompts, titles_NA, strict=True)])
+        if not apart(whole_NV, read_NV):
+            continue
+        return f"what {type(model).__name__} keeps of a prompt does not give the titles that are read after it their likelihoods."
+    return ""
+
+
+def _plain(model: nn.Module, ids: Sequence[int]) -> Float[Tensor, "L V"]:
+    """By a forward over one text without padding, at all places."""
+    device = next(model.parameters()).device
+    tokens_1L = torch.tensor([list(ids)], device=device)
+    output = model(input_ids=tokens_1L, attention_mask=torch.ones_like(tokens_1L),
+                   position_ids=torch.arange(len(ids), device=device)[None], use_cache=False)
+    logits_LV: Tensor = output.logits[0].float()
+    return logits_LV
+
+
+@dataclass(frozen=True)
+class _Texts:
+    """Some texts of ordinary words, padded at the left with other words that the mask leaves out."""
+
+    tokens_BL: Int[Tensor, "B L"]
+    mask_BL: Bool[Tensor, "B L"]
+    paddings_PBL: Int[Tensor, "P B L"]
+    kept: int = 8
+    "So many tokens of the first text stay where its end is changed."
+
+    @classmethod
+    def of(cls, model: nn.Module, tokenizer: Any) -> "_Texts":
+        """From words all over the vocabulary that are no control tokens (nor stand for a picture)."""
+        lm: Any = model
+        table = lm.get_input_embeddings()
+        special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+        known = min(len(tokenizer), int(getattr(table, "num_embeddings", 0) or len(table.weight)))
+        words = [token for token in range(known) if token not in special] or list(range(known))
+        longest, need = LENGTHS[0], len(LENGTHS) * LENGTHS[0]
+        device = next(model.parameters()).device
+        chosen = torch.tensor([words[place * 7919 % len(words)] for place in range(3 * need)], device=device)
+        tokens_BL, *paddings = chosen.view(3, len(LENGTHS), longest)
+        mask_BL = torch.arange(longest, device=chosen.device) >= longest - torch.tensor(LENGTHS, device=chosen.device)[:, None]
+        return cls(tokens_BL, mask_BL, torch.stack(paddings))
+
+    def alone(self, model: nn.Module, row: int, *, changed: bool = False) -> Float[Tensor, "L V"]:
+        """One text without padding; ``changed`` gives it another end."""
+        ids = self.tokens_BL[row, self.mask_BL[row]].tolist()
+        return _plain(model, ids[: self.kept] + self.paddings_PBL[0, row, self.kept :].tolist() if changed else ids)
+
+    def ask(self, model: nn.Module, padding: int, *, use_cache: bool = False) -> Any:
+        """All texts, as prompts are asked."""
+        tokens_BL = torch.where(self.mask_BL, self.tokens_BL, self.paddings_PBL[padding])
+        position_BL = (self.mask_BL.long().cumsum(dim=1) - 1).clamp(min=0)
+        return model(input_ids=tokens_BL, attention_mask=self.mask_BL.long(), position_ids=position_BL, use_cache=use_cache,
+                     logits_to_keep=1)
+
+    def last(self, model: nn.Module, padding: int) -> Float[Tensor, "B V"]:
+        """What is said after each."""
+        logits_BV: Tensor = self.ask(model, padding).logits[:, -1].float()
+        return logits_BV
