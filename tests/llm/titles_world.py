@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from llm_world import tiny_llama
 from torch import Tensor, nn
-from transformers import GPT2Config, GPT2LMHeadModel
+from transformers import GPT2Config, GPT2LMHeadModel, Lfm2Config, Lfm2ForCausalLM
 
 from lifelora.llm.next_item import NextItemBatch, NextItemLM
 from lifelora.llm.soft import SoftTokens
@@ -28,7 +28,19 @@ def tiny_gpt2() -> nn.Module:
         eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)).eval()
 
 
-FAMILIES = {"llama": (lambda: tiny_llama(VOCABULARY), ("q_proj", "v_proj", "down_proj")), "gpt2": (tiny_gpt2, ("c_attn", "c_fc"))}
+def tiny_hybrid() -> nn.Module:
+    """Convolutions and attention in turn: a recurrent layer keeps a state of its prompt, and not keys and values."""
+    torch.manual_seed(0)
+    return Lfm2ForCausalLM(Lfm2Config(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, layer_types=["conv", "full_attention"], max_position_embeddings=64, initializer_range=0.2,
+        bos_token_id=0, eos_token_id=0, pad_token_id=0)).eval()
+
+
+FAMILIES = {
+    "llama": (lambda: tiny_llama(VOCABULARY), ("q_proj", "v_proj", "down_proj")), "gpt2": (tiny_gpt2, ("c_attn", "c_fc")),
+    "lfm2": (tiny_hybrid, ("in_proj", "q_proj", "v_proj")),
+}
 
 
 def asked_lm(family: str = "llama", coupling: Coupling.Config = COUPLINGS["full"], soft: bool = False) -> NextItemLM:

@@ -129,7 +129,7 @@ def finished(
 
 def write(
     prompts: Sequence[str], model: nn.Module, tokenizer: Any, folder: Path, *, fingerprint: str, config: LM | None = None,
-    progress: bool = True,
+    context: int | None = None, progress: bool = True,
 ) -> list[str]:
     """The model's greedy continuation of every prompt, without special tokens; finished ones are read from ``folder``.
 
@@ -137,10 +137,11 @@ def write(
     into the tokenizer's chat template where it has one. Whatever the checkpoint wishes for sampling has no say; batches
     change a text only where rounding decides between two tokens, which in float32 hardly happens.
 
-    Raises ConfigError for a prompt that leaves no room for ``max_new_tokens`` in what the model can read.
+    Raises ConfigError for a prompt that leaves no room for ``max_new_tokens`` in what the model can read: ``context`` tokens, or
+    as many as its configuration names.
     """
     config = config or LM()
-    asked = _Asked(model, tokenizer)
+    asked = _Asked(model, tokenizer, context)
     store = Store(folder / FILE, {
         "model": fingerprint, "dtype": str(next(model.parameters()).dtype), "template": asked.template,
         "max_new_tokens": config.max_new_tokens,
@@ -163,7 +164,7 @@ def write(
 class _Asked:
     """A model and its tokenizer: prompts in, continuations out."""
 
-    def __init__(self, model: nn.Module, tokenizer: Any) -> None:
+    def __init__(self, model: nn.Module, tokenizer: Any, context: int | None = None) -> None:
         self._model, self._tokenizer = cast(Any, model), tokenizer
         self._encoder = Encoder(tokenizer)
         self.template: str | None = getattr(tokenizer, "chat_template", None)
@@ -172,7 +173,7 @@ class _Asked:
         paddings = (tokenizer.pad_token_id, *self._ends)
         rows = len(self._model.get_input_embeddings().weight)
         self._padding = next((token for token in paddings if token is not None and token < rows), 0)
-        self._context = int(getattr(self._model.config, "max_position_embeddings", None) or 1 << 30)
+        self._context = context or int(getattr(self._model.config, "max_position_embeddings", None) or 1 << 30)
 
     def ids(self, prompt: str, new: int) -> list[int]:
         """Token ids of a prompt, with its chat template or with what the tokenizer puts in front; none of its own is a control.

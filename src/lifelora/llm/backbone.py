@@ -120,8 +120,9 @@ def read(auto: Any, path: str, key: str, download: bool, **options: Any) -> tupl
         tokenizer: Any = None if both_halves else AutoTokenizer.from_pretrained(path, **local)
         model: Any = None if both_halves else auto.from_pretrained(path, use_safetensors=True, **local, **options)
     except (OSError, ValueError) as error:
+        mend = " Set backbone.attention = 'eager'." if "attention implementation" in str(error) else ""
         raise ConfigError(
-            f"{key} = {path!r} could not be loaded: {str(error).splitlines()[0]}  "
+            f"{key} = {path!r} could not be loaded: {str(error).splitlines()[0]} {mend} "
             "Give a folder with config.json, *.safetensors and tokenizer.json, or the name of a model on the hub "
             "(add --download to fetch it)."
         ) from error

@@ -128,12 +128,9 @@ def _shares(model: nn.Module, texts: "_Texts", head: bool, apart: Callable[[Tens
 
 
 def _plain(model: nn.Module, ids: Sequence[int]) -> Float[Tensor, "L V"]:
-    """By a forward over one text without padding, at all places."""
-    device = next(model.parameters()).device
-    tokens_1L = torch.tensor([list(ids)], device=device)
-    output = model(input_ids=tokens_1L, attention_mask=torch.ones_like(tokens_1L),
-                   position_ids=torch.arange(len(ids), device=device)[None], use_cache=False)
-    logits_LV: Tensor = output.logits[0].float()
+    """By the family's own forward over one text, at all places: it is told of no mask and no positions."""
+    tokens_1L = torch.tensor([list(ids)], device=next(model.parameters()).device)
+    logits_LV: Tensor = model(input_ids=tokens_1L, use_cache=False).logits[0].float()
     return logits_LV
 
 

@@ -60,7 +60,7 @@ def _written(parts: Parts, name: str, prompts: Sequence[str], backbone: Backbone
     if isinstance(text, LM):
         assert backbone is not None
         return write(prompts, backbone.model, backbone.tokenizer, folder, fingerprint=parts.stages.backbone.key, config=text,
-                     progress=progress)
+                     context=backbone.context, progress=progress)
     if isinstance(text, EndpointWriter):
         return endpoint.write(prompts, text, folder, progress=progress)
     return prompts
