@@ -42,8 +42,7 @@ class Encoder:
         self._needed = {number for number, token in added.items() if (len(token.content) == 1 or BYTE.fullmatch(token.content))
                         and self._backend.model.token_to_id(token.content) is not None}
         self._controls = {number: token for number, token in added.items() if number not in self._needed}
-        self._added_V = np.zeros(max(added, default=0) + 2, np.bool_)
-        self._added_V[list(added)] = True
+        self._added = frozenset(added)
         self._marks = re.compile(f"<{self._salt}-([0-9]+)>")
 
         special: list[int] = list(tokenizer("A")["input_ids"] if callable(tokenizer) else self._backend.encode("A").ids)
@@ -88,10 +87,10 @@ class Encoder:
         Raises ConfigError when a token has a part in two of them.
         """
         encoded = self._encoded([before + text + after for text in texts])
-        for text, (ids_L, offsets_L2, read) in zip(texts, encoded, strict=True):
+        for text, (ids_L, encoding, read) in zip(texts, encoded, strict=True):
             left = len(read(before))
             right = left + len(read(text))
-            starts, ends = offsets_L2.T
+            starts, ends = np.array(encoding.offsets, np.int64).reshape(-1, 2).T
             if np.any((starts < left) & (left < ends)) or np.any((starts < right) & (right < ends)):
                 raise lines_join(self.plain(text))
             # A token of no width (the space that SentencePiece puts first) counts to what follows it.
@@ -138,33 +137,31 @@ class Encoder:
             rf"(?<!\w){re.escape(token.content)}(?!\w)" if token.single_word else re.escape(token.content)
             for token in longest_first))
 
-    def _encoded(
-        self, texts: Sequence[str]
-    ) -> Iterator[tuple[Int[np.ndarray, "L"], Int[np.ndarray, "L 2"], Callable[[str], str]]]:
-        """The ids of each text, their offsets, and the form (``plain`` or as it is) of the text that these count in."""
+    def _encoded(self, texts: Sequence[str]) -> Iterator[tuple[Int[np.ndarray, "L"], Any, Callable[[str], str]]]:
+        """The ids of each text, the tokenizer's encoding, and the form (``plain`` or as it is) of the text that it is of."""
         for first in range(0, len(texts), AT_ONCE):
             some = texts[first : first + AT_ONCE]
             plain = [self.plain(text) for text in some]
             for text, encoding in zip(some, self._backend.encode_batch(plain, add_special_tokens=False), strict=True):
                 read: Callable[[str], str] = self.plain
-                ids_L, offsets_L2 = _arrays(encoding)
-                added_L = self._added_V[np.minimum(ids_L, len(self._added_V) - 1)]
-                if (added_L.any() or self._salt in text) and not self._only_marks(text, ids_L[added_L], offsets_L2[added_L]):
-                    ids_L, offsets_L2 = _arrays(self.literal.encode(text, add_special_tokens=False))
-                    read = str
-                yield ids_L, offsets_L2, read
+                ids: list[int] = encoding.ids
+                if not (self._added.isdisjoint(ids) and self._salt not in text) and not self._only_marks(text, encoding):
+                    encoding, read = self.literal.encode(text, add_special_tokens=False), str
+                    ids = encoding.ids
+                yield np.array(ids, np.int32), encoding, read
 
-    def _only_marks(self, text: str, ids_N: Int[np.ndarray, "N"], offsets_N2: Int[np.ndarray, "N 2"]) -> bool:
-        """Whether these added tokens of a plain text are those that are marked in it, each in its place."""
+    def _only_marks(self, text: str, encoding: Any) -> bool:
+        """Whether the added tokens in the encoding of a plain text are those that are marked in it, each in its place."""
+        added = [(token, *place) for token, place in zip(encoding.ids, encoding.offsets, strict=True) if token in self._added]
         marks, shift = [], 0
         for match in self._marks.finditer(text):
             number, start = int(match[1]), match.start() - shift
             length = len(self._controls[number].content)
             marks.append((number, start, start + length))
             shift += len(match[0]) - length
-        return len(marks) == len(ids_N) and all(
-            number == own and left <= start and end <= right
-            for (number, start, end), own, (left, right) in zip(marks, ids_N.tolist(), offsets_N2.tolist(), strict=True))
+        return len(marks) == len(added) and all(
+            number == token and left <= start and end <= right
+            for (number, start, end), (token, left, right) in zip(marks, added, strict=True))
 
 
 def only_text(tokenizer: Any) -> None:
@@ -204,10 +201,6 @@ def lines_join(text: str) -> ConfigError:
 def _blank(content: str) -> bool:
     """Whether a token is nothing but space, as SentencePiece writes it, too: some tokenizers add runs of it."""
     return not content.replace("▁", " ").strip()
-
-
-def _arrays(encoding: Any) -> tuple[Int[np.ndarray, "L"], Int[np.ndarray, "L 2"]]:
-    return np.array(encoding.ids, np.int32), np.array(encoding.offsets, np.int64).reshape(-1, 2)
 
 
 def _rename(model: dict[str, Any], names: dict[str, str]) -> None:
