@@ -43,8 +43,8 @@ RESAMPLES = 200
 "Of the old intervals."
 TRUE_USERS = 200_000
 PANELS = {
-    "auc": "AUC", "gauc": "GAUC", "log_loss": "Log loss", "accuracy": "Accuracy", "ece": "ECE, scores near the truth",
-    "ece off": "ECE, scores too extreme", "hr@1": "HR@1", "ndcg@10": "NDCG@10", "mrr": "MRR", "rare hr@10": "HR@10 of .05",
+    "auc": "AUC", "gauc": "GAUC", "log_loss": "Log loss", "accuracy": "Accuracy", "ece": "ECE, nearly right",
+    "ece off": "ECE, too extreme", "hr@1": "HR@1", "ndcg@10": "NDCG@10", "mrr": "MRR", "rare hr@10": "HR@10, rare",
 }
 COUNTED = tuple(metric for metric in M.HIGHER_IS_BETTER if metric != "ece")
 
@@ -297,11 +297,13 @@ def draw(found: dict[str, Any], what: str) -> Any:
     for axis in axes[1]:
         axis.set_xlabel("users")
     lines = [Line2D([], [], color=colours[way], linestyle="-" if tail == "light" else (0, (1.2, 1.4)), marker=mark, markersize=4,
-                    label=f"{way}, {tail} tail of rows per user") for way, mark in (("old", "s"), ("new", "o")) for tail in TAILS]
-    figure.legend(handles=lines, loc="lower center", ncols=4, fontsize=11.5, labelcolor=drawing.INK)
-    said = ("Share of simulations in which a difference is found between two equal systems; .05 is right"
-            if difference else "Share of simulations whose 95 % interval holds the truth; .95 is right")
-    figure.suptitle(f"{said}. No new ones left of the dotted line.", x=0.02, ha="left", fontsize=13)
+                    label=f"{way}, {tail} tail") for way, mark in (("old", "s"), ("new", "o")) for tail in TAILS]
+    lines.append(Line2D([], [], color=drawing.MUTED, linewidth=1, linestyle=(0, (2, 2)),
+                        label=f"left of it: under {enough} users, none now"))
+    figure.legend(handles=lines, loc="lower center", ncols=5, fontsize=11.5, labelcolor=drawing.INK)
+    said = ("How often a difference is found between two equal systems; .05 is right"
+            if difference else "How often a 95 % interval holds the truth; .95 is right")
+    figure.suptitle(said, x=0.02, ha="left", fontsize=13)
     figure.tight_layout(rect=(0, 0.06, 1, 0.97))
     return figure
 
