@@ -10,6 +10,7 @@ import io
 import json
 import math
 import re
+import tomllib
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from lifelora.data.raw import RawTables
 from lifelora.data.sources import parse_source, read
 from lifelora.data.sources.llara import Llara
 from lifelora.data.sources.movielens import GENRES_100K
+from lifelora.door import cut
 from lifelora.errors import UNSAFE, LifeloraError
 from lifelora.knowledge.encode import Files, _users_file
 from lifelora.lora.coupling import Full
@@ -46,13 +48,15 @@ SPICE = [
     b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80", b"\xe2\x80\xae", b",", b";", b"\t", b"|", b"::", b"nan", b"inf", b"-inf",
     b"1e999", b"-1", b"0", b"1e39", b"9" * 400, b"9" * 5000, b"0x" + b"f" * 5000, b"[" * 3000, b"{" * 3000, b"\\ud83d", b"\\x41",
     b"\\u0000", b"null", b"true", b"{}", b"[]", b"[[]]", b"2024-02-30", b"1e11", b"::" * 2000, b"|" * 2000, b"x" * 70_000,
-    b" " * 3000, b"=", b"#", b"-", b".", b"../../x", b"PAR1", b"PK\x03\x04", b"\x1f\x8b", b"\x00\x00\xc0\x7f", b"\x00\x00\x80\x7f",
+    b" " * 3000, b"=", b"#", b"-", b".", b"../../x", b"PAR1", b"PK\x03\x04", b"\x1f\x8b", b"\x00\x00\xc0\x7f",
+    b"\x00\x00\x80\x7f",
 ]
 """Pieces that formats trip over."""
 VALUE = re.compile(rb"[:=]\s*([^,\n}]+)")
 ODD = [
-    b'"x"', b'""', b"-1", b"0", b"1.5", b"1e308", b"-1e308", b"1e30", b"1e999", b"NaN", b"nan", b"inf", b"Infinity", b"[]", b"[[]]",
-    b'["x"]', b"{}", b"null", b"true", b"false", b'"null"', b'"\\u0000"', b'"re:("', b'"/etc/passwd"', b"10000000000000000000000",
+    b'"x"', b'""', b"-1", b"0", b"1.5", b"1e308", b"-1e308", b"1e30", b"1e999", b"NaN", b"nan", b"inf", b"Infinity", b"[]",
+    b"[[]]", b'["x"]', b"{}", b"null", b"true", b"false", b'"null"',
+    b'"\\u0000"', b'"re:("', b'"/etc/passwd"', b"10000000000000000000000",
     b"0x" + b"f" * 5000, b"9" * 5000, b"[" * 3000, b'"LORA"', b'"LIFELORA"', b'"\\ud800"', b'"simulated"', b"1979-05-27",
 ]
 """Values of another kind than the one that is due."""
@@ -116,8 +120,8 @@ def judged(one: Input, files: Mapping[str, bytes], folder: Path) -> tuple[str, l
     except LifeloraError as error:
         said = str(error)
         faults = [f"an order to a terminal in an error: {said!r:.200}"] if UNSAFE.search(said) else []
-        return "refused", faults + ([f"an error of {len(said):,} characters"] if not 10 < len(said) <= 20_000 else [])
-    except Exception as error:
+        return "refused", faults + ([f"an error of {len(said):,} characters"] if not 10 < len(cut(said)) <= 20_000 else [])
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the fault that is looked for
         return "traceback", [f"{type(error).__name__}: {error!s:.200}"]
     return "read", one.judge(found, files)
 
@@ -255,19 +259,23 @@ GOODREADS = {
         {"user_id": f"u{u}", "book_id": str(i), "rating": (u * i) % 6, "date_added": f"Mon Sep 18 15:0{i}:44 -0700 2017"}
         for u in USERS for i in ITEMS]),
     "goodreads_books.json": _json_lines([
-        {"book_id": str(i), "title": f"Café {i}", "authors": [{"author_id": str(i)}], "publication_year": "1999"} for i in ITEMS]),
+        {"book_id": str(i), "title": f"Café {i}", "authors": [{"author_id": str(i)}], "publication_year": "1999"}
+        for i in ITEMS]),
     "goodreads_book_authors.json": _json_lines([{"author_id": str(i), "name": f"Ã {i}"} for i in ITEMS]),
 }
 AMAZON_2018 = {
-    "reviews.json": _json_lines([{"reviewerID": f"u{u}", "asin": f"B{i}", "overall": (u * i) % 5 + 1.0, "unixReviewTime": 10**9 + i}
-                                 for u in USERS for i in ITEMS]),
-    "meta_x.json": _json_lines([{"asin": f"B{i}", "title": f"Pan {i}\"", "brand": "Argo", "category": ["Home", "Pans"]} for i in ITEMS]),
+    "reviews.json": _json_lines([
+        {"reviewerID": f"u{u}", "asin": f"B{i}", "overall": (u * i) % 5 + 1.0, "unixReviewTime": 10**9 + i}
+        for u in USERS for i in ITEMS]),
+    "meta_x.json": _json_lines([
+        {"asin": f"B{i}", "title": f"Pan {i}\"", "brand": "Argo", "category": ["Home", "Pans"]} for i in ITEMS]),
 }
 AMAZON_2023 = {
     "reviews.jsonl.gz": gzip.compress(_json_lines([
         {"user_id": f"u{u}", "parent_asin": f"B{i}", "rating": 4.0, "timestamp": 1_600_000_000_000 + i, "text": "x"}
         for u in USERS for i in ITEMS])),
-    "meta_x.jsonl": _json_lines([{"parent_asin": f"B{i}", "title": f"Pan {i}", "store": "Argo", "categories": ["A", "B"]} for i in ITEMS]),
+    "meta_x.jsonl": _json_lines([
+        {"parent_asin": f"B{i}", "title": f"Pan {i}", "store": "Argo", "categories": ["A", "B"]} for i in ITEMS]),
 }
 LLARA = {
     f"{stem}_data.jsonl": _json_lines([{"seq": [i % 6, 1, 2, 6, 6], "len_seq": 3, "next": (i + 3) % 6} for i in range(n)])
@@ -297,14 +305,19 @@ item = "pan"
 """
 MAPPED = {
     "t.toml": MAPPING,
-    "log.tsv": ("who\twhat\tstars\twhen\n" + "".join(f"u{u}\ti{i}\t{(u * i) % 5 + 1}\t{10**9 + i}\n" for u in USERS for i in ITEMS)).encode(),
+    "log.tsv": ("who\twhat\tstars\twhen\n" + "".join(
+        f"u{u}\ti{i}\t{(u * i) % 5 + 1}\t{10**9 + i}\n" for u in USERS for i in ITEMS)).encode(),
     "goods.txt": ("what\tname\tbrand\n" + "".join(f"i{i}\tCafé {i}\tArgo\n" for i in ITEMS)).encode(),
 }
 PARQUET = {
-    "interactions.parquet": _parquet(user=[f"é{u}" for u in USERS for _ in ITEMS], item=[i for _ in USERS for i in ITEMS],
-                                     rating=[float((u * i) % 5) for u in USERS for i in ITEMS], time=[10**9 + i for _ in USERS for i in ITEMS]),
+    "interactions.parquet": _parquet(
+        user=[f"é{u}" for u in USERS for _ in ITEMS], item=[i for _ in USERS for i in ITEMS],
+        rating=[float((u * i) % 5) for u in USERS for i in ITEMS], time=[10**9 + i for _ in USERS for i in ITEMS]),
     "items.parquet": _parquet(item=list(ITEMS), title=[f"Café {i}" for i in ITEMS]),
 }
+
+
+CONFIG = ("adapter_config.json",)
 
 
 class Tiny(nn.Module):
@@ -316,8 +329,8 @@ class Tiny(nn.Module):
 
 
 def _peft() -> dict[str, bytes]:
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "lora_dropout": 0.1, "bias": "none", "target_modules": ["q_proj", "v_proj"],
-              "task_type": "CAUSAL_LM", "use_rslora": False, "base_model_name_or_path": "x", "fan_in_fan_out": False}
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "lora_dropout": 0.1, "bias": "none", "task_type": "CAUSAL_LM",
+              "target_modules": ["q_proj", "v_proj"], "use_rslora": False, "base_model_name_or_path": "x"}
     tensors = {f"base_model.model.{name}.lora_{part}.weight": torch.full((2, 8) if part == "A" else (8, 2), 0.1)
                for name in ("q_proj", "v_proj") for part in "AB"}
     return {"adapter_config.json": json.dumps(config).encode(), "adapter_model.safetensors": safetensors.torch.save(tensors)}
@@ -332,13 +345,12 @@ def _adapters(found: Any, _: Mapping[str, bytes]) -> list[str]:
     adapters, plain = found
     faults = ["a weight is no finite number"] * (not all(t.isfinite().all() for t in adapters.state().values()))
     if plain is not None:
-        faults += ["a scaling that is none"] * (not 0 < plain.scaling < math.inf) + ["a dropout that is none"] * (not 0 <= plain.dropout < 1)
+        faults += ["a scaling that is none"] * (not 0 < plain.scaling < math.inf)
+        faults += ["a dropout that is none"] * (not 0 <= plain.dropout < 1)
     return faults
 
 
 def _recipe(found: Any, _: Mapping[str, bytes]) -> list[str]:
-    import tomllib
-
     return [] if parse(tomllib.loads(dump(found)), "again") == found else ["its dump is another recipe"]
 
 
@@ -377,10 +389,10 @@ def inputs(folder: Path) -> dict[str, Input]:
         "users' vectors": Input(
             {"v.parquet": _parquet(user=["a", "b"], events=[1, 2], vector=[[0.5, 1.0], [1.0, 2.0]])},
             lambda at: _users_file(Files(items="x", users=str(at / "v.parquet")))[::-1], _vectors),
-        "cohort": Input({"cohort.txt": "".join(f"u{u}é\n" for u in range(20)).encode()}, lambda at: read_cohort(at / "cohort.txt"),
-                        _cohort, ("cohort.txt",)),
-        "adapter of peft": Input(_peft(), lambda at: (load_adapter(Tiny(), at), read_peft(at)), _adapters, ("adapter_config.json",)),
-        "adapter of ours": Input(_own(folder), lambda at: (load_adapter(Tiny(), at), None), _adapters, ("adapter_config.json",)),
+        "cohort": Input({"cohort.txt": "".join(f"u{u}é\n" for u in range(20)).encode()},
+                        lambda at: read_cohort(at / "cohort.txt"), _cohort, ("cohort.txt",)),
+        "adapter of peft": Input(_peft(), lambda at: (load_adapter(Tiny(), at), read_peft(at)), _adapters, CONFIG),
+        "adapter of ours": Input(_own(folder), lambda at: (load_adapter(Tiny(), at), None), _adapters, CONFIG),
     }
     for name, text in small.items():
         made[f"recipe {name}"] = Input({"r.toml": text.encode()}, lambda at: load(str(at / "r.toml")), _recipe, ("r.toml",))

@@ -157,6 +157,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return through(lambda: handler(arguments), sys.argv[1:] if argv is None else argv)
 
 
+def _say(text: str) -> None:
+    """Print what may hold texts of a data set or of an adapter: none of them is an order to the terminal."""
+    from lifelora.errors import harmless
+
+    print(harmless(text))
+
+
 def _open(arguments: argparse.Namespace) -> "Run":
     from lifelora.data.sources import parse_source
     from lifelora.errors import ConfigError
@@ -208,10 +215,10 @@ def _run(arguments: argparse.Namespace) -> int:
     run = _open(arguments)
     if arguments.command == "run":
         run.all()
-        print(_closing(run))
+        _say(_closing(run))
     else:
         getattr(run, arguments.command)()
-        print(f"{arguments.command}: done, in {run.folder}")
+        _say(f"{arguments.command}: done, in {run.folder}")
     return 0
 
 
@@ -222,8 +229,8 @@ def _demo(arguments: argparse.Namespace) -> int:
 
     run = Run(load("demo", settings=arguments.set), arguments.out, _options(arguments))
     run.all()
-    print(_closing(run))
-    print(f"\nNext:\n  lifelora recommend {run.folder} --user {example_user(run.parts)}\n  lifelora show {run.folder}\n"
+    _say(_closing(run))
+    _say(f"\nNext:\n  lifelora recommend {run.folder} --user {example_user(run.parts)}\n  lifelora show {run.folder}\n"
           "  lifelora run demo --data movielens:PATH/TO/ml-100k")
     return 0
 
@@ -236,9 +243,9 @@ def _enhance(arguments: argparse.Namespace) -> int:
     source = parse_source(arguments.data) if arguments.data else None
     run = _begun(enhanced(arguments.model, arguments.knowledge, source, arguments.set), arguments)
     run.all()
-    print(_closing(run))
+    _say(_closing(run))
     for name, (median, high) in served(run.parts, list(run.recipe.conventional)).items():
-        print(f"{name}: {median:.1f} ms of CPU to score 100 items for one person (median; 95th percentile {high:.1f} ms)")
+        _say(f"{name}: {median:.1f} ms of CPU to score 100 items for one person (median; 95th percentile {high:.1f} ms)")
     return 0
 
 
@@ -251,7 +258,7 @@ def _data(arguments: argparse.Namespace) -> int:
     from lifelora.data.sources import name_of, parse_source, read
 
     source = parse_source(arguments.source)
-    print(describe(read(source, arguments.download), name_of(source)))
+    _say(describe(read(source, arguments.download), name_of(source)))
     return 0
 
 
@@ -260,7 +267,7 @@ def _recommend(arguments: argparse.Namespace) -> int:
 
     with _reading(arguments, arguments.run) as (run,):
         answer = recommend(run.parts, arguments.user, arguments.items, arguments.k, arguments.system)
-    print(json.dumps(answer.as_json(), ensure_ascii=False, indent=1) if arguments.json else str(answer))
+    _say(json.dumps(answer.as_json(), ensure_ascii=False, indent=1) if arguments.json else str(answer))
     return 0
 
 
@@ -270,14 +277,14 @@ def _export(arguments: argparse.Namespace) -> int:
     users = read_cohort(arguments.cohort) if arguments.cohort else None if arguments.user is None else [arguments.user]
     with _reading(arguments, arguments.run) as (run,):
         written = export(run.parts, arguments.out, system=arguments.system, users=users, item=arguments.item)
-        print(f"export: {len(written):,} adapter{'s' * (len(written) > 1)} in {arguments.out}, for {run.parts.base_model}")
+        _say(f"export: {len(written):,} adapter{'s' * (len(written) > 1)} in {arguments.out}, for {run.parts.base_model}")
     return 0
 
 
 def _import(arguments: argparse.Namespace) -> int:
     from lifelora.run.export import how_to_start
 
-    print(how_to_start(arguments.adapter))
+    _say(how_to_start(arguments.adapter))
     return 0
 
 
@@ -286,14 +293,14 @@ def _show(arguments: argparse.Namespace) -> int:
         from lifelora.owner import at_work
         from lifelora.run import Run
 
-        print(Run.open(arguments.run, _options(arguments)).status())
+        _say(Run.open(arguments.run, _options(arguments)).status())
         if who := at_work(arguments.run):
-            print(f"at work on it: {who}")
+            _say(f"at work on it: {who}")
         return 0
     from lifelora.run.compare import compare
 
     with _reading(arguments, arguments.run, arguments.against) as (run, other):
-        print(compare(run.parts, other.parts))
+        _say(compare(run.parts, other.parts))
     return 0
 
 
@@ -302,7 +309,7 @@ def _seeds(arguments: argparse.Namespace) -> int:
 
     with _reading(arguments, *arguments.runs) as runs:
         found = over_seeds([run.parts for run in runs], arguments.minus)
-    print(json.dumps(found.as_json(), indent=1) if arguments.json else str(found))
+    _say(json.dumps(found.as_json(), indent=1) if arguments.json else str(found))
     return 0
 
 
@@ -315,7 +322,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
         from lifelora.doctor import report
 
         text, healthy = report()
-    print(text)
+    _say(text)
     return 0 if healthy else 1
 
 

@@ -8,8 +8,6 @@ UNSAFE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff]")
 """What a terminal or a page may take as an order, or that cannot be written at all: control characters but tab and the end
 of a line, marks that turn the direction of writing, halves of surrogate pairs."""
-LONGEST_LINE, LONGEST_ERROR = 1000, 20_000
-"""Characters of a line of an error, and of an error as a whole, that are shown."""
 
 
 def harmless(text: str) -> str:
@@ -25,14 +23,11 @@ def on_one_line(text: str) -> str:
 class LifeloraError(Exception):
     """Anything lifelora refuses; ``except LifeloraError`` catches them all.
 
-    Its text may hold what stood in a file: as a string it has nothing that a terminal would obey, and a readable length.
+    Its text may hold what stood in a file: as a string it has nothing that a terminal would obey.
     """
 
     def __str__(self) -> str:
-        lines = harmless(super().__str__()[: 4 * LONGEST_ERROR]).split("\n")
-        cut = [line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - 1]}…" for line in lines]
-        whole = "\n".join(cut)
-        return whole if len(whole) <= LONGEST_ERROR else f"{whole[: LONGEST_ERROR - 1]}…"
+        return harmless(super().__str__())
 
 
 class ConfigError(LifeloraError, ValueError):

@@ -197,6 +197,13 @@ def test_lines_end_in_three_ways(end: bytes):
     assert rows.line_N.tolist() == [2, 3, 4]
 
 
+def test_blank_lines_before_a_header_count_as_lines():
+    rows, problems = read(b"\n\r\na,b\n1,2\n3\n")
+    assert columns(rows) == {"a": ["1"], "b": ["2"]}
+    assert rows.line_N.tolist() == [4]
+    assert [(p.line, p.value) for p in problems] == [(5, "3")]
+
+
 def test_a_carriage_return_inside_a_header_is_an_end_of_line():
     rows, problems = read(b"us\rer,item\na,b\n")
     assert rows.table.column_names == ["us"]

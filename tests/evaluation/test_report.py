@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from lifelora.errors import ConfigError
+from lifelora.errors import UNSAFE, ConfigError
 from lifelora.evaluation.metrics import auc, expected_calibration_error
 from lifelora.evaluation.report import (
     Behaviour,
@@ -95,6 +95,17 @@ def test_texts_from_outside_are_escaped_everywhere(html):
     assert html.count("&lt;script&gt;") >= 10
     assert any(f"Title {EVIL}" in text for text in page.texts)
     assert EVIL in "".join(page.texts)
+
+
+def test_texts_from_outside_give_no_orders_to_what_shows_them(report, tmp_path):
+    """Escaping leaves control characters and marks that turn the direction of writing as they are."""
+    order = "\x1b[31m\x00\u202eflow\x9b2J<b>"
+    shown = [Shown(order, [Behaviour(order, order)])]
+    example = replace(report.example, user=order, facts=[(order, order)], shown=shown, target=order)
+    page = write_report(tmp_path, replace(report, title=order, facts=[(order, order)], example=example, notes=[order],
+                                          commands=[(order, order)])).read_text()
+    assert not UNSAFE.search(page)
+    assert page.count(r"\u001b[31m\u0000\u202eflow\u009b2J&lt;b&gt;") >= 10
 
 
 def test_the_page_asks_the_network_for_nothing(html):

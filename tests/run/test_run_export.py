@@ -99,6 +99,10 @@ def test_ids_that_are_no_names_of_folders(parts: Parts):
     from lifelora.run.export import _folder_name
 
     assert [_folder_name(user) for user in ("u1", "..", "a/b", "é~.")] == ["u1", "%2E%2E", "a%2Fb", "%C3%A9%7E%2E"]
+    assert _folder_name("\x1b[31m\n\0") == "%1B%5B31m%0A%00"
+    long = [_folder_name(user) for user in ("é" * 300, "é" * 301, "x" * 5000)]
+    assert len(set(long)) == 3
+    assert max(len(name.encode()) for name in long) <= 255
 
 
 @pytest.mark.parametrize(("options", "message"), [
@@ -121,13 +125,22 @@ def test_unknown_people_stop_it_before_anything_is_written(parts: Parts, tmp_pat
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    ("\n\n", "names nobody"), ("a\nb\na\n", "names 'a' twice"), (None, "cannot be read"),
+    (b"\n\n", "names nobody"), (b"a\nb\na\n", "names 'a' twice"), (None, "cannot be read"),
+    (b"a\n\xff\n", "not UTF-8: .* in line 2"),
+    (b"b\n" + b"".join(b"%d\na\n" % n for n in range(200_000)), "names 'a' twice"),
 ])
-def test_a_cohort_that_is_none(text: str | None, message: str, tmp_path: Path):
+def test_a_cohort_that_is_none(text: bytes | None, message: str, tmp_path: Path):
+    """The last has 200,000 repetitions: looked for one by one, each in the whole list, they take hours."""
     if text is not None:
-        (tmp_path / "who.txt").write_text(text)
+        (tmp_path / "who.txt").write_bytes(text)
     with pytest.raises(ConfigError, match=message):
         read_cohort(tmp_path / "who.txt")
+
+
+@pytest.mark.parametrize("text", [b"a\nb c\n\n", b"\xef\xbb\xbfa\r\nb c", b"a\rb c\r"])
+def test_a_cohort_however_its_lines_end(text: bytes, tmp_path: Path):
+    (tmp_path / "who.txt").write_bytes(text)
+    assert read_cohort(tmp_path / "who.txt") == ["a", "b c"]
 
 
 def test_import_says_how_a_recipe_starts_from_it(parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

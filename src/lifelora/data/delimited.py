@@ -156,7 +156,10 @@ def _header(data: bytes, delimiter: str) -> tuple[list[str], int, int]:
             yield found[0].decode()
 
     reader = csv.reader(lines(), delimiter=delimiter)
-    names = [name.strip() for name in next(reader)]
+    rows = ([name.strip() for name in row] for row in reader)
+    names = next((row for row in rows if any(row)), None)  # a blank line before the header says nothing
+    if names is None:
+        raise csv.Error("there is none")
     return names, taken, reader.line_num
 
 

@@ -3,13 +3,13 @@
 Times are Unix seconds (a fraction is cut) or ISO 8601 dates and date-times; one without a zone means UTC.
 """
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float, Int
 
 from lifelora.data.rows import Problems, Rows, mask
-from lifelora.data.sql import asked
 from lifelora.errors import DataError, Problem
 from lifelora.types import Frozen
 
@@ -136,7 +136,9 @@ def _iso(text: pa.Array) -> Float[np.ndarray, "N"]:
 
 def _evaluated(expression: str, table: pa.Table) -> Float[np.ndarray, "N"]:
     """A DuckDB expression over each row, as float64; NaN where it is null."""
-    with asked(rows=table) as connection:
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 2")
+        connection.register("rows", table)
         answer = connection.execute(f"SELECT coalesce(({expression})::DOUBLE, 'nan'::DOUBLE) AS value FROM rows")
         return np.array(answer.fetchnumpy()["value"], np.float64)
 

@@ -9,12 +9,12 @@ import re
 from collections.abc import Iterator, Mapping
 from io import BufferedIOBase
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifelora.data.rows import MAX_COLUMN, MAX_VALUE, MEND_LARGE, Problems, Rows, mask
-from lifelora.data.sql import asked
 from lifelora.data.unpacked import UNREADABLE, most
 from lifelora.errors import DataError, Problem
 
@@ -172,7 +172,9 @@ def _extracted(texts: pa.Array, fields: Mapping[str, str]) -> pa.Table:
     """The fields of each line (null where it has none), and whether it is a JSON object."""
     columns = ", ".join(f'found[{at}] AS "{name}"' for at, name in enumerate(fields, start=1))
     paths = ", ".join(f"'{path}'" for path in fields.values())
-    with asked(block=pa.table({"line": texts})) as connection:
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 2")
+        connection.register("block", pa.table({"line": texts}))
         # json_extract_string stops at a line that is no JSON, so only those that are come to it.
         return connection.sql(
             f"""SELECT coalesce(good, false) AS good, {columns} FROM (

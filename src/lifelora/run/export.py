@@ -11,7 +11,7 @@ import tomli_w
 from torch import Tensor
 
 from lifelora import foreign
-from lifelora.artefacts import write_atomically
+from lifelora.artefacts import key_of, write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.lora.export import CONFIG, write_peft_adapter
@@ -25,6 +25,8 @@ from lifelora.run.recommend import best
 
 MAX_COHORT = 1 << 30
 "Bytes of a file of user ids."
+LONGEST_NAME = 200
+"Characters of a folder's name."
 COHORT = "cohort.json"
 "Which folder is whose, where many people's adapters lie side by side."
 
@@ -122,4 +124,6 @@ def how_to_start(folder: Path) -> str:
 
 def _folder_name(user: str) -> str:
     """An id as the name of a folder on any system: what is not a letter, a digit, '_' or '-' becomes %XX."""
-    return quote(user, safe="").replace(".", "%2E").replace("~", "%7E")
+    name = quote(user, safe="").replace(".", "%2E").replace("~", "%7E")
+    # No file system takes names of more than 255 bytes; the hash keeps long ids with one beginning apart.
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 17]}-{key_of(user)}"
