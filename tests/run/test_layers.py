@@ -10,7 +10,7 @@ import torch
 from run_world import TRAINING, VALUES
 
 from lifelora.errors import ConfigError
-from lifelora.lora.saved import tensors
+from lifelora.lora.saved import load, save, tensors
 from lifelora.recipes import parse
 from lifelora.run import Options, Run
 from lifelora.run.export import export
@@ -36,6 +36,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "of-sim": META | {"representation": "sim", "representation_layer": "user"},
     "token": META | {"coupling": {"kind": "meta", "rank": 2, "loras": 2, "gate": "token"}},
     "joint": META | {"representation": "sasrec", "representation_layer": "user", "representation_training": "joint"},
+    "residual": SYSTEM | {"coupling": {"kind": "experts", "rank": 2, "experts": 2, "router": "residual"},
+                          "representation": "din"},
     "dropped": META | {"representation": "sasrec", "representation_training": "frozen-with-dropout"},
     "collm": COLLM,
     "one-projector": COLLM | {"soft_projector": "collm", "loss": "yes"},
@@ -164,7 +166,22 @@ def test_the_users_soft_token_is_the_users(parts: Parts):
     torch.testing.assert_close(mixed.soft_user_NX, u_ND.repeat(2, 1))
 
 
-@pytest.mark.parametrize("system", ["collm", "one-projector", "random-user", "token", "random"])
+def test_what_a_residual_router_has_seen_comes_back_with_it(run: Run, parts: Parts, tmp_path: Path):
+    """Its statistics are buffers, neither parameters nor rows of a batch: kept by the run, and by an adapter's own files."""
+    before, after = parts.untuned("residual")[0].coupling, parts.personal("residual")[0].coupling
+    moved = [not torch.equal(a, b) for (_, a), (_, b) in zip(before.named_buffers(), after.named_buffers(), strict=True)]
+    assert len(moved) == 3 * (1 + 2 * 9)
+    assert all(moved)
+    counted = [int(coupling.gate.networks[0][1].num_batches_tracked) for coupling in (before, after)]
+    assert counted == [0, 2]  # 32 rows in batches of 16; neither validation nor the account of adapters counts
+    u_ND = u_of(parts, "residual")
+    adapters = parts.personal("residual")[0].adapters
+    save(adapters, tmp_path / "adapter", "nano")
+    again = load(parts.backbone().model, tmp_path / "adapter")
+    assert torch.equal(again.couplings(u_ND).tensor, adapters.couplings(u_ND).tensor)
+
+
+@pytest.mark.parametrize("system", ["collm", "one-projector", "residual", "random-user", "token", "random"])
 def test_a_score_does_not_depend_on_the_batch(run: Run, system: str):
     parts = run.parts
     stored = np.load(run.stages.scores(system).require() / "score.npy")
