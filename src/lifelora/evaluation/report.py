@@ -145,7 +145,7 @@ class Measured:
 
 
 def measure(report: Report) -> Measured:
-    """Every figure of the report; .4 s per system for 100,000 rows of 6,000 users."""
+    """Every figure of the report; .2 s per system for 100,000 rows of 6,000 users."""
     scored = {s.name: Scored(report.user_N, report.item_N, report.label_N, s.score_N) for s in report.systems}
     found = {name: jackknife(rows, draws=report.draws, seed=report.seed) for name, rows in scored.items()}
     buckets = []
