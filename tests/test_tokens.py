@@ -143,6 +143,16 @@ def test_lines_are_the_whole_text(name, titles):
     assert np.concatenate(made).tolist() == kind.encoder.whole(head + "".join(lines))
 
 
+@pytest.mark.realdata
+@pytest.mark.parametrize("name", KINDS)
+def test_real_titles_have_the_ids_that_the_tokenizer_gives(name, ml_1m):
+    kind = kind_of(name)
+    titles = [line.split("::")[1] for line in (ml_1m / "movies.dat").read_text("latin-1").splitlines()]
+    assert len(titles) == 3883
+    for title, ids in zip(titles, kind.encoder.many(titles), strict=True):
+        assert ids.tolist() == kind.spelling.encode(title, add_special_tokens=False).ids, title
+
+
 def test_a_tokenizer_that_another_library_calls():
     """Padding, truncation and special tokens stay; the text is data."""
     bare = KINDS["word-piece"]()
