@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from llm_world import saved
+from transformers import BertModel, FNetConfig, FNetModel, RobertaConfig, RobertaModel
 
 from lifelora.checkpoint import Learnt
 from lifelora.errors import ArtefactError, ConfigError
@@ -17,7 +18,7 @@ from lifelora.history import History
 from lifelora.llm.encoder import Towers, TwoTowers, encoder_fingerprint, load_encoder
 from lifelora.prompts.towers import TowerBatch, TowerTexts
 from lifelora.training import TrainingConfig, fit
-from tiny_bert import saved_bert
+from tiny_bert import saved_bert, word_piece
 
 KEY = "encoders.mine.path"
 PEOPLE = ["they watched heat and alien", "they watched amelie", "nothing is known of them, so what"]
@@ -201,6 +202,46 @@ def test_it_is_named_and_its_files_are_known(folder: Path):
     before = encoder_fingerprint(config)
     change_config(folder, hidden_dropout_prob=0.2)
     assert encoder_fingerprint(config) != before
+
+
+def test_a_table_of_positions_that_begins_later(tmp_path: Path):
+    """RoBERTa's has 514 places for 512 tokens; a text as long as they reach is read, a longer one is not."""
+    tokenizer = word_piece(ITEMS)
+    config = RobertaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+                           num_attention_heads=2, max_position_embeddings=34, pad_token_id=1)
+    RobertaModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    loaded = load_encoder(Towers(path=str(tmp_path)), KEY)
+    assert loaded.context == 32
+    with torch.no_grad():
+        loaded.model(input_ids=torch.full((1, 32), 7))
+        with pytest.raises((IndexError, RuntimeError), match="out of"):
+            loaded.model(input_ids=torch.full((1, 33), 7))
+
+
+def test_an_encoder_without_a_mask(tmp_path: Path):
+    """FNet mixes all tokens of a text by a Fourier transform, padding too."""
+    tokenizer = word_piece(ITEMS)
+    FNetModel(FNetConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1,
+                         max_position_embeddings=64)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match=r"encoders\.mine\.path = .*FNetModel reads the padding of a text"):
+        load_encoder(Towers(path=str(tmp_path)), KEY)
+
+
+@pytest.mark.parametrize("what", ["mask", "numbers"])
+def test_an_encoder_that_reads_the_padding(what: str, folder: Path, monkeypatch: pytest.MonkeyPatch):
+    forward = BertModel.forward
+
+    def changed(self: BertModel, **inputs: Any) -> Any:
+        output = forward(self, **(inputs | ({"attention_mask": None} if what == "mask" else {})))
+        if what == "numbers":
+            output.last_hidden_state *= torch.nan
+        return output
+
+    monkeypatch.setattr(BertModel, "forward", changed)
+    with pytest.raises(ConfigError, match="BertModel reads the padding of a text though the mask leaves it out"):
+        load_encoder(Towers(path=str(folder)), KEY)
 
 
 def change_config(folder: Path, **values: object) -> None:

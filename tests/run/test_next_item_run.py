@@ -3,6 +3,7 @@
 import json
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -303,3 +304,11 @@ def test_the_recipe_is_llaras_protocol():
     assert (rules.keep_from, rules.min_history, rules.split.kind) == (3, 3, "users-by-time")
     assert rules.candidates is not None
     assert rules.candidates.count == 20
+
+
+def test_a_backbone_that_cannot_score_titles_is_refused_before_it_is_trained(run: Run, monkeypatch: pytest.MonkeyPatch):
+    backbone = replace(run.parts.backbone(), titles="MambaForCausalLM keeps nothing of a prompt that its titles could share.")
+    monkeypatch.setattr(run.parts, "backbone", lambda: backbone)
+    with pytest.raises(ConfigError, match=r"systems\.text asks for titles, and MambaForCausalLM keeps nothing.*another backbone"):
+        Chooser(run.parts, "text")
+    assert not any("lora" in type(module).__module__ for module in backbone.model.modules())

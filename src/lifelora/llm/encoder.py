@@ -10,7 +10,7 @@ Both towers have the same weights. No text knows the other, so each is read once
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Literal, final
+from typing import Any, Literal, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,9 @@ from jaxtyping import Float
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
+from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Backbone, Pretrained, fingerprint, read
+from lifelora.llm.probe import EXACT, FAILS, named_context, ordinary
 from lifelora.prompts.towers import TowerBatch, TowerTexts
 from lifelora.retrieval.embed import masked_mean, model_place
 from lifelora.types import Frozen
@@ -47,7 +49,7 @@ class TwoTowers(nn.Module):
         self.encoder, self.learning = encoder, config.train == "all"
         encoder.requires_grad_(self.learning)
         model: Any = encoder
-        width, layers = 4 * int(model.config.hidden_size), list[nn.Module]()
+        width, layers = 4 * int(model.config.get_text_config().hidden_size), list[nn.Module]()
         for hidden in config.hidden:
             layers += [nn.Linear(width, hidden), nn.ReLU(), nn.Dropout(config.dropout)]
             width = hidden
@@ -99,7 +101,8 @@ class TwoTowers(nn.Module):
 def load_encoder(config: Towers, key: str, download: bool = False) -> Backbone:
     """The encoder as it was pretrained, in float32; ``key`` is where the recipe names it.
 
-    Raises ConfigError for a place that holds no such model and ArtefactError for weights that are not safetensors.
+    Raises ConfigError for a place that holds no such model and for one that reads the padding of a text; ArtefactError for
+    weights that are not safetensors.
     """
     from transformers import AutoModel
 
@@ -107,8 +110,33 @@ def load_encoder(config: Towers, key: str, download: bool = False) -> Backbone:
     model.config.use_cache = False
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # has no part in the mean, so it would get no gradient
+    _check(model, tokenizer, f"{key} = '{config.path}'")
     size = sum(p.numel() for p in model.parameters())
-    return Backbone(model, tokenizer, f"{config.path} ({size / 1e6:,.2f} M parameters, pretrained)")
+    return Backbone(model, tokenizer, f"{config.path} ({size / 1e6:,.2f} M parameters, pretrained)", limit=_places(model))
+
+
+@torch.no_grad()
+def _check(model: nn.Module, tokenizer: Any, key: str) -> None:
+    """A text must have the same states alone and padded at the right, as texts are read here."""
+    tokens_2L = ordinary(model, tokenizer, 20).view(2, 10)
+    mask_2L = torch.arange(10) < torch.tensor([[10], [6]])
+    try:
+        padded_LD = model(input_ids=tokens_2L, attention_mask=mask_2L.long()).last_hidden_state[1, :6]
+        alone_LD = model(input_ids=tokens_2L[1:, :6]).last_hidden_state[0]
+    except FAILS as error:
+        reason = str(error).partition("\n")[0][:200]
+        raise ConfigError(f"{key}: {type(model).__name__} cannot be asked for its states with a mask: {reason}") from error
+    if not float((padded_LD - alone_LD).square().mean().sqrt()) <= EXACT * float(alone_LD.std()):
+        raise ConfigError(f"{key}: {type(model).__name__} reads the padding of a text though the mask leaves it out (or its "
+                          "states are no numbers), so a vector would depend on what stands beside it. Take another model.")
+
+
+def _places(model: nn.Module) -> int:
+    """The longest text. RoBERTa's positions begin after its padding token's, and its configuration counts them all the same."""
+    tables = [module for name, module in model.named_modules() if isinstance(module, nn.Embedding)
+              and module.padding_idx is not None and name.rpartition(".")[2] == "position_embeddings"]
+    named = named_context(model.config) or 1 << 30
+    return min([named, *(table.num_embeddings - 1 - cast(int, table.padding_idx) for table in tables)])
 
 
 def encoder_fingerprint(config: Towers) -> str:

@@ -43,6 +43,16 @@ def named_context(config: Any) -> int | None:
     return next((value for value in named if isinstance(value, int) and value > 0), None)
 
 
+def ordinary(model: nn.Module, tokenizer: Any, count: int) -> Int[Tensor, "count"]:
+    """Tokens from all over the vocabulary that are no control tokens (nor stand for a picture), on the model's device."""
+    lm: Any = model
+    table = lm.get_input_embeddings()
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    known = min(len(tokenizer), int(getattr(table, "num_embeddings", 0) or len(table.weight)))
+    words = [token for token in range(known) if token not in special] or list(range(known))
+    return torch.tensor([words[place * 7919 % len(words)] for place in range(count)], device=next(model.parameters()).device)
+
+
 @torch.no_grad()
 def probe(model: nn.Module, tokenizer: Any, key: str) -> Found:
     """Try a loaded model in evaluation; ``key`` is where the recipe names it.
@@ -146,15 +156,9 @@ class _Texts:
 
     @classmethod
     def of(cls, model: nn.Module, tokenizer: Any) -> "_Texts":
-        """From words all over the vocabulary that are no control tokens (nor stand for a picture)."""
-        lm: Any = model
-        table = lm.get_input_embeddings()
-        special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
-        known = min(len(tokenizer), int(getattr(table, "num_embeddings", 0) or len(table.weight)))
-        words = [token for token in range(known) if token not in special] or list(range(known))
-        longest, need = LENGTHS[0], len(LENGTHS) * LENGTHS[0]
-        device = next(model.parameters()).device
-        chosen = torch.tensor([words[place * 7919 % len(words)] for place in range(3 * need)], device=device)
+        """Made of ordinary words."""
+        longest = LENGTHS[0]
+        chosen = ordinary(model, tokenizer, 3 * len(LENGTHS) * longest)
         tokens_BL, *paddings = chosen.view(3, len(LENGTHS), longest)
         mask_BL = torch.arange(longest, device=chosen.device) >= longest - torch.tensor(LENGTHS, device=chosen.device)[:, None]
         return cls(tokens_BL, mask_BL, torch.stack(paddings))
