@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from lifelora.data.sources import parse_source
 from lifelora.data.sources.movielens import Movielens
 from lifelora.data.sources.simulated import Simulated
 from lifelora.errors import ConfigError
@@ -227,3 +228,44 @@ def test_a_start_that_cannot_be(changes: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         parse(values, "the recipe")
     parse(values | {"systems": {"first": {}, "second": full | {"start": "first", "train": "coupling"}}}, "the recipe")
+
+
+@pytest.mark.parametrize(("written", "said"), [
+    (b"x = " + b"[" * 5000, "is not TOML: its brackets are nested too deeply"),
+    (b"seed = " + b"9" * 5000, "is not TOML: .*4300 digits"),
+    (b"name = 'x'\nseed = 0x" + b"f" * 5000, r"nothing can be set to: seed \(an integer of 20,000 bits\)"),
+    (b"name = 'x'\n[evaluation]\nresamples = nan", "nothing can be set to: evaluation.resamples = nan"),
+    ("name = 'caf\u00e9'".encode("iso-8859-1"), "is not TOML: it is not UTF-8: byte.s. e9 in line 1; save it as UTF-8"),
+    ("name = 'x'".encode("utf-16"), "it is not UTF-8"),
+    (b"#" * 2_000_000, "it has more than 1,048,576 bytes"),
+    (b".".join([b"a"] * 20_000) + b" = 1", "a: there is no such key"),
+])
+def test_files_that_are_no_recipe(tmp_path: Path, written: bytes, said: str):
+    (tmp_path / "mine.toml").write_bytes(written)
+    with pytest.raises(ConfigError, match=said):
+        load(str(tmp_path / "mine.toml"))
+
+
+def test_many_mistakes_are_counted_and_some_are_listed(tmp_path: Path):
+    (tmp_path / "mine.toml").write_text("".join(f"key{n} = 1\n" for n in range(500)))
+    with pytest.raises(ConfigError, match="has 501 mistakes") as caught:  # and the name is missing
+        load(str(tmp_path / "mine.toml"))
+    assert len(str(caught.value).splitlines()) == 21
+
+
+def test_a_source_beside_data_that_is_no_table(tmp_path: Path):
+    (tmp_path / "mine.toml").write_text("name = 'x'\ndata = 3")
+    with pytest.raises(ConfigError, match="data = 3 is a value, not a table"):
+        load(str(tmp_path / "mine.toml"), parse_source("simulated"))
+
+
+@pytest.mark.parametrize("setting", ["seed=" + "9" * 5000, "seed=" + "[" * 5000, "seed=0x" + "f" * 5000, "seed=inf"])
+def test_settings_that_no_number_can_be(setting: str):
+    with pytest.raises(ConfigError, match="seed"):
+        load("demo", settings=[setting])
+
+
+@pytest.mark.parametrize("place", ["~nobody-of-this-name/x.toml", "a\0b", "x" * 5000])
+def test_paths_that_cannot_be(place: str):
+    with pytest.raises(ConfigError, match="there is no recipe"):
+        load(place)

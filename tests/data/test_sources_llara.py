@@ -137,3 +137,38 @@ def test_the_rule_makes_the_authors_films_from_movielens_100k(tmp_path: Path, ml
         for row in theirs:
             shown = {str(item + 1) for item, _ in [*row["seq"], row["next"]] if item != 1682}
             assert any(shown <= items for items in late), row
+
+
+GOOD = [{"seq": [0, 1, 2], "next": 1}, {"seq": [1, 2, 2], "next": 0}]
+
+
+@pytest.mark.parametrize("row", [
+    {"seq": [0, 1.5, 2], "next": 1}, {"seq": [0, True, 2], "next": 1}, {"seq": [0, "1", 2], "next": 1}, {"seq": 5, "next": 1},
+    {"seq": [0, 1e300, 2], "next": 1}, {"seq": [0, -1, 2], "next": 1}, {"seq": [0, [1], 2], "next": 1},
+    {"seq": [0, 1, 2], "next": 2},
+    {"seq": [0, [1, float("nan")], 2], "next": 1}, {"seq": [0] * 100_000, "next": 1}, {"seq": {"a": 1}, "next": 1},
+])
+def test_rows_of_another_form_are_shown_with_their_line(tmp_path: Path, row: dict[str, object]):
+    """Also one that is 100,000 long among short ones: it may not make all of them as wide."""
+    place = write(tmp_path / "lastfm", train_data=[*GOOD, row], Val_data=GOOD, Test_data=GOOD)
+    (place / "id2name.txt").write_text("0::A\n1::B\n")
+    with pytest.raises(DataError) as caught:
+        Llara(path=str(place)).read()
+    assert [p.line for p in caught.value.problems] == [3]
+
+
+def test_names_in_another_encoding_are_refused_and_films_read_in_theirs(tmp_path: Path):
+    place = write(tmp_path / "lastfm", train_data=GOOD, Val_data=GOOD, Test_data=GOOD)
+    (place / "id2name.txt").write_bytes("0::Café\x85x\n1::B".encode())
+    assert Llara(path=str(place)).read().catalogue.column("title").to_pylist() == ["Café x", "B"]  # one line, whatever is in it
+    (place / "id2name.txt").write_bytes("0::Café\n1::B".encode("iso-8859-1"))
+    with pytest.raises(DataError, match="id2name.txt:1.*not utf-8: byte.s. e9"):
+        Llara(path=str(place)).read()
+    (place / "id2name.txt").unlink()
+    for encoding in ("iso-8859-1", "utf-8"):
+        (place / "u.item").write_bytes("1|Café (1995)|x\n2|B (1996)|y\n".encode(encoding))
+        assert Llara(path=str(place)).read().catalogue.column("title").to_pylist() == ["Café", "B"]
+    for wrong in (b"one|A|x\n2|B|y\n", b"|" * 3_000_000):
+        (place / "u.item").write_bytes(wrong)
+        with pytest.raises(DataError, match="u.item:1"):
+            Llara(path=str(place)).read()

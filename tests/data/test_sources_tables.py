@@ -209,3 +209,38 @@ def test_wrong_words_are_answered_with_the_right_ones(text, said):
     with pytest.raises(ConfigError) as caught:
         parse_source(text)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(("written", "said"), [
+    (b"interactions = " + b"[" * 5000, "nested too deeply"), (b"interactions = " + b"9" * 5000, "4300 digits"),
+    (b"interactions = 'caf\xe9'", "it is not UTF-8: byte.s. e9 in line 1"),
+    (b"interactions = 'x.csv'\nencoding = 'rot13'", "for files"),
+    (b"interactions = 'x.csv'\nencoding = 'idna'", "for files"), (b"interactions = 'x.csv'\nencoding = ''", "for files"),
+    (b'interactions = "x.csv"\ndelimiter = "\\r"', "a delimiter is one ASCII character"),
+    (b"interactions = 'x.csv'\nrating_range = [nan, inf]", "without an end"),
+    (b"interactions = 'x.csv'\nrating_range = [0, inf]", "without an end"),
+    (b'interactions = "a\\u0000b"', "there is no file"), (b"interactions = '~nobody-of-this-name/x'", "there is no file"),
+])
+def test_toml_files_that_are_none(tmp_path: Path, written: bytes, said: str):
+    (tmp_path / "t.toml").write_bytes(written)
+    with pytest.raises(ConfigError, match=said):
+        Tables.from_toml(tmp_path / "t.toml").read()
+
+
+def test_a_rating_beyond_32_bits_is_refused_with_its_line(tmp_path: Path):
+    """The greatest float32 is 3.4028235e38: what is above it would be infinite."""
+    (tmp_path / "interactions.csv").write_text("user,item,rating\na,x,3.4028e38\na,y,3.5e38\na,z,-1e300\n")
+    with pytest.raises(DataError) as caught:
+        Tables.of_folder(tmp_path).read()
+    assert [(p.line, p.value) for p in caught.value.problems] == [(3, "3.5e38"), (4, "-1e300")]
+    assert "32-bit" in caught.value.problems[0].what
+
+
+def test_a_file_that_may_not_be_read_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def denied(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    (tmp_path / "interactions.csv").write_text("user,item,rating\na,x,3\n")
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(DataError, match=r"interactions.csv: this cannot be read \(Permission denied\)"):
+        Tables.of_folder(tmp_path).read()

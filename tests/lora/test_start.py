@@ -193,14 +193,14 @@ class TestRefused:
             with pytest.raises(ArtefactError, match="adapter_model.safetensors is damaged"):
                 read_peft(tmp_path)
 
-    @pytest.mark.parametrize("width", [float("nan"), "8", -1, True])
+    @pytest.mark.parametrize("width", [float("nan"), "8", -1, True, 10**22])
     def test_a_width_that_is_none(self, width: object, tmp_path: Path):
         from lifelora.lora.saved import save
 
         save(adapt(tiny_llama()), tmp_path)
         path = tmp_path / "adapter_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"user_width": width}))
-        with pytest.raises(ArtefactError, match="user_width = "):
+        with pytest.raises(ArtefactError, match=r"user_width = |sizes that cannot be"):
             load(tiny_llama(), tmp_path)
 
 

@@ -11,7 +11,7 @@ from retrieval_world import log_of
 
 from lifelora.errors import ConfigError
 from lifelora.retrieval.embed import item_vectors, reduced
-from lifelora.retrieval.precomputed import Precomputed
+from lifelora.retrieval.precomputed import Precomputed, read_vectors
 
 
 @pytest.fixture(scope="module")
@@ -76,3 +76,22 @@ def test_no_file_another_file_and_other_columns(shop, tmp_path):
     pq.write_table(pa.table({"item": ["a"], "embedding": [[1.0]]}), tmp_path / "v.parquet")
     with pytest.raises(ConfigError, match="has no column 'vector'; it has item, embedding"):
         item_vectors(shop, Precomputed(path=str(tmp_path / "v.parquet")))
+
+
+def test_damaged_files_are_refused_by_name(shop, tmp_path):
+    """Arrow raises OSError for most damage and UnicodeDecodeError for some."""
+    config = written(tmp_path / "v.parquet", shop.items.outside(range(shop.n_items)), [[1.0, 2.0]] * shop.n_items)
+    whole, refused = (tmp_path / "v.parquet").read_bytes(), 0
+    random = np.random.default_rng(0)
+    for _ in range(200):
+        data = bytearray(whole)
+        for place in random.integers(0, len(data), 3).tolist():
+            data[place] = int(random.integers(256))
+        (tmp_path / "v.parquet").write_bytes(data)
+        try:
+            vectors_MD, _ = read_vectors(config, shop.items)
+        except ConfigError as error:
+            refused += "vectors.path = " in str(error)
+        else:
+            assert vectors_MD.isfinite().all()
+    assert refused > 50

@@ -78,7 +78,12 @@ def load(model: nn.Module, folder: Path) -> Adapters:
     user_width = config.get("user_width")
     if user_width is not None and (type(user_width) is not int or user_width < 1):
         raise ArtefactError(f"{folder / CONFIG} has user_width = {foreign.shown(user_width)}, which is no number of dimensions.")
-    adapters = personalise(model, adaptation, user_width=user_width)
+    try:
+        adapters = personalise(model, adaptation, user_width=user_width)
+    except (ConfigError, ArtefactError):
+        raise
+    except (TypeError, OverflowError, MemoryError, RuntimeError) as error:  # PyTorch's, for sizes that no tensor can have
+        raise ArtefactError(f"{folder / CONFIG} asks for adapters of sizes that cannot be: {str(error)[:200]}.") from error
     try:
         adapters.load_state(tensors)
     except ArtefactError:
