@@ -104,7 +104,7 @@ class Stage:
         if old.get("name") != self.name:
             raise ArtefactError(f"{self.folder / MANIFEST} is of another stage, '{old.get('name')}', and not of '{self.name}': "
                                 f"move {self.folder} away, and `lifelora run` makes it again.")
-        changed = [f"{k}: {old['config'].get(k)!r} → {v!r}" for k, v in self.config.items() if old["config"].get(k) != v]
+        changed = _changes(old["config"], self.config)
         changed += [f"its input '{k}' changed" for k, v in self.inputs.items() if old["inputs"].get(k) != v]
         return "made differently before: " + ("; ".join(changed)[:400] or "another version of lifelora")
 
@@ -156,7 +156,7 @@ class Stage:
     def tidy(self) -> None:
         """Remove what is left of an older one whose removal was killed; where nothing can be removed, it may stay."""
         with suppress(OSError):
-            _remove(self._old)
+            remove(self._old)
 
     @contextmanager
     def making(self, facts: Mapping[str, Any] | None = None) -> Iterator[Path]:
@@ -168,9 +168,9 @@ class Stage:
         """
         for folder in (self._old, self.working, self.folder):
             _own(folder)
-        _remove(self._old)
+        remove(self._old)
         if self.working.exists() and not self.begun():
-            _remove(self.working)
+            remove(self.working)
         self.working.mkdir(parents=True, exist_ok=True)
         write_atomically(self.working / WORKING, json.dumps({"key": self.key}))
         (self.working / MANIFEST).unlink(missing_ok=True)
@@ -192,13 +192,20 @@ class Stage:
             self.folder.rename(self._old)
         self.working.rename(self.folder)
         flush_folder(self.folder.parent)
-        _remove(self._old)
+        remove(self._old)
 
 
 @lru_cache(maxsize=1 << 14)
 def _hash_at(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
     """Hashed once a process while nothing touches it."""
     return file_hash(path)
+
+
+def _changes(old: Any, new: Any, place: str = "") -> list[str]:
+    """What differs, by its full key."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [line for key in old | new for line in _changes(old.get(key), new.get(key), f"{place}.{key}" if place else key)]
+    return [] if old == new else [f"{place}: {old!r} → {new!r}"]
 
 
 def _sealed(manifest: Mapping[str, Any]) -> str:
@@ -280,7 +287,7 @@ def _foreign(folder: Path, what: str) -> ArtefactError:
                          "is.")
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
     """Remove a folder of ours. What proves that it is ours goes last, so a removal that was killed can be gone on with."""
     files, folders = _own(folder)
     if not folder.exists():

@@ -7,7 +7,7 @@ from lifelora.data.sources.movielens import default_cache
 from lifelora.errors import LifeloraError
 from lifelora.owner import owned
 from lifelora.progress import say
-from lifelora.stage import MANIFEST, Stage
+from lifelora.stage import MANIFEST, Stage, remove
 
 
 def kept(stage: Stage, folder: Path) -> bool:
@@ -28,6 +28,8 @@ def keep(stage: Stage) -> None:
     cached = _cached(stage)
     try:
         with owned(cached.folder.parent):
+            for left in cached.folder.parent.glob("*.working"):  # by a process that was killed, for this one owns the folder
+                remove(left)
             if not cached.complete():
                 with cached.making() as folder:
                     shutil.copytree(stage.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
