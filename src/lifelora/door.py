@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from lifelora.errors import LifeloraError
+from lifelora.errors import LifeloraError, harmless
 
 LINE, LINES = 600, 60
 """Longer messages are cut: to so many characters a line, and so many lines."""
@@ -80,7 +80,7 @@ def cut(message: str) -> str:
 
 
 def _told(message: str) -> int:
-    sys.stderr.write(f"lifelora: {cut(message)}\n")
+    sys.stderr.write(f"lifelora: {cut(harmless(message))}\n")
     return 1
 
 
