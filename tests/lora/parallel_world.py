@@ -80,6 +80,7 @@ def main() -> None:
     if rank == 0:
         sys.stdout.write(json.dumps(found) + "\n")
     if world > 1:
+        dist.barrier()  # a process that leaves early can take the others' connections with it
         dist.destroy_process_group()
 
 
