@@ -78,11 +78,37 @@ def test_a_users_own_folders_are_refused_and_left(command: str, tmp_path: Path, 
     told = capsys.readouterr().err
     assert "proj/1-data holds what lifelora did not make (interactions.csv)" in told
     assert contents(tmp_path).items() >= before.items()
+    assert not (tmp_path / "proj/recipe.toml").exists()
     (tmp_path / "proj/1-data").rename(tmp_path / "log")
     words[3] = f"tables:{tmp_path}/log"
     assert main(words) == (1 if command == "run" else 0)
     assert (tmp_path / "proj/6-report/my-thesis.txt").read_text() == "three months of work"
     assert command == "prepare" or "6-report holds what lifelora did not make (my-thesis.txt)" in capsys.readouterr().err
+
+
+def test_a_users_own_recipe_and_times_in_the_folder_of_the_run_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """`lifelora run proj/recipe.toml --out proj`: the expanded recipe takes that name."""
+    rows = [f"u{u},i{(u * 7 + e) % 30},{(u + e) % 5 + 1},{e * 10 + u}" for u in range(8) for e in range(12)]
+    (tmp_path / "log").mkdir()
+    (tmp_path / "log/interactions.csv").write_text("\n".join(["user,item,rating,time", *rows]))
+    proj = tmp_path / "proj"
+    proj.mkdir()
+    mine = f'# what I think of it\nname = "mine"\n{COUNTED}'
+    (proj / "recipe.toml").write_text(mine)
+    (proj / "timing.json").write_text('{"lap": 61.5}')
+    words = ["prepare", str(proj / "recipe.toml"), "--data", f"tables:{tmp_path}/log", "--out", str(proj), "--quiet"]
+    assert main(words) == 0
+    assert f"it is kept as {proj}/recipe.before-1.toml" in capsys.readouterr().err
+    assert (proj / "recipe.before-1.toml").read_text() == mine
+    assert (proj / "timing.json").read_text() == '{"lap": 61.5}'
+    with (proj / "recipe.toml").open("a") as stream:
+        stream.write("# edited\n")
+    edited = (proj / "recipe.toml").read_text()
+    assert main(words) == 0  # the same command again
+    assert (proj / "recipe.before-2.toml").read_text() == edited
+    assert main(words) == 0
+    assert not (proj / "recipe.before-3.toml").exists()  # what lifelora wrote is replaced
+    assert main(["show", str(proj)]) == 0
 
 
 @pytest.mark.parametrize("name", [

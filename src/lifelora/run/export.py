@@ -14,7 +14,7 @@ from lifelora import foreign
 from lifelora.artefacts import key_of, write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
-from lifelora.lora.export import CONFIG, write_peft_adapter
+from lifelora.lora.export import CONFIG, TENSORS, write_peft_adapter
 from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import read_peft
 from lifelora.placement import to_device
@@ -60,7 +60,7 @@ def export(parts: Parts, folder: Path, *, system: str | None, users: Sequence[st
             "so does the adapter; say for which item: --item."
             if aware else f"system '{name}' gives a person one adapter for all items; leave --item away."
         )
-    if any((folder / file).exists() for file in (CONFIG, COHORT)):
+    if any((folder / file).exists() for file in (CONFIG, TENSORS, COHORT)):
         raise ConfigError(f"'{folder}' holds adapters already; choose another --out, or delete it.")
     people = dataset.users.inside(list(users)) if users is not None else np.zeros(0, np.int64)
     item_1 = dataset.items.inside([item]) if item is not None else np.zeros(1, np.int64)

@@ -93,6 +93,7 @@ class Run:
     @_alone
     def prepare(self) -> None:
         """1. Read and check the source, sort it, split it, write it."""
+        self.stages.data.lacking()  # in a folder of somebody else's nothing is written at all
         self.stages.write_recipe()
         with self.work.making(self.stages.data) as folder:
             if folder is not None:

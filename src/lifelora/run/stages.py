@@ -9,6 +9,7 @@ needs 3-vectors where they choose what it reads, and 3-knowledge/NAME where that
 """
 
 import hashlib
+import itertools
 import re
 import tomllib
 from functools import cached_property
@@ -21,6 +22,7 @@ from lifelora.errors import ArtefactError, ConfigError
 from lifelora.knowledge.encode import Files
 from lifelora.llm.backbone import Pretrained, fingerprint
 from lifelora.llm.encoder import encoder_fingerprint
+from lifelora.progress import say
 from lifelora.recipe import TASK_KEYS, Recipe
 from lifelora.recipes import dump, parse
 from lifelora.retrieval.precomputed import Precomputed
@@ -54,21 +56,29 @@ class Stages:
         path = folder / RECIPE_FILE
         if not path.is_file():
             raise ConfigError(f"'{folder}' is not a run (it has no {RECIPE_FILE}); make one with `lifelora run`.")
-        text, _, seal = path.read_bytes().rpartition(b"# sha256")
-        told = SEAL.fullmatch((b"# sha256" + seal).decode(errors="replace"))
-        if told is None or told[1] != hashlib.sha256(text).hexdigest():
+        text = _as_written(path)
+        if text is None:
             raise ArtefactError(f"{path} is not what was written: it is damaged, of an earlier version, or was edited, which "
                                 f"makes another run. Look through it; then `lifelora run {path} --out FOLDER` makes that run, in "
                                 "the same folder or another.")
-        recipe = parse(tomllib.loads(text.decode()), str(path))
+        recipe = parse(tomllib.loads(text), str(path))
         return cls(recipe, folder, _kept(folder / "1-data", "source_hash"))
 
     def write_recipe(self) -> None:
-        """The fully expanded recipe, beside the artefacts."""
+        """The fully expanded recipe, beside the artefacts. One there that is not as lifelora wrote it (the user's own, or
+        edited) is somebody's work: it is kept under another name.
+        """
         path, text = self.folder / RECIPE_FILE, dump(self.recipe)
-        sealed = f"{text}# sha256 of the lines above: {hashlib.sha256(text.encode()).hexdigest()}\n"
-        if not path.is_file() or path.read_bytes() != sealed.encode():
-            write_atomically(path, sealed)
+        if path.is_file():
+            old = _as_written(path)
+            if old == text:
+                return
+            if old is None:
+                names = (path.with_name(f"recipe.before-{number}.toml") for number in itertools.count(1))
+                kept = next(name for name in names if not name.exists())
+                write_atomically(kept, path.read_bytes())
+                say(f"{path} was not as lifelora writes it (your own, or edited): it is kept as {kept}")
+        write_atomically(path, f"{text}# sha256 of the lines above: {hashlib.sha256(text.encode()).hexdigest()}\n")
 
     def every(self) -> list[Stage]:
         """All of them, in the order in which they are made."""
@@ -242,6 +252,13 @@ def _folder_hash(folder: Path) -> str:
     for path in sorted(folder.glob("adapter_*")):
         digest.update(f"{path.name} {file_hash(path)}\n".encode())
     return digest.hexdigest()
+
+
+def _as_written(path: Path) -> str | None:
+    """The text of a kept recipe; None where it is not the one that lifelora wrote."""
+    text, _, seal = path.read_bytes().rpartition(b"# sha256")
+    told = SEAL.fullmatch((b"# sha256" + seal).decode(errors="replace"))
+    return text.decode() if told is not None and told[1] == hashlib.sha256(text).hexdigest() else None
 
 
 def _files_hash(source: AnySource) -> str:

@@ -17,7 +17,8 @@ from lifelora.progress import say
 from lifelora.run.stages import RECIPE_FILE, Stages
 from lifelora.stage import NOT_MADE, Stage
 
-TIMING = "timing.json"
+TIMING = ".lifelora.timing.json"
+"""A name that nobody else gives to a file: it is replaced without a look."""
 
 
 class Work:
