@@ -4,11 +4,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 import lifelora
+from lifelora import owner
 from lifelora.errors import BusyError
 from lifelora.owner import LOCK, at_work, owned, read
 
@@ -74,6 +76,17 @@ def test_what_another_wrote_into_the_lock_is_text(tmp_path: Path):
     with hold("owned", tmp_path) as holder:
         (tmp_path / LOCK).write_text("\x1b[2Jsome\none")
         assert at_work(tmp_path) == "[2Jsomeone"
+        holder.communicate("")
+
+
+def test_an_owner_that_has_not_yet_said_who_it_is_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(owner, "PATIENCE", 60.0)
+    with hold("owned", tmp_path) as holder:
+        (tmp_path / LOCK).write_text("")
+        later = threading.Timer(0.1, (tmp_path / LOCK).write_text, ["process 7"])
+        later.start()
+        assert at_work(tmp_path) == "process 7"
+        later.join()
         holder.communicate("")
 
 

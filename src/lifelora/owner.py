@@ -9,6 +9,7 @@ import os
 import shlex
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -21,6 +22,8 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK = ".lifelora.lock"
+PATIENCE = 2.0
+"""Seconds for which an owner that has not yet said who it is may go on to do so."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EINVAL, errno.ENOSYS)
 
 
@@ -98,6 +101,8 @@ def _locked(descriptor: int, *, exclusive: bool) -> bool:
 
 
 def _who(path: Path) -> str:
-    """By what the owner wrote; another process may write anything there."""
-    text = path.read_bytes()[:300].decode(errors="replace")
-    return "".join(filter(str.isprintable, text)) or "another lifelora"
+    """By what the owner wrote, which it does right after it has the lock; another process may write anything there."""
+    until = time.monotonic() + PATIENCE
+    while not (written := path.read_bytes()[:300]) and time.monotonic() < until:
+        time.sleep(0.01)
+    return "".join(filter(str.isprintable, written.decode(errors="replace"))) or "another lifelora"
