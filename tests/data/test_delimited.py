@@ -175,6 +175,15 @@ def test_parquet_becomes_text(tmp_path: Path):
     assert column_names(tmp_path / "log.parquet", problems) == ["n", "x", "b", "d", "t"]
 
 
+@pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
+def test_whole_numbers_that_pandas_made_floats_are_whole_numbers(kind: pa.DataType, tmp_path: Path):
+    """A column of ids with one missing comes as floats; 2**34 is one in float32, too."""
+    table = pa.table({"id": pa.array([2.0**34, 7.0, -0.0, float("nan"), None, 0.25, float("inf")], kind)})
+    pq.write_table(table, tmp_path / "log.parquet")
+    rows = read_parquet((tmp_path / "log.parquet").read_bytes(), "log.parquet", Problems())
+    assert columns(rows) == {"id": ["17179869184", "7", "0", "", "", "0.25", "inf"]}
+
+
 @pytest.mark.parametrize(("data", "what"), [
     (b"not parquet at all", "cannot be read"), (pa.table({"a": [[1]]}), "cannot be read"),
     (pa.table({"a": pa.array([], "int64")}), "no rows"),

@@ -23,6 +23,8 @@ from lifelora.errors import DataError, Problem
 DELIMITERS = ",;\t|"
 BLOCK = 1 << 24
 """Bytes parsed at a time, and so the longest row."""
+EXACT = 2.0**53
+"""Below it a float tells every whole number from its neighbours."""
 MAX_HEADER = 1 << 16
 """Bytes of the longest header: what is longer has a quote that is never closed, or is none."""
 UNIT_SEPARATOR = b"\x1f"
@@ -110,9 +112,18 @@ def column_names(path: Path, problems: Problems) -> list[str]:
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """What the values would be as text. pandas makes floats of whole numbers where one is missing: 12345678901.0 is no
+    1.2345678901e+10, and NaN is nothing and no "nan".
+    """
     if pa.types.is_boolean(column.type):
         column = pc.if_else(column, "1", "0")
-    return pc.fill_null(column.cast(pa.string()), "")
+    text = column.cast(pa.string())
+    if pa.types.is_floating(column.type):
+        number = column.cast(pa.float64())
+        whole = pc.and_(pc.equal(pc.floor(number), number), pc.less(pc.abs(number), EXACT))
+        digits = pc.if_else(whole, number, 0.0).cast(pa.int64()).cast(pa.string())
+        text = pc.if_else(pc.is_nan(number), None, pc.if_else(whole, digits, text))
+    return pc.fill_null(text, "")
 
 
 def _found_header(
