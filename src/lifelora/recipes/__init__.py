@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from lifelora import foreign
 from lifelora.data.sources import AnySource
 from lifelora.errors import ConfigError
+from lifelora.kinds import Role
 from lifelora.recipe import Recipe
 from lifelora.types import NULL
 
@@ -85,7 +86,7 @@ def parse(values: Mapping[str, Any], where: str) -> Recipe:
         return Recipe.model_validate(values)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        lines = [f"  {_explain(detail, Recipe)}" for detail in found[:SHOWN]]
+        lines = [f"  {_explain(detail, values)}" for detail in found[:SHOWN]]
         raise ConfigError(f"{where} has {len(found)} mistake{'s' * (len(found) > 1)}:\n" + "\n".join(lines)) from error
     except RecursionError:
         raise ConfigError(f"{where} has tables that are nested too deeply.") from None
@@ -137,9 +138,9 @@ def _set(values: dict[str, Any], setting: str) -> None:
     values[last] = value
 
 
-def _explain(detail: Any, model: type[BaseModel]) -> str:
+def _explain(detail: Any, values: Mapping[str, Any]) -> str:
     unknown = detail["type"] == "extra_forbidden"
-    place, allowed = _at(model, detail["loc"][:-1] if unknown else detail["loc"])
+    place, allowed = _at(Recipe, detail["loc"][:-1] if unknown else detail["loc"], values)
     where = ".".join([*place, str(detail["loc"][-1])] if unknown else place) or "the recipe as a whole"
     if unknown:
         return f"{where}: there is no such key; allowed here: {', '.join(allowed)}."
@@ -151,29 +152,37 @@ def _explain(detail: Any, model: type[BaseModel]) -> str:
     return f"{where}: {message}{came}"
 
 
-def _at(annotation: Any, loc: Sequence[int | str]) -> tuple[list[str], list[str]]:
-    """``loc`` as a person writes it, and the keys (at a union: the kinds) allowed there.
+def _at(annotation: Any, loc: Sequence[int | str], value: Any, metadata: Sequence[Any] = ()) -> tuple[list[str], list[str]]:
+    """``loc`` as a person writes it, and the keys (at a union: the kinds) allowed there; ``value`` is what was given.
 
-    A union's step in ``loc`` is its ``kind``, which is not part of any key.
+    A union's step in ``loc`` is its ``kind``, which is not part of any key; that of a role is in the value alone.
     """
     if get_origin(annotation) is Annotated:
-        annotation = get_args(annotation)[0]
+        annotation, *metadata = get_args(annotation)
+    for role in metadata:
+        if isinstance(role, Role):
+            annotation = role.class_of(value)
     if get_origin(annotation) in (Union, types.UnionType):
         members = [m for m in get_args(annotation) if m is not type(None)]
         if len(members) == 1:
-            return _at(members[0], loc)
+            return _at(members[0], loc, value)
         kinds = {str(m.model_fields["kind"].default): m for m in members if _is_model(m) and "kind" in m.model_fields}
-        return _at(kinds[str(loc[0])], loc[1:]) if loc and loc[0] in kinds else (list(map(str, loc)), list(kinds))
+        return _at(kinds[str(loc[0])], loc[1:], value) if loc and loc[0] in kinds else (list(map(str, loc)), list(kinds))
     if get_origin(annotation) is dict and loc:
-        place, allowed = _at(get_args(annotation)[1], loc[1:])
+        place, allowed = _at(get_args(annotation)[1], loc[1:], _inner(value, loc[0]))
         return [str(loc[0]), *place], allowed
     if _is_model(annotation) and not loc:
         return [], sorted(annotation.model_fields)
     if _is_model(annotation) and loc[0] in annotation.model_fields:
         # pydantic moves the discriminator out of the annotation, so a union arrives here bare.
-        place, allowed = _at(annotation.model_fields[str(loc[0])].annotation, loc[1:])
+        field = annotation.model_fields[str(loc[0])]
+        place, allowed = _at(field.annotation, loc[1:], _inner(value, loc[0]), field.metadata)
         return [str(loc[0]), *place], allowed
     return list(map(str, loc)), []
+
+
+def _inner(value: Any, key: int | str) -> Any:
+    return value.get(key) if isinstance(value, Mapping) else None
 
 
 def _is_model(annotation: Any) -> bool:

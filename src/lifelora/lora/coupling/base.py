@@ -11,15 +11,15 @@ from pydantic import PositiveFloat, PositiveInt
 from torch import Tensor, nn
 
 from lifelora.errors import ConfigError
+from lifelora.kinds import Variant
 from lifelora.lora.layer import kaiming_uniform
 from lifelora.lora.structure import Structure
-from lifelora.types import Frozen
 
 
 class Coupling(nn.Module, ABC):
     """What gives C(u): its parameters are all that is personal in a model, beside A and B, which all share."""
 
-    class Config(Frozen):
+    class Config(Variant):
         """What every coupling has."""
 
         rank: PositiveInt = 8
@@ -66,7 +66,7 @@ class Coupling(nn.Module, ABC):
             """``user_width``, which this coupling cannot do without."""
             if user_width is None:
                 raise ConfigError(
-                    f"coupling '{getattr(self, 'kind', type(self).__name__)}' makes C(u) from a representation u, and "
+                    f"coupling '{self.kind}' makes C(u) from a representation u, and "
                     "there is none; give the recipe a conventional model, or choose coupling 'identity'."
                 )
             return user_width
