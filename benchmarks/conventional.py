@@ -1,8 +1,7 @@
-"""Conventional models: training throughput on random rows, beside other libraries', and how well they do on a real log.
+"""Conventional models: training throughput on random rows, alone and beside other libraries'.
 
     python benchmarks/conventional.py throughput --models din sasrec
     python benchmarks/conventional.py peers --zoo FOLDER/FuxiCTR/model_zoo --out benchmarks/results/conventional-throughput.json
-    python benchmarks/conventional.py accuracy --data FOLDER/ml-1m --out benchmarks/results/ml-1m-conventional.json
 
 ``peers`` needs ``pip install fuxictr recbole`` (in an environment of their own), and FuxiCTR's repository, where most of its
 models are.
@@ -14,7 +13,6 @@ import importlib.metadata
 import importlib.util
 import json
 import statistics
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable
@@ -23,14 +21,12 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lifelora.conventional import AnyRecommender, build
 from lifelora.conventional.autoint import AutoInt
-from lifelora.conventional.base import Recommender
 from lifelora.conventional.caser import Caser
 from lifelora.conventional.dcnv2 import DCNv2
 from lifelora.conventional.deepfm import DeepFM
@@ -38,20 +34,12 @@ from lifelora.conventional.din import DIN
 from lifelora.conventional.gru4rec import GRU4Rec
 from lifelora.conventional.popularity import Popularity
 from lifelora.conventional.sasrec import SASRec
-from lifelora.data.dataset import Dataset, Rules, Samples, Schema, prepare
-from lifelora.data.sources.movielens import Movielens
-from lifelora.evaluation.metrics import accuracy, auc, log_loss
-from lifelora.history import Evaluation
-from lifelora.seeds import derive
-from lifelora.training import TrainingConfig, fit
-from lifelora.types import Part
+from lifelora.data.dataset import Samples, Schema
 
 MODELS = {config.kind: config for config in (
     Popularity.Config(), DeepFM.Config(), AutoInt.Config(), DCNv2.Config(), GRU4Rec.Config(), Caser.Config(), SASRec.Config(),
     DIN.Config(),
 )}
-TRAINING = TrainingConfig(batch_size=1024, epochs=2, learning_rate=1e-3, schedule="linear", evaluations_per_epoch=2)
-SCORING_BATCH = 4096
 
 
 def random_batch(schema: Schema, rows: int, length: int, generator: torch.Generator) -> Samples:
@@ -361,85 +349,20 @@ def beside_peers(names: list[str], zoo: Path, out: Path, seed: int, rounds: int,
         out.write_text(json.dumps(result, indent=1) + "\n")
 
 
-@torch.no_grad()
-def figures(model: Recommender, dataset: Dataset, part: Part) -> dict[str, float]:
-    """AUC, log loss, accuracy and n on all rows of a part."""
-    rows_N = np.asarray(dataset.samples[part])
-    blocks = np.array_split(rows_N, -(-len(rows_N) // SCORING_BATCH))
-    score_N = torch.cat([model.score(dataset.gather(dataset.targets(block), model.history_length)) for block in blocks])
-    pair = np.asarray(dataset.label_N[rows_N]), score_N.double().numpy()
-    return {"auc": auc(*pair), "log_loss": log_loss(*pair), "accuracy": accuracy(*pair), "n": len(rows_N)}
-
-
-def train(
-    model: Recommender, dataset: Dataset, training: TrainingConfig, folder: Path, seed: int, name: str
-) -> list[Evaluation]:
-    """Select on validation; every evaluation is shown as it comes."""
-
-    def validate() -> dict[str, float]:
-        found = figures(model, dataset, "valid")
-        print(f"{name}: valid AUC {found['auc']:.5f}, log loss {found['log_loss']:.5f}", flush=True)
-        return found
-
-    def gather(rows_B: np.ndarray) -> Samples:
-        return dataset.gather(dataset.targets(rows_B), model.history_length)
-
-    rows_N = np.asarray(dataset.samples["train"])
-    history = fit(model, rows_N, gather, validate, training, folder, seed, name=name, device="cpu", progress=False)
-    return history.evaluations
-
-
-def evaluate(
-    source: Path, out: Path, names: list[str], seed: int, training: TrainingConfig, overrides: dict[str, object]
-) -> None:
-    """Train each model, then look at test, once."""
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as folder:
-        dataset = prepare(Movielens(path=str(source)).read(False), Rules(), Path(folder) / "data", source.name)
-        print({part: f"{len(rows):,}" for part, rows in dataset.samples.items()}, flush=True)
-        for name in names:
-            config = type(MODELS[name]).model_validate(MODELS[name].model_dump() | overrides)
-            torch.manual_seed(derive(seed, "start", name))
-            model, start = build(config, dataset.schema()), time.monotonic()
-            evaluations: list[Evaluation] = []
-            if isinstance(model, Popularity):
-                model.fit(dataset)
-            else:
-                evaluations = train(model, dataset, training, Path(folder) / name, seed, name)
-            model.eval()
-            result = {
-                "data": dataset.name, "model": config.model_dump(),
-                "training": training.model_dump() if evaluations else None, "seed": seed,
-                "seconds": round(time.monotonic() - start, 1), "threads": 1, "torch": torch.__version__,
-                "evaluations": [evaluation.model_dump() for evaluation in evaluations],
-                "valid": figures(model, dataset, "valid"), "test": figures(model, dataset, "test"),
-            }
-            results = json.loads(out.read_text()) if out.exists() else []
-            out.parent.mkdir(parents=True, exist_ok=True)
-            out.write_text(json.dumps([*results, result], indent=1) + "\n")
-            print(name, result["test"], flush=True)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["throughput", "peers", "accuracy"])
+    parser.add_argument("what", choices=["throughput", "peers"])
     parser.add_argument("--zoo", type=Path, help="model_zoo of FuxiCTR's repository")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--steps", type=int, default=15, help="steps of each model, of which throughput tells the median")
-    parser.add_argument("--data", type=Path, help="folder of a MovieLens set")
     parser.add_argument("--out", type=Path, default=Path("results.json"))
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--model", type=json.loads, default={}, help="changed settings, such as {\"embedding\": 32}")
-    parser.add_argument("--training", type=json.loads, default={}, help="changed settings, such as {\"epochs\": 3}")
     arguments = parser.parse_args()
     if arguments.what == "throughput":
         throughput(arguments.models, steps=arguments.steps)
-    elif arguments.what == "peers":
-        beside_peers(arguments.models, arguments.zoo, arguments.out, arguments.seed, arguments.rounds)
     else:
-        training = TrainingConfig.model_validate(TRAINING.model_dump() | arguments.training)
-        evaluate(arguments.data, arguments.out, arguments.models, arguments.seed, training, arguments.model)
+        beside_peers(arguments.models, arguments.zoo, arguments.out, arguments.seed, arguments.rounds)
 
 
 if __name__ == "__main__":

@@ -178,7 +178,19 @@ def test_every_command_is_in_some_document():
         assert re.search(rf"`{command}`|`lifelora {command}|lifelora {command}\b", text), command
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", [*DOCUMENTS, *sorted((ROOT / "studies").rglob("*.md"))],
+                         ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(path: Path):
-    for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", path.read_text()):
-        assert target.startswith("https://") or (path.parent / target).exists(), target
+    """To a file, and to a heading of it where one is named."""
+    for target, heading in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", path.read_text()):
+        if target.startswith("https://"):
+            continue
+        there = path.parent / target if target else path
+        assert there.exists(), target
+        assert not heading or heading in anchors(there), (target, heading)
+
+
+def anchors(path: Path) -> set[str]:
+    """The headings of a document, as links name them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", re.sub(r"[`*]", "", heading)).lower().replace(" ", "-") for heading in headings}

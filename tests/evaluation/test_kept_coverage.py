@@ -9,7 +9,7 @@ from lifelora.evaluation.metrics import HIGHER_IS_BETTER
 from lifelora.evaluation.significance import ENOUGH_USERS
 
 ROOT = Path(__file__).parents[2]
-FOUND = json.loads((ROOT / "benchmarks/results/coverage.json").read_text())
+FOUND = json.loads((ROOT / "studies/intervals/results.json").read_text())
 FIGURES = {*HIGHER_IS_BETTER, "ece off", "hr@1", "ndcg@10", "mrr", "rare hr@10"}
 ERROR = FOUND["Monte Carlo error of .95 and of .05"]
 

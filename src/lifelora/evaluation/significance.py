@@ -1,8 +1,8 @@
 """How sure a figure is: intervals over users, and paired tests. Knows figures without each user; no rows and no model.
 
 Some users have many rows and matter more than others, so Student's t has as many degrees of freedom as such a spread leaves; a
-figure between 0 and 1 has its interval on the log-odds. ``benchmarks/coverage.py`` shows how often the intervals hold the truth
-and how often the tests err; docs/figures.md tells it.
+figure between 0 and 1 has its interval on the log-odds. ``studies/intervals`` shows how often intervals hold the truth and
+how often tests err; docs/figures.md tells it.
 """
 
 import math

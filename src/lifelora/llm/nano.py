@@ -42,7 +42,7 @@ TRAINING = TrainingConfig(
 
 
 class Nano(Frozen):
-    """How small, and what it reads; ``benchmarks/nano.py`` measured the size."""
+    """How small, and what it reads; ``studies/nano/nano.py`` measured the size."""
 
     kind: Literal["nano"] = "nano"
     width: int = Field(default=64, ge=8)
