@@ -28,14 +28,15 @@ WARM_UP = 5
 def measured(parts: Parts, system: str, people: int, count: int, seed: int) -> dict[str, object]:
     """Quantiles over people, in milliseconds."""
     dataset, chooser = parts.dataset, Chooser.trained(parts, system)
-    assert chooser.system.first is not None, f"{system} has no first stage"
-    model = parts.next_item(chooser.system.first)
+    assert chooser.system.retriever_name is not None, f"{system} has no first stage"
+    model = parts.next_item(chooser.system.retriever_name)
     drawn = generator(seed, "people").permutation(dataset.n_users)[: people + WARM_UP]
     seconds, tokens = [], []
     for person in drawn.tolist():
         met = np.unique(dataset.item_N[dataset.offsets[person] : dataset.offsets[person + 1]])
         began = time.process_time()
-        score_1M = catalogue_scores(parts, chooser.system.first, model, dataset.candidates(person, np.zeros(1, np.int64)))
+        score_1M = catalogue_scores(parts, chooser.system.retriever_name, model,
+                                    dataset.candidates(person, np.zeros(1, np.int64)))
         score_1M[:, met] = -np.inf
         short_1C = shortlist(score_1M, count)
         chosen = time.process_time()

@@ -20,16 +20,16 @@ from lifelora.recipes import load, parse
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SMALL = [
-    "data.source.users=30", "data.source.items=100", "data.source.events_per_user=20", "evaluation.test_rows=24",
+    "data.source.users=30", "data.source.items=100", "data.source.events_per_user=20", "evaluation.test_samples=24",
     "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1", "backbone.heads=2", "backbone.vocabulary=500",
     "backbone.training.epochs=1",
 ]
-FOR_FILES = ["evaluation.test_rows=24", "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1",
+FOR_FILES = ["evaluation.test_samples=24", "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1",
              "backbone.heads=2", "backbone.vocabulary=500", "backbone.training.epochs=1", "backbone.histories=0.05"]
 TRAINED = ("conventional.sasrec", "conventional.din", "systems.lora", "systems.personal")
 MODELS = [f"{part}.training.{key}={value}" for part in TRAINED
           for key, value in (("epochs", 1), ("max_steps", 2), ("batch_size", 16), ("evaluations_per_epoch", 1))]
-SHOTS = [f"systems.{name}.{key}=24" for name in ("lora", "personal") for key in ("shots", "validation_rows")]
+SHOTS = [f"systems.{name}.{key}=24" for name in ("lora", "personal") for key in ("train_samples", "validation_samples")]
 
 
 def blocks(path: Path, language: str) -> list[str]:
@@ -147,7 +147,7 @@ def test_the_recipes_of_the_document_parse():
     assert knowing.conventional["din-knows"].knowledge == "written"
     assert knowing.knowledge["written"].text.kind == "lm"
     assert recipe.systems["personal"].representation == "din"
-    assert recipe.systems["personal"].shots == 8192
+    assert recipe.systems["personal"].train_samples == 8192
 
 
 def test_the_papers_data_of_the_document_are_settings_of_a_recipe():

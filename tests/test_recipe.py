@@ -14,7 +14,17 @@ from lifelora.errors import ConfigError
 from lifelora.optimiser import Group
 from lifelora.recipe import Recipe
 from lifelora.recipes import built_in, dump, load, parse
-from lifelora.sections import Conventional, Data, Encoder, Evaluation, Knowledge, System
+from lifelora.sections import (
+    Conventional,
+    Data,
+    Evaluation,
+    Knowledge,
+    RandomRepresentation,
+    Representation,
+    Soft,
+    System,
+    TwoTower,
+)
 from lifelora.training import TrainingConfig
 from lifelora.types import Frozen
 
@@ -39,7 +49,9 @@ def test_there_is_a_demo():
     assert "demo" in built_in()
 
 
-@pytest.mark.parametrize("section", [Recipe, Data, Knowledge, Conventional, Encoder, System, Evaluation, TrainingConfig, Group])
+@pytest.mark.parametrize("section", [
+    Recipe, Data, Knowledge, Conventional, TwoTower, System, Representation, RandomRepresentation, Soft, Evaluation,
+    TrainingConfig, Group])
 def test_docs_recipes_tells_every_key(section: type[Frozen]):
     """As code: in backticks, or in a recipe that the page shows."""
     page = (Path(__file__).parents[1] / "docs/recipes.md").read_text()
@@ -52,7 +64,7 @@ def test_a_dump_keeps_every_value_that_is_not_a_default():
     values = DIN | {
         "seed": 7, "backbone": {"kind": "pretrained", "path": "models/a", "dtype": "bf16"},
         "data": {"source": {"kind": "movielens", "path": "ml-100k"}, "rules": {"split": {"kind": "leave-one-out"}}},
-        "systems": {"p": {"coupling": {"kind": "full", "rank": 3}, "representation": "din", "targets": ["all-linear"],
+        "systems": {"p": {"coupling": {"kind": "full", "rank": 3}, "representation": {"model": "din"}, "targets": ["all-linear"],
                           "training": {"clip": 2.0, "select": "-log_loss"}, "behaviours": {"kind": "most-similar", "k": 4}}},
     }
     recipe = parse(values, "here")
@@ -68,7 +80,7 @@ def test_a_dump_keeps_none_where_it_is_no_default():
 
 
 @pytest.mark.parametrize(("values", "place", "allowed"), [
-    ({"systems": {"p": {"coupling": {"kind": "full", "rnk": 1}, "representation": "din"}}},
+    ({"systems": {"p": {"coupling": {"kind": "full", "rnk": 1}, "representation": {"model": "din"}}}},
      "systems.p.coupling.rnk", ("alpha", "rank", "start")),
     ({"conventional": {"din": {"model": {"kind": "din", "embeding": 1}}}},
      "conventional.din.model.embeding", ("embedding", "history_length")),
@@ -112,30 +124,31 @@ def test_a_wrong_value_names_its_place_as_it_is_written():
 
 
 def test_all_mistakes_are_told_at_once():
-    message = refused(DIN | {"seed": -1, "sed": 1, "data": {"source": {"kind": "x"}}, "systems": {"p": {"shots": "many"}}})
+    message = refused(DIN | {"seed": -1, "sed": 1, "data": {"source": {"kind": "x"}},
+                             "systems": {"p": {"train_samples": "many"}}})
     lines = message.splitlines()
     assert lines[0] == "here has 4 mistakes:"
-    assert {line.split(":")[0].strip() for line in lines[1:]} == {"seed", "sed", "data.source", "systems.p.shots"}
+    assert {line.split(":")[0].strip() for line in lines[1:]} == {"seed", "sed", "data.source", "systems.p.train_samples"}
     assert "'many'" in message
 
 
 def test_a_personal_coupling_needs_a_representation_that_exists():
     full = {"coupling": {"kind": "full"}}
     message = refused(DIN | {"systems": {"p": full}})
-    assert "systems.p: coupling 'full' depends on the person" in message
-    assert "representation = one of: din" in message
+    assert "systems.p: coupling 'full' depends on the user" in message
+    assert "representation = { model = NAME }, and NAME is one of: din" in message
     assert "add a [conventional.NAME] first" in refused({"name": "mine", "systems": {"p": full}})
-    message = refused(DIN | {"systems": {"p": full | {"representation": "dim"}}})
-    assert "systems.p.representation = 'dim'" in message
+    message = refused(DIN | {"systems": {"p": full | {"representation": {"model": "dim"}}}})
+    assert "systems.p.representation.model = 'dim'" in message
     assert "(din)" in message
     counted = {"name": "mine", "conventional": {"popular": {"model": {"kind": "popularity"}}}}
-    assert "there are none" in refused(counted | {"systems": {"p": full | {"representation": "popular"}}})
+    assert "there are none" in refused(counted | {"systems": {"p": full | {"representation": {"model": "popular"}}}})
 
 
 def test_names_are_folders_and_stand_for_one_thing():
     assert "the name 'din' stands for a conventional model and a system; rename one" in refused(DIN | {"systems": {"din": {}}})
     assert "'../a' is no good as a name of a folder" in refused(DIN | {"systems": {"../a": {}}})
-    assert "at least one [conventional.NAME], [encoders.NAME] or [systems.NAME]" in refused({"name": "mine"})
+    assert "at least one [conventional.NAME], [two_towers.NAME] or [systems.NAME]" in refused({"name": "mine"})
 
 
 def test_an_unknown_recipe_is_answered_with_the_built_in_ones():
@@ -164,9 +177,9 @@ def demo(*settings: str) -> Recipe:
 
 
 def test_settings_are_numbers_strings_and_tables():
-    recipe = demo("seed=3", "evaluation.test_rows=500", 'about="a = b"', "systems.lora.targets=['q_proj', 'v_proj']",
+    recipe = demo("seed=3", "evaluation.test_samples=500", 'about="a = b"', "systems.lora.targets=['q_proj', 'v_proj']",
                   "systems.lora.training.learning_rate=5e-4", "systems.lora.behaviours={kind='most-recent', k=3}")
-    assert (recipe.seed, recipe.evaluation.test_rows, recipe.about) == (3, 500, "a = b")
+    assert (recipe.seed, recipe.evaluation.test_samples, recipe.about) == (3, 500, "a = b")
     assert recipe.systems["lora"].targets == ("q_proj", "v_proj")
     assert recipe.systems["lora"].training.learning_rate == 5e-4
     assert recipe.systems["lora"].behaviours.k == 3
@@ -189,7 +202,7 @@ def test_a_setting_alone_changes_one_value_of_a_default_table():
     ("seed", "'seed' is not KEY=VALUE; for example --set seed=1"),
     ("=3", "'=3' is not KEY=VALUE"),
     ("about.x=1", "'about' is a value, not a table"),
-    ("systems.lora.shot=4", "systems.lora.shot: there is no such key; allowed here: also, behaviours, coupling"),
+    ("systems.lora.shot=4", "systems.lora.shot: there is no such key; allowed here: behaviours, candidates_in_prompt, coupling"),
     ("seed=many", "seed: Input should be a valid integer"),
 ])
 def test_a_setting_that_cannot_be(setting: str, said: str):
@@ -213,21 +226,22 @@ def test_settings_come_on_top_of_the_source():
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"start": "nowhere-of-this-name", "train": "coupling", "coupling": {"kind": "identity"}}, "leaves nothing to learn"),
-    ({"train": "coupling"}, r"systems.second: train = 'coupling' leaves A and B as they are.*start = NAME or FOLDER"),
-    ({"start": "second"}, "comes later in the recipe"),
-    ({"start": "other"}, "has coupling 'full'; only an ordinary LoRA"),
-    ({"start": "first", "targets": ["v_proj"]}, "has another rank or other targets"),
-    ({"start": "first", "coupling": {"kind": "full", "rank": 4}}, "has another rank or other targets"),
-    ({"coupling": {"kind": "static"}, "representation_training": "joint"}, "takes no representation; nothing would reach it"),
+    ({"init_from": "nowhere-of-this-name", "train": "coupling", "coupling": {"kind": "identity"}}, "leaves nothing to learn"),
+    ({"train": "coupling"}, r"systems.second: train = 'coupling' leaves A and B as they are.*init_from = NAME or FOLDER"),
+    ({"init_from": "second"}, "comes later in the recipe"),
+    ({"init_from": "other"}, "has coupling 'full'; only an ordinary LoRA"),
+    ({"init_from": "first", "targets": ["v_proj"]}, "has another rank or other targets"),
+    ({"init_from": "first", "coupling": {"kind": "full", "rank": 4}}, "has another rank or other targets"),
+    ({"coupling": {"kind": "static"}, "representation": {"model": "din", "train": "joint"}},
+     "takes no representation; nothing would reach it"),
 ])
 def test_a_start_that_cannot_be(changes: dict[str, Any], message: str):
-    full = {"coupling": {"kind": "full"}, "representation": "din"}
+    full = {"coupling": {"kind": "full"}, "representation": {"model": "din"}}
     values = {"name": "two-stage", "conventional": {"din": {"model": {"kind": "din"}}},
               "systems": {"first": {}, "other": full, "second": full | changes}}
     with pytest.raises(ConfigError, match=message):
         parse(values, "the recipe")
-    parse(values | {"systems": {"first": {}, "second": full | {"start": "first", "train": "coupling"}}}, "the recipe")
+    parse(values | {"systems": {"first": {}, "second": full | {"init_from": "first", "train": "coupling"}}}, "the recipe")
 
 
 @pytest.mark.parametrize(("written", "said"), [

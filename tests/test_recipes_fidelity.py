@@ -13,7 +13,7 @@ from lifelora.recipes import built_in, load
 
 PAGE = Path(__file__).parents[1] / "docs/recipes-fidelity.md"
 FOLLOW_NOTHING = {"conventional", "demo", "next-item"}
-TABLES = ("conventional", "systems", "encoders", "knowledge", "data", "backbone", "vectors", "evaluation", "task")
+TABLES = ("conventional", "systems", "two_towers", "knowledge", "data", "backbone", "vectors", "evaluation", "task")
 ALWAYS = {"optimiser", "learning_rate", "weight_decay", "schedule", "clip", "batch_size", "accumulation", "epochs",
           "precision", "patience", "select"}
 """What of a training has a row even where the recipe leaves it at its default: a default of theirs may be another."""
@@ -101,7 +101,8 @@ def test_what_a_recipe_sets_has_a_row(name: str):
     section, file = SECTIONS[name], tomllib.loads(built_in()[name])
     named = section.named()
     elsewhere = {system.strip("`") for system, *_ in section.likenesses}
-    elsewhere |= {system for system, values in file.get("systems", {}).items() if values.get("shots") == 0}  # asked as it is
+    systems = file.get("systems", {})
+    elsewhere |= {system for system, values in systems.items() if values.get("train_samples") == 0}  # asked as it is
     models = list(file.get("conventional", {}))
     for path, value in flat({key: value for key, value in file.items() if key not in ("name", "about")}).items():
         table, _, rest = path.partition(".")
@@ -130,4 +131,4 @@ def test_other_systems_differ_where_the_page_says(name: str):
         rest = {path for path in apart if not any(f"{path}.".startswith(f"{key}.") for key in keys)}
         assert not rest, f"{name}: {system} differs from {like} in {sorted(rest)}, too"
         told.add(system.strip("`"))
-    assert told >= {key for key, system in recipe.systems.items() if system.shots != 0}
+    assert told >= {key for key, system in recipe.systems.items() if system.train_samples != 0}

@@ -1,7 +1,7 @@
 """Recipes: the configuration of all stages, and what in it fits together. Knows the sections, no file, and runs none of them.
 
 A recipe is a point in the space of design: which behaviours are shown (data), how they are written (prompt), how the
-LM's updates depend on the person (parameter), and the task. Several systems may stand in one recipe, side by side.
+LM's updates depend on the user (parameter), and the task. Several systems may stand in one recipe, side by side.
 """
 
 from typing import Annotated, Literal
@@ -12,14 +12,25 @@ from lifelora.knowledge.adaptor import Adaptor
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
 from lifelora.retrieval.embed import AnyVectors, HiddenStates
-from lifelora.sections import AnyBackbone, Conventional, Data, Encoder, Evaluation, Knowledge, System, of_kind
+from lifelora.sections import (
+    AnyBackbone,
+    Conventional,
+    Data,
+    Evaluation,
+    Knowledge,
+    Representation,
+    Soft,
+    System,
+    TwoTower,
+    of_kind,
+)
 from lifelora.types import Frozen, names_a_folder
 
 NEXT_ITEM = ("popularity", "gru4rec", "caser", "sasrec")
 """Conventional models that can be asked what comes next."""
 TASK_KEYS: dict[str, frozenset[str]] = {
-    "ctr": frozenset({"template", "soft_at", "soft_layer", "also", "representation_training", "loss"}),
-    "next-item": frozenset({"phrasings", "course", "listed", "per", "retriever", "shortlist"}),
+    "ctr": frozenset({"template", "mix_with", "loss"}),
+    "next-item": frozenset({"phrasings", "item_form", "candidates_in_prompt", "length_normalised", "retriever", "shortlist"}),
 }
 """What only a system of one task has."""
 
@@ -37,18 +48,19 @@ class Recipe(Frozen):
     conventional: dict[str, Conventional] = Field(default_factory=dict)
     backbone: Annotated[AnyBackbone, of_kind("nano")] = Nano()
     vectors: Annotated[AnyVectors, of_kind("hidden-states")] = HiddenStates()
-    encoders: dict[str, Encoder] = Field(default_factory=dict)
+    two_towers: dict[str, TwoTower] = Field(default_factory=dict)
     systems: dict[str, System] = Field(default_factory=dict)
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
-        names = [*self.conventional, *self.encoders, *self.systems]
+        names = [*self.conventional, *self.two_towers, *self.systems]
         if not names:
-            raise ValueError("a recipe needs at least one [conventional.NAME], [encoders.NAME] or [systems.NAME]")
+            raise ValueError("a recipe needs at least one [conventional.NAME], [two_towers.NAME] or [systems.NAME]")
         for name in names:
-            kinds = [what for what, named in (("a conventional model", self.conventional), ("an encoder", self.encoders),
-                                              ("a system", self.systems)) if name in named]
+            sections = (("a conventional model", self.conventional), ("a two-tower encoder", self.two_towers),
+                        ("a system", self.systems))
+            kinds = [what for what, named in sections if name in named]
             if len(kinds) > 1:
                 raise ValueError(f"the name '{name}' stands for {' and '.join(kinds)}; rename one")
         for name in [self.name, *names, *self.knowledge]:
@@ -71,85 +83,76 @@ class Recipe(Frozen):
 
     def _knows(self, name: str, step: Conventional) -> None:
         if step.knowledge is None:
-            if step.adaptor != Adaptor():
-                raise ValueError(f"conventional.{name}.adaptor has nothing to adapt; say what: knowledge = NAME")
+            if step.knowledge_experts != Adaptor():
+                raise ValueError(f"conventional.{name}.knowledge_experts needs knowledge; add knowledge = NAME")
         elif step.knowledge not in self.knowledge:
             raise ValueError(f"conventional.{name}.knowledge = '{step.knowledge}' is none of this recipe's [knowledge.NAME] "
                              f"({', '.join(self.knowledge) or 'there are none'})")
         elif step.model.kind == "popularity":
-            raise ValueError(f"conventional.{name}: popularity counts, and reads no fields; leave knowledge away")
+            raise ValueError(f"conventional.{name}: popularity counts, and reads no fields; remove knowledge")
         elif self.task == "next-item":
-            raise ValueError(f"conventional.{name}.knowledge: fields of a target have no part where the target is asked for; "
-                             "leave it away")
+            raise ValueError(f"conventional.{name}.knowledge becomes fields of the target, and task = 'next-item' asks for the "
+                             "target; remove knowledge")
 
     def _fits_together(self, name: str, system: System) -> None:
         for key in sorted(set().union(*TASK_KEYS.values()) - TASK_KEYS[self.task]):
             if getattr(system, key) != System.model_fields[key].default:
-                raise ValueError(f"systems.{name}.{key} means nothing where task = '{self.task}'; leave it away")
+                raise ValueError(f"systems.{name}.{key} has no meaning where task = '{self.task}'; remove it")
+        u, soft = system.representation, system.soft
         allowed = sorted(n for n, c in self.conventional.items() if c.model.kind != "popularity")
-        for key in ("representation", "soft"):
-            if getattr(system, key) is not None and getattr(system, key) not in allowed:
-                raise ValueError(
-                    f"systems.{name}.{key} = '{getattr(system, key)}' is none of this recipe's conventional models with "
-                    f"vectors ({', '.join(allowed) or 'there are none'})"
-                )
-        if system.coupling.needs_user and system.representation is None:
-            raise ValueError(
-                f"systems.{name}: coupling '{system.coupling.kind}' depends on the person, so it needs "
-                f"representation = one of: {', '.join(allowed) or '(add a [conventional.NAME] first)'}"
-            )
-        if system.representation_training != "frozen" and not system.coupling.needs_user:
-            raise ValueError(f"systems.{name}: representation_training = '{system.representation_training}', but coupling "
-                             f"'{system.coupling.kind}' takes no representation; nothing would reach it")
-        if system.representation_layer != "final" and system.representation is None:
-            raise ValueError(f"systems.{name}: representation_layer = '{system.representation_layer}' is of no model; "
-                             "say of which: representation = NAME")
-        if system.representation_layer == "random" and system.representation_training != "frozen":
-            raise ValueError(f"systems.{name}: representation_training = '{system.representation_training}', but no model makes "
-                             "representation_layer = 'random'; leave one of them away")
-        given = (system.soft_at, system.soft_layer, system.soft_projector)
-        if system.soft is None and given != (System().soft_at, System().soft_layer, System().soft_projector):
-            raise ValueError(f"systems.{name}: soft_at, soft_layer and soft_projector are about soft tokens, and there are none; "
-                             "say whose vectors they are made from: soft = NAME")
-        if system.soft_layer != "final" and "user" not in system.soft_at:
-            raise ValueError(f"systems.{name}: soft_layer = '{system.soft_layer}' is about the user's soft token, and "
-                             "there is none; add \"user\" to soft_at")
-        if system.shots == 0 and system.loss == "yes":
-            raise ValueError(f"systems.{name}: loss = 'yes' makes a probability of the logit of yes, which it is after training "
-                             "alone, and with shots = 0 nothing is trained; choose loss = 'answer'")
-        if system.shots == 0 and (not isinstance(system.coupling, Identity.Config) or system.also is not None or system.soft):
-            raise ValueError(f"systems.{name}: with shots = 0 nothing is trained, so coupling must be 'identity', also "
-                             "and soft left out")
-        if system.train == "coupling" and isinstance(system.coupling, Identity.Config) and system.soft is None:
+        for key, model in (("representation", u.model if isinstance(u, Representation) else None), ("soft", soft and soft.model)):
+            if model is not None and model not in allowed:
+                raise ValueError(f"systems.{name}.{key}.model = '{model}' is none of this recipe's conventional models with "
+                                 f"vectors ({', '.join(allowed) or 'there are none'})")
+        if system.coupling.needs_user and u is None:
+            raise ValueError(f"systems.{name}: coupling '{system.coupling.kind}' depends on the user, so it needs "
+                             f"representation = {{ model = NAME }}, and NAME is one of: "
+                             f"{', '.join(allowed) or '(add a [conventional.NAME] first)'}")
+        if isinstance(u, Representation) and u.train != "frozen" and not system.coupling.needs_user:
+            raise ValueError(f"systems.{name}: representation.train = '{u.train}', but coupling '{system.coupling.kind}' takes "
+                             "no representation; nothing would reach it")
+        if system.train_samples == 0 and system.loss == "yes":
+            raise ValueError(f"systems.{name}: loss = 'yes' makes a probability of the logit of yes, which only training gives, "
+                             "and with train_samples = 0 nothing is trained; choose loss = 'answer'")
+        if system.train_samples == 0 and (not isinstance(system.coupling, Identity.Config) or system.mix_with or soft):
+            raise ValueError(f"systems.{name}: with train_samples = 0 nothing is trained, so coupling must be 'identity'; remove "
+                             "mix_with and soft")
+        if system.train == "coupling" and isinstance(system.coupling, Identity.Config) and soft is None:
             raise ValueError(f"systems.{name}: train = 'coupling' leaves nothing to learn with coupling 'identity', which "
                              "has no parameters, and without soft tokens; choose another coupling, or train = 'all'")
-        if system.train == "coupling" and system.start is None:
+        if system.train == "coupling" and system.init_from is None:
             raise ValueError(f"systems.{name}: train = 'coupling' leaves A and B as they are, and B starts at zero: nothing "
-                             "would ever change; say which LoRA to start from (start = NAME or FOLDER)")
+                             "would ever change; name the LoRA to start from (init_from = NAME or FOLDER)")
 
     def _asks_what_comes_next(self) -> None:
-        if self.encoders:
-            raise ValueError("task = 'next-item' is nothing that an encoder can be asked; leave [encoders] away")
+        if self.two_towers:
+            raise ValueError("a two-tower encoder cannot answer task = 'next-item'; remove [two_towers]")
         for name, step in self.conventional.items():
             if step.model.kind not in NEXT_ITEM:
-                raise ValueError(f"conventional.{name}.model.kind = '{step.model.kind}' knows one target and cannot be asked "
+                raise ValueError(f"conventional.{name}.model.kind = '{step.model.kind}' knows one target and cannot say "
                                  f"what comes next; choose one of {', '.join(NEXT_ITEM)}")
             if step.behaviours is not None and step.behaviours.kind != "most-recent":
                 raise ValueError(f"conventional.{name}.behaviours.kind = '{step.behaviours.kind}' chooses by the target, which "
-                                 "is what is asked for; only 'most-recent' can be")
+                                 "task = 'next-item' asks for; choose 'most-recent'")
         for name, system in self.systems.items():
+            u, soft = system.representation, system.soft
             if system.behaviours.kind != "most-recent":
-                raise ValueError(f"systems.{name}.behaviours.kind = '{system.behaviours.kind}' chooses by the target, which is "
-                                 "what is asked for; only 'most-recent' can be")
-            if system.representation_layer == "fields":
-                raise ValueError(f"systems.{name}.representation_layer = 'fields' holds the target, which is what is asked for; "
-                                 "choose 'final', 'user' or 'random'")
+                raise ValueError(f"systems.{name}.behaviours.kind = '{system.behaviours.kind}' chooses by the target, which "
+                                 "task = 'next-item' asks for; choose 'most-recent'")
+            if isinstance(u, Representation) and u.layer == "fields":
+                raise ValueError(f"systems.{name}.representation.layer = 'fields' holds the target, which task = 'next-item' "
+                                 "asks for; choose 'final' or 'user', or representation = { kind = 'random' }")
+            if isinstance(u, Representation) and u.train != "frozen":
+                raise ValueError(f"systems.{name}.representation.train = '{u.train}' has no meaning where task = 'next-item'; "
+                                 "remove it")
+            if soft is not None and (soft.at, soft.layer) != (Soft(model="").at, "final"):
+                raise ValueError(f"systems.{name}.soft: at and layer have no meaning where task = 'next-item'; remove them")
             if self.data.rules.candidates is None:
                 raise ValueError(f"systems.{name} ranks candidates, and there are none; give data.rules.candidates")
-            if (system.soft is None) != (system.course == "text"):
-                raise ValueError(f"systems.{name}: course = '{system.course}' " + (
-                    "has soft tokens in its prompts; say whose vectors they are made from: soft = NAME" if system.soft is None
-                    else "shows no soft tokens; choose 'hybrid', 'ids' or 'text-to-hybrid', or leave soft away"))
+            if (soft is None) != (system.item_form == "text"):
+                raise ValueError(f"systems.{name}: item_form = '{system.item_form}' " + (
+                    "has soft tokens in its prompts; say which model makes them: soft = { model = NAME }" if soft is None
+                    else "shows no soft tokens; choose 'hybrid', 'ids' or 'text-to-hybrid', or remove soft"))
             if system.retriever is not None and system.retriever not in self.conventional:
                 raise ValueError(f"systems.{name}.retriever = '{system.retriever}' is none of this recipe's conventional models "
                                  f"({', '.join(self.conventional) or 'there are none'})")
@@ -157,13 +160,14 @@ class Recipe(Frozen):
     def _starts_exist(self) -> None:
         names = list(self.systems)
         for name, system in self.systems.items():
-            if system.start not in names:
+            if system.init_from not in names:
                 continue
-            first = self.systems[system.start]
-            if names.index(system.start) >= names.index(name):
-                raise ValueError(f"systems.{name}.start = '{system.start}' comes later in the recipe; put it first")
+            first = self.systems[system.init_from]
+            if names.index(system.init_from) >= names.index(name):
+                raise ValueError(f"systems.{name}.init_from = '{system.init_from}' comes later in the recipe; put it first")
             if not isinstance(first.coupling, Identity.Config):
-                raise ValueError(f"systems.{name}.start = '{system.start}' has coupling '{first.coupling.kind}'; only an "
-                                 "ordinary LoRA (coupling 'identity') can be a start")
+                raise ValueError(f"systems.{name}.init_from = '{system.init_from}' has coupling '{first.coupling.kind}'; only an "
+                                 "ordinary LoRA (coupling 'identity') can be one to start from")
             if first.coupling.rank != system.coupling.rank or first.targets != system.targets:
-                raise ValueError(f"systems.{name}.start = '{system.start}' has another rank or other targets; make them equal")
+                raise ValueError(f"systems.{name}.init_from = '{system.init_from}' has another rank or other targets; make them "
+                                 "equal")

@@ -1,9 +1,9 @@
-"""The sections of a recipe, each with its keys: data, knowledge, conventional models, the LM, encoders, systems, evaluation.
+"""The sections of a recipe, each with its keys: data, knowledge, conventional models, LM, two towers, systems, evaluation.
 
 What one section may say by itself; what several of them must agree on is ``Recipe``'s.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -21,17 +21,16 @@ from lifelora.knowledge.write import LM, RawPrompt
 from lifelora.llm.backbone import Pretrained
 from lifelora.llm.encoder import Towers
 from lifelora.llm.nano import Nano
-from lifelora.llm.next_item import Course
+from lifelora.llm.next_item import ItemForm
 from lifelora.llm.personal import Loss
 from lifelora.llm.soft import Form
-from lifelora.llm.titles import Per
 from lifelora.lora.inject import Adaptation
 from lifelora.prompts.phrasing import PHRASINGS, Phrasing
 from lifelora.prompts.slots import Place
 from lifelora.prompts.template import AnyTemplate, Plain
 from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig
-from lifelora.types import Frozen, LayerOrRandom
+from lifelora.types import Frozen, Layer, LayerOrRandom
 
 AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
 
@@ -39,6 +38,15 @@ AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
 def of_kind(word: str) -> BeforeValidator:
     """A table that does not say its kind is of this one, so that one value of a default can be changed alone."""
     return BeforeValidator(lambda value: {"kind": word, **value} if isinstance(value, dict) else value)
+
+
+def table(key: str) -> BeforeValidator:
+    """A name alone is answered with the table that it stands for."""
+    def check(value: Any) -> Any:
+        if isinstance(value, str):
+            raise ValueError(f'this is a table: {key} = {{ model = "{value}" }}')
+        return value
+    return BeforeValidator(check)
 
 
 class Data(Frozen):
@@ -49,12 +57,12 @@ class Data(Frozen):
 
 
 class Knowledge(Questions):
-    """What a language model knows of items and of people, made into vectors before anything asks for them (Laser)."""
+    """What a language model knows of items and of users, made into vectors before anything asks for them (Laser)."""
 
     text: Annotated[AnyWriter, of_kind("prompt")] = RawPrompt()
-    "Who answers the questions about items and people: nobody (the question itself is read), the backbone, or an endpoint."
+    "What answers the questions about items and users: nothing (the question itself is read), the backbone, or an endpoint."
     vectors: Annotated[AnyKnowledge, of_kind("hidden-states")] = ReadByLM()
-    "Who turns texts into vectors; or where the vectors lie, and then nothing is written."
+    "What turns texts into vectors; or where the vectors lie, and then nothing is written."
 
     @property
     def needs_backbone(self) -> bool:
@@ -77,27 +85,71 @@ class Conventional(Frozen):
     "Which behaviours it reads; the last ``model.history_length`` when left out. With those like the target DIN is SIM."
     knowledge: str | None = None
     "Of [knowledge.NAME]: what becomes further fields of the model, one of the user and one of the target."
-    adaptor: Adaptor = Adaptor()
+    knowledge_experts: Adaptor = Adaptor()
     "What turns its vectors into fields, trained with the model."
-    shots: int | None = Field(default=None, ge=1)
-    "Training rows, drawn once by seed (the first of them are the systems' shots, too); all of them when left out (Few2Many)."
-    validation_rows: int | None = Field(default=None, ge=1)
-    "Validation rows, drawn once by seed; all of them when left out."
+    train_samples: int | None = Field(default=None, ge=1)
+    "Drawn once by seed (the first of them are the systems' training samples, too); all of them when left out (Few2Many)."
+    validation_samples: int | None = Field(default=None, ge=1)
+    "Validation samples, drawn once by seed; all of them when left out."
     training: TrainingConfig = TrainingConfig()
 
 
-class Encoder(Towers):
-    """An encoder that reads person and item apart (CTR-BERT), and how it is trained; no LM is asked anything."""
+class TwoTower(Towers):
+    """A text encoder that reads user and item apart (CTR-BERT), and how it is trained; no LM is asked anything."""
 
     behaviours: AnySelector = MostRecent.Config()
     template: Annotated[AnyTemplate, of_kind("plain")] = Plain(question=("{title}[[ ({genre})]]",))
-    "The head and the behaviours are the person's text, the question's lines the item's; nobody is asked for an answer."
+    "The head and the behaviours are the user's text, the question's lines the item's; no answer is asked for."
     max_tokens: int = Field(default=512, ge=16)
-    shots: int | None = Field(default=None, ge=1)
-    "Training rows, drawn once by seed: the same as the systems' shots; all of them when left out."
-    validation_rows: int | None = Field(default=1000, ge=1)
-    "Validation rows, drawn once by seed; all of them with \"null\"."
+    train_samples: int | None = Field(default=None, ge=1)
+    "Drawn once by seed: the same as the systems'; all of them when left out."
+    validation_samples: int | None = Field(default=1000, ge=1)
+    "Validation samples, drawn once by seed; all of them with \"null\"."
     training: TrainingConfig = TrainingConfig()
+
+
+class Representation(Frozen):
+    """u is a layer of a conventional model."""
+
+    kind: Literal["model"] = "model"
+    model: str
+    "Of [conventional.NAME]."
+    layer: Layer = "final"
+    """Which of its layers: its state or last hidden layer; all fields and the past, embedded; the user's id, where it is a
+    field, and the mean of the past."""
+    train: Literal["frozen", "frozen-with-dropout", "joint"] = "frozen"
+    """Whether that model stays as it was trained, or goes on learning with the adapters; frozen, its dropout is off while the LM
+    learns, or on as in the code of ReLLaX and RecLoRA."""
+
+
+class RandomRepresentation(Frozen):
+    """As a control, u is drawn once for each user."""
+
+    kind: Literal["random"] = "random"
+    width: int = Field(default=64, ge=1)
+
+
+AnyRepresentation = Annotated[Representation | RandomRepresentation, Field(discriminator="kind")]
+
+
+class Soft(Frozen):
+    """Soft tokens in the prompt, made from the vectors of a conventional model (SPA, CoLLM)."""
+
+    model: str
+    "Of [conventional.NAME]."
+    at: tuple[Place, ...] = Field(default=("behaviours", "target"), min_length=1)
+    """Whose there are: each behaviour's item's and the target's, inside their lines, where ``{soft}`` or the end of the words is;
+    the user's, in ``template.soft_user``, between behaviours and question."""
+    layer: LayerOrRandom = "final"
+    "Which of its layers is the user's vector there; or, as a control, numbers drawn once for each user."
+    projector: Form = "spa"
+    "What makes vectors as wide as the LM: SPA's and LLaRA's, one for items and one for users, or CoLLM's, one for both."
+
+    @model_validator(mode="after")
+    def _about_a_token(self) -> "Soft":
+        if self.layer != "final" and "user" not in self.at:
+            raise ValueError(f"layer = '{self.layer}' is about the user's soft token, and there is none; add \"user\" to at")
+        return self
 
 
 class System(Adaptation):
@@ -106,60 +158,51 @@ class System(Adaptation):
     behaviours: AnySelector = MostRecent.Config()
     template: Annotated[AnyTemplate, of_kind("plain")] = Plain()
     max_tokens: int = Field(default=1024, ge=16)
-    representation: str | None = None
-    "The name of the conventional model whose u feeds the coupling; needed by every coupling that depends on a person."
-    representation_layer: LayerOrRandom = "final"
-    """Which of its layers is u: its state or last hidden layer; all fields and the past, embedded; the user's id, where it is a
-    field, and the mean of the past; or, as a control, numbers drawn once for each user."""
-    representation_training: Literal["frozen", "frozen-with-dropout", "joint"] = "frozen"
-    """Whether that model stays as it was trained, or goes on learning with the adapters; frozen, its dropout is off while the LM
-    learns, or on as in the code of ReLLaX and RecLoRA."""
-    soft: str | None = None
-    "The name of the conventional model whose vectors stand in the prompt as soft tokens (SPA, CoLLM)."
-    soft_at: tuple[Place, ...] = Field(default=("behaviours", "target"), min_length=1)
-    """Whose there are: each behaviour's item's and the target's, inside their lines, where ``{soft}`` or the end of the words is;
-    the user's, in ``template.soft_user``, between behaviours and question."""
-    soft_layer: LayerOrRandom = "final"
-    "Which of its layers is the user's vector there; as ``representation_layer``."
+    representation: Annotated[AnyRepresentation, of_kind("model"), table("representation")] | None = None
+    "The u that feeds the coupling; needed by every coupling that depends on the user."
+    soft: Annotated[Soft, table("soft")] | None = None
+    "Soft tokens; the prompt is words alone when left out."
     loss: Loss = "answer"
     """What is learnt: the answer word among all words, and the score is p(yes) against p(no); or (CoLLM) the logit of yes
     alone, and the score is its sigmoid."""
-    soft_projector: Form = "spa"
-    "What makes vectors as wide as the LM: SPA's and LLaRA's, one for items and one for users, or CoLLM's, one for both."
     phrasings: tuple[Phrasing, ...] = Field(default=PHRASINGS, min_length=1)
     "Next item: the ways to ask; training draws one for every row, and whatever is evaluated is asked in the first."
-    course: Course = "text"
+    item_form: ItemForm = "text"
     "Next item: items by title, by title and soft token, by soft token alone, or LLaRA's curriculum from the first to the second."
-    listed: bool = True
+    candidates_in_prompt: bool = True
     "Next item: whether the candidates stand in the prompt."
-    per: Per = "title"
-    "Next item: candidates are ranked by the log-likelihood of their titles, or by its mean over a title's tokens."
+    length_normalised: bool = False
+    "Next item: whether candidates are ranked by the log-likelihood of their titles, or by its mean over a title's tokens."
     retriever: str | None = None
     """Next item: the conventional model that chooses from the whole catalogue what the LM ranks; the model of ``representation``
     or ``soft`` when left out, and without either nothing does."""
     shortlist: int = Field(default=20, ge=2)
     "Next item: how many it chooses."
-    start: str | None = None
+    init_from: str | None = None
     "An ordinary LoRA to start from: an earlier system of this recipe with coupling 'identity', or a folder in PEFT's format."
-    also: AnySelector | None = None
-    "In training every row comes a second time with these behaviours: ReLLa's mixed instruction tuning (ReiT)."
-    shots: int | None = Field(default=None, ge=0)
-    "Training rows, drawn once by seed; all of them when left out; with 0 the LM is asked as it is."
-    validation_rows: int | None = Field(default=1000, ge=1)
-    "Validation rows, drawn once by seed; all of them with \"null\"."
+    mix_with: AnySelector | None = None
+    "In training every sample comes a second time with these behaviours: ReLLa's mixed instruction tuning (ReiT)."
+    train_samples: int | None = Field(default=None, ge=0)
+    "Drawn once by seed; all of them when left out; with 0 the LM is asked as it is."
+    validation_samples: int | None = Field(default=1000, ge=1)
+    "Validation samples, drawn once by seed; all of them with \"null\"."
     training: TrainingConfig = TrainingConfig()
 
     @property
-    def first(self) -> str | None:
+    def retriever_name(self) -> str | None:
         """The conventional model that chooses from the catalogue."""
-        return self.retriever or self.representation or self.soft
+        if self.retriever is not None:
+            return self.retriever
+        if isinstance(self.representation, Representation):
+            return self.representation.model
+        return None if self.soft is None else self.soft.model
 
 
 class Evaluation(Frozen):
-    """Which test rows, how sure, and how answers are asked for."""
+    """Which test samples, how sure, and how answers are asked for."""
 
-    test_rows: int | None = Field(default=None, ge=2)
-    "Test rows that every system is judged on, drawn once by seed; all of them when left out."
+    test_samples: int | None = Field(default=None, ge=2)
+    "Samples that every system is judged on, drawn once by seed; all of them when left out."
     resamples: int = Field(default=1000, ge=100)
     "Draws of chance, from which ECE's value and interval come; no other figure is drawn."
     beams: int = Field(default=1, ge=1)

@@ -101,10 +101,10 @@ def run(arguments: argparse.Namespace) -> None:
             shots = max(1, rows * share // 100)
             training = next(one["training"] for one in study["training"] if shots <= one["rows"])
             step = {"model": {"kind": model, "history_length": 30} | study.get("model", {}), "training": training,
-                    "shots": shots, "validation_rows": study.get("validation_rows")}
+                    "train_samples": shots, "validation_samples": study.get("validation_samples")}
             steps[f"{model}-{share}"] = step
             for name in every:
-                steps[f"{model}-{share}-{name}"] = step | {"knowledge": name, "adaptor": study["adaptor"]}
+                steps[f"{model}-{share}-{name}"] = step | {"knowledge": name, "knowledge_experts": study["knowledge_experts"]}
     asked = {name: step for name, step in steps.items()
              if step["model"]["kind"] in arguments.models and int(name.split("-")[1]) in arguments.shares}
     some = Run(parse(values | {"conventional": values["conventional"] | asked}, "the study"), arguments.out, options)
@@ -141,7 +141,7 @@ class Together:
         first = self.parts[0]
         about = {"commit": commit.strip(), "date": datetime.now(UTC).date().isoformat(), "commands": __doc__,
                  "data": first.dataset.name, "seeds": [one.recipe.seed for one in self.parts],
-                 "training rows": len(first.dataset.samples["train"]), "test rows": len(first.test_rows)}
+                 "training rows": len(first.dataset.samples["train"]), "test rows": len(first.test_samples)}
         figures = {name: {"seeds": [self.parts[place].recipe.seed for place in self.runs[name]]} | {
             metric: asdict(estimate(self.of(name), metric)) | {"by seed": self.of(name).by_run[metric]} for metric in METRICS
         } for name in self.names}

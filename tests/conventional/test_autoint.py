@@ -38,7 +38,7 @@ def attended(written: Written, name: str, x: list[np.ndarray], heads: int) -> li
 @pytest.mark.parametrize("structure", ["attention", "parallel"])
 def test_it_equals_its_formula(data, structure, heads):
     config = AutoInt.Config(structure=structure, history_length=8, embedding=4, attention_hidden=6, attention_layers=2,
-                            heads=heads, hidden=5, layers=2, user_id=True, min_people=1)
+                            heads=heads, hidden=5, layers=2, user_id=True, min_users=1)
     written = Written(config, data)
     assert written.model.width == (5 * 6 if structure == "attention" else 5)  # five fields: id, age, item, genre, past
     for b in range(ROWS):

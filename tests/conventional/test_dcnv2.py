@@ -24,7 +24,7 @@ class TestStacked(RecommenderContract):
 @pytest.mark.parametrize("structure", ["parallel", "stacked"])
 def test_it_equals_its_formula(data, structure):
     config = DCNv2.Config(structure=structure, history_length=8, embedding=4, hidden=6, layers=2, cross_layers=3, user_id=True,
-                          min_people=1)
+                          min_users=1)
     written = Written(config, data)
     for b in range(ROWS):
         start = crossed = np.concatenate(written.fields_and_past(b))

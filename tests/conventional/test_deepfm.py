@@ -24,7 +24,7 @@ class TestDeepFMWithUserId(RecommenderContract):
 
 @pytest.mark.parametrize("knowing", [False, True])
 def test_it_equals_its_formula(data, knowing):
-    config = DeepFM.Config(history_length=8, embedding=4, hidden=6, layers=2, user_id=True, min_people=1)
+    config = DeepFM.Config(history_length=8, embedding=4, hidden=6, layers=2, user_id=True, min_users=1)
     written = Written(config, data, extra_fields(data, 4) if knowing else None)
     for b in range(ROWS):
         x = written.fields_and_past(b)

@@ -53,7 +53,7 @@ class TestTwoLayers(RecommenderContract):
 
 @pytest.mark.parametrize(("layers", "knowing"), [(1, False), (2, False), (1, True)])
 def test_it_equals_its_formula(data, layers, knowing):
-    config = GRU4Rec.Config(history_length=8, embedding=4, hidden=6, layers=2, gru_layers=layers, user_id=True, min_people=1)
+    config = GRU4Rec.Config(history_length=8, embedding=4, hidden=6, layers=2, gru_layers=layers, user_id=True, min_users=1)
     written = Written(config, data, extra_fields(data, 4) if knowing else None)
     for b in range(ROWS):
         read = written.past(b)

@@ -20,7 +20,7 @@ from lifelora.prompts.towers import TowerBatch, TowerTexts
 from lifelora.training import TrainingConfig, fit
 from tiny_bert import saved_bert, word_piece
 
-KEY = "encoders.mine.path"
+KEY = "two_towers.mine.path"
 PEOPLE = ["they watched heat and alien", "they watched amelie", "nothing is known of them, so what"]
 ITEMS = ["heat ( crime )", "amelie"]
 
@@ -225,7 +225,7 @@ def test_an_encoder_without_a_mask(tmp_path: Path):
     FNetModel(FNetConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1,
                          max_position_embeddings=64)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=r"encoders\.mine\.path = .*FNetModel reads the padding of a text"):
+    with pytest.raises(ConfigError, match=r"two_towers\.mine\.path = .*FNetModel reads the padding of a text"):
         load_encoder(Towers(path=str(tmp_path)), KEY)
 
 
@@ -250,9 +250,9 @@ def change_config(folder: Path, **values: object) -> None:
 
 
 def test_what_cannot_be_loaded_names_the_key(folder: Path, tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"^encoders\.mine\.path = .*nowhere'?: no such folder"):
+    with pytest.raises(ConfigError, match=r"^two_towers\.mine\.path = .*nowhere'?: no such folder"):
         load_encoder(Towers(path=str(tmp_path / "nowhere")), KEY)
-    with pytest.raises(ConfigError, match=r"^encoders\.mine\.path = 'no-such-model' could not be loaded: .*--download"):
+    with pytest.raises(ConfigError, match=r"^two_towers\.mine\.path = 'no-such-model' could not be loaded: .*--download"):
         load_encoder(Towers(path="no-such-model"), KEY)
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").unlink()
@@ -262,10 +262,10 @@ def test_what_cannot_be_loaded_names_the_key(folder: Path, tmp_path: Path):
     (folder / "model.safetensors").write_bytes(weights)
     for path in folder.glob("*token*"):
         path.unlink()
-    with pytest.raises(ConfigError, match=r"^encoders\.mine\.path = .*(could not be loaded|no fast tokenizer)"):
+    with pytest.raises(ConfigError, match=r"^two_towers\.mine\.path = .*(could not be loaded|no fast tokenizer)"):
         load_encoder(Towers(path=str(folder)), KEY)
     (folder / "config.json").write_text(json.dumps({"model_type": "t5", "is_encoder_decoder": True}))
-    with pytest.raises(ConfigError, match=r"^encoders\.mine\.path = .* is an encoder-decoder; .* an encoder alone"):
+    with pytest.raises(ConfigError, match=r"^two_towers\.mine\.path = .* is an encoder-decoder; .* an encoder alone"):
         load_encoder(Towers(path=str(folder)), KEY)
 
 

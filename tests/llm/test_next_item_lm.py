@@ -16,7 +16,7 @@ from lifelora.data.dataset import Dataset, Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError, ScopeError
-from lifelora.llm.next_item import CourseOfForms, NextItemBatch, NextItemLM, form_asked, form_at, hybrid_share
+from lifelora.llm.next_item import Curriculum, NextItemBatch, NextItemLM, form_asked, form_at, hybrid_share
 from lifelora.llm.reading import Reader, exact, hits
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import choose, likelihoods, write
@@ -135,9 +135,9 @@ def test_a_step_mixes_forms_as_its_share_says():
     assert np.var(counts) == pytest.approx(3, rel=0.2)  # one form per step would give 48
 
 
-@pytest.mark.parametrize("course", ["text", "hybrid", "ids"])
-def test_other_courses_have_one_form(course):
-    assert {form_at(course, 0, step, 30) for step in range(30)} == {course} == {form_asked(course)}
+@pytest.mark.parametrize("item_form", ["text", "hybrid", "ids"])
+def test_other_courses_have_one_form(item_form):
+    assert {form_at(item_form, 0, step, 30) for step in range(30)} == {item_form} == {form_asked(item_form)}
     assert form_asked("text-to-hybrid") == "hybrid"
 
 
@@ -199,7 +199,7 @@ class Lessons:
     def fit(self, folder, **changes):
         config = TrainingConfig(**{"batch_size": 4, "learning_rate": 5e-3, "select": "-loss"} | changes)
         rows_N = np.asarray(self.films.samples["train"], np.int64)
-        return fit(self.lm, rows_N, CourseOfForms(self.gather, "text-to-hybrid", 3), self.validate, config, folder, 0,
+        return fit(self.lm, rows_N, Curriculum(self.gather, "text-to-hybrid", 3), self.validate, config, folder, 0,
                    device="cpu", progress=False, checkpoint_seconds=0.0)
 
 

@@ -36,16 +36,16 @@ everywhere = pytest.mark.parametrize(("family", "coupling"), list(itertools.prod
 
 
 @everywhere
-@pytest.mark.parametrize("per", ["title", "token"])
-def test_scores_are_those_of_full_prompts(family, coupling, per):
+@pytest.mark.parametrize("length_normalised", [False, True])
+def test_scores_are_those_of_full_prompts(family, coupling, length_normalised):
     """Each row has a person, a length and titles of its own; one of them as long as the positions reach."""
     lm, batch, titles = asked_lm(family, COUPLINGS[coupling]), batch_of(prompts_of(ROWS)), titles_of(TITLES)
-    score_BC = likelihoods(lm, batch, titles, per=per).score_BC
+    score_BC = likelihoods(lm, batch, titles, length_normalised=length_normalised).score_BC
     assert score_BC.dtype == torch.float32
     for row, titles_of_row in enumerate(TITLES):
         for column, title in enumerate(titles_of_row):
             logp = surprise(lm, batch, row, title)
-            torch.testing.assert_close(score_BC[row, column].double(), logp.sum() if per == "title" else logp.mean(),
+            torch.testing.assert_close(score_BC[row, column].double(), logp.mean() if length_normalised else logp.sum(),
                                        atol=1e-5, rtol=1e-5)
     assert torch.equal(score_BC[:, 0], score_BC[:, 3])  # the same title twice
 
@@ -120,12 +120,13 @@ def named(result):
 
 
 @everywhere
-@pytest.mark.parametrize("per", ["title", "token"])
-def test_as_many_beams_as_titles_find_the_most_likely(family, coupling, per):
+@pytest.mark.parametrize("length_normalised", [False, True])
+def test_as_many_beams_as_titles_find_the_most_likely(family, coupling, length_normalised):
     lm, batch, titles = asked_lm(family, COUPLINGS[coupling]), batch_of(prompts_of(ROWS)), titles_of(TITLES)
-    score_BC = likelihoods(lm, batch, titles, per=per).score_BC
+    score_BC = likelihoods(lm, batch, titles, length_normalised=length_normalised).score_BC
     best = [{0, 3} if best in (0, 3) else {best} for best in score_BC.argmax(dim=1).tolist()]
-    assert [set(row) for row in named(choose(lm, batch, titles, beams=len(TITLES[0]), per=per))] == best
+    chosen = choose(lm, batch, titles, beams=len(TITLES[0]), length_normalised=length_normalised)
+    assert [set(row) for row in named(chosen)] == best
 
 
 def greedy(lm, batch, row, titles):

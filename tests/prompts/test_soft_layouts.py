@@ -79,7 +79,7 @@ def star(rating: float) -> str:
 
 def ctr_layout(recipe: str, system: str, dataset: Dataset, tokenizer: Tokenizer) -> tuple[list[str], Any]:
     config = load(recipe).systems[system]
-    builder = PromptBuilder.make(dataset, config.template, tokenizer, 1024, config.soft_at if config.soft else ())
+    builder = PromptBuilder.make(dataset, config.template, tokenizer, 1024, config.soft.at if config.soft else ())
     question = asked(dataset, ROW, SHOWN)
     return layout(builder.build(*question), 0, tokenizer).splitlines(), lines_of(dataset, *question)
 
@@ -115,12 +115,12 @@ def test_llara_and_ilora_have_them_beside_titles_of_behaviours_and_candidates(da
     """``Title [HistoryEmb], Title [HistoryEmb] … Title [CansEmb], …``: our separator is the end of the line."""
     config, tokenizer = load(recipe).systems[system], fresh("byte-level")
     builder = NextItemBuilder.make(dataset, NextItemTemplate(phrasings=config.phrasings), tokenizer, 1024, 0,
-                                   forms_of(config.course))
+                                   forms_of(config.item_form))
     question = asked(dataset, ROW, SHOWN)
     shown, target, _ = lines_of(dataset, *question)
     others = [(target + 1 + number) % dataset.n_items for number in range(C - 1)]
     names = {item: " ".join(dataset.titles[item].split()) or "unknown film" for item in (*others, target)}
-    for form in forms_of(config.course):
+    for form in forms_of(config.item_form):
         lines = layout(builder.question(*question, np.array([[*others, target]]), form), 0, tokenizer).splitlines()
 
         def line(name, item, form=form):

@@ -32,15 +32,15 @@ CLOCKS = ("costs.json", "table.txt", "report.html", "evaluation.json", "adapter_
 
 def asked_next() -> Recipe:
     """The other task, with an LM that ranks titles."""
-    system = {"behaviours": {"kind": "most-recent", "k": 3}, "shots": 24, "validation_rows": 8, "training": TRAINING,
-              "coupling": {"kind": "experts", "rank": 2, "experts": 2}, "representation": "sasrec", "shortlist": 6}
+    system = {"behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 24, "validation_samples": 8, "training": TRAINING,
+              "coupling": {"kind": "experts", "rank": 2, "experts": 2}, "representation": {"model": "sasrec"}, "shortlist": 6}
     sasrec = {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
     rules = {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 6}}
     return parse({
         "name": "next", "task": "next-item", "data": VALUES["data"] | {"rules": rules},
         "backbone": VALUES["backbone"] | {"template": {"kind": "next-item"}},
         "conventional": {"popularity": {"model": {"kind": "popularity"}}, "sasrec": {"model": sasrec, "training": TRAINING}},
-        "systems": {"text": system}, "evaluation": VALUES["evaluation"] | {"test_rows": 8, "written_tokens": 4},
+        "systems": {"text": system}, "evaluation": VALUES["evaluation"] | {"test_samples": 8, "written_tokens": 4},
     }, "the tests' recipe")
 
 

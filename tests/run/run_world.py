@@ -22,12 +22,12 @@ VALUES: dict[str, Any] = {
     "backbone": {"kind": "nano", "width": 16, "layers": 1, "heads": 2, "vocabulary": 500, "training": {
         "batch_size": 16, "epochs": 1, "learning_rate": 3e-3, "select": "-loss"}},
     "systems": {
-        "lora": {"behaviours": {"kind": "most-recent", "k": 3}, "coupling": {"kind": "identity", "rank": 2}, "shots": 32,
-                 "validation_rows": 20, "training": TRAINING},
+        "lora": {"behaviours": {"kind": "most-recent", "k": 3}, "coupling": {"kind": "identity", "rank": 2}, "train_samples": 32,
+                 "validation_samples": 20, "training": TRAINING},
         "personal": {"behaviours": {"kind": "most-similar", "k": 3}, "coupling": {"kind": "full", "rank": 2},
-                     "representation": "din", "shots": 32, "validation_rows": 20, "training": TRAINING},
+                     "representation": {"model": "din"}, "train_samples": 32, "validation_samples": 20, "training": TRAINING},
     },
-    "evaluation": {"test_rows": 24, "resamples": 100},
+    "evaluation": {"test_samples": 24, "resamples": 100},
 }
 
 

@@ -36,7 +36,7 @@ def test_scores_turned_round_differ_by_twice_the_distance_from_guessing(two: tup
     from sklearn.metrics import roc_auc_score
 
     parts = two[0].parts
-    label_N = parts.dataset.targets(parts.test_rows).label_B
+    label_N = parts.dataset.targets(parts.test_samples).label_B
     area = roc_auc_score(label_N, np.load(two[0].stages.scores("din").folder / "score.npy"))
     line = next(line for line in compare(*(run.parts for run in two)).splitlines() if "din" in line)
     assert float(line.split()[2].replace("\u2212", "-")) == pytest.approx(area - (1 - area), abs=1e-4)

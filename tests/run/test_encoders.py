@@ -24,10 +24,10 @@ QUIET = Options(device="cpu", progress=False)
 
 
 def values(bert: Path, **changes: Any) -> dict[str, Any]:
-    encoder = {"path": str(bert), "hidden": [8], "behaviours": {"kind": "most-recent", "k": 3}, "shots": 32,
-               "validation_rows": 20, "training": TRAINING}
+    encoder = {"path": str(bert), "hidden": [8], "behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 32,
+               "validation_samples": 20, "training": TRAINING}
     encoders = {"towers": encoder | changes, "head": encoder | {"train": "head"}}
-    return VALUES | {"conventional": {"popular": VALUES["conventional"]["popular"]}, "systems": {}, "encoders": encoders}
+    return VALUES | {"conventional": {"popular": VALUES["conventional"]["popular"]}, "systems": {}, "two_towers": encoders}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def manifests(folder: Path) -> dict[str, int]:
 
 def test_it_is_in_every_stage_and_asks_no_language_model(run: Run):
     assert set(manifests(run.folder)) == {
-        "1-data", "2-conventional/popular", "4-encoders/towers", "4-encoders/head", "5-scores/popular", "5-scores/towers",
+        "1-data", "2-conventional/popular", "4-two-towers/towers", "4-two-towers/head", "5-scores/popular", "5-scores/towers",
         "5-scores/head", "6-report"}
     assert run.status().count("  ready ") == 8
     assert run.stages.names == ["popular", "towers", "head"]
@@ -64,7 +64,7 @@ def test_scores_are_those_of_the_towers_and_of_each_row_alone(run: Run):
     for name in ("towers", "head"):
         stored = np.load(run.stages.scores(name).require() / "score.npy")
         model, builder = parts.encoder(name)
-        asked = parts.asked(name, parts.dataset.targets(parts.test_rows))
+        asked = parts.asked(name, parts.dataset.targets(parts.test_samples))
         with torch.inference_mode():
             together = model.score(asked.towers(builder, np.arange(24)))
             alone = torch.cat([model.score(asked.towers(builder, np.array([row]))) for row in range(24)])
@@ -84,7 +84,7 @@ def test_what_was_learnt_is_what_learns(run: Run):
 
 def test_no_label_and_no_later_event_of_the_target_is_read(run: Run):
     parts, dataset = run.parts, run.parts.dataset
-    targets = dataset.targets(parts.test_rows)
+    targets = dataset.targets(parts.test_samples)
     flipped = Targets(targets.user_B, targets.item_B, targets.before_B, ~targets.label_B)
     np.testing.assert_array_equal(parts.scores("towers", targets), parts.scores("towers", flipped))
     asked = parts.asked("towers", targets)
@@ -106,7 +106,7 @@ def test_another_model_or_setting_makes_it_anew(run: Run, bert: Path, tmp_path: 
     """Also the same folder with other weights; the encoder beside it stays."""
     other = Path(shutil.copytree(bert, tmp_path / "bert"))
     recipe = values(other)
-    recipe["encoders"].pop("head")
+    recipe["two_towers"].pop("head")
     copy = tmp_path / "run"
     Run(parse(recipe, "it"), copy, QUIET).all()
     before = manifests(copy)
@@ -118,17 +118,17 @@ def test_another_model_or_setting_makes_it_anew(run: Run, bert: Path, tmp_path: 
     assert "files" in again.stages.encoder("towers").why_not()
     again.all()
     after = manifests(copy)
-    assert {name for name in after if after[name] != before[name]} == {"4-encoders/towers", "5-scores/towers", "6-report"}
-    recipe["encoders"]["towers"]["max_tokens"] = 64
+    assert {name for name in after if after[name] != before[name]} == {"4-two-towers/towers", "5-scores/towers", "6-report"}
+    recipe["two_towers"]["towers"]["max_tokens"] = 64
     assert "max_tokens" in Run(parse(recipe, "it"), copy, QUIET).stages.encoder("towers").why_not()
 
 
 def test_behaviours_like_the_target(bert: Path, tmp_path: Path):
     recipe = values(bert, behaviours={"kind": "most-similar", "k": 3})
-    recipe["encoders"].pop("head")
+    recipe["two_towers"].pop("head")
     run = Run(parse(recipe, "it"), tmp_path / "run", QUIET)
     run.all()
-    assert {"3-backbone", "3-vectors", "4-encoders/towers"} <= set(manifests(run.folder))
+    assert {"3-backbone", "3-vectors", "4-two-towers/towers"} <= set(manifests(run.folder))
     assert "the 3 behaviours most like the target" in (run.folder / "6-report/report.html").read_text()
 
 
@@ -139,11 +139,11 @@ def test_recipes_that_are_refused(bert: Path, tmp_path: Path):
         return str(caught.value)
 
     assert "the name 'popular' stands for a conventional model and an encoder" in refused(
-        values(bert) | {"encoders": {"popular": {"path": "x"}}})
-    assert "encoders.towers.path: Field required" in refused(values(bert) | {"encoders": {"towers": {}}})
-    assert "encoders.towers.pth: there is no such key; allowed here: behaviours" in refused(values(bert, pth=1))
-    assert "is no good as a name of a folder" in refused(values(bert) | {"encoders": {"a/b": {"path": "x"}}})
+        values(bert) | {"two_towers": {"popular": {"path": "x"}}})
+    assert "two_towers.towers.path: Field required" in refused(values(bert) | {"two_towers": {"towers": {}}})
+    assert "two_towers.towers.pth: there is no such key; allowed here: behaviours" in refused(values(bert, pth=1))
+    assert "is no good as a name of a folder" in refused(values(bert) | {"two_towers": {"a/b": {"path": "x"}}})
     nowhere = Run(parse(values(tmp_path / "nowhere"), "it"), tmp_path / "run", QUIET)
     nowhere.prepare()
-    with pytest.raises(ConfigError, match=r"^encoders\.towers\.path = '.*nowhere': no such folder"):
+    with pytest.raises(ConfigError, match=r"^two_towers\.towers\.path = '.*nowhere': no such folder"):
         nowhere.train()

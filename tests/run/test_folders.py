@@ -118,7 +118,7 @@ def test_names_that_are_paths_are_refused_everywhere(name: str):
     counted = {"model": {"kind": "popularity"}}
     for values in ({"name": name, "conventional": {"popular": counted}}, {"name": "x", "conventional": {name: counted}},
                    {"name": "x", "conventional": {"popular": counted}, "knowledge": {name: {}}},
-                   {"name": "x", "encoders": {name: {"path": "x"}}}, {"name": "x", "systems": {name: {}}}):
+                   {"name": "x", "two_towers": {name: {"path": "x"}}}, {"name": "x", "systems": {name: {}}}):
         with pytest.raises(ConfigError, match="no good as a name of a folder; use letters, digits, '-' and '_'"):
             parse(values, "it")
 

@@ -25,7 +25,7 @@ CONVENTIONAL = {
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     values = VALUES | {"conventional": CONVENTIONAL, "systems": {
-        "short": SYSTEM | {"representation": "sim", "behaviours": {"kind": "most-recent", "k": 2}}}}
+        "short": SYSTEM | {"representation": {"model": "sim"}, "behaviours": {"kind": "most-recent", "k": 2}}}}
     run = Run(parse(values, "the tests' recipe"), tmp_path_factory.mktemp("runs") / "sim", Options(device="cpu", progress=False))
     run.all()
     return run
@@ -33,7 +33,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_each_model_reads_its_own_history(run: Run):
     parts = run.parts
-    targets = parts.dataset.targets(parts.test_rows)
+    targets = parts.dataset.targets(parts.test_samples)
     read = {name: parts.samples(name, parts.recommender(name), targets) for name in CONVENTIONAL}
     recent, _ = parts.dataset.history(targets, 6)
     assert torch.equal(read["din"].history_BH[:, -1], torch.from_numpy(parts.dataset.item_N[recent[:, -1]].astype(np.int64)))
@@ -49,7 +49,7 @@ def test_each_model_reads_its_own_history(run: Run):
 
 def test_the_lm_sees_two_where_its_representation_read_six(run: Run):
     parts = run.parts
-    asked = parts.asked("short", parts.dataset.targets(parts.test_rows))
+    asked = parts.asked("short", parts.dataset.targets(parts.test_samples))
     assert asked.chosen_NK.shape[1] == 2
     model = parts.recommender("sim")
     with torch.inference_mode():

@@ -29,7 +29,7 @@ RECIPE: dict[str, Any] = VALUES | {
     "systems": {},
     "knowledge": {"asked": KNOWN, "written": KNOWN | {"text": {"kind": "lm", "max_new_tokens": 6}}},
     "conventional": {"din": DIN, "din-asked": DIN | {"knowledge": "asked"},
-                     "din-written": DIN | {"knowledge": "written", "adaptor": {"specific": 2, "hidden": 8}}},
+                     "din-written": DIN | {"knowledge": "written", "knowledge_experts": {"specific": 2, "hidden": 8}}},
 }
 
 
@@ -58,7 +58,7 @@ def test_the_model_reads_what_was_known_before_each_target(run: Run):
 
 def test_knowledge_is_part_of_the_model(run: Run):
     parts = run.parts
-    targets = parts.dataset.targets(parts.test_rows)
+    targets = parts.dataset.targets(parts.test_samples)
     plain, known = (parts.conventional_scores(name, parts.recommender(name), targets) for name in ("din", "din-asked"))
     assert not np.allclose(plain, known)
     np.testing.assert_array_equal(known, parts.scored("din-asked").score_N)
@@ -97,7 +97,7 @@ def test_what_was_written_is_kept_for_other_vectors(run: Run, tmp_path: Path):
 
 
 def test_an_adaptor_makes_no_knowledge_anew(run: Run):
-    din = RECIPE["conventional"]["din-asked"] | {"adaptor": {"user": False}}
+    din = RECIPE["conventional"]["din-asked"] | {"knowledge_experts": {"user": False}}
     stages = Run(parse(RECIPE | {"conventional": RECIPE["conventional"] | {"din-asked": din}}, "x"), run.folder, OPTIONS).stages
     assert stages.knowledge("asked").complete()
     assert stages.conventional("din").complete()
@@ -147,8 +147,8 @@ def test_nobody_with_so_many_events(tmp_path: Path):
 @pytest.mark.parametrize(("conventional", "message"), [
     ({"din": DIN | {"knowledge": "nothing"}}, r"none of this recipe's \[knowledge.NAME\] \(asked, written\)"),
     ({"popular": {"model": {"kind": "popularity"}, "knowledge": "asked"}}, "popularity counts, and reads no fields"),
-    ({"din": DIN | {"adaptor": {"specific": 3}}}, "has nothing to adapt"),
-    ({"din": DIN | {"knowledge": "asked", "adaptor": {"user": False, "item": False}}}, "leave no field"),
+    ({"din": DIN | {"knowledge_experts": {"specific": 3}}}, "knowledge_experts needs knowledge; add knowledge = NAME"),
+    ({"din": DIN | {"knowledge": "asked", "knowledge_experts": {"user": False, "item": False}}}, "leave no field"),
 ])
 def test_what_cannot_be_known(conventional: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
@@ -162,11 +162,11 @@ def test_files_are_not_written_for():
 
 
 def _without(step: Conventional) -> Conventional:
-    return step.model_copy(update={"knowledge": None, "adaptor": Adaptor()})
+    return step.model_copy(update={"knowledge": None, "knowledge_experts": Adaptor()})
 
 
 def test_enhance_compares_a_model_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    small = ["data.source.users=30", "data.source.items=100", "data.source.events_per_user=20", "evaluation.test_rows=24",
+    small = ["data.source.users=30", "data.source.items=100", "data.source.events_per_user=20", "evaluation.test_samples=24",
              "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1", "backbone.heads=2", "backbone.vocabulary=500",
              "backbone.training.epochs=1", "knowledge.known.every=6", "conventional.deepfm.training.max_steps=2",
              "conventional.deepfm-knows.training.max_steps=2"]
@@ -184,7 +184,7 @@ def test_enhance_compares_a_model_with_itself(tmp_path: Path, capsys: pytest.Cap
 
 def test_the_recipe_pairs_every_model_with_itself():
     recipe = load("laser")
-    plain = [name for name, step in recipe.conventional.items() if step.shots is None and step.knowledge is None]
+    plain = [name for name, step in recipe.conventional.items() if step.train_samples is None and step.knowledge is None]
     assert plain == ["din", "deepfm", "sasrec"]
     for name in plain:
         assert recipe.conventional[f"{name}-knows"].knowledge == "written"
@@ -193,7 +193,7 @@ def test_the_recipe_pairs_every_model_with_itself():
 
 def test_the_recipe_asks_the_language_model_alone_by_its_rows():
     recipe = load("laser")
-    assert {name: system.shots for name, system in recipe.systems.items()} == {
+    assert {name: system.train_samples for name, system in recipe.systems.items()} == {
         "zero-shot": 0, "laser-128": 128, "laser-1024": 1024, "laser-8192": 8192}
-    assert {step.shots for step in recipe.conventional.values() if step.shots} == {128, 1024, 8192}
+    assert {step.train_samples for step in recipe.conventional.values() if step.train_samples} == {128, 1024, 8192}
     assert all(recipe.systems[f"laser-{shots}"].coupling.kind == "identity" for shots in (128, 1024, 8192))

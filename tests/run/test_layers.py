@@ -16,6 +16,7 @@ from lifelora.run import Options, Run
 from lifelora.run.export import export
 from lifelora.run.parts import ADAPTER, Parts
 from lifelora.run.stages import Stages
+from lifelora.seeds import torch_generator
 
 DIN = VALUES["conventional"]["din"]
 CONVENTIONAL = {
@@ -24,24 +25,25 @@ CONVENTIONAL = {
     "sasrec": {"model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "heads": 1, "history_length": 6,
                          "user_id": True}, "training": TRAINING},
 }
-SYSTEM = {"behaviours": {"kind": "most-recent", "k": 3}, "shots": 32, "validation_rows": 20, "training": TRAINING, "dropout": 0.0}
+SYSTEM = {"behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 32, "validation_samples": 20, "training": TRAINING,
+          "dropout": 0.0}
 LORA = SYSTEM | {"coupling": {"kind": "identity", "rank": 2}}
-META = SYSTEM | {"coupling": {"kind": "meta", "rank": 2, "loras": 2}, "representation": "din"}
-COLLM = LORA | {"soft": "sasrec", "soft_at": ["user", "target"], "start": "lora", "train": "coupling"}
+META = SYSTEM | {"coupling": {"kind": "meta", "rank": 2, "loras": 2}, "representation": {"model": "din"}}
+COLLM = LORA | {"soft": {"model": "sasrec", "at": ["user", "target"]}, "init_from": "lora", "train": "coupling"}
 SYSTEMS: dict[str, dict[str, Any]] = {
     "lora": LORA,
-    "fields": META | {"representation_layer": "fields"},
-    "user": META | {"representation_layer": "user"},
-    "random": META | {"representation_layer": "random"},
-    "of-sim": META | {"representation": "sim", "representation_layer": "user"},
+    "fields": META | {"representation": {"model": "din", "layer": "fields"}},
+    "user": META | {"representation": {"model": "din", "layer": "user"}},
+    "random": META | {"representation": {"kind": "random", "width": 12}},
+    "of-sim": META | {"representation": {"model": "sim", "layer": "user"}},
     "token": META | {"coupling": {"kind": "meta", "rank": 2, "loras": 2, "gate": "token"}},
-    "joint": META | {"representation": "sasrec", "representation_layer": "user", "representation_training": "joint"},
+    "joint": META | {"representation": {"model": "sasrec", "layer": "user", "train": "joint"}},
     "residual": SYSTEM | {"coupling": {"kind": "experts", "rank": 2, "experts": 2, "router": "residual"},
-                          "representation": "din"},
-    "dropped": META | {"representation": "sasrec", "representation_training": "frozen-with-dropout"},
+                          "representation": {"model": "din"}},
+    "dropped": META | {"representation": {"model": "sasrec", "train": "frozen-with-dropout"}},
     "collm": COLLM,
-    "one-projector": COLLM | {"soft_projector": "collm", "loss": "yes"},
-    "random-user": COLLM | {"soft_at": ["user"], "soft_layer": "random"},
+    "one-projector": COLLM | {"soft": {"model": "sasrec", "at": ["user", "target"], "projector": "collm"}, "loss": "yes"},
+    "random-user": COLLM | {"soft": {"model": "sasrec", "at": ["user"], "layer": "random"}},
 }
 
 
@@ -76,7 +78,7 @@ def test_candidates_of_one_user_share_u_where_the_layer_knows_no_target(parts: P
 
 def test_u_is_that_layer_of_that_model(parts: Parts):
     model, E = parts.recommender("din"), DIN["model"]["embedding"]
-    targets = parts.dataset.targets(parts.test_rows)
+    targets = parts.dataset.targets(parts.test_samples)
     samples = parts.samples("din", model, targets)
     with torch.no_grad():
         for system, layer in (("fields", "fields"), ("user", "user"), ("token", "final")):
@@ -94,7 +96,9 @@ def test_a_random_u_is_the_users_at_all_times_and_says_nothing_else(parts: Parts
         for user, u_D in zip(targets.user_B.tolist(), parts.asked("random", targets).user_ND, strict=True):
             assert torch.equal(found.setdefault(user, u_D), u_D)
     u_UD = torch.stack(list(found.values()))
-    assert u_UD.shape[1] == parts.recommender("din").width
+    assert u_UD.shape[1] == 12
+    drawn = torch.randn(parts.dataset.n_users, 12, generator=torch_generator(0, "random representation"))
+    assert all(torch.equal(u_D, drawn[user]) for user, u_D in found.items())
     assert len(u_UD.unique(dim=0)) == len(found) > 1
     assert abs(u_UD.mean().item()) < 0.3
     assert u_UD.std().item() == pytest.approx(1, abs=0.3)
@@ -112,7 +116,7 @@ def test_a_frozen_representation_can_keep_its_dropout_while_the_lm_learns(parts:
     """Nothing of it learns; asked, u is what it is without; while the LM learns it is another one at every pass."""
     lm, builder = parts.personal("dropped")
     assert not any(name.startswith("encoder.") for name, p in lm.named_parameters() if p.requires_grad)
-    targets = parts.dataset.targets(parts.test_rows)
+    targets = parts.dataset.targets(parts.test_samples)
     asked = parts.asked("dropped", targets)
     batch = asked.batch(builder, np.arange(len(targets)))
     asis_ND = parts.represented("sasrec", "final", targets)
@@ -157,7 +161,7 @@ def test_the_users_soft_token_is_the_users(parts: Parts):
     batch = asked.batch(builder, np.arange(4))
     assert torch.equal(batch.soft_user_BX, batch.soft_user_BX[:1].expand(4, -1))
     assert [row[row != -1].tolist() for row in batch.soft_BL] == [[-2, item] for item in range(4)]
-    targets = parts.dataset.targets(parts.test_rows)
+    targets = parts.dataset.targets(parts.test_samples)
     model = parts.recommender("sasrec")
     with torch.no_grad():
         u_ND = model.represent(parts.samples("sasrec", model, targets))
@@ -185,7 +189,7 @@ def test_what_a_residual_router_has_seen_comes_back_with_it(run: Run, parts: Par
 def test_a_score_does_not_depend_on_the_batch(run: Run, system: str):
     parts = run.parts
     stored = np.load(run.stages.scores(system).require() / "score.npy")
-    targets = parts.dataset.targets(parts.test_rows)
+    targets = parts.dataset.targets(parts.test_samples)
     lm, builder = parts.personal(system)
     asked = parts.asked(system, targets)
     with torch.no_grad():
@@ -197,32 +201,42 @@ def test_what_decides_the_result_is_in_the_key(run: Run):
     def key(name: str, **changes: Any) -> str:
         return Stages(recipe(**{name: SYSTEMS[name] | changes}), run.folder).system(name).key
 
-    keys = [key("collm"), key("collm", soft_at=["target"]), key("collm", soft_layer="user"), key("collm", soft_layer="random"),
-            key("one-projector"), key("one-projector", loss="answer"),
-            key("user"), key("user", representation_layer="fields"), key("user", representation_layer="final")]
+    def soft(**changes: Any) -> dict[str, Any]:
+        return COLLM["soft"] | changes
+
+    keys = [key("collm"), key("collm", soft=soft(at=["target"])), key("collm", soft=soft(layer="user")),
+            key("collm", soft=soft(layer="random")), key("one-projector"), key("one-projector", loss="answer"),
+            key("user"), key("user", representation={"model": "din", "layer": "fields"}),
+            key("user", representation={"model": "din"}), key("user", representation={"kind": "random"}),
+            key("user", representation={"kind": "random", "width": 8})]
     assert len(set(keys)) == len(keys)
     assert key("user") == run.stages.system("user").key
 
 
 def test_the_report_says_what_was_read(run: Run):
     page = (run.stages.report.require() / "report.html").read_text()
-    for said in ("u from layer 'user' of din, which saw all", "u from din, which saw all", "u drawn at random for each user",
+    for said in ("u from layer 'user' of din, which saw all", "u from din, which saw all",
+                 "u of 12 numbers drawn at random for each user",
                  "soft tokens of user and target from sasrec, which saw all", "soft tokens of user drawn at random"):
         assert said in html.unescape(page), said
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"coupling": {"kind": "static"}, "representation": None, "representation_layer": "user"}, "say of which: representation ="),
-    ({"representation_layer": "random", "representation_training": "joint"}, "no model makes representation_layer = 'random'"),
-    ({"representation_layer": "random", "representation_training": "frozen-with-dropout"}, "-with-dropout', but no model makes"),
-    ({"coupling": {"kind": "static"}, "representation_training": "frozen-with-dropout"}, "takes no representation"),
-    ({"representation_layer": "middle"}, "'final', 'fields', 'user' or 'random'"),
-    ({"soft_at": ["user"]}, "soft_at, soft_layer and soft_projector are about soft tokens, and there are none"),
-    ({"soft_projector": "collm"}, "soft_at, soft_layer and soft_projector are about soft tokens, and there are none"),
-    ({"coupling": {"kind": "identity"}, "representation": None, "shots": 0, "loss": "yes"}, "with shots = 0 nothing is trained"),
-    ({"soft": "din", "soft_at": []}, "at least 1"),
-    ({"soft": "din", "soft_at": ["title"]}, "'user', 'behaviours' or 'target'"),
-    ({"soft": "din", "soft_layer": "user"}, "add \"user\" to soft_at"),
+    ({"representation": {"layer": "user"}}, r"systems\.user\.representation\.model: Field required"),
+    ({"representation": {"kind": "random", "train": "joint"}},
+     r"systems\.user\.representation\.train: there is no such key; allowed here: kind, width\."),
+    ({"representation": {"kind": "random", "model": "din"}},
+     r"representation\.model: there is no such key; allowed here: kind, width"),
+    ({"representation": {"kind": "drawn"}}, r"systems\.user\.representation: .*'model', 'random'"),
+    ({"coupling": {"kind": "static"}, "representation": {"model": "din", "train": "frozen-with-dropout"}},
+     "takes no representation"),
+    ({"representation": {"model": "din", "layer": "middle"}}, r"representation\.layer: .*'final', 'fields' or 'user'"),
+    ({"soft": {"at": ["user"]}}, r"systems\.user\.soft\.model: Field required"),
+    ({"coupling": {"kind": "identity"}, "representation": None, "train_samples": 0, "loss": "yes"},
+     "with train_samples = 0 nothing is trained"),
+    ({"soft": {"model": "din", "at": []}}, "at least 1"),
+    ({"soft": {"model": "din", "at": ["title"]}}, "'user', 'behaviours' or 'target'"),
+    ({"soft": {"model": "din", "layer": "user"}}, r'systems\.user\.soft: layer = \'user\' .* add "user" to at'),
 ])
 def test_what_cannot_be_is_answered_at_the_door(changes: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):

@@ -24,11 +24,13 @@ from lifelora.run.chooser import Chooser, Questions, of_people
 from lifelora.run.export import export
 
 SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
-SYSTEM = {"behaviours": {"kind": "most-recent", "k": 4}, "shots": 32, "validation_rows": 16, "training": TRAINING, "dropout": 0.0}
-EXPERTS = {"coupling": {"kind": "experts", "rank": 4, "experts": 2}, "representation": "sasrec"}
+SYSTEM = {"behaviours": {"kind": "most-recent", "k": 4}, "train_samples": 32, "validation_samples": 16, "training": TRAINING,
+          "dropout": 0.0}
+EXPERTS = {"coupling": {"kind": "experts", "rank": 4, "experts": 2}, "representation": {"model": "sasrec"}}
 RATES = {"coupling": {"learning_rate": 6e-4, "weight_decay": 1e-5}}
 RECIPE: dict[str, Any] = {
-    "name": "next", "task": "next-item", "evaluation": VALUES["evaluation"] | {"test_rows": 16, "written_tokens": 12, "beams": 2},
+    "name": "next", "task": "next-item",
+    "evaluation": VALUES["evaluation"] | {"test_samples": 16, "written_tokens": 12, "beams": 2},
     "backbone": VALUES["backbone"] | {"template": {"kind": "next-item"}},
     "data": VALUES["data"] | {"rules": {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 8}}},
     "conventional": {
@@ -36,12 +38,14 @@ RECIPE: dict[str, Any] = {
         "sasrec": {"model": {"kind": "sasrec"} | SMALL, "training": TRAINING | {"epochs": 2}},
     },
     "systems": {
-        "zero-shot": SYSTEM | {"shots": 0},
+        "zero-shot": SYSTEM | {"train_samples": 0},
         "text": SYSTEM | EXPERTS | {"shortlist": 12, "training": TRAINING | {"groups": RATES}},
-        "unlisted": SYSTEM | {"listed": False, "per": "token", "retriever": "popularity", "shortlist": 30},
-        "hybrid": SYSTEM | EXPERTS | {"soft": "sasrec", "course": "text-to-hybrid", "training": TRAINING | {"groups": {
-            **RATES, "soft": {"weight_decay": 1e-5}}}},
-        "ids": SYSTEM | {"soft": "sasrec", "course": "ids"},
+        "unlisted": SYSTEM | {"candidates_in_prompt": False, "length_normalised": True, "retriever": "popularity",
+                              "shortlist": 30},
+        "hybrid": SYSTEM | EXPERTS | {
+            "soft": {"model": "sasrec"}, "item_form": "text-to-hybrid",
+            "training": TRAINING | {"groups": {**RATES, "soft": {"weight_decay": 1e-5}}}},
+        "ids": SYSTEM | {"soft": {"model": "sasrec"}, "item_form": "ids"},
         "token": SYSTEM | {"coupling": {"kind": "experts", "rank": 4, "experts": 2, "gate": "token"}},
     },
 }
@@ -63,7 +67,7 @@ def test_places_are_those_that_counting_gives(run: Run, name: str):
     kept = np.load(run.stages.scores(name).folder / next_item.PLACES)
     assert kept.shape == (16, 4)
     model, samples = parts.next_item(name), dataset.samples["test"].tolist()
-    for row, (better, tied, whole_better, whole_tied) in zip(parts.test_rows.tolist(), kept.tolist(), strict=True):
+    for row, (better, tied, whole_better, whole_tied) in zip(parts.test_samples.tolist(), kept.tolist(), strict=True):
         target = dataset.targets(np.array([row]))
         with torch.inference_mode():
             score = model.scores(parts.samples(name, model, target))[0].tolist()
@@ -110,7 +114,7 @@ def naive(chooser: Chooser, row: int, candidates: list[int]) -> list[float]:
     for place in range(len(candidates)):
         one = Questions(of_people(target, np.array([[candidates[place]]])), asked.chosen_NK, asked.mask_NK, asked.user_ND,
                         np.array([candidates]))
-        batch = chooser.batch(one, np.zeros(1, np.int64), "hybrid" if chooser.name == "hybrid" else chooser.system.course)
+        batch = chooser.batch(one, np.zeros(1, np.int64), "hybrid" if chooser.name == "hybrid" else chooser.system.item_form)
         titles = chooser.builder.titles(np.array([[candidates[place]]]))
         ids = titles.tokens_BCA[0, 0][titles.mask_BCA[0, 0]]
         prompts, A = batch.prompts, len(ids)
@@ -123,7 +127,7 @@ def naive(chooser: Chooser, row: int, candidates: list[int]) -> list[float]:
         with torch.no_grad(), chooser.lm.scope(batch):
             logp_LV = chooser.lm.model(inputs_embeds=embedded).logits[0, -A - 1 : -1].double().log_softmax(-1)
         own_A = logp_LV.gather(1, ids[:, None])[:, 0]
-        found.append(float(own_A.mean() if chooser.system.per == "token" else own_A.sum()))
+        found.append(float(own_A.mean() if chooser.system.length_normalised else own_A.sum()))
     return found
 
 
@@ -133,9 +137,9 @@ def test_a_system_puts_targets_where_whole_texts_put_them(run: Run, name: str):
     parts, dataset, samples = run.parts, run.parts.dataset, run.parts.dataset.samples["test"].tolist()
     kept = np.load(run.stages.scores(name).folder / next_item.PLACES)
     chooser = Chooser.trained(parts, name)
-    first = chooser.system.first
+    first = chooser.system.retriever_name
     for place in range(0, 16, 4):
-        row = int(parts.test_rows[place])
+        row = int(parts.test_samples[place])
         item = int(dataset.item_N[row])
         listed = dataset.lists["test"][samples.index(row)].tolist()
         score = dict(zip(listed, naive(chooser, row, listed), strict=True))
@@ -162,7 +166,7 @@ def test_what_was_met_is_never_ahead_of_a_target(run: Run):
     """Not even where the shortlist is as long as the catalogue."""
     parts, dataset, chooser = run.parts, run.parts.dataset, Chooser.trained(run.parts, "unlisted")
     chooser.system = chooser.system.model_copy(update={"shortlist": dataset.n_items})
-    rows, every = parts.test_rows[:4], np.arange(dataset.n_items)[None]
+    rows, every = parts.test_samples[:4], np.arange(dataset.n_items)[None]
     found, _ = next_item.two_stages(parts, chooser, rows)
     for place, row in enumerate(rows.tolist()):
         target = dataset.targets(np.array([row]))
@@ -177,7 +181,7 @@ def test_answers_are_those_of_each_row_alone(run: Run, name: str):
     """And HR@1 is over all rows: one without a valid answer counts as wrong."""
     parts, chooser = run.parts, Chooser.trained(run.parts, name)
     system = next_item.ranked(parts, name)
-    asked = chooser.questions_of("test", parts.test_rows)
+    asked = chooser.questions_of("test", parts.test_samples)
     reader = Reader(chooser.tokenizer)
     for row in range(len(asked)):
         index = np.array([row])
@@ -217,7 +221,7 @@ def test_two_stages_for_one_person(run: Run, capsys: pytest.CaptureFixture[str])
 
 
 def test_without_a_first_stage_items_must_be_named(tmp_path: Path):
-    values = RECIPE | {"conventional": {}, "systems": {"zero-shot": SYSTEM | {"shots": 0}}}
+    values = RECIPE | {"conventional": {}, "systems": {"zero-shot": SYSTEM | {"train_samples": 0}}}
     run = Run(parse(values, "the tests' recipe"), tmp_path / "run", OPTIONS)
     run.all()
     user = run.parts.dataset.users.outside(np.array([0]))[0]
@@ -235,8 +239,8 @@ def test_only_what_changes_a_system_makes_it_anew(run: Run, tmp_path: Path):
 
     assert ready() == (True, True)
     assert ready(shortlist=9) == (True, False)
-    assert ready(course="hybrid") == (False, False)
-    assert ready(per="token") == (False, False)
+    assert ready(item_form="hybrid") == (False, False)
+    assert ready(length_normalised=True) == (False, False)
 
 
 def test_the_expanded_recipe_is_the_recipe():
@@ -270,19 +274,21 @@ def test_a_list_too_long_for_the_prompt_is_said(run: Run):
 
 
 @pytest.mark.parametrize(("changes", "message"), [
-    ({"conventional": {"din": {"model": {"kind": "din"}}}}, "cannot be asked what comes next; choose one of popularity"),
-    ({"conventional": {"sasrec": {"behaviours": {"kind": "most-similar"}}}}, "chooses by the target, which is what is asked for"),
-    ({"encoders": {"bert": {"path": "x"}}}, "nothing that an encoder can be asked"),
-    ({"systems": {"lora": {"behaviours": {"kind": "most-similar"}}}}, "chooses by the target, which is what is asked for"),
-    ({"systems": {"lora": SYSTEM | EXPERTS | {"representation_layer": "fields"}}}, "'fields' holds the target"),
-    ({"systems": {"lora": {"soft": "sasrec"}}}, "shows no soft tokens; choose 'hybrid'"),
-    ({"systems": {"lora": {"course": "ids"}}}, "say whose vectors they are made from: soft = NAME"),
+    ({"conventional": {"din": {"model": {"kind": "din"}}}}, "cannot say what comes next; choose one of popularity"),
+    ({"conventional": {"sasrec": {"behaviours": {"kind": "most-similar"}}}}, "chooses by the target, which task = "),
+    ({"two_towers": {"bert": {"path": "x"}}}, r"cannot answer task = \'next-item\'; remove \[two_towers\]"),
+    ({"systems": {"lora": {"behaviours": {"kind": "most-similar"}}}}, "chooses by the target, which task = "),
+    ({"systems": {"lora": SYSTEM | EXPERTS | {"representation": {"model": "sasrec", "layer": "fields"}}}},
+     "'fields' holds the target"),
+    ({"systems": {"lora": {"soft": {"model": "sasrec"}}}}, "shows no soft tokens; choose 'hybrid'"),
+    ({"systems": {"lora": {"item_form": "ids"}}}, r"say which model makes them: soft = { model = NAME }"),
     ({"systems": {"lora": {"retriever": "din"}}}, r"none of this recipe's conventional models \(popularity, sasrec\)"),
-    ({"systems": {"lora": {"also": {"kind": "most-recent"}}}}, "also means nothing where task = 'next-item'"),
-    ({"systems": {"lora": {"template": {"kind": "rella"}}}}, "template means nothing where task = 'next-item'"),
-    ({"systems": {"lora": {"representation": "popularity"}}}, "conventional models with vectors"),
-    ({"task": "ctr", "systems": {"lora": {"listed": False}}}, "listed means nothing where task = 'ctr'"),
-    ({"systems": {"lora": {"shots": 0, "coupling": {"kind": "experts", "gate": "token"}}}}, "coupling must be 'identity'"),
+    ({"systems": {"lora": {"mix_with": {"kind": "most-recent"}}}}, "mix_with has no meaning where task = 'next-item'"),
+    ({"systems": {"lora": {"template": {"kind": "rella"}}}}, "template has no meaning where task = 'next-item'"),
+    ({"systems": {"lora": {"representation": {"model": "popularity"}}}}, "conventional models with vectors"),
+    ({"task": "ctr", "systems": {"lora": {"candidates_in_prompt": False}}}, "candidates_in_prompt has no meaning where"),
+    ({"systems": {"lora": {"train_samples": 0, "coupling": {"kind": "experts", "gate": "token"}}}},
+     "coupling must be 'identity'"),
     ({"data": VALUES["data"]}, "ranks candidates, and there are none"),
 ])
 def test_what_cannot_be_asked(changes: dict[str, Any], message: str):

@@ -32,8 +32,8 @@ def test_the_test_rows_of_movielens_25m_are_drawn_from_the_test_period(tmp_path:
     source = movielens_25m(tmp_path / "ml-25m")
     drawn = []
     for seed in (42, 42, 7):
-        run = prepared(tmp_path / str(len(drawn)), source, {}, seed=seed, evaluation={"test_rows": 12})
-        dataset, rows = run.parts.dataset, run.parts.test_rows
+        run = prepared(tmp_path / str(len(drawn)), source, {}, seed=seed, evaluation={"test_samples": 12})
+        dataset, rows = run.parts.dataset, run.parts.test_samples
         test = np.asarray(dataset.samples["test"])
         assert len(test) == 30  # 20 people with 15 samples each, 8:1:1
         assert len(np.unique(rows)) == 12

@@ -27,17 +27,18 @@ def small(recipe: Recipe, bert: Path) -> dict[str, Any]:
                          value for key, value in step["model"].items()}
         step["training"] = TRAINING
         step["behaviours"] = step["behaviours"] and step["behaviours"] | {"k": 6}
-        step["shots"] = step["shots"] and 40
+        step["train_samples"] = step["train_samples"] and 40
     for known in values["knowledge"].values():
         written = {"max_new_tokens": 6} if known["text"]["kind"] == "lm" else {}
         known |= {"every": 4, "behaviours": 4, "text": known["text"] | written}
-    for encoder in values["encoders"].values():
+    for encoder in values["two_towers"].values():
         encoder["behaviours"] |= {"k": 3}
-        encoder |= {"path": str(bert), "training": TRAINING, "shots": 24, "validation_rows": 20}
+        encoder |= {"path": str(bert), "training": TRAINING, "train_samples": 24, "validation_samples": 20}
     for system in values["systems"].values():
-        for key in ("behaviours", "also"):
+        for key in ("behaviours", "mix_with"):
             system[key] = system[key] and system[key] | {"k": 3}
-        system |= {"training": TRAINING, "shots": system["shots"] and 24, "validation_rows": 20, "max_tokens": 400}
+        system |= {"training": TRAINING, "train_samples": system["train_samples"] and 24, "validation_samples": 20,
+                   "max_tokens": 400}
         system["coupling"] |= {"rank": 2} | {"meta": {"loras": 3}, "experts": {"rank": 8}}.get(system["coupling"]["kind"], {})
     return values
 
@@ -50,4 +51,4 @@ def test_a_papers_recipe_runs(name: str, tmp_path: Path):
     run = Run(recipe, tmp_path / name, Options(device="cpu", progress=False))
     run.all()
     table = run.table()
-    assert all(system in table for system in [*recipe.conventional, *recipe.encoders, *recipe.systems])
+    assert all(system in table for system in [*recipe.conventional, *recipe.two_towers, *recipe.systems])

@@ -82,7 +82,7 @@ def test_the_figures_are_those_of_the_stored_scores(run: Run):
     """Scikit-learn's AUC of the scores in 5-scores, against the labels of the stored events."""
     figures = json.loads((run.folder / "6-report/evaluation.json").read_text())
     dataset = run.parts.dataset
-    label_N = np.asarray(dataset.label_N[run.parts.test_rows])
+    label_N = np.asarray(dataset.label_N[run.parts.test_samples])
     assert len(label_N) == 24
     assert (figures["rows"], figures["positives"]) == (24, int(label_N.sum()))
     assert list(figures["systems"]) == NAMES
@@ -99,7 +99,7 @@ def test_the_figures_are_those_of_the_stored_scores(run: Run):
 
 def test_the_best_possible_is_the_auc_of_the_truth(run: Run):
     figures = json.loads((run.folder / "6-report/evaluation.json").read_text())
-    dataset, rows = run.parts.dataset, run.parts.test_rows
+    dataset, rows = run.parts.dataset, run.parts.test_samples
     users, items = dataset.users.outside(dataset.user_N[rows]), dataset.items.outside(dataset.item_N[rows])
     truth_N = run.recipe.data.source.probability(users, items, np.asarray(dataset.time_N[rows]))
     assert figures["best_possible_auc"] == pytest.approx(roc_auc_score(np.asarray(dataset.label_N[rows]), truth_N), abs=1e-12)
@@ -170,7 +170,7 @@ def test_a_finished_run_answers_without_its_log(folder: Path, tmp_path: Path):
 
 def test_scores_do_not_depend_on_who_stands_beside_whom(run: Run):
     parts: Parts = run.parts
-    rows = parts.test_rows
+    rows = parts.test_samples
     order = np.random.default_rng(0).permutation(len(rows))
     for name in NAMES:
         stored = np.load(run.folder / "5-scores" / name / "score.npy")

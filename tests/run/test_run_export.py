@@ -25,14 +25,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is d
 
 SASREC = {"model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "heads": 1, "history_length": 6},
           "training": TRAINING}
-SYSTEM = {"behaviours": {"kind": "most-recent", "k": 3}, "shots": 32, "validation_rows": 20, "training": TRAINING, "dropout": 0.0}
+SYSTEM = {"behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 32, "validation_samples": 20, "training": TRAINING,
+          "dropout": 0.0}
 SYSTEMS = {
     "lora": SYSTEM | {"coupling": {"kind": "identity", "rank": 2}},
-    "second": SYSTEM | {"coupling": {"kind": "full", "rank": 2}, "representation": "sasrec",
-                        "start": "lora", "train": "coupling"},
-    "joint": SYSTEM | {"coupling": {"kind": "meta", "rank": 2, "loras": 2}, "representation": "sasrec",
-                       "representation_training": "joint"},
-    "targeted": SYSTEM | {"coupling": {"kind": "experts", "rank": 2, "experts": 2}, "representation": "din"},
+    "second": SYSTEM | {"coupling": {"kind": "full", "rank": 2}, "representation": {"model": "sasrec"},
+                        "init_from": "lora", "train": "coupling"},
+    "joint": SYSTEM | {"coupling": {"kind": "meta", "rank": 2, "loras": 2},
+                       "representation": {"model": "sasrec", "train": "joint"}},
+    "targeted": SYSTEM | {"coupling": {"kind": "experts", "rank": 2, "experts": 2}, "representation": {"model": "din"}},
 }
 
 
@@ -150,7 +151,7 @@ def test_import_says_how_a_recipe_starts_from_it(parts: Parts, tmp_path: Path, c
     said = capsys.readouterr().out
     assert "is an ordinary LoRA of rank 2, scaled by 8, on 2 layers (q_proj, v_proj)" in said
     system = tomllib.loads(said[said.index("[systems"):])["systems"]["personal"]
-    assert system["start"] == str(tmp_path / "lora")
+    assert system["init_from"] == str(tmp_path / "lora")
     values = VALUES | {"systems": {"personal": SYSTEM | system}, "conventional": {"sasrec": SASREC}}
     run = Run(parse(values, "the printed one"), tmp_path / "run", Options(device="cpu", progress=False))
     run.prepare(), run.fit(), run.embed(), run.train()

@@ -32,7 +32,7 @@ def test_the_mean_and_the_spread_are_those_of_the_runs(runs: list[Run], capsys: 
     found = over_seeds([run.parts for run in runs], "popular")
     by_hand = []
     for run in runs:
-        targets = run.parts.dataset.targets(run.parts.test_rows)
+        targets = run.parts.dataset.targets(run.parts.test_samples)
         by_hand.append(roc_auc_score(targets.label_B, np.load(run.stages.scores("din").folder / "score.npy")))
     one = found.systems["din"]
     assert one.by_run["auc"] == pytest.approx(by_hand)
@@ -57,7 +57,7 @@ def test_few_users_get_no_interval_and_no_p_over_seeds_nor_against_another_run(
 ):
     """Six test rows are of six users at most; every output says that they are too few."""
     recipe = tiny().model_copy(update={"systems": {}})
-    recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"test_rows": 6})})
+    recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"test_samples": 6})})
     for seed in range(2):
         Run(recipe.model_copy(update={"seed": seed}), tmp_path / str(seed), OPTIONS).all()
     folders = [str(tmp_path / str(seed)) for seed in range(2)]

@@ -18,7 +18,8 @@ SIMILAR = {"behaviours": {"kind": "most-similar", "k": 4}}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    systems = {"zero": LORA | SIMILAR | {"shots": 0}, "mixed": LORA | SIMILAR | {"also": {"kind": "most-recent", "k": 3}}}
+    systems = {"zero": LORA | SIMILAR | {"train_samples": 0},
+               "mixed": LORA | SIMILAR | {"mix_with": {"kind": "most-recent", "k": 3}}}
     recipe = parse(VALUES | {"conventional": {}, "systems": systems}, "the tests' recipe")
     run = Run(recipe, tmp_path_factory.mktemp("runs") / "systems", Options(device="cpu", progress=False))
     run.all()
@@ -28,7 +29,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_without_shots_it_is_the_backbone_asked(run: Run):
     parts = run.parts
     builder = parts.personal("zero")[1]
-    asked = parts.asked("zero", parts.dataset.targets(parts.test_rows))
+    asked = parts.asked("zero", parts.dataset.targets(parts.test_samples))
     batch = asked.batch(builder, np.arange(8))
     position_BL = (batch.mask_BL.long().cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():
@@ -53,19 +54,20 @@ def test_mixed_training_shows_every_row_twice_and_tests_show_it_once(run: Run):
         assert mixed.chosen_NK[later][mixed.mask_NK[later]].tolist() == other.chosen_NK[place][other.mask_NK[place]].tolist()
     history = run.stages.system("mixed").require() / "history.json"
     assert '"steps_per_epoch": 4' in history.read_text()  # 64 rows in batches of 16
-    assert len(parts.asked("mixed", parts.dataset.targets(parts.test_rows)).targets) == 24
+    assert len(parts.asked("mixed", parts.dataset.targets(parts.test_samples)).targets) == 24
 
 
-@pytest.mark.parametrize("changes", [{"also": {"kind": "most-recent"}}, {"coupling": {"kind": "full"}, "representation": "din"}])
+@pytest.mark.parametrize("changes", [
+    {"mix_with": {"kind": "most-recent"}}, {"coupling": {"kind": "full"}, "representation": {"model": "din"}}])
 def test_nothing_to_train_with_no_shots(changes: dict[str, object], tmp_path: Path):
-    values = VALUES | {"systems": {"zero": LORA | {"shots": 0} | changes}}
-    with pytest.raises(ConfigError, match="with shots = 0 nothing is trained"):
+    values = VALUES | {"systems": {"zero": LORA | {"train_samples": 0} | changes}}
+    with pytest.raises(ConfigError, match="with train_samples = 0 nothing is trained"):
         parse(values, "the recipe")
 
 
 def test_soft_tokens_train_and_are_loaded_again(tmp_path: Path):
     din = VALUES["conventional"]["din"]
-    system = VALUES["systems"]["personal"] | {"soft": "din"}
+    system = VALUES["systems"]["personal"] | {"soft": {"model": "din"}}
     run = Run(parse(VALUES | {"conventional": {"din": din}, "systems": {"soft": system}}, "the tests' recipe"), tmp_path / "run",
               Options(device="cpu", progress=False))
     run.all()
@@ -75,7 +77,7 @@ def test_soft_tokens_train_and_are_loaded_again(tmp_path: Path):
     assert torch.equal(before.soft.vectors_ME, lm.soft.vectors_ME)
     assert not torch.equal(before.soft.item.out.weight, lm.soft.item.out.weight)
     torch.testing.assert_close(lm.soft.vectors_ME, parts.recommender("din").item_embeddings())
-    asked = parts.asked("soft", parts.dataset.targets(parts.test_rows))
+    asked = parts.asked("soft", parts.dataset.targets(parts.test_samples))
     batch = asked.batch(builder, np.arange(5))
     assert (batch.soft_BL >= 0).sum(1).tolist() == (asked.mask_NK[:5].sum(1) + 1).tolist()
     stored = np.load(run.stages.scores("soft").require() / "score.npy")

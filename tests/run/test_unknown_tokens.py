@@ -38,7 +38,7 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_a_backbone(llama: dict[str, str], tmp_path: Path):
-    lora = VALUES["systems"]["lora"] | {"shots": 0}
+    lora = VALUES["systems"]["lora"] | {"train_samples": 0}
     run = run_of(tmp_path / "run", backbone=llama, systems={"asked": lora, "wrapped": lora | {"template": WRAPPED}})
     with pytest.raises(ConfigError, match=UNKNOWN):
         run.all()
@@ -49,7 +49,8 @@ def test_a_backbone_that_names_what_comes_next(llama: dict[str, str], tmp_path: 
     phrasing = {"opening": ["<extra>"], "history": "They {did}:", "nothing": "Nothing.", "announcement": "Of these:",
                 "question": ["Which?"]}
     rules = {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 8}}
-    system = {"behaviours": {"kind": "most-recent", "k": 4}, "shots": 0, "validation_rows": 16, "phrasings": [phrasing]}
+    system = {"behaviours": {"kind": "most-recent", "k": 4}, "train_samples": 0, "validation_samples": 16,
+              "phrasings": [phrasing]}
     run = run_of(tmp_path / "run", task="next-item", backbone=llama, data=VALUES["data"] | {"rules": rules},
                  systems={"wrapped": system})
     with pytest.raises(ConfigError, match=UNKNOWN):
@@ -61,8 +62,8 @@ def test_an_encoder(tmp_path: Path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<extra>"])
     tokenizer.save_pretrained(folder)
-    encoder = {"path": str(folder), "hidden": [8], "behaviours": {"kind": "most-recent", "k": 3}, "shots": 32,
-               "validation_rows": 20, "training": VALUES["systems"]["lora"]["training"], "template": WRAPPED}
+    encoder = {"path": str(folder), "hidden": [8], "behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 32,
+               "validation_samples": 20, "training": VALUES["systems"]["lora"]["training"], "template": WRAPPED}
     run = run_of(tmp_path / "run", systems={}, encoders={"towers": encoder})
     with pytest.raises(ConfigError, match=UNKNOWN):
         run.all()

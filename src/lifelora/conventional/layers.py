@@ -31,7 +31,7 @@ class Common(Frozen):
     "On all embedded fields and behaviours."
     user_id: bool = False
     "Whether the user's id is a field, as in the papers; it is soon learnt by heart, which harms newcomers (LOG.md)."
-    min_people: int = Field(default=10, ge=1)
+    min_users: int = Field(default=10, ge=1)
     "A value of a profile field (a zip code) that fewer people share is read as unknown: it would be an id."
     init_std: float = Field(default=0.01, gt=0)
     "Standard deviation of the embeddings at the start."
@@ -52,7 +52,7 @@ class Features(nn.Module):
     """Every categorical value in one table: items and padding, ratings and padding, users, the fields of both.
 
     A history and a target share the rows of the items; rows 0 … M-1 are the items in index order. Without ``user_id``,
-    and with profile values shared by fewer than ``min_people`` read as unknown, nothing stands for one person. With
+    and with profile values shared by fewer than ``min_users`` read as unknown, nothing stands for one person. With
     ``extra`` there are fields that are not in the table: each side's stand behind those of the table.
     """
 
@@ -64,7 +64,7 @@ class Features(nn.Module):
         self.n_items, self.n_ratings, self.width = schema.n_items, schema.n_ratings, config.embedding
         self.n_ids = int(config.user_id)
         n_user_fields = len(schema.user_field_sizes)
-        user_UF = _shared_by(config.min_people, schema.user_fields_UF)
+        user_UF = _shared_by(config.min_users, schema.user_fields_UF)
         user_UF = user_UF + torch.tensor(starts[3 : 3 + n_user_fields], dtype=torch.int64)
         if config.user_id:
             user_UF = torch.cat([starts[2] + torch.arange(schema.n_users)[:, None], user_UF], dim=1)

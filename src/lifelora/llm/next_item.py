@@ -23,7 +23,7 @@ from lifelora.prompts.next_item import NextItemPrompts
 from lifelora.prompts.phrasing import Form
 from lifelora.seeds import generator
 
-Course = Literal["text", "hybrid", "ids", "text-to-hybrid"]
+ItemForm = Literal["text", "hybrid", "ids", "text-to-hybrid"]
 """One form throughout, or LLaRA's curriculum: the share of hybrid micro-batches grows from none to all."""
 
 
@@ -82,39 +82,39 @@ def hybrid_share(step: int, planned: int) -> float:
     return step / (planned - 1) if planned > 1 else 1.0
 
 
-def form_at(course: Course, seed: int, step: int, planned: int, part: int = 0) -> Form:
+def form_at(item_form: ItemForm, seed: int, step: int, planned: int, part: int = 0) -> Form:
     """The form of a micro-batch, the ``part``-th of its step over all processes.
 
     A step mixes forms, as the authors' steps of 16 micro-batches do. From seed, step and part alone: nothing is remembered, so
     that no epoch, worker or process begins at 0 again (the authors' share never exceeds 1/epochs), and going on after a kill
     gives the same.
     """
-    if course != "text-to-hybrid":
-        return course
+    if item_form != "text-to-hybrid":
+        return item_form
     drawn = generator(seed, "curriculum", step).random(part + 1)[-1]
     return "hybrid" if drawn < hybrid_share(step, planned) else "text"
 
 
-def forms_of(course: Course) -> tuple[Form, ...]:
-    """The forms of all prompts of a course."""
-    return ("text", "hybrid") if course == "text-to-hybrid" else (course,)
+def forms_of(item_form: ItemForm) -> tuple[Form, ...]:
+    """The forms of all prompts of an ``item_form``."""
+    return ("text", "hybrid") if item_form == "text-to-hybrid" else (item_form,)
 
 
-def form_asked(course: Course) -> Form:
+def form_asked(item_form: ItemForm) -> Form:
     """The form of the questions in an evaluation."""
-    return "hybrid" if course == "text-to-hybrid" else course
+    return "hybrid" if item_form == "text-to-hybrid" else item_form
 
 
 @final
 @dataclass(frozen=True)
-class CourseOfForms:
+class Curriculum:
     """A ``gather`` for ``training.fit`` that makes every micro-batch in the form that it has."""
 
     gather: Callable[[Int[np.ndarray, "_"], Form], NextItemBatch]
-    course: Course
+    item_form: ItemForm
     seed: int
 
     def at(self, step: int, planned: int, part: int) -> Callable[[Int[np.ndarray, "_"]], NextItemBatch]:
         """Rows to batches at a place of the training."""
-        form = form_at(self.course, self.seed, step, planned, part)
+        form = form_at(self.item_form, self.seed, step, planned, part)
         return lambda rows_B: self.gather(rows_B, form)

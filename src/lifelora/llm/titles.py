@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
@@ -27,9 +27,6 @@ from lifelora.llm.next_item import NextItemBatch, NextItemLM
 from lifelora.llm.probe import named_context
 from lifelora.llm.reading import Reader
 from lifelora.prompts.next_item import Titles
-
-Per = Literal["title", "token"]
-"""A title's log-likelihood as it is, or divided by the number of its tokens."""
 
 
 @dataclass
@@ -71,9 +68,12 @@ class Written:
 
 @torch.no_grad()
 def likelihoods(
-    lm: NextItemLM, batch: NextItemBatch, titles: Titles, *, per: Per = "title", at_once: int = 256
+    lm: NextItemLM, batch: NextItemBatch, titles: Titles, *, length_normalised: bool = False, at_once: int = 256
 ) -> Likelihoods:
-    """The log-likelihood of every title as its row's answer; ``at_once`` rows and titles are computed together."""
+    """The log-likelihood of every title as its row's answer, or its mean over the title's tokens where ``length_normalised``.
+
+    ``at_once`` rows and titles are computed together.
+    """
     # Titles of about a length stand together, so that there is little padding among them.
     length_BC, order_BC = titles.mask_BCA.sum(dim=-1).sort(dim=1, stable=True)
     tokens_BCA, mask_BCA = (table.take_along_dim(order_BC[..., None], dim=1) for table in (titles.tokens_BCA, titles.mask_BCA))
@@ -86,13 +86,13 @@ def likelihoods(
             logits_NAV = prompt.repeated(some.stop - some.start).after(tokens_NA[:, :-1], mask_NA[:, :-1], cost)
             own_NA = logits_NAV.gather(2, tokens_NA[:, 1:, None])[..., 0] - logits_NAV.logsumexp(dim=-1)
             sum_BC[:, some] += (own_NA * mask_NA[:, 1:]).sum(dim=1).view(len(length_BC), -1)
-        score_BC = torch.empty_like(sum_BC).scatter_(1, order_BC, sum_BC / length_BC if per == "token" else sum_BC)
+        score_BC = torch.empty_like(sum_BC).scatter_(1, order_BC, sum_BC / length_BC if length_normalised else sum_BC)
         score_BC = _tied(score_BC, titles.tokens_BCA)
     return Likelihoods(score_BC, cost)
 
 
 @torch.no_grad()
-def choose(lm: NextItemLM, batch: NextItemBatch, titles: Titles, *, beams: int = 1, per: Per = "title") -> Named:
+def choose(lm: NextItemLM, batch: NextItemBatch, titles: Titles, *, beams: int = 1, length_normalised: bool = False) -> Named:
     """The title that the LM writes where it may write nothing but titles: greedily, or the best that ``beams`` beams find.
 
     At every token only those are allowed that continue some title, so an answer is a candidate; of equal titles, all of them
@@ -100,13 +100,13 @@ def choose(lm: NextItemLM, batch: NextItemBatch, titles: Titles, *, beams: int =
     """
     search = _Among(titles, beams)
     with _clocked(titles.tokens_BCA.device) as cost:
-        _search(lm, batch, search, beams, per, cost)
+        _search(lm, batch, search, beams, length_normalised, cost)
     return Named(search.found_BC, cost)
 
 
 @torch.no_grad()
 def write(
-    lm: NextItemLM, batch: NextItemBatch, reader: Reader, *, beams: int = 1, per: Per = "title", limit: int = 64
+    lm: NextItemLM, batch: NextItemBatch, reader: Reader, *, beams: int = 1, length_normalised: bool = False, limit: int = 64
 ) -> Written:
     """What the LM writes where it may write anything, up to the end of the line or of ``limit`` tokens."""
     prompts = batch.prompts
@@ -117,7 +117,7 @@ def write(
                           "the backbone's context; lower limit or max_tokens.")
     search = _Anything(reader, len(prompts.mask_BL), limit, prompts.tokens_BL.device)
     with _clocked(prompts.tokens_BL.device) as cost:
-        _search(lm, batch, search, beams, per, cost)
+        _search(lm, batch, search, beams, length_normalised, cost)
     return Written([reader.line(ids) for ids in search.found], cost)
 
 
@@ -245,7 +245,9 @@ class _Anything:
             self.found[row] = self.written_BKA[row, beam_B[row]].tolist()
 
 
-def _search(lm: NextItemLM, batch: NextItemBatch, rules: _Among | _Anything, beams: int, per: Per, cost: Cost) -> None:
+def _search(
+    lm: NextItemLM, batch: NextItemBatch, rules: _Among | _Anything, beams: int, length_normalised: bool, cost: Cost
+) -> None:
     """Beam search; with one beam it is greedy. A row's answer does not depend on the rows beside it."""
     if beams < 1:
         raise ConfigError(f"beams = {beams}; at least one is needed.")
@@ -266,12 +268,12 @@ def _search(lm: NextItemLM, batch: NextItemBatch, rules: _Among | _Anything, bea
         parent_BK, token_BK = which_BK // V, which_BK % V
         ended_BK = rules.step(place, parent_BK, token_BK)
 
-        final_BK = (total_BK / (place + 1) if per == "token" else total_BK).masked_fill(~ended_BK, -math.inf)
+        final_BK = (total_BK / (place + 1) if length_normalised else total_BK).masked_fill(~ended_BK, -math.inf)
         value_B, beam_B = final_BK.max(dim=1)
         rules.keep(value_B > best_B, beam_B, place)
         best_B = torch.maximum(best_B, value_B)
         total_BK = total_BK.masked_fill(ended_BK, -math.inf)
-        if per == "title":  # a log-likelihood only falls, so what is behind already stays behind
+        if not length_normalised:  # a log-likelihood only falls, so what is behind already stays behind
             total_BK = total_BK.masked_fill(total_BK <= best_B[:, None], -math.inf)
         if place + 1 == rules.limit or not total_BK.isfinite().any():
             break

@@ -69,7 +69,8 @@ def enhanced(model: str, knowledge: str, source: AnySource | None = None, settin
     values: dict[str, Any] = {
         "name": f"enhance-{model}", "about": f"{model} without and with what a language model knows", "data": laser["data"],
         "knowledge": {"known": known},
-        "conventional": {model: plain, f"{model}-knows": plain | {"knowledge": "known", "adaptor": knows["adaptor"]}},
+        "conventional": {model: plain, f"{model}-knows": plain | {
+            "knowledge": "known", "knowledge_experts": knows["knowledge_experts"]}},
     }
     if source is not None:
         values["data"] = {"source": source.model_dump(mode="json", exclude_none=True)}
@@ -123,7 +124,7 @@ def _with_null(value: Any) -> Any:
 def _set(values: dict[str, Any], setting: str) -> None:
     key, equals, text = setting.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set {setting!r} is not KEY=VALUE; for example --set seed=1 or --set evaluation.test_rows=500.")
+        raise ConfigError(f"--set {setting!r} is not KEY=VALUE; for example --set seed=1 or --set evaluation.test_samples=500.")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

@@ -17,7 +17,7 @@ from lifelora import seeds
 from lifelora.checkpoint import Learnt
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
-from lifelora.llm.next_item import CourseOfForms, NextItemBatch, NextItemLM, form_asked, forms_of
+from lifelora.llm.next_item import Curriculum, NextItemBatch, NextItemLM, form_asked, forms_of
 from lifelora.llm.reading import Reader, contained, exact, hits
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import Cost, choose, likelihoods, write
@@ -59,14 +59,14 @@ class Chooser:
         template = NextItemTemplate(phrasings=self.system.phrasings)
         most = min(self.system.max_tokens, backbone.context)
         self.builder = NextItemBuilder.make(
-            parts.dataset, template, backbone.tokenizer, most, parts.recipe.seed, forms_of(self.system.course))
+            parts.dataset, template, backbone.tokenizer, most, parts.recipe.seed, forms_of(self.system.item_form))
         check_fits(self.builder.highest, backbone.model, backbone.tokenizer)
         adapters, soft = parts.adapters(name, backbone), None
         if self.system.soft is not None:
             width = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)
             with seeds.torch_seeded(parts.recipe.seed, "soft", name):
-                items_ME = parts.recommender(self.system.soft).cpu().item_embeddings()
-                soft = SoftTokens(width, items_ME, form=self.system.soft_projector)
+                items_ME = parts.recommender(self.system.soft.model).cpu().item_embeddings()
+                soft = SoftTokens(width, items_ME, form=self.system.soft.projector)
         self.lm = NextItemLM(backbone.model, adapters, soft, backbone.head)
 
     @classmethod
@@ -85,11 +85,11 @@ class Chooser:
         parts.start(self.name, self.lm.adapters)
         if parts.options.checkpointing:
             self.lm.adapters.enable_checkpointing()
-        shots = self.questions_of("train", parts.drawn("train", system.shots, "shots"))
+        shots = self.questions_of("train", parts.drawn("train", system.train_samples, "shots"))
         if len(shots):
-            course = CourseOfForms(lambda index_B, form: self.batch(shots, index_B, form, answered=True), system.course,
-                                   parts.recipe.seed)
-            fit(self.lm, np.arange(len(shots)), course, validate, system.training, folder, parts.recipe.seed, name=self.name,
+            curriculum = Curriculum(lambda index_B, form: self.batch(shots, index_B, form, answered=True), system.item_form,
+                                    parts.recipe.seed)
+            fit(self.lm, np.arange(len(shots)), curriculum, validate, system.training, folder, parts.recipe.seed, name=self.name,
                 device=parts.device, progress=parts.options.progress)
         else:  # asked as it is
             keep_untrained(self.lm, folder, parts.device)
@@ -99,7 +99,7 @@ class Chooser:
         chosen_NK, mask_NK = self.parts.selector(self.system.behaviours).select(self.parts.dataset, targets)
         user_ND = torch.zeros(len(targets), 0)
         if self.system.representation is not None:
-            user_ND = self.parts.represented(self.system.representation, self.system.representation_layer, targets)
+            user_ND = self.parts.user_vectors(self.system.representation, targets)
         return Questions(targets, chosen_NK, mask_NK, user_ND, candidates_NC)
 
     def questions_of(self, part: Any, rows_N: Int[np.ndarray, "N"]) -> Questions:
@@ -108,7 +108,7 @@ class Chooser:
 
     def batch(self, questions: Questions, index_B: Int[np.ndarray, "B"], form: Form, *, answered: bool = False) -> NextItemBatch:
         """The prompts of some of them; with their answers they are what is learnt from."""
-        listed_BC = questions.candidates_NC[index_B] if self.system.listed else None
+        listed_BC = questions.candidates_NC[index_B] if self.system.candidates_in_prompt else None
         build = self.builder.answered if answered else self.builder.question
         prompts = build(questions.targets.at(index_B), questions.chosen_NK[index_B], questions.mask_NK[index_B], listed_BC, form)
         return NextItemBatch(prompts, questions.user_ND[torch.from_numpy(index_B)])
@@ -117,7 +117,7 @@ class Chooser:
         """The log-likelihood of every candidate's title, or its mean over the title's tokens, and what that took."""
         score_NC, cost = np.empty(questions.candidates_NC.shape), Cost()
         for index_B, batch, titles in self._asked(questions, said):
-            found = likelihoods(self.lm, batch, titles, per=self.system.per)
+            found = likelihoods(self.lm, batch, titles, length_normalised=self.system.length_normalised)
             score_NC[index_B] = found.score_BC.double().cpu().numpy()
             cost.add(found.cost)
         return score_NC, cost
@@ -137,13 +137,14 @@ class Chooser:
         for index_B, batch, titles in self._asked(questions, said):
             candidates_BC = questions.candidates_NC[index_B]
             target_B = torch.from_numpy((candidates_BC == questions.targets.item_B[index_B][:, None]).argmax(axis=1))
-            chosen = choose(self.lm, batch, titles, beams=beams, per=self.system.per)
+            chosen = choose(self.lm, batch, titles, beams=beams, length_normalised=self.system.length_normalised)
             values["chosen hr@1"][index_B] = hits(chosen.named_BC.cpu(), target_B).numpy()
             costs["chosen"].add(chosen.cost)
             if not written_tokens:
                 continue
             room = self.context + 1 - int(batch.prompts.mask_BL.sum(dim=1).max())
-            written = write(self.lm, batch, reader, beams=beams, per=self.system.per, limit=min(written_tokens, room))
+            written = write(self.lm, batch, reader, beams=beams, length_normalised=self.system.length_normalised,
+                            limit=min(written_tokens, room))
             costs["written"].add(written.cost)
             for rule, prefix, hit in ((contained, "", "written hr@1"), (exact, "exact ", "exact hr@1")):
                 named_BC = rule(written.lines, reader.titles(titles))
@@ -152,7 +153,7 @@ class Chooser:
         return values, costs
 
     def _asked(self, questions: Questions, said: str | None) -> Iterator[tuple[np.ndarray, NextItemBatch, Titles]]:
-        form = form_asked(self.system.course)
+        form = form_asked(self.system.item_form)
         self.lm.eval()
         # Prompts of like length together, so that little is padded.
         order = np.argsort(questions.mask_NK.sum(axis=1), kind="stable")

@@ -51,12 +51,12 @@ def export(parts: Parts, folder: Path, *, system: str | None, users: Sequence[st
             f"system '{name}' (coupling '{config.coupling.kind}') is the same for everybody; leave --user and --cohort away."
         )
     if config.soft is not None:
-        raise ConfigError(f"system '{name}' reads soft tokens from '{config.soft}', which an ordinary LoRA does not bring along; "
-                          "export a system without `soft`.")
+        raise ConfigError(f"system '{name}' reads soft tokens from '{config.soft.model}', which an ordinary LoRA does not bring "
+                          "along; export a system without `soft`.")
     aware = personal and parts.sees_target(name)
     if aware != (item is not None):
         raise ConfigError(
-            f"u of system '{name}' comes from '{config.representation}' and depends on the target as well as on the person, and "
+            f"u of system '{name}' comes from '{config.retriever_name}' and depends on the target as well as on the person, and "
             "so does the adapter; say for which item: --item."
             if aware else f"system '{name}' gives a person one adapter for all items; leave --item away."
         )
@@ -110,8 +110,8 @@ def how_to_start(folder: Path) -> str:
     plain = read_peft(folder)
     words = sorted({name.rpartition(".")[2] for name in plain.A})
     system = {
-        "coupling": {"kind": "full", "rank": plain.rank, "alpha": plain.scaling * plain.rank}, "representation": "sasrec",
-        "targets": words, "start": str(folder), "train": "coupling",
+        "coupling": {"kind": "full", "rank": plain.rank, "alpha": plain.scaling * plain.rank},
+        "representation": {"model": "sasrec"}, "targets": words, "init_from": str(folder), "train": "coupling",
     }
     return (
         f"'{folder}' is an ordinary LoRA of rank {plain.rank}, scaled by {plain.scaling:g}, on {len(plain.A)} layers "

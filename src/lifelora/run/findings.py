@@ -31,7 +31,7 @@ from lifelora.retrieval.select import AnyConfig, MostRecent, SameField, SimilarA
 from lifelora.run import known
 from lifelora.run.parts import ABOUT, ACCOUNT, SCORES, Parts
 from lifelora.run.stages import RECIPE_FILE
-from lifelora.sections import Knowledge
+from lifelora.sections import AnyRepresentation, Knowledge, Representation
 from lifelora.training import HISTORY
 from lifelora.types import LayerOrRandom
 
@@ -51,7 +51,7 @@ def write(parts: Parts, seconds: Mapping[str, float | None], folder: Path) -> No
 def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
     """Everything that the page tells."""
     recipe, dataset, stages = parts.recipe, parts.dataset, parts.stages
-    rows = parts.test_rows
+    rows = parts.test_samples
     targets = dataset.targets(rows)
     scores = {name: np.load(stages.scores(name).require() / SCORES) for name in stages.names}
     train = len(dataset.samples["train"])
@@ -67,28 +67,28 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         facts.insert(4, ("language model", parts.backbone().label))
     systems = []
     for name, step in recipe.conventional.items():
-        length, seen = getattr(step.model, "history_length", 0), min(step.shots or train, train)
+        length, seen = getattr(step.model, "history_length", 0), min(step.train_samples or train, train)
         read = in_words(step.behaviours) if step.behaviours else f"the last {length} behaviours"
         reads = f"ids; {read}; {seen:,} training rows" if length else f"{train:,} training rows, no user"
         reads += f"; fields of {step.knowledge}: {_told(recipe.knowledge[step.knowledge])}" if step.knowledge else ""
         systems.append(SystemResult(name, "conventional", reads, scores[name],
                                     curves(stages.conventional(name).require()), seconds.get(f"fit/{name}")))
-    for name, encoder in recipe.encoders.items():
-        reads = f"words; {in_words(encoder.behaviours)}; {min(encoder.shots or train, train):,} training rows"
+    for name, encoder in recipe.two_towers.items():
+        reads = f"words; {in_words(encoder.behaviours)}; {min(encoder.train_samples or train, train):,} training rows"
         reads += "; only its head has learnt" if encoder.train == "head" else ""
         folder = stages.encoder(name).require()
         systems.append(SystemResult(name, "encoder", reads, scores[name], curves(folder), seconds.get(f"train/{name}")))
         facts.append((f"encoder of {name}", read_json(folder / ABOUT)["label"]))
     for name, system in recipe.systems.items():
-        shots = train if system.shots is None else min(system.shots, train)
+        shots = train if system.train_samples is None else min(system.train_samples, train)
         reads = f"words; {in_words(system.behaviours)}; {shots:,} training rows"
-        if system.also is not None:
-            reads += f", each also with {in_words(system.also)}"
+        if system.mix_with is not None:
+            reads += f", each also with {in_words(system.mix_with)}"
         if system.representation is not None:
-            reads += f"; u {maker(parts, system.representation, system.representation_layer)}"
+            reads += f"; u {maker_of_u(parts, system.representation)}"
         if system.soft is not None:
-            layer = system.soft_layer if "user" in system.soft_at else "final"
-            reads += f"; soft tokens of {' and '.join(system.soft_at)} {maker(parts, system.soft, layer)}"
+            layer = system.soft.layer if "user" in system.soft.at else "final"
+            reads += f"; soft tokens of {' and '.join(system.soft.at)} {maker(parts, system.soft.model, layer)}"
         systems.append(SystemResult(name, "language model", reads, scores[name],
                                     curves(stages.system(name).require()), seconds.get(f"train/{name}")))
         made = stages.system(name).folder / ACCOUNT
@@ -122,12 +122,19 @@ def _told(knowledge: Knowledge) -> str:
     return "vectors from files" if vectors.kind == "precomputed" else f"{written}, read by {read[vectors.kind]}"
 
 
+def maker_of_u(parts: Parts, config: AnyRepresentation) -> str:
+    """Where u comes from, for a reader of the report."""
+    if isinstance(config, Representation):
+        return maker(parts, config.model, config.layer)
+    return f"of {config.width} numbers drawn at random for each user"
+
+
 def maker(parts: Parts, name: str, layer: LayerOrRandom) -> str:
     """Where vectors come from, for a person."""
     if layer == "random":
         return "drawn at random for each user"
     train = len(parts.dataset.samples["train"])
-    seen = min(parts.recipe.conventional[name].shots or train, train)
+    seen = min(parts.recipe.conventional[name].train_samples or train, train)
     of = "" if layer == "final" else f"layer '{layer}' of "
     return f"from {of}{name}, which saw {'all ' if seen == train else ''}{seen:,}"
 
@@ -143,7 +150,7 @@ def about_nano(parts: Parts) -> list[str]:
 
 def example_user(parts: Parts) -> str:
     """The outside id of the user that the report tells about."""
-    row = _example_row(parts, parts.test_rows)
+    row = _example_row(parts, parts.test_samples)
     return parts.dataset.users.outside(parts.dataset.user_N[[row]])[0]
 
 
@@ -167,7 +174,7 @@ def _example(parts: Parts, rows: np.ndarray, scores: Mapping[str, np.ndarray]) -
     dataset, row = parts.dataset, _example_row(parts, rows)
     target = dataset.targets(np.array([row]))
     shown = []
-    for name, reader in (parts.recipe.encoders | parts.recipe.systems).items():
+    for name, reader in (parts.recipe.two_towers | parts.recipe.systems).items():
         chosen_1K, mask_1K = parts.selector(reader.behaviours).select(dataset, target)
         how = f"{in_words(reader.behaviours)}: shown to {name}"
         shown.append(Shown(how, behaviours(parts, chosen_1K[mask_1K])))

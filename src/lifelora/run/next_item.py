@@ -60,9 +60,9 @@ def two_stages(
 
     A target that the first stage left out stands where it was. Also what the LM's part took.
     """
-    assert chooser.system.first is not None
-    model, found, cost = parts.next_item(chooser.system.first), list[Places](), Cost()
-    for _, targets, score_BM in _scored(parts, chooser.system.first, model, rows_N, said):
+    assert chooser.system.retriever_name is not None
+    model, found, cost = parts.next_item(chooser.system.retriever_name), list[Places](), Cost()
+    for _, targets, score_BM in _scored(parts, chooser.system.retriever_name, model, rows_N, said):
         _leave_out_met(score_BM, parts, targets)
         short_BC = shortlist(score_BM, chooser.system.shortlist)
         among_BC, took = chooser.scores(chooser.questions(of_people(targets, short_BC), short_BC))
@@ -127,7 +127,7 @@ def chances(
     _, same_C, count = np.unique(np.array(parts.dataset.titles)[items_C], return_inverse=True, return_counts=True)
     chance_C = np.exp(score_C - score_C.max()) / count[same_C]
     # Of the behaviours that were chosen, the oldest may have found no room.
-    room = int(chooser.batch(asked, np.zeros(1, np.int64), form_asked(chooser.system.course)).prompts.shown_B[0])
+    room = int(chooser.batch(asked, np.zeros(1, np.int64), form_asked(chooser.system.item_form)).prompts.shown_B[0])
     chosen_K = asked.chosen_NK[0, asked.mask_NK[0]]
     return np.asarray(chance_C / chance_C.sum()), np.asarray(chosen_K[len(chosen_K) - room :])
 
@@ -164,7 +164,7 @@ def train(parts: Parts, name: str, folder: Path) -> tuple[Adapters, Float[Tensor
     Gives the adapters, and the representations of some people, by which they are measured.
     """
     chooser = Chooser(parts, name)
-    valid = chooser.questions_of("valid", parts.drawn("valid", chooser.system.validation_rows, "validation"))
+    valid = chooser.questions_of("valid", parts.drawn("valid", chooser.system.validation_samples, "validation"))
 
     def validate() -> dict[str, float]:
         score_NC, _ = chooser.scores(valid)
@@ -185,7 +185,7 @@ def evaluate(parts: Parts, name: str, folder: Path) -> None:
 
     Of a language model also what it answers with one title, and what each way took.
     """
-    rows_N = parts.test_rows
+    rows_N = parts.test_samples
     listed: Places | None
     whole: Places | None
     if name in parts.recipe.conventional:
@@ -207,8 +207,8 @@ def _evaluate_system(
     values, took = chooser.answers(asked, evaluation.beams, evaluation.written_tokens, f"{name}: answering with a title")
     costs |= took
     whole = None
-    if chooser.system.first is not None:
-        whole, costs[f"after {chooser.system.first}: likelihoods of {chooser.system.shortlist} titles"] = two_stages(
+    if chooser.system.retriever_name is not None:
+        whole, costs[f"after {chooser.system.retriever_name}: likelihoods of {chooser.system.shortlist} titles"] = two_stages(
             parts, chooser, rows_N, f"{name}: ranking the catalogue")
     np.save(folder / ANSWERS, np.stack(list(values.values()), axis=1).astype(np.float32))
     write_atomically(folder / COSTS, json.dumps({
@@ -229,7 +229,7 @@ def write(parts: Parts, seconds: Mapping[str, float | None], folder: Path) -> No
 def gather(parts: Parts, seconds: Mapping[str, float | None]) -> RankingReport:
     """Everything that the page tells."""
     recipe, dataset, stages = parts.recipe, parts.dataset, parts.stages
-    targets = dataset.targets(parts.test_rows)
+    targets = dataset.targets(parts.test_samples)
     lists = dataset.lists.get("test")
     facts = [
         ("data", f"{dataset.name}: {len(dataset):,} interactions, {dataset.n_users:,} users, {dataset.n_items:,} items"),
@@ -273,24 +273,25 @@ def ranked(parts: Parts, name: str) -> RankedSystem:
 def _reads_ids(parts: Parts, name: str) -> str:
     step, train = parts.recipe.conventional[name], len(parts.dataset.samples["train"])
     length = getattr(step.model, "history_length", 0)
-    return f"ids; the last {length} behaviours; {min(step.shots or train, train):,} training rows" if length else "no user"
+    seen = min(step.train_samples or train, train)
+    return f"ids; the last {length} behaviours; {seen:,} training rows" if length else "no user"
 
 
 def _reads_words(parts: Parts, name: str) -> str:
     system, train = parts.recipe.systems[name], len(parts.dataset.samples["train"])
-    shots = train if system.shots is None else min(system.shots, train)
+    shots = train if system.train_samples is None else min(system.train_samples, train)
     reads = f"words; {findings.in_words(system.behaviours)}; {shots:,} training rows"
     if system.representation is not None:
-        reads += f"; u {findings.maker(parts, system.representation, system.representation_layer)}"
+        reads += f"; u {findings.maker_of_u(parts, system.representation)}"
     if system.soft is not None:
-        reads += f"; {system.course} with soft tokens {findings.maker(parts, system.soft, 'final')}"
+        reads += f"; {system.item_form} with soft tokens {findings.maker(parts, system.soft.model, 'final')}"
     return reads
 
 
 def rows_hash(parts: Parts) -> str:
     """16 hexadecimal digits that stand for the test rows and their lists."""
-    digest, targets = hashlib.sha256(), parts.dataset.targets(parts.test_rows)
-    lists = [parts.lists("test", parts.test_rows)] if "test" in parts.dataset.lists else []
+    digest, targets = hashlib.sha256(), parts.dataset.targets(parts.test_samples)
+    lists = [parts.lists("test", parts.test_samples)] if "test" in parts.dataset.lists else []
     for array in (targets.user_B, targets.item_B, *lists):
         digest.update(np.ascontiguousarray(array, "<i8").tobytes())
     return digest.hexdigest()[:16]

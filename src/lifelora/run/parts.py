@@ -36,6 +36,7 @@ from lifelora.prompts.towers import TowerBatch, TowerBuilder
 from lifelora.retrieval.embed import ItemVectors
 from lifelora.retrieval.select import AnyConfig, MostRecent, Selector, selector
 from lifelora.run.stages import Stages
+from lifelora.sections import AnyRepresentation, Representation
 from lifelora.tokens import check_fits
 from lifelora.types import LayerOrRandom, Part
 
@@ -116,13 +117,13 @@ class Parts:
         return Dataset(self.stages.data.require())
 
     @property
-    def test_rows(self) -> Int[np.ndarray, "N"]:
+    def test_samples(self) -> Int[np.ndarray, "N"]:
         """The rows that everything is judged on."""
-        return self.drawn("test", self.recipe.evaluation.test_rows, "test rows")
+        return self.drawn("test", self.recipe.evaluation.test_samples, "test rows")
 
     def scored(self, name: str) -> Scored:
         """What ``evaluate`` kept of the conventional model or system called ``name``, on the test rows."""
-        targets = self.dataset.targets(self.test_rows)
+        targets = self.dataset.targets(self.test_samples)
         score_N = np.load(self.stages.scores(name).require() / SCORES, allow_pickle=False)
         return Scored(targets.user_B, targets.item_B, targets.label_B, score_N)
 
@@ -130,7 +131,7 @@ class Parts:
         """P(like) of ``targets`` by the conventional model, encoder or system called ``name``."""
         if name in self.recipe.conventional:
             return self.conventional_scores(name, self.recommender(name), targets, said)
-        if name in self.recipe.encoders:
+        if name in self.recipe.two_towers:
             return self.encoder_scores(*self.encoder(name), self.asked(name, targets), said)
         lm, builder = self.personal(name)
         return self.lm_scores(lm, builder, self.asked(name, targets), said)
@@ -220,13 +221,14 @@ class Parts:
             extra = None
             if step.knowledge is not None:
                 assert not isinstance(step.model, Popularity.Config)
-                extra = KnowledgeFields(step.adaptor, self.known(step.knowledge), step.model.embedding, step.model.init_std)
+                extra = KnowledgeFields(
+                    step.knowledge_experts, self.known(step.knowledge), step.model.embedding, step.model.init_std)
             return build(step.model, self.dataset.schema(), extra)
 
     def untrained_encoder(self, name: str) -> tuple[TwoTowers, TowerBuilder, str]:
         """An encoder as its training finds it, what writes its texts, and one line that says what it is."""
-        config = self.recipe.encoders[name]
-        loaded = load_encoder(config, f"encoders.{name}.path", self.options.download)
+        config = self.recipe.two_towers[name]
+        loaded = load_encoder(config, f"two_towers.{name}.path", self.options.download)
         most = min(config.max_tokens, loaded.context, loaded.tokenizer.model_max_length)
         with seeds.torch_seeded(self.recipe.seed, "encoder", name):
             model = TwoTowers(loaded.model, config)
@@ -251,47 +253,46 @@ class Parts:
         """A system as its training finds it, but for the LoRA that it starts from."""
         system, backbone = self.recipe.systems[name], self.backbone()
         most = min(system.max_tokens, backbone.context)
-        places = () if system.soft is None else system.soft_at
+        places = () if system.soft is None else system.soft.at
         builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most, places)
         check_fits(builder.highest, backbone.model, backbone.tokenizer)
         adapters = self.adapters(name, backbone)
-        encoder = None if system.representation_training == "frozen" else self._encoder_beside_adapters(name)
+        encoder = self._encoder_beside_adapters(name)
         soft = None
         if system.soft is not None:
             words = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)
-            items_ME = self.recommender(system.soft).cpu().item_embeddings() if {*places} != {"user"} else None
-            width = self._width(system.soft, system.soft_layer) if "user" in places else None
+            items_ME = self.recommender(system.soft.model).cpu().item_embeddings() if {*places} != {"user"} else None
+            width = self._width(system.soft.model, system.soft.layer) if "user" in places else None
             with seeds.torch_seeded(self.recipe.seed, "soft", name):
-                soft = SoftTokens(words, items_ME, width, system.soft_projector)
-        # A random u has no encoder, and so no layer.
-        layer = "final" if system.representation_layer == "random" else system.representation_layer
+                soft = SoftTokens(words, items_ME, width, system.soft.projector)
+        layer = system.representation.layer if isinstance(system.representation, Representation) else "final"
         return PersonalLM(backbone.model, adapters, builder.answers, encoder, soft, layer, system.loss,
                           backbone.head), builder
 
     def adapters(self, name: str, backbone: Backbone) -> Adapters:
         """A system's adapters, put into the backbone as training finds them, but for the LoRA that they start from."""
         system = self.recipe.systems[name]
-        width = None if system.representation is None else self._width(system.representation, system.representation_layer)
+        width = None if system.representation is None else self._user_width(system.representation)
         generator = seeds.torch_generator(self.recipe.seed, "adapters", name)
         return personalise(backbone.model, system, user_width=width, generator=generator)
 
     def start(self, name: str, adapters: Adapters) -> None:
         """Put the LoRA that a system starts from into its adapters."""
-        start = self.recipe.systems[name].start
+        start = self.recipe.systems[name].init_from
         if start is not None:
             ours = start in self.recipe.systems
             start_from(adapters, self.stages.system(start).require() / ADAPTER if ours else Path(start).expanduser())
 
-    def _encoder_beside_adapters(self, name: str) -> Recommender:
-        """The trained conventional model of a system; what has no part in u is frozen, for it will get no gradient."""
-        system = self.recipe.systems[name]
-        encoder, layer = system.representation or "", system.representation_layer
-        assert layer != "random"
-        model = self.recommender(encoder).cpu()
-        if system.representation_training == "frozen-with-dropout":
+    def _encoder_beside_adapters(self, name: str) -> Recommender | None:
+        """The conventional model that runs inside a system; what has no part in u is frozen, for it will get no gradient."""
+        config = self.recipe.systems[name].representation
+        if not isinstance(config, Representation) or config.train == "frozen":
+            return None
+        model = self.recommender(config.model).cpu()
+        if config.train == "frozen-with-dropout":
             return model.requires_grad_(False)
         some = self.dataset.targets(np.asarray(self.dataset.samples["train"][:4]))
-        model.representation(self.samples(encoder, model, some), layer).sum().backward()  # type: ignore[no-untyped-call]
+        model.representation(self.samples(config.model, model, some), config.layer).sum().backward()  # type: ignore[no-untyped-call]
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.grad is not None)
             parameter.grad = None
@@ -299,18 +300,25 @@ class Parts:
 
     def asked(self, name: str, targets: Targets, behaviours: AnyConfig | None = None) -> Asked:
         """``targets`` as an encoder or a system sees them; with other ``behaviours`` than its own, if they are given."""
-        config = (self.recipe.encoders.get(name) or self.recipe.systems[name]).behaviours if behaviours is None else behaviours
+        config = (self.recipe.two_towers.get(name) or self.recipe.systems[name]).behaviours if behaviours is None else behaviours
         chosen_NK, mask_NK = self.selector(config).select(self.dataset, targets)
         user_ND, gather, soft_user_NX = torch.zeros(len(targets), 0), None, None
         system = self.recipe.systems.get(name)
-        if system is not None and system.representation is not None:
-            if system.representation_training != "frozen":
-                gather = partial(self.samples, system.representation, self.recommender(system.representation))
-            else:
-                user_ND = self.represented(system.representation, system.representation_layer, targets)
-        if system is not None and system.soft is not None and "user" in system.soft_at:
-            soft_user_NX = self.represented(system.soft, system.soft_layer, targets)
+        u = None if system is None else system.representation
+        if isinstance(u, Representation) and u.train != "frozen":
+            gather = partial(self.samples, u.model, self.recommender(u.model))
+        elif u is not None:
+            user_ND = self.user_vectors(u, targets)
+        if system is not None and system.soft is not None and "user" in system.soft.at:
+            soft_user_NX = self.represented(system.soft.model, system.soft.layer, targets)
         return Asked(targets, chosen_NK, mask_NK, user_ND, gather, soft_user_NX)
+
+    def user_vectors(self, config: AnyRepresentation, targets: Targets) -> Float[torch.Tensor, "N D"]:
+        """u of each target; a random one is the same for all targets of a user."""
+        if isinstance(config, Representation):
+            return self.represented(config.model, config.layer, targets)
+        drawn = seeds.torch_generator(self.recipe.seed, "random representation")
+        return torch.randn(self.dataset.n_users, config.width, generator=drawn)[torch.from_numpy(targets.user_B).long()]
 
     def represented(self, name: str, layer: LayerOrRandom, targets: Targets) -> Float[torch.Tensor, "N D"]:
         """u of each target by a layer of the conventional model ``name``; a random one is the same for all targets of a user."""
@@ -326,17 +334,20 @@ class Parts:
         # A plain tensor: those of inference mode cannot be saved for backward.
         return torch.cat(parts).clone()
 
+    def _user_width(self, config: AnyRepresentation) -> int:
+        return self._width(config.model, config.layer) if isinstance(config, Representation) else config.width
+
     def _width(self, name: str, layer: LayerOrRandom) -> int:
         return self.represented(name, layer, self.dataset.targets(np.asarray(self.dataset.samples["train"][:1]))).shape[1]
 
     def sees_target(self, name: str) -> bool:
         """Whether u of a system depends on the target: by its layer, or by the behaviours that its model reads."""
-        system = self.recipe.systems[name]
-        if system.representation is None or system.representation_layer == "random":
+        config = self.recipe.systems[name].representation
+        if not isinstance(config, Representation):
             return False
-        read = self.recipe.conventional[system.representation].behaviours
+        read = self.recipe.conventional[config.model].behaviours
         chosen = read is not None and not isinstance(read, MostRecent.Config)
-        return chosen or self.untrained(system.representation).sees_target(system.representation_layer)
+        return chosen or self.untrained(config.model).sees_target(config.layer)
 
     def conventional_scores(
         self, name: str, model: Recommender, targets: Targets, said: str | None = None

@@ -75,7 +75,7 @@ def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, syst
     names = parts.stages.names
     if system is not None and system not in names:
         raise ConfigError(f"this run has no system '{system}'; it has {', '.join(names)}.")
-    name = system or best(parts, list(recipe.systems) or list(recipe.encoders) or list(recipe.conventional))
+    name = system or best(parts, list(recipe.systems) or list(recipe.two_towers) or list(recipe.conventional))
     person = int(dataset.users.inside([user])[0])
     if items is not None:
         wanted = dataset.items.inside(list(items)).astype(np.int64)
@@ -126,7 +126,7 @@ def _first_stage(parts: Parts, name: str, k: int) -> tuple[int, str | None]:
     if name not in recipe.systems:
         return 0, None
     system, ctr = recipe.systems[name], recipe.task == "ctr"
-    first = system.representation if ctr else system.first
+    first = system.retriever_name
     if first is None and recipe.conventional:
         first = best(parts, list(recipe.conventional))
     if first is None and not ctr:
@@ -145,7 +145,7 @@ def _shown(parts: Parts, name: str, targets: Targets, order: np.ndarray) -> list
     if name in parts.recipe.conventional:
         return [()] * len(order)
     asked = parts.asked(name, targets.at(order))
-    if name in parts.recipe.encoders:
+    if name in parts.recipe.two_towers:
         kept = parts.encoder(name)[1].kept(asked.targets, asked.chosen_NK, asked.mask_NK).sum(axis=1).tolist()
     else:
         kept = parts.personal(name)[1].build(asked.targets, asked.chosen_NK, asked.mask_NK).shown_B.tolist()

@@ -124,7 +124,7 @@ class Run:
     def _training(self, name: str, model: Recommender | NextItem) -> tuple[Rows, Callable[[Rows], Samples]]:
         """Numbers of the training samples of a conventional model, and what makes a batch of some of them."""
         dataset, behaviours = self.parts.dataset, self.recipe.conventional[name].behaviours
-        rows = self.parts.drawn("train", self.recipe.conventional[name].shots, "shots")
+        rows = self.parts.drawn("train", self.recipe.conventional[name].train_samples, "shots")
         if behaviours is None:
             return rows, lambda rows_B: dataset.gather(dataset.targets(rows_B), model.history_length)
         # Chosen once for all: a batch is drawn from everywhere, and choosing goes by user.
@@ -174,7 +174,7 @@ class Run:
     @_alone
     def train(self) -> None:
         """4. Tune each encoder, and each system's adapters (and its coupling) on its shots; the backbone stays frozen."""
-        for name in self.recipe.encoders:
+        for name in self.recipe.two_towers:
             with self.work.making(self.stages.encoder(name)) as folder:
                 if folder is not None:
                     self._train_encoder(name, folder)
@@ -189,11 +189,11 @@ class Run:
     def _train_system(self, name: str, folder: Path) -> tuple[Adapters, Float[Tensor, "B D"] | None]:
         """The adapters, and the representations of some people, by which they are measured."""
         dataset, parts, system = self.parts.dataset, self.parts, self.recipe.systems[name]
-        drawn = dataset.targets(parts.drawn("train", system.shots, "shots"))
+        drawn = dataset.targets(parts.drawn("train", system.train_samples, "shots"))
         shots = parts.asked(name, drawn)
-        if system.also is not None:
-            shots = shots.mixed(parts.asked(name, drawn, system.also))
-        valid = parts.asked(name, dataset.targets(parts.drawn("valid", system.validation_rows, "validation")))
+        if system.mix_with is not None:
+            shots = shots.mixed(parts.asked(name, drawn, system.mix_with))
+        valid = parts.asked(name, dataset.targets(parts.drawn("valid", system.validation_samples, "validation")))
         lm, builder = parts.untuned(name)
         parts.start(name, lm.adapters)
         if self.options.checkpointing:
@@ -210,9 +210,9 @@ class Run:
         return lm.adapters, lm.represented(to_device(some, parts.device))
 
     def _train_encoder(self, name: str, folder: Path) -> None:
-        dataset, parts, encoder = self.parts.dataset, self.parts, self.recipe.encoders[name]
-        shots = parts.asked(name, dataset.targets(parts.drawn("train", encoder.shots, "shots")))
-        valid = parts.asked(name, dataset.targets(parts.drawn("valid", encoder.validation_rows, "validation")))
+        dataset, parts, encoder = self.parts.dataset, self.parts, self.recipe.two_towers[name]
+        shots = parts.asked(name, dataset.targets(parts.drawn("train", encoder.train_samples, "shots")))
+        valid = parts.asked(name, dataset.targets(parts.drawn("valid", encoder.validation_samples, "validation")))
         model, builder, label = parts.untrained_encoder(name)
         if self.options.checkpointing:
             model.enable_checkpointing()
@@ -240,7 +240,7 @@ class Run:
                 if folder is not None and self.recipe.task == "next-item":
                     next_item.evaluate(self.parts, name, folder)
                 elif folder is not None:
-                    targets = self.parts.dataset.targets(self.parts.test_rows)
+                    targets = self.parts.dataset.targets(self.parts.test_samples)
                     np.save(folder / SCORES, self.parts.scores(name, targets, f"{name}: scoring test rows"))
 
     def table(self) -> str:
@@ -257,7 +257,7 @@ class Run:
         return "\n".join([*table, f"recipe '{self.recipe.name}' in {self.folder}:", *lines])
 
     def _validate(self, name: str, model: Recommender | NextItem) -> dict[str, float]:
-        rows = self.parts.drawn("valid", self.recipe.conventional[name].validation_rows, "validation")
+        rows = self.parts.drawn("valid", self.recipe.conventional[name].validation_samples, "validation")
         if isinstance(model, NextItem):
             return next_item.validate(self.parts, name, model, rows)
         valid = self.parts.dataset.targets(rows)

@@ -100,7 +100,7 @@ def together(runs: Sequence[Parts], name: str) -> Jackknifed:
     if runs[0].recipe.task == "ctr":
         return jackknife([run.scored(name) for run in runs], draws=runs[0].recipe.evaluation.resamples)
     return jackknife_means([
-        Rows(run.dataset.targets(run.test_rows).user_B, ranking_report.row_values(next_item.ranked(run, name)),
+        Rows(run.dataset.targets(run.test_samples).user_B, ranking_report.row_values(next_item.ranked(run, name)),
              next_item.rows_hash(run)) for run in runs])
 
 

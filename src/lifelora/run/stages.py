@@ -4,7 +4,7 @@
        │                                              ▼
        └─────► 3-backbone ──► 3-vectors ──► 4-systems/NAME ──► 5-scores/NAME ──► 6-report
 
-An encoder, 4-encoders/NAME, needs 1-data alone, and 3-vectors where it shows behaviours that they choose. A conventional model
+An encoder, 4-two-towers/NAME, needs 1-data alone, and 3-vectors where it shows behaviours that they choose. A conventional model
 needs 3-vectors where they choose what it reads, and 3-knowledge/NAME where that is among its fields.
 """
 
@@ -26,6 +26,7 @@ from lifelora.progress import say
 from lifelora.recipe import TASK_KEYS, Recipe
 from lifelora.recipes import dump, parse
 from lifelora.retrieval.precomputed import Precomputed
+from lifelora.sections import Representation
 from lifelora.stage import Stage, manifest_of
 
 RECIPE_FILE = "recipe.toml"
@@ -85,7 +86,7 @@ class Stages:
         return [
             self.data, *map(self.conventional, self.recipe.conventional),
             *([self.backbone] if self.need_backbone else []), *([self.vectors] if self.need_vectors else []),
-            *map(self.knowledge, self.recipe.knowledge), *map(self.encoder, self.recipe.encoders),
+            *map(self.knowledge, self.recipe.knowledge), *map(self.encoder, self.recipe.two_towers),
             *map(self.system, self.recipe.systems), *map(self.scores, self.names), self.report,
         ]
 
@@ -107,19 +108,19 @@ class Stages:
     @property
     def names(self) -> list[str]:
         """Everything that is compared, conventional models first."""
-        return [*self.recipe.conventional, *self.recipe.encoders, *self.recipe.systems]
+        return [*self.recipe.conventional, *self.recipe.two_towers, *self.recipe.systems]
 
     @property
     def need_vectors(self) -> bool:
         """Whether anything retrieves by item vectors."""
-        encoders = any(encoder.behaviours.needs_vectors for encoder in self.recipe.encoders.values())
+        encoders = any(encoder.behaviours.needs_vectors for encoder in self.recipe.two_towers.values())
         systems = any(map(self.shows_by_vectors, self.recipe.systems))
         return encoders or systems or any(map(self.reads_by_vectors, self.recipe.conventional))
 
     def shows_by_vectors(self, name: str) -> bool:
         """Whether a system shows behaviours that item vectors choose, at least in training."""
         system = self.recipe.systems[name]
-        return system.behaviours.needs_vectors or (system.also is not None and system.also.needs_vectors)
+        return system.behaviours.needs_vectors or (system.mix_with is not None and system.mix_with.needs_vectors)
 
     def reads_by_vectors(self, name: str) -> bool:
         """Whether a conventional model reads behaviours that item vectors choose."""
@@ -129,7 +130,7 @@ class Stages:
     def conventional(self, name: str) -> Stage:
         """A conventional model."""
         step = self.recipe.conventional[name]
-        unused = {"knowledge", "adaptor"} if step.knowledge is None else set[str]()
+        unused = {"knowledge", "knowledge_experts"} if step.knowledge is None else set[str]()
         config = step.model_dump(mode="json", exclude=unused) | {"seed": self.recipe.seed}
         if self.recipe.task != "ctr":
             config["task"] = self.recipe.task
@@ -174,21 +175,21 @@ class Stages:
 
     def encoder(self, name: str) -> Stage:
         """An encoder with two towers; it brings its own model."""
-        encoder = self.recipe.encoders[name]
+        encoder = self.recipe.two_towers[name]
         config = encoder.model_dump(mode="json", exclude=NO_SOFT_USER)
         config |= {"seed": self.recipe.seed, "files": self._encoder_files[name]}
         inputs = {"data": self.data} | ({"vectors": self.vectors} if encoder.behaviours.needs_vectors else {})
-        return Stage(self.folder / "4-encoders" / name, f"train/{name}", config, inputs)
+        return Stage(self.folder / "4-two-towers" / name, f"train/{name}", config, inputs)
 
     @cached_property
     def _encoder_files(self) -> dict[str, str]:
-        return {name: encoder_fingerprint(encoder) for name, encoder in self.recipe.encoders.items()}
+        return {name: encoder_fingerprint(encoder) for name, encoder in self.recipe.two_towers.items()}
 
     def made(self, name: str) -> Stage:
         """What is called so: a conventional model, an encoder or a system."""
         if name in self.recipe.conventional:
             return self.conventional(name)
-        return self.encoder(name) if name in self.recipe.encoders else self.system(name)
+        return self.encoder(name) if name in self.recipe.two_towers else self.system(name)
 
     def system(self, name: str) -> Stage:
         """A language-model system."""
@@ -196,40 +197,41 @@ class Stages:
         inputs = {"data": self.data, "backbone": self.backbone}
         if self.shows_by_vectors(name):
             inputs["vectors"] = self.vectors
-        if system.representation is not None:
-            inputs["representation"] = self.conventional(system.representation)
+        if isinstance(system.representation, Representation):
+            inputs["representation"] = self.conventional(system.representation.model)
         if system.soft is not None:
-            inputs["soft"] = self.conventional(system.soft)
+            inputs["soft"] = self.conventional(system.soft.model)
         # What only the other task has, or what only an evaluation asks, makes no other system.
         others = TASK_KEYS["ctr" if self.recipe.task == "next-item" else "next-item"]
         without = dict.fromkeys([*others, "retriever", "shortlist"], True)
-        if system.soft is None or "user" not in system.soft_at:
+        if system.soft is None or "user" not in system.soft.at:
             without = NO_SOFT_USER | without
         config = system.model_dump(mode="json", exclude=without) | {"seed": self.recipe.seed}
         if system.soft is not None:
             config["soft_tokens"] = "inside their lines"  # they stood at the start of the next ones once
-        if system.start in self.recipe.systems:
-            inputs["start"] = self.system(system.start)
-        elif system.start is not None:
-            config["start_hash"] = _folder_hash(Path(system.start).expanduser())
+        if system.init_from in self.recipe.systems:
+            inputs["start"] = self.system(system.init_from)
+        elif system.init_from is not None:
+            config["start_hash"] = _folder_hash(Path(system.init_from).expanduser())
         return Stage(self.folder / "4-systems" / name, f"train/{name}", config, inputs)
 
     def scores(self, name: str) -> Stage:
         """What a model or system says of the test rows."""
         evaluation = self.recipe.evaluation
-        config: dict[str, object] = {"test_rows": evaluation.test_rows, "seed": self.recipe.seed}
+        config: dict[str, object] = {"test_samples": evaluation.test_samples, "seed": self.recipe.seed}
         inputs = {"system": self.made(name)}
         if self.recipe.task == "next-item" and name in self.recipe.systems:
             system = self.recipe.systems[name]
             config |= {"shortlist": system.shortlist, "beams": evaluation.beams, "written_tokens": evaluation.written_tokens}
-            inputs |= {} if system.first is None else {"first": self.conventional(system.first)}
+            inputs |= {} if system.retriever_name is None else {"first": self.conventional(system.retriever_name)}
         return Stage(self.folder / "5-scores" / name, f"evaluate/{name}", config, inputs)
 
     @property
     def report(self) -> Stage:
         """The comparison of all."""
-        config = self.recipe.evaluation.model_dump(mode="json", include={"test_rows", "resamples"}) | {"seed": self.recipe.seed}
-        return Stage(self.folder / "6-report", "evaluate", config, {name: self.scores(name) for name in self.names})
+        config = self.recipe.evaluation.model_dump(mode="json", include={"test_samples", "resamples"})
+        return Stage(self.folder / "6-report", "evaluate", config | {"seed": self.recipe.seed},
+                     {name: self.scores(name) for name in self.names})
 
 
 def _kept_hash(folder: Path, key: str, place: int | None, path: Path) -> str | None:
