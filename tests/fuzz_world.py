@@ -26,7 +26,7 @@ from torch import nn
 
 from lifelora.data.idmap import IdMap
 from lifelora.data.raw import RawTables
-from lifelora.data.sources import parse_source, read
+from lifelora.data.sources import parse_source
 from lifelora.data.sources.llara import Llara
 from lifelora.data.sources.movielens import GENRES_100K
 from lifelora.door import cut
@@ -200,7 +200,7 @@ def _only_tables(raw: RawTables, files: Mapping[str, bytes]) -> list[str]:
 
 def source(files: Mapping[str, bytes], spec: str, judge: Judge, binary: bool = False) -> Input:
     """A data set that is read as the command line says it; ``{}`` is its folder."""
-    return Input(files, lambda folder: read(parse_source(spec.format(folder))), judge, () if binary else tuple(files))
+    return Input(files, lambda folder: parse_source(spec.format(folder)).read(), judge, () if binary else tuple(files))
 
 
 def _llara(files: Mapping[str, bytes], domain: Literal["movielens", "steam"]) -> Input:

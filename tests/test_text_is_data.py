@@ -52,14 +52,14 @@ def evil_shop(folder: Path) -> Path:
 
 
 def test_data_prints_no_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    from lifelora.data.sources import parse_source, read
+    from lifelora.data.sources import parse_source
 
     shop = evil_shop(tmp_path)
     assert main(["data", f"tables:{shop}"]) == 0
     said = capsys.readouterr().out
     assert not UNSAFE.search(said)
     assert r"users      ci\u001b[31mty" in said
-    raw = read(parse_source(f"tables:{shop}"))
+    raw = parse_source(f"tables:{shop}").read()
     assert "i\x1b[31m0" in raw.interactions.column("item").to_pylist()  # an id is what it is
     assert not any(UNSAFE.search(title) for title in raw.catalogue.column("title").to_pylist())  # a title is one line of text
 

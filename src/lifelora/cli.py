@@ -255,10 +255,10 @@ def _closing(run: "Run") -> str:
 
 def _data(arguments: argparse.Namespace) -> int:
     from lifelora.data.describe import describe
-    from lifelora.data.sources import name_of, parse_source, read
+    from lifelora.data.sources import parse_source
 
     source = parse_source(arguments.source)
-    _say(describe(read(source, arguments.download), name_of(source)))
+    _say(describe(source.read(arguments.download), source.label))
     return 0
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lifelora.data.sources import name_of, parse_source
+from lifelora.data.sources import parse_source
 from lifelora.data.sources.amazon import Amazon
 from lifelora.errors import ConfigError, DataError
 
@@ -138,4 +138,4 @@ def test_places_that_hold_none_or_several_or_a_damaged_one(tmp_path: Path):
         Amazon(path=folder(tmp_path / "cut", cut)).read()
     with pytest.raises(ConfigError, match=r"2 files of reviews \(Video_Games.json.gz, Video_Games_5.json.gz\)"):
         Amazon(path=folder(tmp_path, files_18() | {"Video_Games_5.json.gz": b""})).read()
-    assert name_of(Amazon(path="data/games/")) == "Amazon (games)"
+    assert Amazon(path="data/games/").label == "Amazon (games)"

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from lifelora.data.dataset import Rules, prepare
 from lifelora.data.describe import describe
-from lifelora.data.sources import name_of, parse_source
+from lifelora.data.sources import parse_source
 from lifelora.data.sources.bookcrossing import Bookcrossing
 from lifelora.data.split import OneEach
 from lifelora.errors import ConfigError, DataError
@@ -178,7 +178,7 @@ def test_places_and_words_that_are_wrong(tmp_path: Path):
         Bookcrossing(path="x", ratings="implicit")
     with pytest.raises(ValidationError, match="drop_faults"):
         Bookcrossing(path="x", drop_faults=True)
-    assert name_of(parse_source("bookcrossing:data/bx")) == "BookCrossing (bx)"
+    assert parse_source("bookcrossing:data/bx").label == "BookCrossing (bx)"
 
 
 def test_headers_that_lack_columns_are_refused(tmp_path: Path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lifelora.data.sources.movielens import Movielens, download
+from lifelora.data.sources.movielens import Movielens, fetch_set
 from lifelora.errors import ConfigError, DataError
 
 
@@ -76,13 +76,13 @@ def test_a_named_set_is_fetched_checked_and_kept(server: Server, tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["ml-1m.zip"]
     asked = len(server.asked)
     assert source.read(cache=tmp_path, publisher=server.url) == raw  # from the cache, without leave to fetch
-    assert download("1m", tmp_path, server.url) == tmp_path / "ml-1m.zip"
+    assert fetch_set("1m", tmp_path, server.url) == tmp_path / "ml-1m.zip"
     assert len(server.asked) == asked
 
 
 def test_md5sum_s_own_form_is_understood(server: Server, tmp_path: Path):
     server.files["/movielens/ml-1m.zip.md5"] = f"{hashlib.md5(tiny()).hexdigest().upper()}  ml-1m.zip\n".encode()
-    assert download("1m", tmp_path, server.url).read_bytes() == tiny()
+    assert fetch_set("1m", tmp_path, server.url).read_bytes() == tiny()
 
 
 def test_nothing_is_fetched_unasked(server: Server, tmp_path: Path):
@@ -94,24 +94,24 @@ def test_nothing_is_fetched_unasked(server: Server, tmp_path: Path):
 def test_a_wrong_checksum_leaves_nothing_behind(server: Server, tmp_path: Path):
     server.files["/movielens/ml-1m.zip"] = tiny()[:-1] + b"?"
     with pytest.raises(DataError, match=f"published one {hashlib.md5(tiny()).hexdigest()}.*put it at"):
-        download("1m", tmp_path, server.url)
+        fetch_set("1m", tmp_path, server.url)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_broken_connection_leaves_nothing_behind(server: Server, tmp_path: Path):
     server.files["/movielens/ml-1m.zip"], server.claim = tiny()[:100], len(tiny())
     with pytest.raises(DataError, match=f"the connection ended after 100 of {len(tiny())} bytes"):
-        download("1m", tmp_path, server.url)
+        fetch_set("1m", tmp_path, server.url)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_a_published_checksum_nothing_is_fetched(server: Server, tmp_path: Path):
     server.files["/movielens/ml-1m.zip.md5"] = b"<html>moved</html>"
     with pytest.raises(DataError, match="holds no MD5"):
-        download("1m", tmp_path, server.url)
+        fetch_set("1m", tmp_path, server.url)
     del server.files["/movielens/ml-1m.zip.md5"]
     with pytest.raises(DataError, match="404"):
-        download("1m", tmp_path, server.url)
+        fetch_set("1m", tmp_path, server.url)
     assert "/movielens/ml-1m.zip" not in server.asked
 
 
@@ -123,4 +123,4 @@ def test_offline_is_said_with_the_mend(server: Server, tmp_path: Path):
 
 def test_only_known_sets_can_be_downloaded(tmp_path: Path):
     with pytest.raises(ConfigError, match="choose one of 100k, 1m, 25m, latest-small"):
-        download("10m", tmp_path)
+        fetch_set("10m", tmp_path)

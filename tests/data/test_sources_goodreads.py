@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from lifelora.data.dataset import Rules, prepare
 from lifelora.data.rows import Rows
-from lifelora.data.sources import name_of, parse_source
+from lifelora.data.sources import parse_source
 from lifelora.data.sources.goodreads import Goodreads, iso
 from lifelora.data.sources.omit import repeated
 from lifelora.errors import ConfigError, DataError
@@ -137,7 +137,7 @@ def test_places_that_hold_none_or_several(tmp_path: Path):
     folder(tmp_path, files() | {"goodreads_interactions_dedup.json.gz": b""})
     with pytest.raises(ConfigError, match=r"2 files of interactions \(goodreads_interactions_dedup.json.gz, goodreads_"):
         Goodreads(path=str(tmp_path)).read()
-    assert name_of(Goodreads(path="data/poetry")) == "Goodreads (poetry)"
+    assert Goodreads(path="data/poetry").label == "Goodreads (poetry)"
 
 
 def test_the_rules_of_the_paper_prepare_it(tmp_path: Path):

@@ -11,7 +11,7 @@ import tomli_w
 from pydantic import BaseModel, ValidationError
 
 from lifelora import foreign
-from lifelora.data.sources import AnySource
+from lifelora.data.sources.base import Source
 from lifelora.errors import ConfigError
 from lifelora.kinds import Role
 from lifelora.recipe import Recipe
@@ -28,7 +28,7 @@ def built_in() -> dict[str, str]:
             if e.name.endswith(".toml")}
 
 
-def load(name_or_path: str, source: AnySource | None = None, settings: Sequence[str] = ()) -> Recipe:
+def load(name_or_path: str, source: Source | None = None, settings: Sequence[str] = ()) -> Recipe:
     """A built-in recipe by name, or one from a TOML file; then ``--data`` and ``--set KEY=VALUE`` on top.
 
     Raises ConfigError that names the file, the place of every wrong key or value, and what would be right.
@@ -54,7 +54,7 @@ def load(name_or_path: str, source: AnySource | None = None, settings: Sequence[
     return parse(values, where)
 
 
-def enhanced(model: str, knowledge: str, source: AnySource | None = None, settings: Sequence[str] = ()) -> Recipe:
+def enhanced(model: str, knowledge: str, source: Source | None = None, settings: Sequence[str] = ()) -> Recipe:
     """A conventional model without and with knowledge, under the settings of 'laser'; then ``--set`` on top.
 
     ``knowledge`` is ``prompt`` (the backbone, a nano LM where none is set, reads the questions), ``lm`` (it answers them and

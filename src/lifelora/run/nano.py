@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from lifelora.data.sources.movielens import default_cache
+from lifelora.cache import cache_folder
 from lifelora.errors import LifeloraError
 from lifelora.owner import owned
 from lifelora.progress import say
@@ -38,4 +38,4 @@ def keep(stage: Stage) -> None:
 
 
 def _cached(stage: Stage) -> Stage:
-    return stage.at(default_cache() / "nano" / stage.key)
+    return stage.at(cache_folder() / "nano" / stage.key)

@@ -20,7 +20,6 @@ from lifelora.conventional.base import Recommender
 from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Samples, Targets, prepare
-from lifelora.data.sources import name_of, read
 from lifelora.errors import ArtefactError
 from lifelora.evaluation.metrics import auc, log_loss
 from lifelora.llm.backbone import Pretrained
@@ -98,7 +97,7 @@ class Run:
         with self.work.making(self.stages.data) as folder:
             if folder is not None:
                 source = self.recipe.data.source
-                prepare(read(source, self.options.download), self.recipe.data.rules, folder, name_of(source))
+                prepare(source.read(self.options.download), self.recipe.data.rules, folder, source.label)
 
     @_alone
     def fit(self) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from lifelora.artefacts import file_hash, write_atomically
-from lifelora.data.sources import AnySource
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.knowledge.encode import Files
 from lifelora.llm.backbone import Pretrained, fingerprint
@@ -44,7 +43,7 @@ class Stages:
         """``source`` is the hash of the source's files; it is computed where it is not known."""
         self.recipe, self.folder = recipe, folder
         self.data = Stage(folder / "1-data", "prepare", {
-            "source": recipe.data.source.model_dump(mode="json"), "source_hash": source or _files_hash(recipe.data.source),
+            "source": recipe.data.source.model_dump(mode="json"), "source_hash": source or recipe.data.source.fingerprint(),
             "rules": recipe.data.rules.model_dump(mode="json"),
         })
 
@@ -261,16 +260,3 @@ def _as_written(path: Path) -> str | None:
     text, _, seal = path.read_bytes().rpartition(b"# sha256")
     told = SEAL.fullmatch((b"# sha256" + seal).decode(errors="replace"))
     return text.decode() if told is not None and told[1] == hashlib.sha256(text).hexdigest() else None
-
-
-def _files_hash(source: AnySource) -> str:
-    """SHA-256 over the contents of every file that a source's configuration points at, so that a changed log is seen."""
-    digest = hashlib.sha256()
-    for field in ("path", "interactions", "catalogue", "profiles"):
-        path = Path(getattr(source, field, None) or "/").expanduser()
-        if path.is_file():
-            digest.update(f"{path.name} {file_hash(path)}\n".encode())
-        elif path.is_dir() and path != Path("/"):
-            for inner in sorted(p for p in path.iterdir() if p.is_file()):
-                digest.update(f"{inner.name} {file_hash(inner)}\n".encode())
-    return digest.hexdigest()

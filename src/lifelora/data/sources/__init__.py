@@ -1,17 +1,13 @@
-"""Where data come from: a closed list of sources, each of which reads itself into ``RawTables``.
-
-A source says how the command line writes it (``at``, from the words behind its kind and a colon) and what reports call it
-(``label``); nothing here knows more of one.
-"""
+"""Where data come from: a closed list of sources, each of which names its files and reads itself into ``RawTables``."""
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field
 
-from lifelora.data.raw import RawTables
 from lifelora.data.sources.amazon import Amazon
+from lifelora.data.sources.base import Source
 from lifelora.data.sources.bookcrossing import Bookcrossing
 from lifelora.data.sources.goodreads import Goodreads
 from lifelora.data.sources.llara import Llara
@@ -20,11 +16,11 @@ from lifelora.data.sources.simulated import Simulated
 from lifelora.data.sources.tables import Tables
 from lifelora.errors import ConfigError
 
-Source = Simulated | Movielens | Bookcrossing | Goodreads | Amazon | Llara | Tables
-AnySource = Annotated[Source, Field(discriminator="kind")]
-PLACED: Mapping[str, Callable[[str], Source]] = {
-    "movielens": Movielens.at, "bookcrossing": Bookcrossing.at, "goodreads": Goodreads.at, "amazon": Amazon.at,
-    "llara": Llara.at, "tables": Tables.at,
+AnySource = Annotated[
+    Simulated | Movielens | Bookcrossing | Goodreads | Amazon | Llara | Tables, Field(discriminator="kind")]
+PLACED: Mapping[str, type[Source]] = {
+    "movielens": Movielens, "bookcrossing": Bookcrossing, "goodreads": Goodreads, "amazon": Amazon, "llara": Llara,
+    "tables": Tables,
 }
 FORMS = (
     f"simulated, movielens:PATH (folder or zip), movielens:{'|'.join(NAMES)}, bookcrossing:PATH, goodreads:PATH, amazon:PATH, "
@@ -40,17 +36,7 @@ def parse_source(text: str) -> Source:
     if kind in PLACED and not place:
         raise ConfigError(f"'{text}' lacks its place; write one of: {FORMS}.")
     if kind in PLACED:
-        return PLACED[kind](place)
+        return PLACED[kind].at(place)
     near = difflib.get_close_matches(kind, ["simulated", *PLACED], n=1)
     guess = f" did you mean '{near[0]}'?" if near else ""
     raise ConfigError(f"there is no data source '{text}';{guess} Write one of: {FORMS}.")
-
-
-def read(source: Source, download: bool = False) -> RawTables:
-    """The source's tables; only a source that can be fetched cares whether that is allowed."""
-    return source.read(download) if isinstance(source, Movielens) else source.read()
-
-
-def name_of(source: Source) -> str:
-    """What reports call the data set."""
-    return source.label

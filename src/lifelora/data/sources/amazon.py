@@ -18,10 +18,10 @@ from lifelora.data.jsonlines import first_line, read_json_lines
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.assemble import assembled
+from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.omit import omit, repeated
 from lifelora.errors import ConfigError
-from lifelora.types import Frozen
 
 WORDS = Words(item="product", items="products", did="bought", star="star", stars="stars")
 ENDINGS = ("*.json", "*.jsonl", "*.json.gz", "*.jsonl.gz")
@@ -54,7 +54,7 @@ RELEASES = {
 }
 
 
-class Amazon(Frozen):
+class Amazon(Source):
     """The reviews of one category."""
 
     kind: Literal["amazon"] = "amazon"
@@ -71,12 +71,21 @@ class Amazon(Frozen):
         """What reports call it."""
         return f"Amazon ({Path(self.path).name})"
 
-    def read(self) -> RawTables:
-        """The checked tables."""
-        files, problems, notes = Files(foreign.place(self.path)), Problems(), list[str]()
+    def files(self) -> list[Path]:
+        """The file of reviews and, where there is one, that of the items."""
+        files, reviews, meta = self._found()
+        return files.paths([name for name in (reviews, meta) if name])
+
+    def _found(self) -> tuple[Files, str, str | None]:
+        files = Files(foreign.place(self.path))
         reviews, meta = files.only("reviews", ENDINGS, besides=META), files.only("metadata", META)
         if reviews is None:
             raise files.lacks("file of reviews (.json or .jsonl, perhaps .gz)")
+        return files, reviews, meta
+
+    def read(self, download: bool = False) -> RawTables:
+        """The checked tables."""
+        (files, reviews, meta), problems, notes = self._found(), Problems(), list[str]()
         release = _release(files, reviews)
         names = release.log.names
         with files.open(reviews) as stream:

@@ -25,9 +25,9 @@ from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.assemble import assembled
+from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.omit import omit, repeated
-from lifelora.types import Frozen
 
 RATINGS, BOOKS, USERS = "BX-Book-Ratings.csv", "BX-Books.csv", "BX-Users.csv"
 WORDS = Words(item="book", items="books", did="read", star="point", stars="points")
@@ -40,7 +40,7 @@ SWALLOWED = re.compile(rb'^.*\\";[^"].*$', re.MULTILINE)
 """A line where the sign after a title's last quote may be the separator, so that the title swallowed its author."""
 
 
-class Bookcrossing(Frozen):
+class Bookcrossing(Source):
     """The BookCrossing set."""
 
     kind: Literal["bookcrossing"] = "bookcrossing"
@@ -64,12 +64,21 @@ class Bookcrossing(Frozen):
         """What reports call it."""
         return f"BookCrossing ({Path(self.path).name})"
 
-    def read(self) -> RawTables:
-        """The checked tables."""
-        files, problems, notes = Files(foreign.place(self.path)), Problems(), list[str]()
-        books_file, users_file = _whole_or_partial(files, BOOKS), _whole_or_partial(files, USERS)
-        if RATINGS not in files.names or books_file is None:
+    def files(self) -> list[Path]:
+        """The ratings, the books and, where there are any, the users: of the last two the whole file or the partial one."""
+        files, books, users = self._found()
+        return files.paths([RATINGS, books, *([users] if users else [])])
+
+    def _found(self) -> tuple[Files, str, str | None]:
+        files = Files(foreign.place(self.path))
+        books, users = _whole_or_partial(files, BOOKS), _whole_or_partial(files, USERS)
+        if RATINGS not in files.names or books is None:
             raise files.lacks(f"BookCrossing set; it needs {RATINGS} and {BOOKS} (or {_partial(BOOKS)}), perhaps {USERS}")
+        return files, books, users
+
+    def read(self, download: bool = False) -> RawTables:
+        """The checked tables."""
+        (files, books_file, users_file), problems, notes = self._found(), Problems(), list[str]()
         log, books = _rows(files, RATINGS, problems, notes), _books(files, books_file, problems, notes)
         users = _users(files, users_file, problems, notes) if users_file else None
         unlisted = self.unlisted or ("drop" if books_file == BOOKS else "keep")

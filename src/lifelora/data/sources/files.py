@@ -1,7 +1,7 @@
 """Files by name out of a folder or a zip, as bytes. Knows no format; nothing of a zip is ever unpacked to disk."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from io import BufferedIOBase
@@ -36,6 +36,10 @@ class Files:
         for member in sorted(members, key=lambda m: (-m.filename.count("/"), m.filename)):
             self._members[member.filename.rpartition("/")[2]] = member
         self.names = set(self._members)
+
+    def paths(self, names: Iterable[str]) -> list[Path]:
+        """Where these are on disk, in the order of their names: files of a folder, or the zip that has all of them."""
+        return [self.place] if self._members else [self.place / name for name in sorted(names)]
 
     def where(self, name: str) -> str:
         """The file as a person would look for it."""

@@ -22,9 +22,9 @@ from lifelora.data.jsonlines import read_json_lines
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.assemble import assembled
+from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.omit import omit, repeated
-from lifelora.types import Frozen
 
 WORDS = Words(item="book", items="books", did="read", star="star", stars="stars")
 LOG = Columns(user="user_id", item="book_id", rating="rating", time="date_added")
@@ -38,7 +38,7 @@ CTIME = r"^\s*\w{3} (\w{3}) (\d{2}) (\d{2}:\d{2}:\d{2}) ([+-]\d{4}) (\d{4})\s*$"
 """Mon Sep 18 15:04:44 -0700 2017"""
 
 
-class Goodreads(Frozen):
+class Goodreads(Source):
     """A set of the UCSD Book Graph, whole or of one genre."""
 
     kind: Literal["goodreads"] = "goodreads"
@@ -56,16 +56,24 @@ class Goodreads(Frozen):
         """What reports call it."""
         return f"Goodreads ({Path(self.path).name})"
 
-    def read(self) -> RawTables:
-        """The checked tables."""
-        files, problems, notes = Files(foreign.place(self.path)), Problems(), list[str]()
-        found = [
+    def files(self) -> list[Path]:
+        """The files of interactions and books and, where there is one, that of the authors."""
+        files, *names = self._found()
+        return files.paths([name for name in names if name])
+
+    def _found(self) -> tuple[Files, str, str, str | None]:
+        files = Files(foreign.place(self.path))
+        interactions, books, authors = (
             files.only(what, (f"goodreads_{stem}.json", f"goodreads_{stem}.json.gz")) for what, stem in
             (("interactions", "interactions*"), ("books", "books*"), ("authors", "book_authors*"))
-        ]
-        interactions, books_file, authors_file = found
-        if interactions is None or books_file is None:
+        )
+        if interactions is None or books is None:
             raise files.lacks("Goodreads set; it needs goodreads_interactions*.json(.gz) and goodreads_books*.json(.gz)")
+        return files, interactions, books, authors
+
+    def read(self, download: bool = False) -> RawTables:
+        """The checked tables."""
+        (files, interactions, books_file, authors_file), problems, notes = self._found(), Problems(), list[str]()
         log = _lines(files, interactions, problems, notes, {name: f"$.{name}" for name in LOG.names})
         if log is not None and set(LOG.names) <= set(log.table.column_names):
             log = _events(log, notes)

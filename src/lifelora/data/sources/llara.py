@@ -26,10 +26,11 @@ from lifelora.data.jsonlines import read_json_lines
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import MAX_VALUE, Problems, Rows, mask
 from lifelora.data.sources.assemble import assembled
+from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.titles import spoken
 from lifelora.errors import ConfigError, DataError, Problem
-from lifelora.types import Frozen, Part
+from lifelora.types import Part
 
 WORDS = {
     "movielens": Words(item="film", items="films", did="watched"),
@@ -44,7 +45,7 @@ LOG = Columns(user="user", item="item", rating="rating", time="time")
 CONVERT = "pandas.read_pickle('NAME.df').to_json('NAME.jsonl', orient='records', lines=True)"
 
 
-class Llara(Frozen):
+class Llara(Source):
     """A next-item set of LLaRA and iLoRA."""
 
     kind: Literal["llara"] = "llara"
@@ -65,14 +66,23 @@ class Llara(Frozen):
         """What reports call it."""
         return f"LLaRA's {Path(self.path).stem}"
 
-    def read(self) -> RawTables:
-        """The checked tables; rows of the log say which part they are the target of."""
-        files, problems, notes = Files(foreign.place(self.path)), Problems(), list[str]()
+    def files(self) -> list[Path]:
+        """The files of the three parts, and the names: of u.item and id2name.txt the first that there is."""
+        files, parts = self._found()
+        return files.paths([*parts.values(), FILMS if FILMS in files.names else NAMES])
+
+    def _found(self) -> tuple[Files, dict[Part, str]]:
+        files = Files(foreign.place(self.path))
         found = {part: _file(files, stem) for part, stem in FILES.items() if part != "train" or self.train is None}
         if self.train is not None:
             found["train"] = self.train if self.train in files.names else None
         if missing := [FILES[part] for part, name in found.items() if name is None]:
             raise _lacks(files, missing)
+        return files, {part: name for part, name in found.items() if name is not None}
+
+    def read(self, download: bool = False) -> RawTables:
+        """The checked tables; rows of the log say which part they are the target of."""
+        (files, found), problems, notes = self._found(), Problems(), list[str]()
         domain: str | None = self.domain or next((name for name in WORDS if name in Path(self.path).stem.lower()), None)
         if domain is None:
             raise ConfigError(f"data.source.domain: '{self.path}' does not say what its items are; choose one of "
@@ -81,7 +91,7 @@ class Llara(Frozen):
         if not items:
             problems.refuse()
         logs = [_events(files, name, part, len(items) if items else 0, problems, notes)
-                for part, name in found.items() if name is not None]
+                for part, name in found.items()]
         problems.refuse()
         log = pa.concat_tables([log for log in logs if log is not None]).combine_chunks()
         rows = Rows(files.where("train_data, Val_data, Test_data"), log, np.arange(1, len(log) + 1))

@@ -6,30 +6,35 @@ the files' layouts; whether a row is sound is for the checks that every source s
 """
 
 import difflib
-import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifelora import foreign
+from lifelora.cache import cache_folder
 from lifelora.data.delimited import read_delimited
 from lifelora.data.encodings import published
 from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.assemble import assembled
+from lifelora.data.sources.base import Source
 from lifelora.data.sources.fetch import Watch, fetch
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.titles import spoken
 from lifelora.errors import ConfigError
-from lifelora.types import Frozen
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens"
 NAMES = {"100k": "ml-100k", "1m": "ml-1m", "25m": "ml-25m", "latest-small": "ml-latest-small"}
+PUBLISHED = {
+    "ml-100k.zip": "0e33842e24a9c977be4e0107933c0723", "ml-1m.zip": "c4d9eecfca2ab87c1945afe126590906",
+    "ml-25m.zip": "6b51fb2759a8657d3bfcbfc42b592ada",
+}
+"""MD5 as GroupLens publishes it beside each stable set. It makes latest-small anew now and then, so that has none."""
 WORDS = Words(item="film", items="films", did="watched", star="star", stars="stars")
 LOG = Columns(user="user", item="item", rating="rating", time="time")
 USER_FIELDS = ("gender", "age", "occupation", "zip")
@@ -51,26 +56,20 @@ OCCUPATIONS_1M = dict(zip(map(str, range(21)), (
 ), strict=True))
 
 
-def default_cache() -> Path:
-    """Where downloads go unless the caller says: $LIFELORA_CACHE, or lifelora's folder in the user's cache."""
-    if "LIFELORA_CACHE" in os.environ:
-        return Path(os.environ["LIFELORA_CACHE"])
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lifelora"
-
-
-def download(name: str, to: Path, publisher: str = PUBLISHER, watch: Watch | None = None) -> Path:
+def fetch_set(name: str, to: Path, publisher: str = PUBLISHER, watch: Watch | None = None) -> Path:
     """The zip of a set (100k, 1m, 25m, latest-small) from its publisher, checked against the published MD5."""
     if name not in NAMES:
         raise ConfigError(f"there is no MovieLens set '{name}' to download; choose one of {', '.join(NAMES)}.")
     return fetch(f"{publisher}/{NAMES[name]}.zip", to, watch)
 
 
-class Movielens(Frozen):
+class Movielens(Source):
     """A MovieLens set."""
 
     kind: Literal["movielens"] = "movielens"
     path: str
     "A folder or zip with the published files (of 10M, too), or the name of a set: 100k, 1m, 25m, latest-small."
+    published: ClassVar[Mapping[str, str]] = PUBLISHED
     titles: Literal["published", "spoken"] = "published"
     "As they are (`Usual Suspects, The (1995)`), or as LLaRA says them (`The Usual Suspects`)."
 
@@ -88,34 +87,38 @@ class Movielens(Frozen):
         """What reports call it."""
         return f"MovieLens {self.path}" if self.path in NAMES else f"MovieLens ({Path(self.path).name})"
 
+    def files(self) -> list[Path]:
+        """The files of its layout, or the zip; of a set given by name the zip in the cache, fetched or not."""
+        place, named = self._place(cache_folder())
+        if not named:
+            files = Files(place)
+            return files.paths(_layout(files).names & files.names)
+        if not foreign.exists(place) and place.name not in self.published:
+            raise ConfigError(f"MovieLens '{self.path}' is made anew now and then, so a run of it needs its file first: fetch it "
+                              f"with `lifelora data movielens:{self.path} --download`.")
+        return [place]
+
     def read(
         self, download: bool = False, cache: Path | None = None, publisher: str = PUBLISHER, watch: Watch | None = None
     ) -> RawTables:
         """The checked tables. A set given by name comes from ``cache``; it is fetched only if ``download``."""
-        files = Files(self._place(download, cache or default_cache(), publisher, watch))
-        for layout, needed in LAYOUTS.items():
-            if needed <= files.names:
-                raw = layout(files)
-                return raw if self.titles == "published" else _spoken(raw)
-        layouts = "; ".join(", ".join(sorted(needed)) for needed in LAYOUTS.values())
-        raise ConfigError(
-            f"'{files.place}' holds no MovieLens set; it needs the files of one layout: {layouts}. "
-            f"It has: {', '.join(sorted(files.names)[:20]) or 'no files'}."
-        )
+        place, named = self._place(cache or cache_folder())
+        if named and not foreign.exists(place):
+            if not download:
+                raise ConfigError(
+                    f"MovieLens '{self.path}' is not on this machine ({place} does not exist); allow the download "
+                    f"(--download), or give the path of a folder or zip that has it."
+                )
+            place = fetch_set(self.path, place.parent, publisher, watch)
+        files = Files(place)
+        raw = _layout(files).read(files)
+        return raw if self.titles == "published" else _spoken(raw)
 
-    def _place(self, allowed: bool, cache: Path, publisher: str, watch: Watch | None) -> Path:
+    def _place(self, cache: Path) -> tuple[Path, bool]:
+        """Where the set is, and whether it is a named one in ``cache``, so that it can be fetched."""
         path = foreign.place(self.path)
-        if self.path not in NAMES or foreign.exists(path):
-            return path
-        fetched = cache / f"{NAMES[self.path]}.zip"
-        if fetched.exists():
-            return fetched
-        if not allowed:
-            raise ConfigError(
-                f"MovieLens '{self.path}' is not on this machine ({fetched} does not exist); allow the download "
-                f"(--download), or give the path of a folder or zip that has it."
-            )
-        return download(self.path, cache, publisher, watch)
+        named = self.path in NAMES and not foreign.exists(path)
+        return (cache / f"{NAMES[self.path]}.zip" if named else path), named
 
 
 def _read_100k(files: Files) -> RawTables:
@@ -184,11 +187,36 @@ def _read_csv(files: Files) -> RawTables:
     )
 
 
-LAYOUTS: Mapping[Callable[[Files], RawTables], frozenset[str]] = {
-    _read_100k: frozenset({"u.data", "u.item"}),
-    _read_1m: frozenset({"ratings.dat", "movies.dat"}),
-    _read_csv: frozenset({"ratings.csv", "movies.csv"}),
-}
+@dataclass(frozen=True)
+class Layout:
+    """One way in which sets were published."""
+
+    read: Callable[[Files], RawTables]
+    needed: frozenset[str]
+    perhaps: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All files that ``read`` looks for."""
+        return self.needed | self.perhaps
+
+
+LAYOUTS = (
+    Layout(_read_100k, frozenset({"u.data", "u.item"}), frozenset({"u.user"})),
+    Layout(_read_1m, frozenset({"ratings.dat", "movies.dat"}), frozenset({"users.dat", ESTIMATES})),
+    Layout(_read_csv, frozenset({"ratings.csv", "movies.csv"})),
+)
+
+
+def _layout(files: Files) -> Layout:
+    for layout in LAYOUTS:
+        if layout.needed <= files.names:
+            return layout
+    layouts = "; ".join(", ".join(sorted(layout.needed)) for layout in LAYOUTS)
+    raise ConfigError(
+        f"'{files.place}' holds no MovieLens set; it needs the files of one layout: {layouts}. "
+        f"It has: {', '.join(sorted(files.names)[:20]) or 'no files'}."
+    )
 
 
 def _spoken(raw: RawTables) -> RawTables:

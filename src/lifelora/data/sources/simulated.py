@@ -5,6 +5,7 @@ catalogue; mood and place can be learned from titles and descriptions alone.
 """
 
 from functools import cached_property
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,11 +14,11 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 
 from lifelora.data.raw import RawTables, Words
+from lifelora.data.sources.base import Source
 from lifelora.data.sources.oracle import Ablations, ablate
 from lifelora.data.sources.world import ATTRIBUTES, Log, World, create, live, sigmoid
-from lifelora.errors import DataError, Problem
+from lifelora.errors import ConfigError, DataError, Problem
 from lifelora.seeds import generator
-from lifelora.types import Frozen
 
 # One line for each value of an attribute, its name first. Every word stands for one value only.
 GENRES = """
@@ -59,7 +60,7 @@ GENDERS = ("female", "male")
 AGES = ("under 20", "20-39", "40-59", "60 and over")
 
 
-class Simulated(Frozen):
+class Simulated(Source):
     """A world with a known truth, drawn anew from its seed whenever it is asked for."""
 
     kind: Literal["simulated"] = "simulated"
@@ -78,10 +79,22 @@ class Simulated(Frozen):
                              f"nobody reads a book twice; choose items >= {4 * self.events_per_user}, or fewer events")
         return self
 
+    @classmethod
+    def at(cls, place: str) -> "Simulated":
+        """The default world: it is nowhere, so ``place`` is empty."""
+        if place:
+            raise ConfigError(f"there is no data source 'simulated:{place}'; the simulated world has no place: write "
+                              "'simulated', and give its size in a recipe (data.source.users and so on).")
+        return cls()
+
     @property
     def label(self) -> str:
         """What reports call it."""
         return "the simulated world"
+
+    def files(self) -> list[Path]:
+        """None: it is computed."""
+        return []
 
     @cached_property
     def world(self) -> World:
@@ -93,7 +106,7 @@ class Simulated(Frozen):
         """What is seen of it, in (user, time) order."""
         return live(self.world, self.events_per_user, self.seed)
 
-    def read(self) -> RawTables:
+    def read(self, download: bool = False) -> RawTables:
         """The tables, as any other source gives them."""
         user_ids, item_ids = pa.array(_names("u", self.users)), pa.array(_names("b", self.items))
         titles, descriptions = texts(self.world, self.seed)

@@ -15,6 +15,7 @@ from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows
 from lifelora.data.sources.assemble import assembled
+from lifelora.data.sources.base import Source
 from lifelora.errors import ConfigError
 from lifelora.types import Frozen
 
@@ -24,7 +25,7 @@ ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 RESERVED = ("item", "title", "description", "user")
 
 
-class Tables(Frozen):
+class Tables(Source):
     """One to three files of a user's own."""
 
     kind: Literal["tables"] = "tables"
@@ -144,7 +145,11 @@ class Tables(Frozen):
             count = f"{len(found)} mistake{'s' * (len(found) > 1)}"
             raise ConfigError("\n".join([f"{where} has {count}:", *lines])) from error
 
-    def read(self) -> RawTables:
+    def files(self) -> list[Path]:
+        """The log and, where they are given, the catalogue and the profiles."""
+        return [foreign.place(file) for file in (self.interactions, self.catalogue, self.profiles) if file]
+
+    def read(self, download: bool = False) -> RawTables:
         """The checked tables; DataError lists everything that is wrong with the files."""
         problems, notes = Problems(), list[str]()
         item, user = self.item_id or self.columns.item, self.user_id or self.columns.user
