@@ -47,8 +47,8 @@ from lifelora.lora import (
     Identity,
     Meta,
     Static,
-    account,
     personalise,
+    summarise,
     write_peft_adapter,
 )
 from lifelora.seeds import derive, torch_generator
@@ -272,7 +272,7 @@ def train(name: str, targets: str, args: argparse.Namespace) -> dict[str, object
         table[variant] = {
             "milliseconds": round(statistics.median(own) * 1e3, 2), "ratio": time_ratio,
             **judged(time_ratio["median"], time_target(variant, targets)),
-            **({"adapters": str(account(case.adapters))} if case.adapters else {}),
+            **({"adapters": str(summarise(case.adapters))} if case.adapters else {}),
         }
     print_table(f"train step, {name}, {targets}, {rounds} rounds: time over PEFT's", [
         (v, f"{row['milliseconds']:.1f} ms", *spread(row["ratio"]), row.get("target", ""), row.get("verdict", ""))
@@ -424,7 +424,7 @@ def serve(args: argparse.Namespace) -> dict[str, object]:
         ])
     print_table("bytes kept of one person", [(name, f"{size:,}") for name, size in sizes.items()])
     print_table("largest difference between logits of 'full' and of", [(k, f"{v:.2e}") for k, v in same.items()])
-    return {"rounds": rounds, "rates": table, "bytes_per_person": sizes, "logits_differ_by": same,
+    return {"rounds": rounds, "rates": table, "bytes_per_user": sizes, "logits_differ_by": same,
             "seconds_to_load_a_peft_adapter": round(loading / USERS, 4)}
 
 

@@ -25,9 +25,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from lifelora.data.dataset import Dataset, Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.prompts.batch import PromptBuilder
-from lifelora.prompts.slots import ITEM, USER, SlotEncoder
+from lifelora.prompts.slots import ITEM, USER, SlotTokenizer
 from lifelora.prompts.template import Rella, Template, marked
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 
 SYLLABLES = ["ar", "be", "cor", "den", "el", "fa", "gri", "ho", "in", "ju", "ka", "lo", "mi", "nor", "os", "pe", "qua"]
 EVENTS_A_USER = 160
@@ -84,8 +84,8 @@ def main() -> None:
         template = Rella(opening=("USER:",))
         builder = PromptBuilder.make(dataset, template, tokenizer, max_tokens=2048, soft=args.soft_at)
         built = time.perf_counter() - began
-        encoder = SlotEncoder(tokenizer) if args.soft_at else Encoder(tokenizer)
-        result = measured(dataset, builder, marked(template.slotted(args.soft_at), encoder.marked), encoder, args)
+        line_tokenizer = SlotTokenizer(tokenizer) if args.soft_at else LineTokenizer(tokenizer)
+        result = measured(dataset, builder, marked(template.slotted(args.soft_at), line_tokenizer.marked), line_tokenizer, args)
     result |= {
         "soft_at": args.soft_at,
         "seconds_to_tokenise_lines": round(built, 3), "lines": len(builder.segments.offsets_N) - 1, "k": args.k,
@@ -98,11 +98,11 @@ def main() -> None:
 
 
 def measured(
-    dataset: Dataset, builder: PromptBuilder, template: Template, encoder: Encoder, args: argparse.Namespace
+    dataset: Dataset, builder: PromptBuilder, template: Template, line_tokenizer: LineTokenizer, args: argparse.Namespace
 ) -> dict[str, object]:
     """Both ways in turn, CPU seconds of each; every prompt made from a string is compared."""
     rng = np.random.default_rng(args.seed)
-    words, items, people = dataset.words.model_dump(), dataset.catalogue.to_pylist(), dataset.profiles.to_pylist()
+    words, items, profiles = dataset.words.model_dump(), dataset.catalogue.to_pylist(), dataset.profiles.to_pylist()
     fast, slow, tokens, compared = [], [], [], 0
     for _ in range(args.rounds):
         targets = dataset.targets(rng.choice(dataset.samples["train"], args.batch, replace=False))
@@ -116,8 +116,8 @@ def measured(
             rows = rows_BK[place, mask_BK[place]]
             levels = [dataset.rating_levels[code] for code in dataset.rating_N[rows]]
             shown = [(items[item], level) for item, level in zip(dataset.item_N[rows], levels, strict=True)]
-            text = template.render(words, people[targets.user_B[place]], shown, items[targets.item_B[place]])
-            made.append(encoder.whole(text))
+            text = template.render(words, profiles[targets.user_B[place]], shown, items[targets.item_B[place]])
+            made.append(line_tokenizer.whole(text))
         slow.append(args.strings / (time.process_time() - began))
         tokens_BL = batch.tokens_BL
         if batch.soft_BL is not None:

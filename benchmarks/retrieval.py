@@ -143,9 +143,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--dimensions", type=int, nargs="+", default=[64, 512])
-    parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000, 5_000_000, 25_000_000])
-    parser.add_argument("--looped", type=int, default=5000, help="rows of MovieLens-1M for the loop")
-    parser.add_argument("--history", type=int, default=1000, help="behaviours of the person online")
+    parser.add_argument("--events", type=int, nargs="+", default=[1_000_000, 5_000_000, 25_000_000])
+    parser.add_argument("--looped", type=int, default=5000, help="events of MovieLens-1M for the loop")
+    parser.add_argument("--history", type=int, default=1000, help="behaviours of the user online")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "retrieval.json")
     args = parser.parse_args()
@@ -158,7 +158,7 @@ def main() -> None:
                 prepare(source.read(), Rules(), Path(temporary) / "ml-1m", "ml-1m")
                 measured = [alone(selected, Path(temporary) / "ml-1m", E, args.looped, args.seed) for E in args.dimensions]
             if part == "growth":
-                for rows in args.rows:
+                for rows in args.events:
                     folder = Path(temporary) / str(rows)
                     alone(simulated, rows, args.seed, folder)
                     measured.append(alone(selected, folder, args.dimensions[-1], 0, args.seed))

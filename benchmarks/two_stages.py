@@ -25,22 +25,22 @@ from lifelora.seeds import generator
 WARM_UP = 5
 
 
-def measured(parts: Parts, system: str, people: int, count: int, seed: int) -> dict[str, object]:
+def measured(parts: Parts, system: str, users: int, count: int, seed: int) -> dict[str, object]:
     """Quantiles over people, in milliseconds."""
     dataset, chooser = parts.dataset, Chooser.trained(parts, system)
     assert chooser.system.retriever_name is not None, f"{system} has no first stage"
     model = parts.next_item(chooser.system.retriever_name)
-    drawn = generator(seed, "people").permutation(dataset.n_users)[: people + WARM_UP]
+    drawn = generator(seed, "people").permutation(dataset.n_users)[: users + WARM_UP]
     seconds, tokens = [], []
-    for person in drawn.tolist():
-        met = np.unique(dataset.item_N[dataset.offsets[person] : dataset.offsets[person + 1]])
+    for user in drawn.tolist():
+        seen = np.unique(dataset.item_N[dataset.offsets[user] : dataset.offsets[user + 1]])
         began = time.process_time()
         score_1M = catalogue_scores(parts, chooser.system.retriever_name, model,
-                                    dataset.candidates(person, np.zeros(1, np.int64)))
-        score_1M[:, met] = -np.inf
+                                    dataset.candidates(user, np.zeros(1, np.int64)))
+        score_1M[:, seen] = -np.inf
         short_1C = shortlist(score_1M, count)
         chosen = time.process_time()
-        _, cost = chooser.scores(chooser.questions(dataset.candidates(person, short_1C[0, :1]), short_1C))
+        _, cost = chooser.scores(chooser.questions(dataset.candidates(user, short_1C[0, :1]), short_1C))
         seconds.append((chosen - began, time.process_time() - chosen))
         tokens.append(cost.tokens)
     first, second = np.array(seconds[WARM_UP:]).T * 1e3
@@ -48,7 +48,7 @@ def measured(parts: Parts, system: str, people: int, count: int, seed: int) -> d
     def told(values: np.ndarray) -> dict[str, float]:
         return {f"p{q}": round(float(np.quantile(values, q / 100)), 2) for q in (50, 95)}
 
-    return {"shortlist": count, "people": people, "first stage": told(first), "second stage": told(second),
+    return {"shortlist": count, "users": users, "first stage": told(first), "second stage": told(second),
             "both": told(first + second), "tokens": round(float(np.mean(tokens[WARM_UP:])), 1)}
 
 
@@ -57,7 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--system", required=True)
-    parser.add_argument("--people", type=int, default=200)
+    parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--shortlists", type=int, nargs="+", default=[20, 50])
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
@@ -67,7 +67,7 @@ def main() -> None:
         "command": shlex.join(["python", "benchmarks/two_stages.py", *sys.argv[1:]]),
         "date": datetime.now(UTC).date().isoformat(), "seed": arguments.seed,
         "data": parts.dataset.name, "items": parts.dataset.n_items, "language model": parts.backbone().label,
-        "found": [measured(parts, arguments.system, arguments.people, count, arguments.seed) for count in arguments.shortlists],
+        "found": [measured(parts, arguments.system, arguments.users, count, arguments.seed) for count in arguments.shortlists],
     }, indent=1))
 
 

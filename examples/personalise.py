@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lifelora.lora import Adaptation, Adapters, Coupling, Full, Identity, account, load, personalise, save, write_peft_adapter
+from lifelora.lora import Adaptation, Adapters, Coupling, Full, Identity, load, personalise, save, summarise, write_peft_adapter
 
 USER_WIDTH, PROMPT_LENGTH, LAST_TOKENS, STEPS = 8, 4, 10, 150
 
@@ -58,7 +58,7 @@ def train(coupling: Coupling.Config) -> Adapters:
     u_BD, tokens_BL, answer_B = ask(200, seed=STEPS)
     right = (scores(adapters, u_BD, tokens_BL).argmax(-1) == answer_B).float().mean()
     print(f"{type(adapters.coupling).__name__}: loss {losses[0]:.2f} -> {losses[-1]:.2f}, right in {right:.0%} of 400 test rows")
-    print(f"  {account(adapters, u_BD[:16])}")
+    print(f"  {summarise(adapters, u_BD[:16])}")
     return adapters
 
 

@@ -82,6 +82,12 @@ def test_an_unknown_command_is_answered_with_the_near_one(capsys: pytest.Capture
         assert command in said
 
 
+def test_a_command_by_its_old_name_is_answered_with_the_new_one(capsys):
+    with pytest.raises(SystemExit):
+        main(["inspect", "adapters"])
+    assert "unknown word 'import'. It is called 'inspect' now. Allowed: " in capsys.readouterr().err
+
+
 def test_a_missing_argument_names_itself(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as stop:
         main(["recommend", "runs/demo"])

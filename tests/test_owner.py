@@ -90,6 +90,6 @@ def test_an_owner_that_has_not_yet_said_who_it_is_is_waited_for(tmp_path: Path, 
         holder.communicate("")
 
 
-def test_where_nobody_has_written_anybody_may_read(tmp_path: Path):
+def test_where_nobody_has_written_any_user_may_read(tmp_path: Path):
     with read(tmp_path):
         assert not list(tmp_path.iterdir())

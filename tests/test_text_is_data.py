@@ -91,7 +91,7 @@ def test_import_prints_no_order(tmp_path: Path, capsys: pytest.CaptureFixture[st
         "peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q"], "base_model_name_or_path": ORDERS}))
     save_file({"base_model.model.q.lora_A.weight": torch.ones(2, 4), "base_model.model.q.lora_B.weight": torch.ones(4, 2)},
               tmp_path / "adapter_model.safetensors")
-    assert main(["import", str(tmp_path)]) == 0
+    assert main(["inspect", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "owned" in said
     assert not UNSAFE.search(said)

@@ -31,6 +31,10 @@ SOURCES = (
 )
 
 
+RENAMED = {"import": "inspect"}
+"Commands by their old names."
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, but a wrong word is answered with the near ones and all that is allowed."""
 
@@ -40,6 +44,8 @@ class _Parser(argparse.ArgumentParser):
             allowed = [c for a in self._actions if a.choices is not None for c in a.choices]
             near = difflib.get_close_matches(word, allowed, n=1)
             guess = f" Did you mean '{near[0]}'?" if near else ""
+            if word in RENAMED:
+                guess = f" It is called '{RENAMED[word]}' now."
             message = f"unknown word '{word}'.{guess} Allowed: {', '.join(allowed)}."
         sys.stderr.write(f"lifelora: {message}\nTry: {self.prog} --help\n")
         raise SystemExit(2)
@@ -117,7 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--out", type=Path, required=True, help="the folder to write; with --cohort one in it for each user")
     options(export)
 
-    imported = command("import", "read an ordinary LoRA, and say how a recipe starts from it", _import)
+    imported = command("inspect", "read an ordinary LoRA, and say how a recipe starts from it", _inspect)
     imported.add_argument("adapter", type=Path, metavar="FOLDER", help="a folder with the two files that PEFT saves")
 
     show = command("show", "the table and the paths of a run", _show)
@@ -281,7 +287,7 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _import(arguments: argparse.Namespace) -> int:
+def _inspect(arguments: argparse.Namespace) -> int:
     from lifelora.run.export import how_to_start
 
     _say(how_to_start(arguments.adapter))

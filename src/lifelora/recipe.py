@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lifelora.knowledge.adaptor import Adaptor
+from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
 from lifelora.retrieval.embed import AnyVectors, HiddenStates
@@ -83,7 +83,7 @@ class Recipe(Frozen):
 
     def _knows(self, name: str, step: Conventional) -> None:
         if step.knowledge is None:
-            if step.knowledge_experts != Adaptor():
+            if step.knowledge_experts != KnowledgeExperts():
                 raise ValueError(f"conventional.{name}.knowledge_experts needs knowledge; add knowledge = NAME")
         elif step.knowledge not in self.knowledge:
             raise ValueError(f"conventional.{name}.knowledge = '{step.knowledge}' is none of this recipe's [knowledge.NAME] "

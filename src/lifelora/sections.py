@@ -12,18 +12,18 @@ from lifelora.conventional.sasrec import SASRec
 from lifelora.data.dataset import Rules
 from lifelora.data.sources import AnySource
 from lifelora.data.sources.simulated import Simulated
-from lifelora.knowledge.adaptor import Adaptor
 from lifelora.knowledge.encode import AnyVectors as AnyKnowledge
 from lifelora.knowledge.encode import AnyWriter, Files
 from lifelora.knowledge.encode import HiddenStates as ReadByLM
+from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.knowledge.texts import Questions
 from lifelora.knowledge.write import LM, RawPrompt
 from lifelora.llm.backbone import Pretrained
-from lifelora.llm.encoder import Towers
 from lifelora.llm.nano import Nano
 from lifelora.llm.next_item import ItemForm
 from lifelora.llm.personal import Loss
 from lifelora.llm.soft import Form
+from lifelora.llm.two_tower import TwoTowerConfig
 from lifelora.lora.inject import Adaptation
 from lifelora.prompts.phrasing import PHRASINGS, Phrasing
 from lifelora.prompts.slots import Place
@@ -85,7 +85,7 @@ class Conventional(Frozen):
     "Which behaviours it reads; the last ``model.history_length`` when left out. With those like the target DIN is SIM."
     knowledge: str | None = None
     "Of [knowledge.NAME]: what becomes further fields of the model, one of the user and one of the target."
-    knowledge_experts: Adaptor = Adaptor()
+    knowledge_experts: KnowledgeExperts = KnowledgeExperts()
     "What turns its vectors into fields, trained with the model."
     train_samples: int | None = Field(default=None, ge=1)
     "Drawn once by seed (the first of them are the systems' training samples, too); all of them when left out (Few2Many)."
@@ -94,7 +94,7 @@ class Conventional(Frozen):
     training: TrainingConfig = TrainingConfig()
 
 
-class TwoTower(Towers):
+class TwoTower(TwoTowerConfig):
     """A text encoder that reads user and item apart (CTR-BERT), and how it is trained; no LM is asked anything."""
 
     behaviours: AnySelector = MostRecent.Config()

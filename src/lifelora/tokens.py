@@ -25,7 +25,7 @@ AT_ONCE = 4096
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
-class Encoder:
+class LineTokenizer:
     """Token ids of texts, by any fast tokenizer: of ``tokenizers``, or wrapped by ``transformers``.
 
     Every text is data, but for what ``marked`` has marked in it.
@@ -169,11 +169,11 @@ def only_text(tokenizer: Any) -> None:
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not isinstance(backend, Tokenizer):
         return
-    encoder = Encoder(tokenizer)
-    backend.__setstate__(encoder.literal.to_str().encode())
+    line_tokenizer = LineTokenizer(tokenizer)
+    backend.__setstate__(line_tokenizer.literal.to_str().encode())
     for name, token in getattr(tokenizer, "special_tokens_map", {}).items():
         if isinstance(token, str):  # the number of padding, for one, is looked up by its name
-            setattr(tokenizer, name, encoder.marked(token))
+            setattr(tokenizer, name, line_tokenizer.marked(token))
 
 
 def check_fits(highest: int, model: Any, tokenizer: Any) -> None:

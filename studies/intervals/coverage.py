@@ -32,7 +32,7 @@ from scipy.special import expit, ndtr
 from lifelora.evaluation import calibration, drawing, jackknife, significance
 from lifelora.evaluation import metrics as M
 from lifelora.evaluation.jackknife import Jackknifed, Rows, Scored
-from lifelora.evaluation.ranking import Places
+from lifelora.evaluation.ranks import Ranks
 
 RESULT = Path(__file__).parent / "results" / "coverage.json"
 USERS = (1, 2, 3, 5, 10, 20, 30, 100, 300, 1000)
@@ -92,8 +92,8 @@ class World:
             seen_N = own_U[user_N] + self.random.normal(0, 0.3, self.users)[user_N] + taste_N
             seen_N = seen_N + self.random.normal(0, 0.5, len(user_N))
             one = np.ones(len(user_N), np.int64)
-            few = Places(self.random.binomial(19, 1 - ndtr(seen_N)), one)
-            many = Places(self.random.binomial(3000, 1 - ndtr(seen_N)), one)
+            few = Ranks(self.random.binomial(19, 1 - ndtr(seen_N)), one)
+            many = Ranks(self.random.binomial(3000, 1 - ndtr(seen_N)), one)
             systems.append({"hr@1": few.hit(1), "ndcg@10": few.ndcg(10), "mrr": few.reciprocal(), "rare hr@10": many.hit(10)})
         return user_N, systems
 

@@ -36,7 +36,7 @@ from lifelora.knowledge.encode import Vectors
 from lifelora.knowledge.texts import shown
 from lifelora.recipes import parse
 from lifelora.run import Options, Run
-from lifelora.run.parts import ITEMS, PEOPLE, Parts
+from lifelora.run.parts import ITEMS, USERS, Parts
 from lifelora.run.recommend import served
 from lifelora.run.seeds import together as over_runs
 
@@ -68,7 +68,7 @@ def vectors(arguments: argparse.Namespace) -> None:
     dataset = run.parts.dataset
     for name, asked in run.recipe.knowledge.items():
         folder = run.stages.knowledge(name).require()
-        items_ME, states_NE = (Vectors.load(folder / file).vectors_NE for file in (ITEMS, PEOPLE))
+        items_ME, states_NE = (Vectors.load(folder / file).vectors_NE for file in (ITEMS, USERS))
         of = shown(dataset, asked.every, 1)
         known_M, known_N = items_ME.any(dim=1).numpy(), states_NE.any(dim=1).numpy()
         pq.write_table(pa.table({

@@ -46,15 +46,15 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", default=["64x2", "64x4", "128x2"], metavar="WIDTHxLAYERS")
     parser.add_argument("--histories", type=float, default=0.35)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rows", type=int, default=2000, help="validation rows")
+    parser.add_argument("--samples", type=int, default=2000, help="validation samples")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     results = []
     with tempfile.TemporaryDirectory() as temporary:
         dataset = prepare(Simulated().read(), Rules(), Path(temporary) / "prepared", "the simulated world")
-        rows = np.asarray(dataset.samples["valid"])  # a size is chosen on validation rows, like everything else
-        targets = dataset.targets(rows[np.linspace(0, len(rows) - 1, arguments.rows).astype(np.int64)])
+        rows = np.asarray(dataset.samples["valid"])  # a size is chosen on validation samples, like everything else
+        targets = dataset.targets(rows[np.linspace(0, len(rows) - 1, arguments.samples).astype(np.int64)])
         for size in arguments.sizes:
             width, layers = map(int, size.split("x"))
             training = Nano().training.model_copy(update={"epochs": arguments.epochs})

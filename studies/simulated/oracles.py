@@ -30,13 +30,13 @@ PAIRS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--samples", type=int, default=2000)
     arguments = parser.parse_args()
     source = Simulated(seed=arguments.seed)
     started = time.process_time()
     events = len(source.read().interactions)
     made = time.process_time() - started
-    found = source.ablations(rows=arguments.rows)
+    found = source.ablations(rows=arguments.samples)
     found_by = {name: jackknife(Scored(found.user_B, found.item_B, found.label_B, score_B), ("auc",))
                 for name, score_B in found.scores.items()}
     figures = {name: estimate(one, "auc") for name, one in found_by.items()}

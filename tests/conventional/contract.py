@@ -17,7 +17,7 @@ from lifelora.conventional.base import Recommender
 from lifelora.data.dataset import Dataset, Rules, Samples, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError
-from lifelora.knowledge.adaptor import Adaptor, KnowledgeFields, Known
+from lifelora.knowledge.experts import KnowledgeExperts, KnowledgeFields, Known
 from lifelora.types import Layer, Part
 
 
@@ -69,7 +69,7 @@ def known(data: Dataset) -> Known:
 
 def extra_fields(data: Dataset, width: int) -> KnowledgeFields:
     """A small adaptor of them."""
-    return KnowledgeFields(Adaptor(shared=1, specific=2, hidden=4), known(data), width, init_std=0.3)
+    return KnowledgeFields(KnowledgeExperts(shared=1, specific=2, hidden=4), known(data), width, init_std=0.3)
 
 
 def knows(model: Recommender) -> bool:

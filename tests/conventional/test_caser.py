@@ -27,7 +27,7 @@ class TestCaser(RecommenderContract):
         torch.testing.assert_close(model.score(wide), model.score(exact))
 
     @torch.no_grad()
-    def test_a_person_without_a_past_is_the_same_whoever_it_is(self, model, data):
+    def test_a_user_without_a_past_is_the_same_whichever_user_it_is(self, model, data):
         batch = self.batch(model, data, "test", slice(0, 3))
         u_BD = model.represent(replace(batch, mask_BH=torch.zeros_like(batch.mask_BH)))
         assert torch.equal(u_BD, u_BD[:1].expand(3, -1))

@@ -100,7 +100,7 @@ class TestDINWithoutUserId(RecommenderContract):
     golden = 0.6942715
 
     @torch.no_grad()
-    def test_people_with_the_same_past_and_profile_are_the_same_unless_more_is_known(self, model, data):
+    def test_users_with_the_same_past_and_profile_are_the_same_unless_more_is_known(self, model, data):
         batch = self.batch(model, data, "test", slice(0, 1))
         twin = replace(batch, user_B=(batch.user_B + 6) % 36)  # age has 3 values in turn, for 2 users each
         assert torch.equal(model.logits(batch), model.logits(twin)) is not knows(model)

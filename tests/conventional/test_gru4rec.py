@@ -72,7 +72,7 @@ def test_it_equals_its_formula(data, layers, knowing):
 
 
 @torch.no_grad()
-def test_a_person_without_a_past_has_the_first_state(data):
+def test_a_user_without_a_past_has_the_first_state(data):
     torch.manual_seed(0)
     model = build(GRU4Rec.Config(embedding=8, hidden=8), data.schema()).eval()
     batch = data.gather(data.targets(data.samples["test"][:3]), model.history_length)

@@ -17,7 +17,7 @@ from lifelora.data.dataset import Dataset, Rules, Samples, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import UsersByTime
 from lifelora.errors import ConfigError
-from lifelora.evaluation.ranking import Places
+from lifelora.evaluation.ranks import Ranks
 from lifelora.types import Part
 
 ITEMS, USERS, EACH = 24, 200, 9
@@ -62,17 +62,17 @@ def test_the_successor_is_learnt(ring: Dataset, config: SASRec.Config | GRU4Rec.
         assert module.loss(test).item() == pytest.approx(
             -np.mean([s[t] - np.log(np.exp(s - s.max()).sum()) - s.max() for s, t in zip(score_NM, test.item_B, strict=True)]),
             rel=1e-4, abs=1e-6)
-    assert Places.of(score_NM, test.item_B.numpy()).hit(1).mean() > 0.9
+    assert Ranks.of(score_NM, test.item_B.numpy()).hit(1).mean() > 0.9
     lists_NC = np.asarray(ring.lists["test"])
     column_N = (lists_NC == test.item_B.numpy()[:, None]).argmax(axis=1)
-    listed = Places.of(np.take_along_axis(score_NM, lists_NC.astype(np.int64), axis=1), column_N)
-    assert listed.hit(1).mean() >= Places.of(score_NM, test.item_B.numpy()).hit(1).mean()
+    listed = Ranks.of(np.take_along_axis(score_NM, lists_NC.astype(np.int64), axis=1), column_N)
+    assert listed.hit(1).mean() >= Ranks.of(score_NM, test.item_B.numpy()).hit(1).mean()
 
 
 def test_the_most_popular_are_counted_in_training_only(ring: Dataset):
     popular = MostPopular(ITEMS)
     popular.fit(ring)
-    allowed = ring.training_rows()
+    allowed = ring.training_events()
     assert popular.count_M.tolist() == np.bincount(ring.item_N[allowed], minlength=ITEMS).tolist()
     assert set(ring.user_N[allowed].tolist()) == set(range(160))  # of 200 users the first 160 in time
     assert torch.equal(*popular.scores(batch(ring, "test", 1)).unbind(0)[:2])

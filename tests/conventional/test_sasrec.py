@@ -71,7 +71,7 @@ class TestCausality:
         assert not torch.isclose(before[:, 3:], after[:, 3:]).all(dim=2).any()
 
     @torch.no_grad()
-    def test_a_person_without_a_past_is_nobody_whoever_it_is(self, data):
+    def test_a_user_without_a_past_is_nobody_whichever_user_it_is(self, data):
         torch.manual_seed(0)
         model = build(SASRec.Config(embedding=8, hidden=8), data.schema()).eval()
         batch = data.gather(data.targets(data.samples["test"][:3]), model.history_length)

@@ -84,7 +84,7 @@ def test_missing_texts_and_fields_are_unknown_not_invented(dataset: Dataset) -> 
 def test_training_rows_end_with_each_users_training(dataset: Dataset) -> None:
     # leave-one-out on ann's samples (rows 1, 2, 3): row 1 trains; bob's (5, 6, 7): row 5 trains
     assert dataset.samples["train"].tolist() == [1, 5]
-    assert dataset.training_rows().tolist() == [0, 1, 4, 5]
+    assert dataset.training_events().tolist() == [0, 1, 4, 5]
 
 
 def test_opening_again_gives_the_same(dataset: Dataset) -> None:
@@ -103,8 +103,8 @@ def test_a_log_without_times_keeps_its_order_and_refuses_a_split_by_time(tmp_pat
     assert not dataset.has_times
 
 
-def books(people: int = 30, each: int = 8) -> list[tuple[str, str, float, int]]:
-    return [(f"p{u:02d}", f"i{(u * 7 + k * k) % 40:02d}", float((u + k) % 5 + 1), 0) for u in range(people) for k in range(each)]
+def books(users: int = 30, each: int = 8) -> list[tuple[str, str, float, int]]:
+    return [(f"p{u:02d}", f"i{(u * 7 + k * k) % 40:02d}", float((u + k) % 5 + 1), 0) for u in range(users) for k in range(each)]
 
 
 def ids(dataset: Dataset, rows: np.ndarray) -> list[tuple[str, str]]:
@@ -129,9 +129,9 @@ def test_one_sample_each_of_a_log_without_times_does_not_ask_how_the_file_is_ord
     assert sum(last_of_file[user] == item for user, item in ids(first, rows)) < 15
 
 
-def test_one_sample_each_trains_on_nothing_of_the_people_of_other_parts(tmp_path: Path) -> None:
+def test_one_sample_each_trains_on_nothing_of_the_users_of_other_parts(tmp_path: Path) -> None:
     dataset = prepare(raw(list(dict.fromkeys(books())), times=False), Rules(split=OneEach()), tmp_path, "x")
-    trained = set(dataset.user_N[dataset.training_rows()].tolist())
+    trained = set(dataset.user_N[dataset.training_events()].tolist())
     assert trained == set(dataset.user_N[dataset.samples["train"]].tolist())
     assert not trained & set(dataset.user_N[dataset.samples["test"]].tolist())
 

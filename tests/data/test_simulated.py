@@ -11,7 +11,7 @@ from lifelora.data.raw import RawTables
 from lifelora.data.sources import oracle
 from lifelora.data.sources.oracle import Ablations
 from lifelora.data.sources.simulated import VOCABULARY, Simulated
-from lifelora.data.sources.world import BIAS, BOUNDS, CARES, REDRAW, rating_chance, sigmoid
+from lifelora.data.sources.world import BIAS, BOUNDS, CARES, REDRAW, rating_probability, sigmoid
 from lifelora.errors import DataError
 
 SMALL = Simulated(users=200, items=400, events_per_user=90, seed=3)
@@ -47,25 +47,25 @@ def test_same_seed_same_tables_and_another_seed_others(raw):
 
 def test_ordered_logit_worked():
     # η = 0: P(rating > 3) = σ(0) = 1/2, and P(5) = 1 - σ(1.7) = 1 / (1 + e^1.7) = 0.15447.
-    chance = rating_chance(np.arange(1, 6), np.zeros(1))
+    chance = rating_probability(np.arange(1, 6), np.zeros(1))
     assert chance[3] + chance[4] == pytest.approx(0.5)
     assert chance[4] == pytest.approx(1 / (1 + np.exp(1.7)))
     eta_N = np.linspace(-9, 9, 37)
-    chance_N5 = rating_chance(np.arange(1, 6), eta_N[:, None])
-    np.testing.assert_allclose(chance_N5.sum(1), 1)
-    np.testing.assert_allclose(chance_N5[:, 3:].sum(1), 1 / (1 + np.exp(-eta_N)), rtol=1e-12)
-    assert (chance_N5 > 0).all()
+    probability_N5 = rating_probability(np.arange(1, 6), eta_N[:, None])
+    np.testing.assert_allclose(probability_N5.sum(1), 1)
+    np.testing.assert_allclose(probability_N5[:, 3:].sum(1), 1 / (1 + np.exp(-eta_N)), rtol=1e-12)
+    assert (probability_N5 > 0).all()
 
 
 def test_ratings_come_out_as_often_as_their_probability_says():
     log, world = SMALL.log, SMALL.world
     eta_N = world.eta(log.user_N, log.item_N, log.time_N)
     for decile in np.array_split(np.argsort(eta_N), 10):
-        chance_N5 = rating_chance(np.arange(1, 6), eta_N[decile, None])
+        probability_N5 = rating_probability(np.arange(1, 6), eta_N[decile, None])
         seen_5 = (log.rating_N[decile, None] == np.arange(1, 6)).sum(0)
         # A sum of independent yes/no draws: 4.5 standard deviations leave 1 in 3,000 for 50 such checks.
-        bound_5 = 4.5 * np.sqrt((chance_N5 * (1 - chance_N5)).sum(0)) + 1
-        assert (np.abs(seen_5 - chance_N5.sum(0)) <= bound_5).all()
+        bound_5 = 4.5 * np.sqrt((probability_N5 * (1 - probability_N5)).sum(0)) + 1
+        assert (np.abs(seen_5 - probability_N5.sum(0)) <= bound_5).all()
 
 
 def test_eta_is_the_formula_and_tastes_change_when_a_regime_begins():
@@ -103,7 +103,7 @@ def test_tables_fit_together(raw):
     assert np.median(np.unique(users, return_counts=True)[1]) > 70
 
 
-def test_nobody_meets_an_item_before_its_release_and_the_last_tenth_has_new_items_and_few_new_people():
+def test_nobody_meets_an_item_before_its_release_and_the_last_tenth_has_new_items_and_few_new_users():
     log, world = SMALL.log, SMALL.world
     assert (log.time_N >= world.release_M[log.item_N]).all()
     by_time = np.argsort(log.time_N, kind="stable")
@@ -128,7 +128,7 @@ def test_titles_are_unique_and_carry_a_word_of_each_attribute_and_the_vocabulary
     assert len(every) == len(set(every)) == 120, "a word stands for one value only"
 
 
-def test_person_words_and_retrieval_each_carry_signal(ablations):
+def test_user_words_and_retrieval_each_carry_signal(ablations):
     value = {name: auc(ablations.label_B, score_B) for name, score_B in ablations.scores.items()}
     assert value["truth"] == max(value.values())
     assert 0.80 < value["truth"] < 0.90
@@ -140,7 +140,7 @@ def test_person_words_and_retrieval_each_carry_signal(ablations):
     assert value["recent 10"] > value["no person"]
 
 
-def test_without_tastes_only_severity_and_profile_make_people_differ():
+def test_without_tastes_only_severity_and_profile_make_users_differ():
     alike = Simulated(users=200, items=400, events_per_user=90, tastes=0.0)
     scores = alike.ablations(rows=1200, shown=(), whole_past=False)
     value = {name: auc(scores.label_B, score_B) for name, score_B in scores.scores.items()}
@@ -177,7 +177,7 @@ def test_laplace_is_the_mode_that_a_general_optimiser_finds():
 
     def negative_log_joint(eta_J: np.ndarray) -> float:
         d_J = eta_J - mean_J
-        return float(d_J @ precision_JJ @ d_J / 2 - np.log(rating_chance(rating_K, eta_J[1:])).sum())
+        return float(d_J @ precision_JJ @ d_J / 2 - np.log(rating_probability(rating_K, eta_J[1:])).sum())
 
     mode_J = minimize(negative_log_joint, mean_J, method="BFGS", options={"gtol": 1e-7}).x
     hi, lo = sigmoid(BOUNDS[rating_K] - mode_J[1:]), sigmoid(BOUNDS[rating_K - 1] - mode_J[1:])
@@ -195,13 +195,13 @@ def test_without_words_an_unrated_item_is_averaged_over_all_combinations():
     user, item, time = log.user_N[[row]], log.item_N[[row]], log.time_N[[row]]
     taste_AV = world.taste_UWAV[user[0], world.regime(user, time)[0]]
     base = world.bias_U[user[0]] + world.quality_M[item[0]]
-    chances = [1 / (1 + np.exp(-(base + world.blend_VV[g, m] + taste_AV[0, g] + taste_AV[1, m] + taste_AV[2, p])))
+    probabilities = [1 / (1 + np.exp(-(base + world.blend_VV[g, m] + taste_AV[0, g] + taste_AV[1, m] + taste_AV[2, p])))
                for g in range(8) for m in range(8) for p in range(8)]
     got = oracle.without_words(world, log, np.array([row]), nothing, genre_known=False)
-    assert got[0] == pytest.approx(np.mean(chances))
+    assert got[0] == pytest.approx(np.mean(probabilities))
     genre = world.attribute_MA[item[0], 0]
     got = oracle.without_words(world, log, np.array([row]), nothing, genre_known=True)
-    assert got[0] == pytest.approx(np.mean(chances[genre * 64 : genre * 64 + 64]))
+    assert got[0] == pytest.approx(np.mean(probabilities[genre * 64 : genre * 64 + 64]))
 
 
 def test_ratings_give_away_the_attributes_of_an_item_that_many_rated():

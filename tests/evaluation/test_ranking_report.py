@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from lifelora.errors import ConfigError
-from lifelora.evaluation.ranking import Places
 from lifelora.evaluation.ranking_report import (
     ANSWERS,
     Cost,
@@ -21,16 +20,17 @@ from lifelora.evaluation.ranking_report import (
     summary,
     write_report,
 )
+from lifelora.evaluation.ranks import Ranks
 from lifelora.evaluation.report import Curves
 
 ROWS = 60
 
 
-def places(seed: int, help_of: float, items: int) -> Places:
+def ranks(seed: int, help_of: float, items: int) -> Ranks:
     random = np.random.default_rng(seed)
     score_NC = random.random((ROWS, items))
     score_NC[:, 0] += help_of
-    return Places.of(score_NC, np.zeros(ROWS, np.int64))
+    return Ranks.of(score_NC, np.zeros(ROWS, np.int64))
 
 
 @pytest.fixture
@@ -39,15 +39,15 @@ def report() -> RankingReport:
     return RankingReport(
         title="Next <items>", facts=[("data", "made up")], user_N=np.arange(ROWS), rows_hash="abc", candidates=20, n_items=300,
         reference="popularity", systems=[
-            RankedSystem("popularity", "conventional", "no user", places(0, 0.0, 20), places(0, 0.0, 300)),
-            RankedSystem("sasrec", "conventional", "ids", places(1, 0.8, 20), places(1, 0.8, 300), curves, 3.2),
-            RankedSystem("lm", "language model", "words", places(2, 0.5, 20), curves=curves),
+            RankedSystem("popularity", "conventional", "no user", ranks(0, 0.0, 20), ranks(0, 0.0, 300)),
+            RankedSystem("sasrec", "conventional", "ids", ranks(1, 0.8, 20), ranks(1, 0.8, 300), curves, 3.2),
+            RankedSystem("lm", "language model", "words", ranks(2, 0.5, 20), curves=curves),
         ])
 
 
 def test_figures_are_the_means_of_the_places(report: RankingReport):
     measured = measure(report)
-    listed, whole = report.systems[1].places, report.systems[1].catalogue
+    listed, whole = report.systems[1].ranks, report.systems[1].catalogue
     assert listed is not None
     assert whole is not None
     found = measured.systems["sasrec"]
@@ -137,7 +137,7 @@ def test_answers_for_some_rows_or_by_another_name_are_refused(report: RankingRep
 
 
 def test_a_system_that_dropped_rows_is_refused(report: RankingReport):
-    short = RankedSystem("short", "conventional", "ids", Places(np.zeros(5, np.int64), np.ones(5, np.int64)))
-    with pytest.raises(ConfigError, match="places for 5 of 60 test rows; no row may be dropped"):
+    short = RankedSystem("short", "conventional", "ids", Ranks(np.zeros(5, np.int64), np.ones(5, np.int64)))
+    with pytest.raises(ConfigError, match="ranks for 5 of 60 test rows; no row may be dropped"):
         RankingReport(title="t", facts=[], systems=[short], user_N=report.user_N, rows_hash="", candidates=20, n_items=9,
                       reference="short")

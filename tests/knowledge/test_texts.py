@@ -64,7 +64,7 @@ def test_a_question_about_an_item(small):
     assert asked[4] == ""  # nothing is known of it, so nothing is asked
 
 
-def test_a_question_about_a_person(small):
+def test_a_question_about_a_user(small):
     (first, second) = AboutUsers(small, Questions(every=2, behaviours=3))
     assert first.splitlines() == [
         "A person, gender: female; job: pilot.",
@@ -156,7 +156,7 @@ def test_a_leak_is_found(library, monkeypatch, broken):
 
 
 def test_training_states_show_what_training_may_see(library):
-    seen, rows = shown(library, 3, 3), set(library.training_rows().tolist())
+    seen, rows = shown(library, 3, 3), set(library.training_events().tolist())
     expected = [all(row in rows for row in range(library.offsets[u], end))
                 for u, end in zip(seen.user_N, seen.end_N, strict=True)]
     assert training_states(library, 3).tolist() == expected

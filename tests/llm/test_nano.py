@@ -17,7 +17,7 @@ from lifelora.llm.nano import Nano, pretrain
 from lifelora.prompts.batch import find_answers
 from lifelora.prompts.phrasing import NextItemTemplate
 from lifelora.prompts.template import Plain
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 from lifelora.training import TrainingConfig
 
 CPU = torch.device("cpu")
@@ -73,10 +73,10 @@ def test_the_answers_are_one_token_each_after_the_cue(loaded: Backbone):
     template = TINY.template
     answers = find_answers(loaded.tokenizer, template)
     assert answers.shared == ()
-    encoder = Encoder(loaded.tokenizer)
-    cue = encoder.whole(f"{template.history}\n{template.answer}")
+    line_tokenizer = LineTokenizer(loaded.tokenizer)
+    cue = line_tokenizer.whole(f"{template.history}\n{template.answer}")
     for word, token in ((template.yes, answers.yes), (template.no, answers.no)):
-        assert encoder.whole(f"{template.history}\n{template.answer}{word}") == [*cue, token]
+        assert line_tokenizer.whole(f"{template.history}\n{template.answer}{word}") == [*cue, token]
 
 
 def test_words_of_the_domain_are_single_tokens(loaded: Backbone):
@@ -85,7 +85,7 @@ def test_words_of_the_domain_are_single_tokens(loaded: Backbone):
 
 
 def test_training_rows_end_with_the_last_training_sample(dataset: Dataset):
-    rows_N = dataset.training_rows()
+    rows_N = dataset.training_events()
     last = dataset.time_N[dataset.samples["train"]].max()
     assert dataset.time_N[rows_N].max() == last
     assert len(rows_N) < len(dataset)
@@ -109,7 +109,7 @@ def test_only_events_of_the_training_period_are_read(
     tokenizer = load(Pretrained(path=str(tmp_path)), CPU).tokenizer
     text = "\n".join(tokenizer.decode(ids, clean_up_tokenization_spaces=False) for ids in read)
     text = " ".join(text.split())
-    rows_N = dataset.training_rows()
+    rows_N = dataset.training_events()
     early = {dataset.titles[item].lower() for item in dataset.item_N[rows_N].tolist()}
     late = {dataset.titles[item].lower() for item in dataset.item_N.tolist()} - early
     assert early

@@ -114,7 +114,7 @@ def test_another_order_gives_the_same_scores_in_that_order(config: Coupling.Conf
         torch.testing.assert_close(lm.score(moved), lm.score(batch)[order], atol=1e-6, rtol=0)
 
 
-def test_two_people_get_two_scores_for_one_text():
+def test_two_users_get_two_scores_for_one_text():
     text = texts()[0]
     batch = padded([text, text])
     with torch.inference_mode():

@@ -27,7 +27,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import Fuse
 
 from lifelora.errors import ConfigError, ScopeError
-from lifelora.evaluation.ranking import Places
+from lifelora.evaluation.ranks import Ranks
 from lifelora.llm.reading import Reader, contained, exact, hits
 from lifelora.llm.titles import choose, likelihoods, write
 
@@ -63,7 +63,7 @@ def test_a_batch_is_its_rows_and_chunks_do_not_matter(family, coupling):
         assert torch.equal(chunked_BC[:, 0], chunked_BC[:, 3])  # the same title, in another chunk
 
 
-def test_people_differ():
+def test_users_differ():
     batch, titles = batch_of(prompts_of([ROWS[0]] * 4)), titles_of([TITLES[0]] * 4)
     for name, coupling in COUPLINGS.items():
         score_BC = likelihoods(asked_lm(coupling=coupling), batch, titles).score_BC
@@ -90,7 +90,7 @@ def test_soft_tokens_are_read_in_the_prompt():
 def test_equal_titles_share_their_rank():
     """By expectation: the target's twin has the first place as often as the target."""
     score_BC = likelihoods(asked_lm(), batch_of(prompts_of(ROWS)), titles_of([[row[0], row[3]] for row in TITLES])).score_BC
-    assert Places.of(score_BC.double().numpy(), torch.zeros(B, dtype=torch.int64).numpy()).hit(1).tolist() == [0.5] * B
+    assert Ranks.of(score_BC.double().numpy(), torch.zeros(B, dtype=torch.int64).numpy()).hit(1).tolist() == [0.5] * B
 
 
 def test_titles_of_one_token_need_the_prompt_only():

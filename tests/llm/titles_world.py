@@ -93,8 +93,8 @@ TITLES = [
 
 
 def batch_of(prompts: NextItemPrompts, users: Tensor | None = None) -> NextItemBatch:
-    people = torch.randn(len(prompts.tokens_BL), D, generator=torch_generator(4, "people")) if users is None else users
-    return NextItemBatch(prompts, people)
+    users_BD = torch.randn(len(prompts.tokens_BL), D, generator=torch_generator(4, "people")) if users is None else users
+    return NextItemBatch(prompts, users_BD)
 
 
 def row_of(batch: NextItemBatch, row: int) -> NextItemBatch:

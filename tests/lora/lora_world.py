@@ -62,7 +62,7 @@ def learnt(adapters: Adapters, seed: int = 2, std: float = 0.3) -> Adapters:
             if not (deep and parameter.ndim == 3):  # of so many layers even this would put one expert alone
                 parameter += torch.empty(parameter.shape).normal_(std=std, generator=generator)
         for _ in range(30 if deep else 0):  # until the statistics that it keeps are of what it sees
-            adapters.coupling.train()(people(32).to(next(adapters.coupling.parameters()).dtype))
+            adapters.coupling.train()(some_users(32).to(next(adapters.coupling.parameters()).dtype))
     adapters.coupling.eval()
     return adapters
 
@@ -71,5 +71,5 @@ def tokens(batch: int = 4, length: int = 7) -> Tensor:
     return torch.randint(1, VOCABULARY, (batch, length), generator=torch_generator(3, "tokens"))
 
 
-def people(batch: int = 4) -> Tensor:
+def some_users(batch: int = 4) -> Tensor:
     return torch.randn(batch, D, generator=torch_generator(4, "people"))

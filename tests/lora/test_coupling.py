@@ -50,7 +50,7 @@ def made(config: Coupling.Config, layers: int = 3, width: int = D, seed: int = 0
     return coupling.eval()
 
 
-def people(batch: int = 4) -> Tensor:
+def some_users(batch: int = 4) -> Tensor:
     return torch.randn(batch, D, generator=torch_generator(2, "people"))
 
 
@@ -119,7 +119,7 @@ def formula(coupling: Coupling, layer: int, u_D: Tensor) -> Tensor:
 
 @personal
 def test_every_coupling_is_its_formula(config: Coupling.Config):
-    coupling, u_BD = made(config), people()
+    coupling, u_BD = made(config), some_users()
     C = coupling(u_BD)
     assert (C.layers, C.batch, C.columns, C.rows) == (3, 4, config.columns, config.rows)
     for layer in range(3):
@@ -134,13 +134,13 @@ def test_static_is_its_matrix_and_starts_as_plain_lora():
     coupling = made(Static.Config(rank=3))
     C = coupling()
     assert (C.layers, C.batch, C.columns, C.rows) == (3, None, 3, 3)
-    torch.testing.assert_close(C.dense(1).double(), formula(coupling, 1, people()[0]))
+    torch.testing.assert_close(C.dense(1).double(), formula(coupling, 1, some_users()[0]))
 
 
 @personal
 def test_coupling_h_is_multiplying_by_the_dense_matrix(config: Coupling.Config):
     """What is computed by structure is C(u) h with C(u) written out, for every token of every row."""
-    C, h_BLP = made(config)(people()), torch.randn(4, 5, config.rows)
+    C, h_BLP = made(config)(some_users()), torch.randn(4, 5, config.rows)
     t_BLQ = C.couple(2, h_BLP.mT, torch.empty(4, 5, 0)).mT
     assert t_BLQ.shape == (4, 5, config.columns)
     for row in range(4):
@@ -225,7 +225,7 @@ class TestMetaByToken:
 
     @pytest.mark.parametrize("merge", ["weights", "outputs"])
     def test_it_is_its_formula(self, merge: str):
-        coupling, u_BD = self.made(merge), people()
+        coupling, u_BD = self.made(merge), some_users()
         h_BLP, x_BLI = torch.randn(4, 5, 6), torch.randn(4, 5, 12)
         C = coupling(u_BD)
         assert (C.layers, C.batch, C.columns, C.rows) == (2, 4, 6, 6)
@@ -239,8 +239,8 @@ class TestMetaByToken:
                 expected = C_QP @ h_BLP[row, token].double()
                 torch.testing.assert_close(t_BLQ[row, token].double(), expected, rtol=1e-4, atol=1e-4)
 
-    def test_both_the_token_and_the_person_count(self):
-        coupling, u_BD, h_BPL = self.made("outputs"), people(2), torch.ones(2, 6, 3)
+    def test_both_the_token_and_the_user_count(self):
+        coupling, u_BD, h_BPL = self.made("outputs"), some_users(2), torch.ones(2, 6, 3)
         same_BLI = torch.randn(1, 3, 12, generator=torch_generator(5)).expand(2, -1, -1)
         t_BQL = coupling(u_BD).couple(0, h_BPL, same_BLI)
         assert (t_BQL[0] - t_BQL[1]).abs().max() > 1e-2
@@ -256,17 +256,17 @@ class TestMetaByToken:
         x_BLI = torch.randn(2, 3, 12, dtype=torch.float64, requires_grad=True)
         assert torch.autograd.gradcheck(lambda u, h, x: coupling(u).couple(1, h, x), (u_BD, h_BPL, x_BLI))
 
-    def test_layers_of_any_width_and_what_is_kept_of_a_person(self):
+    def test_layers_of_any_width_and_what_is_kept_of_a_user(self):
         """Per layer: LayerNorm 2(I + D), then N(I + D) + N. Kept of a person is u, once."""
         coupling = Meta.Config(rank=2, loras=3, gate="token").build((7, 12), D, torch_generator(0))
         assert coupling.number_of_parameters == sum(2 * (width + D) + 3 * (width + D) + 3 for width in (7, 12))
-        C = coupling(people())
+        C = coupling(some_users())
         assert C.bytes_per_row == 4 * D
         assert [C.couple(s, torch.randn(4, 6, 3), torch.randn(4, 3, width)).shape for s, width in enumerate((7, 12))] \
             == [(4, 6, 3)] * 2
         assert C.repeated(2).batch == 8
 
-    def test_everybody_needs_somebody(self):
+    def test_a_coupling_that_depends_on_users_needs_one(self):
         with pytest.raises(ConfigError, match=r"coupling 'meta' makes C\(u\) from a representation"):
             Meta.Config(gate="token").build((12,), None, torch_generator(0))
 
@@ -283,21 +283,21 @@ class TestIdentities:
                 coupling.gate.b2_SX.copy_(torch.tensor([0.0, 200.0, 0.0]))
             expected = torch.zeros(6, 6)
             expected[2:4, 2:4] = torch.eye(2)
-            assert torch.equal(coupling(people(1)).dense(1), expected)
+            assert torch.equal(coupling(some_users(1)).dense(1), expected)
 
     def test_uniform_experts_are_plain_lora(self):
         """w = 1/K and s = alpha/(r/K) give alpha/r · I."""
         coupling = made(Experts.Config(rank=6, experts=3, alpha=12))
         with torch.no_grad():
             coupling.gate.W_SXD.zero_()
-        C_QP = coupling.config.scaling * coupling(people(1)).dense(0)
+        C_QP = coupling.config.scaling * coupling(some_users(1)).dense(0)
         torch.testing.assert_close(C_QP, 12 / 6 * torch.eye(6))
 
     def test_experts_expressed_as_full(self):
         """Without a hidden path, full's bias is G: put diag(w) ⊗ I there."""
         experts = made(Experts.Config(rank=4, experts=2))
         full = made(Full.Config(rank=4, start="random"))
-        u_1D = people(1)
+        u_1D = some_users(1)
         with torch.no_grad():
             full.gate.W2_SXZ.zero_()
             full.gate.b2_SX.copy_(torch.stack([experts(u_1D).dense(s).T.flatten() for s in range(3)]))
@@ -307,7 +307,7 @@ class TestIdentities:
     def test_merged_weights_are_all_pairs_of_loras(self):
         """(Σ w_k B_k)(Σ w_l A_l) = Σ w_k w_l B_k A_l = B ((w wᵀ) ⊗ I) A, by two ways of summing."""
         coupling = made(Meta.Config(rank=2, loras=3))
-        C = coupling(people(1))
+        C = coupling(some_users(1))
         w, A, B = C.tensor[0, 0].double(), torch.randn(3, 2, 7).double(), torch.randn(3, 5, 2).double()
         merged = torch.einsum("k,kor->or", w, B) @ torch.einsum("l,lri->ri", w, A)
         pairs = sum(w[k] * w[m] * B[k] @ A[m] for k in range(3) for m in range(3))
@@ -328,21 +328,21 @@ class TestRank:
     @personal
     def test_nobodys_update_has_a_higher_rank_than_promised(self, config: Coupling.Config):
         """rank(B C A) for wide random A and B is rank(C): r for all but mixed outputs, which reach N·r."""
-        C_QP = made(config).double()(people(1)).dense(0)
+        C_QP = made(config).double()(some_users(1)).dense(0)
         assert torch.linalg.matrix_rank(C_QP) == config.max_rank
 
     @personal
     def test_the_split_is_as_narrow_as_the_rank(self, config: Coupling.Config):
-        left_QR, right_RP = made(config)(people(1)).split(0, 0)
+        left_QR, right_RP = made(config)(some_users(1)).split(0, 0)
         assert min(left_QR.shape) == config.max_rank
         assert right_RP is None or right_RP.shape == (config.max_rank, config.rows)
 
-    def test_numbers_kept_of_a_person(self):
+    def test_numbers_kept_of_a_user(self):
         """4 bytes times layers times numbers: 3 layers of 3x3; 3 of N = 3; one router for all layers counts once."""
-        assert made(Full.Config(rank=3))(people()).bytes_per_row == 4 * 3 * 9
-        assert made(Meta.Config(rank=2, loras=3))(people()).bytes_per_row == 4 * 3 * 3
-        assert made(Experts.Config(rank=6, experts=3))(people()).bytes_per_row == 4 * 3
-        assert made(Experts.Config(rank=6, experts=3, routers="per-layer"))(people()).bytes_per_row == 4 * 3 * 3
+        assert made(Full.Config(rank=3))(some_users()).bytes_per_row == 4 * 3 * 9
+        assert made(Meta.Config(rank=2, loras=3))(some_users()).bytes_per_row == 4 * 3 * 3
+        assert made(Experts.Config(rank=6, experts=3))(some_users()).bytes_per_row == 4 * 3
+        assert made(Experts.Config(rank=6, experts=3, routers="per-layer"))(some_users()).bytes_per_row == 4 * 3 * 3
         assert made(Static.Config(rank=3))().bytes_per_row == 0
 
 
@@ -352,7 +352,7 @@ def full(start: str, *, layers: int = 3, width: int = D, rank: int = 3, seed: in
 
 def test_full_starts_as_the_identity_exactly_and_still_learns():
     coupling = full("identity")
-    C_SBQP = coupling(people()).tensor
+    C_SBQP = coupling(some_users()).tensor
     assert torch.equal(C_SBQP, torch.eye(3).expand(3, 4, 3, 3))
     (C_SBQP * torch.randn(3, 4, 3, 3)).sum().backward()
     assert coupling.gate.W2_SXZ.grad.abs().min(0).values.min() > 0  # zero weights, but the gradient is not
@@ -415,7 +415,7 @@ class TestResidualRouter:
 
     def test_in_training_it_normalises_by_the_batch_and_keeps_what_it_saw(self):
         """The first of its norms: mean and unbiased variance over people and places, kept by a tenth each time."""
-        coupling, u_BD = self.CONFIG.build((12,), D, torch_generator(0)), people()
+        coupling, u_BD = self.CONFIG.build((12,), D, torch_generator(0)), some_users()
         alone = coupling.eval()(u_BD).tensor
         assert torch.equal(coupling(u_BD[:1]).tensor, alone[:, :1])
         convolution, norm = coupling.gate.networks[0][0], coupling.gate.networks[0][1]
@@ -446,7 +446,7 @@ class TestResidualRouter:
 
 def test_each_layer_has_its_own_gate():
     for config in (Full.Config(rank=3), Meta.Config(rank=2, loras=3), Experts.Config(router="mlp", routers="per-layer")):
-        coupling, u_BD = made(config), people(2)
+        coupling, u_BD = made(config), some_users(2)
         before = coupling(u_BD).tensor
         assert not torch.allclose(before[0], before[1])
         with torch.no_grad():
@@ -457,8 +457,8 @@ def test_each_layer_has_its_own_gate():
 
 
 @personal
-def test_each_row_has_its_own_person(config: Coupling.Config):
-    coupling, u_BD, order = made(config), people(), [2, 0, 3, 1]
+def test_each_row_has_its_own_user(config: Coupling.Config):
+    coupling, u_BD, order = made(config), some_users(), [2, 0, 3, 1]
     C = coupling(u_BD).tensor
     torch.testing.assert_close(coupling(u_BD[order]).tensor, C[:, order])
     torch.testing.assert_close(coupling(u_BD[1:2]).tensor, C[:, 1:2])
@@ -477,14 +477,14 @@ def test_mixtures_stay_on_the_simplex_on_any_shape(which: Coupling.Config, layer
 
 
 def test_temperature_evens_out():
-    weights = [made(Meta.Config(loras=4, temperature=t))(people()).tensor.amax(-1).mean().item() for t in (0.5, 1, 5, 500)]
+    weights = [made(Meta.Config(loras=4, temperature=t))(some_users()).tensor.amax(-1).mean().item() for t in (0.5, 1, 5, 500)]
     assert weights == sorted(weights, reverse=True)
     assert weights[-1] == pytest.approx(1 / 4, abs=0.01)
 
 
 def test_the_gates_dropout_is_for_training_only():
     coupling = made(Meta.Config(loras=4, gate_dropout=0.5))
-    u_BD = people()
+    u_BD = some_users()
     assert torch.equal(coupling(u_BD).tensor, coupling(u_BD).tensor)
     coupling.train()
     assert not torch.equal(coupling(u_BD).tensor, coupling(u_BD).tensor)
@@ -510,7 +510,7 @@ def test_same_seed_same_coupling(config: Coupling.Config):
 
 @personal
 def test_full_precision_under_autocast(config: Coupling.Config):
-    coupling, u_BD = made(config), people()
+    coupling, u_BD = made(config), some_users()
     with torch.autocast("cpu", torch.bfloat16):
         C = coupling(u_BD)
     assert torch.equal(C.tensor, coupling(u_BD).tensor)
@@ -558,7 +558,7 @@ class TestConfig:
             made(config)()
 
     @every
-    def test_only_what_depends_on_somebody_needs_somebody(self, config: Coupling.Config):
+    def test_only_what_depends_on_a_user_needs_a_user(self, config: Coupling.Config):
         assert config.needs_user == (config.kind not in ("identity", "static") and getattr(config, "gate", "") != "token")
         if not config.needs_user:
             coupling = config.build((12,), None, torch_generator(0))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_world import EVERY, PERSONAL, PLAIN_FOR_ONE, adapt, called, learnt, people, tiny_gpt2, tiny_llama, tokens
+from lora_world import EVERY, PERSONAL, PLAIN_FOR_ONE, adapt, called, learnt, some_users, tiny_gpt2, tiny_llama, tokens
 from peft import PeftModel
 from torch import Tensor, nn
 
@@ -34,17 +34,17 @@ def test_b_zero_is_the_backbone_exactly(config: Coupling.Config, build: Callable
     with torch.no_grad():
         before = build()(tokens()).logits
     adapters = adapt(build(), ALL, config)
-    assert torch.equal(logits(adapters, people()), before)
-    assert not torch.equal(logits(learnt(adapters), people()), before)
+    assert torch.equal(logits(adapters, some_users()), before)
+    assert not torch.equal(logits(learnt(adapters), some_users()), before)
 
 
 @plain_for_one
 @models
-def test_it_is_the_dense_weights_of_each_person(config: Coupling.Config, build: Callable[[], nn.Module]):
+def test_it_is_the_dense_weights_of_each_user(config: Coupling.Config, build: Callable[[], nn.Module]):
     """In float64: W + s·B·C(u)·A written into the weights for one person after another."""
     adapters = learnt(adapt(build().double(), ALL, config))
-    ours = logits(adapters, people())
-    C = adapters.couplings(people()) if config.needs_user else adapters.coupling()
+    ours = logits(adapters, some_users())
+    C = adapters.couplings(some_users()) if config.needs_user else adapters.coupling()
     for row in range(4):
         merged = build().double()
         with torch.no_grad():
@@ -59,7 +59,7 @@ def test_it_is_the_dense_weights_of_each_person(config: Coupling.Config, build: 
 def test_a_left_padded_batch_is_each_alone(config: Coupling.Config):
     """Batch of 4 = 4 batches of 1, unpadded: nobody's weights, gate or padding reach anybody else."""
     adapters = learnt(adapt(tiny_llama(), ALL, config))
-    lengths, ids_BL, u_BD = [3, 7, 5, 1], tokens(), people()
+    lengths, ids_BL, u_BD = [3, 7, 5, 1], tokens(), some_users()
     mask_BL = torch.tensor([[0] * (7 - n) + [1] * n for n in lengths])
     positions_BL = (mask_BL.cumsum(1) - 1).clamp(min=0)
     together = logits(adapters, u_BD, ids_BL * mask_BL, attention_mask=mask_BL, position_ids=positions_BL)[:, -1]
@@ -68,18 +68,18 @@ def test_a_left_padded_batch_is_each_alone(config: Coupling.Config):
 
 
 @personal
-def test_two_people_differ_and_the_order_of_rows_does_not_matter(config: Coupling.Config):
+def test_two_users_differ_and_the_order_of_rows_does_not_matter(config: Coupling.Config):
     adapters, order = learnt(adapt(tiny_llama(), ALL, config)), [2, 0, 3, 1]
-    straight = logits(adapters, people())
-    torch.testing.assert_close(logits(adapters, people()[order], tokens()[order]), straight[order], rtol=1e-5, atol=1e-5)
-    same_prompt = logits(adapters, people(), tokens()[:1].expand(4, -1))
+    straight = logits(adapters, some_users())
+    torch.testing.assert_close(logits(adapters, some_users()[order], tokens()[order]), straight[order], rtol=1e-5, atol=1e-5)
+    same_prompt = logits(adapters, some_users(), tokens()[:1].expand(4, -1))
     assert (same_prompt[0] - same_prompt[1]).abs().max() > 1e-2
 
 
 @every
 def test_everything_that_trains_gets_a_gradient(config: Coupling.Config):
     adapters = learnt(adapt(tiny_llama(), ALL, config))
-    u_BD = people().requires_grad_()
+    u_BD = some_users().requires_grad_()
     with adapters.scope(u_BD):
         adapters.model(tokens(), labels=tokens()).loss.backward()
     assert all(p.grad is not None and p.grad.any() for p in adapters.parameters())
@@ -96,7 +96,7 @@ def test_gradients_are_those_of_plain_autograd(config: Coupling.Config, build: C
     grads = []
     for hooked in (False, True):
         adapters = learnt(adapt(build().double(), ALL, config))
-        u_BD = people().double().requires_grad_()
+        u_BD = some_users().double().requires_grad_()
         for _, layer in adapters.layers:
             if hooked:
                 layer.base.register_forward_hook(lambda *_: None)
@@ -115,7 +115,7 @@ def test_saving_and_loading_changes_no_score(config: Coupling.Config, tmp_path: 
     save(adapters, tmp_path / "saved", "some/backbone")
     assert (tmp_path / "saved/adapter_model.safetensors").stat().st_size > 4 * adapters.parameters()[0].numel()
     again = load(tiny_llama(), tmp_path / "saved")
-    assert torch.equal(logits(again, people()), logits(adapters, people()))
+    assert torch.equal(logits(again, some_users()), logits(adapters, some_users()))
     assert again.adaptation.coupling == config
     assert all(torch.equal(a, b) for a, b in zip(adapters.parameters(), again.parameters(), strict=True))
 
@@ -135,9 +135,9 @@ def test_peft_reads_plain_lora_and_refuses_what_needs_c(config: Coupling.Config,
 
 @plain_for_one
 @models
-def test_anybodys_export_gives_the_same_logits_in_peft(config: Coupling.Config, build: Callable[[], nn.Module], tmp_path: Path):
+def test_any_users_export_gives_the_same_logits_in_peft(config: Coupling.Config, build: Callable[[], nn.Module], tmp_path: Path):
     adapters = learnt(adapt(build(), ALL, config), std=0.1)
-    u_1D = people()[2:3] if config.needs_user else None
+    u_1D = some_users()[2:3] if config.needs_user else None
     write_peft_adapter(tmp_path / "one", adapters, u_1D)
     theirs = PeftModel.from_pretrained(build(), str(tmp_path / "one"))
     with torch.no_grad():
@@ -150,7 +150,7 @@ def test_anybodys_export_gives_the_same_logits_in_peft(config: Coupling.Config, 
 @pytest.mark.parametrize("config", [config for config in EVERY if config not in PLAIN_FOR_ONE], ids=called)
 def test_what_depends_on_the_token_is_nobodys_adapter(config: Coupling.Config, tmp_path: Path):
     with pytest.raises(ConfigError, match="another one for every token"):
-        write_peft_adapter(tmp_path / "one", learnt(adapt(tiny_llama(), ALL, config)), people(1))
+        write_peft_adapter(tmp_path / "one", learnt(adapt(tiny_llama(), ALL, config)), some_users(1))
     assert not (tmp_path / "one").exists()
 
 
@@ -160,7 +160,7 @@ def test_generation_is_the_same_for_each_alone(config: Coupling.Config, how: str
     """With a KV cache, without one, and with beams, whose rows each need their person (iLoRA's gates were not repeated)."""
     adapters = learnt(adapt(tiny_llama(), ALL, config))
     beams = 3 if how == "beams" else 1
-    ids_BL, u_BD = tokens(), people()
+    ids_BL, u_BD = tokens(), some_users()
     options = {"max_new_tokens": 5, "do_sample": False, "num_beams": beams, "use_cache": how != "no-cache", "pad_token_id": 0,
                "eos_token_id": 49, "attention_mask": torch.ones(4, 7, dtype=torch.long)}
 
@@ -179,7 +179,7 @@ def test_generation_is_the_same_for_each_alone(config: Coupling.Config, how: str
 
 @every
 def test_keys_and_values_kept_from_before_are_those_of_the_whole_prompt(config: Coupling.Config):
-    adapters, ids_BL, u_BD = learnt(adapt(tiny_llama(), ALL, config)), tokens(), people()
+    adapters, ids_BL, u_BD = learnt(adapt(tiny_llama(), ALL, config)), tokens(), some_users()
     whole = logits(adapters, u_BD)
     with torch.no_grad(), adapters.scope(u_BD):
         prefix = adapters.model(ids_BL[:, :4], use_cache=True)
@@ -188,7 +188,7 @@ def test_keys_and_values_kept_from_before_are_those_of_the_whole_prompt(config: 
 
 
 @personal
-def test_nobody_another_number_of_people_and_other_peoples_couplings(config: Coupling.Config):
+def test_nobody_another_number_of_users_and_other_userss_couplings(config: Coupling.Config):
     adapters = learnt(adapt(tiny_llama(), ALL, config))
     with pytest.raises(ScopeError, match="nobody is in scope"):
         adapters.model(tokens())
@@ -196,9 +196,9 @@ def test_nobody_another_number_of_people_and_other_peoples_couplings(config: Cou
         adapters.scope(None)
     for rows in (1, 3):
         with pytest.raises(ScopeError, match=f"got 4 rows while C\\(u\\) of {rows} is in scope"):
-            logits(adapters, people(rows))
+            logits(adapters, some_users(rows))
     other = adapt(tiny_llama(), ("q_proj",), config)
-    with pytest.raises(ScopeError, match="2 layers.*this model has 14"), adapters.holding(other.couplings(people())):
+    with pytest.raises(ScopeError, match="2 layers.*this model has 14"), adapters.holding(other.couplings(some_users())):
         pytest.fail("couplings of another model were let in")
 
 
@@ -206,20 +206,20 @@ def test_nobody_another_number_of_people_and_other_peoples_couplings(config: Cou
 def test_couplings_can_be_kept_and_used_again(config: Coupling.Config):
     adapters = learnt(adapt(tiny_llama(), ALL, config))
     with torch.no_grad():
-        kept = adapters.couplings(people())
+        kept = adapters.couplings(some_users())
         with adapters.holding(kept):
             again = adapters.model(tokens()).logits
-    assert torch.equal(again, logits(adapters, people()))
+    assert torch.equal(again, logits(adapters, some_users()))
 
 
 def test_the_coupling_is_in_the_mode_of_the_model():
     """It is no submodule of the model, so model.eval() alone would leave the dropout of gates on."""
     adapters = learnt(adapt(tiny_llama(), ALL, Meta.Config(rank=2, loras=3, gate_dropout=0.5)))
-    assert torch.equal(logits(adapters, people()), logits(adapters, people()))
+    assert torch.equal(logits(adapters, some_users()), logits(adapters, some_users()))
     adapters.model.train()
-    assert not torch.equal(logits(adapters, people()), logits(adapters, people()))
+    assert not torch.equal(logits(adapters, some_users()), logits(adapters, some_users()))
     adapters.model.eval()
-    assert torch.equal(logits(adapters, people()), logits(adapters, people()))
+    assert torch.equal(logits(adapters, some_users()), logits(adapters, some_users()))
 
 
 class TestCheckpointing:
@@ -229,7 +229,7 @@ class TestCheckpointing:
             adapters.enable_checkpointing()
         adapters.model.train()
         torch.manual_seed(5)
-        with adapters.scope(people()):
+        with adapters.scope(some_users()):
             loss = adapters.model(tokens(), labels=tokens(), use_cache=False).loss
             if inside:
                 loss.backward()
@@ -256,10 +256,10 @@ class TestCheckpointing:
             adapters.model.train()
             torch.manual_seed(5)  # the dropout of gates
             losses = []
-            for u_BD in (people(), people().flip(0)):
+            for u_BD in (some_users(), some_users().flip(0)):
                 with adapters.scope(u_BD):
                     losses.append(adapters.model(tokens(), labels=tokens(), use_cache=False).loss)
-            with adapters.scope(people()[[1, 1, 2, 2]]):  # a third batch, whose people must not be found
+            with adapters.scope(some_users()[[1, 1, 2, 2]]):  # a third batch, whose people must not be found
                 sum(losses).backward()
             grads.append([parameter.grad for parameter in adapters.parameters()])
         assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
@@ -277,12 +277,12 @@ def test_half_precision_backbones(config: Coupling.Config, dtype: torch.dtype):
     exact = learnt(adapt(tiny_llama(), ALL, config), std=0.1)
     half = learnt(adapt(tiny_llama().to(dtype), ALL, config), std=0.1)
     assert {p.dtype for p in half.parameters()} == {torch.float32}
-    ours = logits(half, people())
+    ours = logits(half, some_users())
     with torch.no_grad():
         rounding = (tiny_llama().to(dtype)(tokens()).logits - tiny_llama()(tokens()).logits).abs().max()
     assert ours.dtype == dtype
-    assert (ours - logits(exact, people())).abs().max() < 6 * rounding
-    with half.scope(people()):
+    assert (ours - logits(exact, some_users())).abs().max() < 6 * rounding
+    with half.scope(some_users()):
         half.model(tokens(), labels=tokens()).loss.backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in half.parameters())
 
@@ -290,10 +290,10 @@ def test_half_precision_backbones(config: Coupling.Config, dtype: torch.dtype):
 @every
 def test_autocast_computes_like_a_half_precision_backbone(config: Coupling.Config):
     adapters = learnt(adapt(tiny_llama(), ALL, config), std=0.1)
-    exact = logits(adapters, people())
+    exact = logits(adapters, some_users())
     with torch.autocast("cpu", torch.bfloat16):
-        half = logits(adapters, people())
-        with adapters.scope(people()):
+        half = logits(adapters, some_users())
+        with adapters.scope(some_users()):
             adapters.model(tokens(), labels=tokens()).loss.backward()
     assert half.dtype == torch.bfloat16
     assert (half - exact).abs().max() < 0.05 * exact.abs().max()
@@ -315,7 +315,7 @@ def test_coupling_alone_learns_on_a_and_b_as_they_are():
     optimiser = torch.optim.AdamW([p for p in adapters.parameters() if p.requires_grad], lr=1e-2)
     losses = []
     for _ in range(10):
-        with adapters.scope(people()):
+        with adapters.scope(some_users()):
             loss = adapters.model(tokens(), labels=tokens()).loss
             loss.backward()
         optimiser.step()
@@ -350,15 +350,15 @@ def test_a_damaged_or_foreign_folder(tmp_path: Path):
         load(tiny_llama(), tmp_path / "saved")
 
 
-def test_two_models_in_two_threads_do_not_mix_people():
+def test_two_models_in_two_threads_do_not_mix_users():
     """iLoRA keeps the gates of all requests of a process in one list."""
     from concurrent.futures import ThreadPoolExecutor
 
     adapters = [learnt(adapt(tiny_llama(), ALL, Full.Config(rank=4)), seed=seed) for seed in (2, 3)]
-    expected = [logits(one, people().roll(turn, 0)) for turn, one in enumerate(adapters)]
+    expected = [logits(one, some_users().roll(turn, 0)) for turn, one in enumerate(adapters)]
 
     def ask(turn: int) -> bool:
-        return all(torch.equal(logits(adapters[turn], people().roll(turn, 0)), expected[turn]) for _ in range(15))
+        return all(torch.equal(logits(adapters[turn], some_users().roll(turn, 0)), expected[turn]) for _ in range(15))
 
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(ask, (0, 1))) == [True, True]
@@ -369,7 +369,7 @@ def test_one_model_refuses_a_second_request_while_one_is_in_scope():
     from concurrent.futures import ThreadPoolExecutor
 
     adapters = learnt(adapt(tiny_llama(), ALL, Full.Config(rank=4)))
-    with adapters.scope(people()), ThreadPoolExecutor(1) as thread:
-        second = thread.submit(logits, adapters, people(1), tokens(1))
+    with adapters.scope(some_users()), ThreadPoolExecutor(1) as thread:
+        second = thread.submit(logits, adapters, some_users(1), tokens(1))
         with pytest.raises(ScopeError, match="scopes do not nest"):
             second.result()

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from jaxtyping import TypeCheckError
-from lora_world import adapt, learnt, people, tiny_gpt2, tiny_llama, tokens
+from lora_world import adapt, learnt, some_users, tiny_gpt2, tiny_llama, tokens
 from peft import PeftModel
 from torch import Tensor, nn
 
@@ -34,9 +34,9 @@ def logits(adapters: Adapters, u_1D: Tensor | None) -> Tensor:
 
 @pytest.mark.parametrize(("build", "targets"), CASES)
 @pytest.mark.parametrize("config", [Full.Config(rank=4, alpha=6), Identity.Config(rank=4, alpha=6)])
-def test_peft_gives_the_same_person_the_same_logits(tmp_path, build, targets, config):
+def test_peft_gives_the_same_user_the_same_logits(tmp_path, build, targets, config):
     adapters = learnt(adapt(build(), targets, config), std=0.1)
-    u_1D = people(1) if adapters.coupling.config.needs_user else None
+    u_1D = some_users(1) if adapters.coupling.config.needs_user else None
     write_peft_adapter(tmp_path, adapters, u_1D, base_model="some/backbone")
     loaded = PeftModel.from_pretrained(build(), str(tmp_path))
     wrapped = {name.removeprefix("base_model.model.") for name, m in loaded.named_modules() if hasattr(m, "lora_A")}
@@ -51,7 +51,7 @@ def test_peft_gives_the_same_person_the_same_logits(tmp_path, build, targets, co
 @pytest.mark.parametrize(("build", "targets"), CASES)
 def test_merged_weights_give_the_same_logits(build, targets):
     adapters = learnt(adapt(build(), targets))
-    u_1D = people(1)
+    u_1D = some_users(1)
     expected = logits(adapters, u_1D)
     with torch.no_grad():
         C = adapters.coupling(u_1D)
@@ -75,19 +75,19 @@ def test_merged_weight_by_hand():
 
 def test_files(tmp_path):
     adapters = learnt(adapt(tiny_llama()))
-    write_peft_adapter(tmp_path / "ann", adapters, people(1), base_model="some/backbone")
+    write_peft_adapter(tmp_path / "ann", adapters, some_users(1), base_model="some/backbone")
     assert sorted(p.name for p in (tmp_path / "ann").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     config = json.loads((tmp_path / "ann" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "some/backbone"
     assert (config["peft_type"], config["r"], config["lora_alpha"], config["target_modules"]) == \
         ("LORA", 4, 8, ["q_proj", "v_proj"])
     assert config["fan_in_fan_out"] is False
-    assert peft_adapter(adapt(tiny_gpt2(), ("c_fc",)), people(1))[0]["fan_in_fan_out"] is True
+    assert peft_adapter(adapt(tiny_gpt2(), ("c_fc",)), some_users(1))[0]["fan_in_fan_out"] is True
 
 
-def test_two_people_share_a_and_differ_in_b():
+def test_two_users_share_a_and_differ_in_b():
     adapters = learnt(adapt(tiny_llama()))
-    (_, ann), (_, bob) = (peft_adapter(adapters, people()[i : i + 1]) for i in (0, 1))
+    (_, ann), (_, bob) = (peft_adapter(adapters, some_users()[i : i + 1]) for i in (0, 1))
     assert ann.keys() == bob.keys()
     for name, tensor in ann.items():
         assert torch.equal(tensor, bob[name]) == ("lora_A" in name)
@@ -95,19 +95,19 @@ def test_two_people_share_a_and_differ_in_b():
 
 def test_exporting_does_not_touch_the_model():
     adapters = learnt(adapt(tiny_llama()))
-    _, tensors = peft_adapter(adapters, people(1))
-    before = logits(adapters, people(1))
+    _, tensors = peft_adapter(adapters, some_users(1))
+    before = logits(adapters, some_users(1))
     for tensor in tensors.values():
         tensor.zero_()
-    assert torch.equal(logits(adapters, people(1)), before)
+    assert torch.equal(logits(adapters, some_users(1)), before)
 
 
-def test_for_one_person_only():
+def test_for_one_user_only():
     adapters = adapt(tiny_llama())
     with pytest.raises(ConfigError, match=r"exported for one person.*none came"):
         peft_adapter(adapters, None)
     with pytest.raises((ConfigError, TypeCheckError)):  # the latter where the tests check signatures
-        peft_adapter(adapters, people(2))
+        peft_adapter(adapters, some_users(2))
 
 
 def test_a_quantised_base_cannot_be_merged():

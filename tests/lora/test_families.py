@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_world import EVERY, D, adapt, called, learnt, people, tiny_llama
+from lora_world import EVERY, D, adapt, called, learnt, some_users, tiny_llama
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config
 from transformers.utils import logging
 
 from lifelora.errors import ArtefactError, ConfigError, ScopeError
-from lifelora.lora.account import account
 from lifelora.lora.coupling import Full, Identity
 from lifelora.lora.export import write_peft_adapter
 from lifelora.lora.inject import Adaptation, Adapters, personalise, select
 from lifelora.lora.rehearsal import WeightReadError
 from lifelora.lora.saved import load, read_peft, save, start_from
+from lifelora.lora.summary import summarise
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -65,19 +65,19 @@ class TestFlatTokens:
         assert [name for name, layer in adapters.layers if layer.flat] == \
             ([f"model.decoder.layers.{i}.fc{j}" for i in (0, 1) for j in (1, 2)] if config.needs_user else [])
         for length in (4, 7):  # as many tokens as users, and not
-            ids_BL, u_BD = ids(4, length), people(4)
+            ids_BL, u_BD = ids(4, length), some_users(4)
             together = logits(adapters, ids_BL, u_BD)
             alone = torch.cat([logits(adapters, ids_BL[i : i + 1], u_BD[i : i + 1]) for i in range(4)])
             torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
         if config.needs_user:
-            apart = logits(adapters, ids(1, 5).expand(2, -1), people(2))
+            apart = logits(adapters, ids(1, 5).expand(2, -1), some_users(2))
             assert (apart[0] - apart[1]).abs().max() > 1e-3
 
     def test_the_shared_expert_of_a_mixture(self):
         adapters = learnt(adapt(tiny("qwen2_moe"), ("q_proj", "up_proj", "down_proj"), Full.Config(rank=4)), std=0.2)
         assert {name.split(".")[-2] for name, layer in adapters.layers if layer.flat} == {"shared_expert"}
-        together = logits(adapters, ids(3, 5), people(3))
-        alone = torch.cat([logits(adapters, ids(3, 5)[i : i + 1], people(3)[i : i + 1]) for i in range(3)])
+        together = logits(adapters, ids(3, 5), some_users(3))
+        alone = torch.cat([logits(adapters, ids(3, 5)[i : i + 1], some_users(3)[i : i + 1]) for i in range(3)])
         torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize(("rows", "users"), [(4, 2), (2, 4), (4, 3)])
@@ -85,7 +85,7 @@ class TestFlatTokens:
         """Even where no other layer is there to count the rows."""
         adapters = adapt(tiny("opt"), ("fc1",), Full.Config(rank=4))
         with pytest.raises(ScopeError, match=f"got {rows} rows while C\\(u\\) of {users} is in scope"):
-            logits(adapters, ids(rows, 6), people(users))
+            logits(adapters, ids(rows, 6), some_users(users))
         adapters.eject()
         with torch.no_grad():
             adapters.model(ids(rows, 6))  # the check went with them
@@ -100,7 +100,7 @@ class TestFlatTokens:
             for module in adapters.model.modules():
                 if hasattr(module, "dropout") and isinstance(module.dropout, float):
                     module.dropout = 0.0
-            with adapters.scope(people(3)):
+            with adapters.scope(some_users(3)):
                 adapters.model(input_ids=ids(3, 5)).logits.square().mean().backward()
             return [p.grad for p in adapters.parameters()]
 
@@ -137,7 +137,7 @@ class TestWeightsThatAreRead:
             adapt(tiny("bamba"), ("all-linear",), Identity.Config(rank=2))
         adapters = learnt(adapt(tiny("bamba"), ("in_proj", "q_proj"), Full.Config(rank=2)))
         adapters.model.train()
-        with adapters.scope(people(2)):
+        with adapters.scope(some_users(2)):
             adapters.model(input_ids=ids(2, 5)).logits.square().mean().backward()
         assert all(p.grad is not None for p in adapters.parameters())
 
@@ -163,12 +163,12 @@ class TestAllLinear:
         """Qwen3.5's in_proj_a and in_proj_b have one output for each value head: 4."""
         adapters = adapt(tiny("qwen3_5_text"), ("all-linear",), Identity.Config(rank=6))
         assert adapters.left_out == tuple(f"model.layers.0.linear_attn.in_proj_{part}" for part in "ba")
-        assert str(account(adapters)).startswith(f"{len(adapters.layers)} layers (2 narrower than the rank left out: "
+        assert str(summarise(adapters)).startswith(f"{len(adapters.layers)} layers (2 narrower than the rank left out: "
                                                  "in_proj_a, in_proj_b); A and B")
         assert min(min(layer.inputs, layer.outputs) for _, layer in adapters.layers) >= 6
         with pytest.raises(ConfigError, match=r"rank = 6 is wider than layer '.*in_proj_a' \(4\)"):
             adapt(tiny("qwen3_5_text"), ("in_proj_a",), Identity.Config(rank=6))
-        assert "left out" not in str(account(adapt(tiny_llama(), ("all-linear",))))
+        assert "left out" not in str(summarise(adapt(tiny_llama(), ("all-linear",))))
 
     def test_a_tower_for_pictures_is_not_the_language_model(self):
         """Both have q_proj and v_proj, and no prompt runs the tower."""
@@ -184,7 +184,7 @@ class TestAllLinear:
             assert len(names) == count
             assert not any("vision" in name or "multi_modal" in name for name in names)
         adapters = learnt(adapt(model, ("all-linear",)))
-        apart = logits(adapters, ids(1, 5).expand(2, -1), people(2))
+        apart = logits(adapters, ids(1, 5).expand(2, -1), some_users(2))
         assert (apart[0] - apart[1]).abs().max() > 1e-3
 
 
@@ -244,16 +244,16 @@ class TestPEFT:
         assert len(read_peft(tmp_path / "ours").A) == len(adapters.layers)
         personal = adapt(tiny(family), ("all-linear",), Full.Config(rank=2))
         start_from(personal, tmp_path / "ours")
-        torch.testing.assert_close(logits(personal, ids(2, 6), people(2)), expected, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(logits(personal, ids(2, 6), some_users(2)), expected, rtol=1e-5, atol=1e-5)
 
     def test_the_attention_of_a_mixture_goes_out(self, tmp_path: Path):
         adapters = learnt(adapt(tiny("qwen3_moe"), ("q_proj", "v_proj"), Full.Config(rank=2)), std=0.1)
-        write_peft_adapter(tmp_path, adapters, people(1))
+        write_peft_adapter(tmp_path, adapters, some_users(1))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             warnings.filterwarnings("ignore", category=FutureWarning)
             theirs = PeftModel.from_pretrained(tiny("qwen3_moe"), str(tmp_path)).eval()
         with torch.no_grad():
             got = theirs(ids(2, 6)).logits
-        assert (got - logits(adapters, ids(2, 6), people(1).expand(2, -1))).abs().max() <= 1e-5
+        assert (got - logits(adapters, ids(2, 6), some_users(1).expand(2, -1))).abs().max() <= 1e-5
 

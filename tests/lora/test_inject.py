@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import safetensors.torch
 import torch
-from lora_world import QV, D, adapt, learnt, people, tiny_gpt2, tiny_llama, tokens
+from lora_world import QV, D, adapt, learnt, some_users, tiny_gpt2, tiny_llama, tokens
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -37,8 +37,8 @@ class TestLaws:
         with torch.no_grad():
             before = backbone(tokens()).logits
         adapters = adapt(backbone, targets, config)
-        assert torch.equal(logits(adapters, tokens(), people()), before)
-        assert not torch.equal(logits(learnt(adapters), tokens(), people()), before)
+        assert torch.equal(logits(adapters, tokens(), some_users()), before)
+        assert not torch.equal(logits(learnt(adapters), tokens(), some_users()), before)
 
     def test_c_identity_is_plain_lora(self):
         """Full at its start has C = I: with the same A and B it is plain LoRA."""
@@ -46,8 +46,8 @@ class TestLaws:
         for (_, ours), (_, theirs) in zip(personal.layers, plain.layers, strict=True):
             ours.load_state_dict(theirs.state_dict())
         expected = logits(plain, tokens(), None)
-        torch.testing.assert_close(logits(personal, tokens(), people()), expected)
-        assert not torch.allclose(logits(learnt(personal), tokens(), people()), expected, atol=1e-2)
+        torch.testing.assert_close(logits(personal, tokens(), some_users()), expected)
+        assert not torch.allclose(logits(learnt(personal), tokens(), some_users()), expected, atol=1e-2)
 
     def test_plain_lora_is_pefts(self):
         """PEFT's LoRA with our A and B: logits and the gradients of A and B."""
@@ -68,9 +68,9 @@ class TestLaws:
             torch.testing.assert_close(layer.B_OQ.grad, their.lora_B["default"].weight.grad, rtol=0, atol=1e-6)
 
     @pytest.mark.parametrize(("build", "targets"), [(tiny_llama, ("all-linear",)), (tiny_gpt2, ("all-linear",))])
-    def test_four_people_together_are_each_alone(self, build, targets):
+    def test_four_users_together_are_each_alone(self, build, targets):
         adapters = learnt(adapt(build(), targets))
-        ids_BL, u_BD = tokens(), people()
+        ids_BL, u_BD = tokens(), some_users()
         together = logits(adapters, ids_BL, u_BD)
         alone = torch.cat([logits(adapters, ids_BL[i : i + 1], u_BD[i : i + 1]) for i in range(4)])
         torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
@@ -79,12 +79,12 @@ class TestLaws:
 
     def test_permuting_the_batch_permutes_the_answers(self):
         adapters, order = learnt(adapt(tiny_llama())), [2, 0, 3, 1]
-        straight = logits(adapters, tokens(), people())
-        torch.testing.assert_close(logits(adapters, tokens()[order], people()[order]), straight[order])
+        straight = logits(adapters, tokens(), some_users())
+        torch.testing.assert_close(logits(adapters, tokens()[order], some_users()[order]), straight[order])
 
     def test_left_padded_batch_is_each_alone(self):
         adapters = learnt(adapt(tiny_llama()))
-        lengths, ids_BL, u_BD = [3, 7, 5, 1], tokens(), people()
+        lengths, ids_BL, u_BD = [3, 7, 5, 1], tokens(), some_users()
         mask_BL = torch.tensor([[0] * (7 - n) + [1] * n for n in lengths])
         positions_BL = (mask_BL.cumsum(1) - 1).clamp(min=0)
         together = logits(adapters, ids_BL * mask_BL, u_BD, attention_mask=mask_BL, position_ids=positions_BL)[:, -1]
@@ -92,7 +92,7 @@ class TestLaws:
                            for i, n in enumerate(lengths)])
         torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
-    def test_forward_without_anybody(self):
+    def test_forward_without_any_user(self):
         adapters = adapt(tiny_llama())
         with pytest.raises(ScopeError, match=r"layer 'model.layers.0.self_attn.q_proj' is personal, but nobody"):
             adapters.model(tokens())
@@ -103,13 +103,13 @@ class TestLaws:
     def test_another_batch_size_is_never_broadcast(self, rows):
         adapters = learnt(adapt(tiny_llama()))
         with pytest.raises(ScopeError, match=f"got 4 rows while C\\(u\\) of {rows} is in scope"):
-            logits(adapters, tokens(4), people(rows))
+            logits(adapters, tokens(4), some_users(rows))
         with pytest.raises(ScopeError, match=f"got {rows} rows while C\\(u\\) of 4 is in scope"):
-            logits(adapters, tokens(rows), people(4))
+            logits(adapters, tokens(rows), some_users(4))
 
     def test_scopes_do_not_nest(self):
         adapters = adapt(tiny_llama())
-        with adapters.scope(people()), pytest.raises(ScopeError, match="do not nest"), adapters.scope(people()):
+        with adapters.scope(some_users()), pytest.raises(ScopeError, match="do not nest"), adapters.scope(some_users()):
             pytest.fail("a second scope was opened")
 
     def test_an_error_in_forward_is_never_swallowed(self):
@@ -120,7 +120,7 @@ class TestLaws:
 
         adapters.layers[1][1].base.register_forward_hook(fail)
         with pytest.raises(FloatingPointError, match="deep inside"):
-            logits(adapters, tokens(), people())
+            logits(adapters, tokens(), some_users())
         with pytest.raises(ScopeError, match="nobody"):  # and the scope is closed again
             adapters.model(tokens())
 
@@ -149,7 +149,7 @@ class TestCheckpointing:
         for checkpointing in (False, True):
             adapters, calls = self.adapters(checkpointing=checkpointing), []
             adapters.layers[0][1].register_forward_hook(lambda *_, calls=calls: calls.append(1))
-            u_BD = people().requires_grad_()
+            u_BD = some_users().requires_grad_()
             with adapters.scope(u_BD):
                 self.loss(adapters).backward()
             assert len(calls) == (2 if checkpointing else 1)  # it did run again
@@ -159,7 +159,7 @@ class TestCheckpointing:
 
     def test_backward_outside_the_scope(self):
         adapters = self.adapters(checkpointing=True)
-        with adapters.scope(people()):
+        with adapters.scope(some_users()):
             loss = self.loss(adapters)
         with pytest.raises(ScopeError, match="with gradient checkpointing the layer runs again during backward"):
             loss.backward()
@@ -168,7 +168,7 @@ class TestCheckpointing:
         """Documented in ``Slot``: C(u) has a graph of its own, through which every checkpoint would go backward."""
         adapters = self.adapters(checkpointing=True, reentrant=True)
         adapters.model.enable_input_require_grads()
-        with adapters.scope(people()):
+        with adapters.scope(some_users()):
             loss = self.loss(adapters)
             with pytest.raises(RuntimeError, match="backward through the graph a second time"):
                 loss.backward()
@@ -180,7 +180,7 @@ def test_trains_in_bf16_on_a_float32_adapter():
     optimiser = torch.optim.AdamW(adapters.parameters(), lr=1e-2)
     losses = []
     for _ in range(8):
-        with adapters.scope(people().bfloat16()):
+        with adapters.scope(some_users().bfloat16()):
             loss = adapters.model(tokens(), labels=tokens()).loss
             loss.backward()
         optimiser.step()
@@ -283,9 +283,9 @@ class TestState:
         adapters = learnt(adapt(tiny_llama(), config=config))
         safetensors.torch.save_file(adapters.state(), tmp_path / "adapters.safetensors")
         other = adapt(tiny_llama(), config=config, seed=77)
-        assert not torch.equal(logits(other, tokens(), people()), logits(adapters, tokens(), people()))
+        assert not torch.equal(logits(other, tokens(), some_users()), logits(adapters, tokens(), some_users()))
         other.load_state(safetensors.torch.load_file(tmp_path / "adapters.safetensors"))
-        assert torch.equal(logits(other, tokens(), people()), logits(adapters, tokens(), people()))
+        assert torch.equal(logits(other, tokens(), some_users()), logits(adapters, tokens(), some_users()))
         assert all(torch.equal(a, b) for a, b in zip(other.parameters(), adapters.parameters(), strict=True))
 
     def test_it_holds_all_that_trains_and_nothing_else(self):

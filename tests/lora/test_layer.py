@@ -164,7 +164,7 @@ def test_half_precision_base_keeps_a_float32_adapter(dtype):
     torch.testing.assert_close(y.double(), dense(layer, base.weight, base.bias, C_SBQP[0], x), rtol=2e-2, atol=3e-2)
 
 
-def test_autocast_does_not_round_the_person_away():
+def test_autocast_does_not_round_the_user_away():
     """C = (1 + 2⁻⁹)·I is I in bf16, whose spacing above 1 is 2⁻⁷. Powers of two elsewhere keep the rest exact."""
     base = nn.Linear(1, 1, bias=False)
     slot = Slot(1, 1, 1)
@@ -209,7 +209,7 @@ class TestSlot:
 
     @pytest.mark.parametrize(("couplings", "rows"), [(1, 4), (4, 1), (3, 4), (4, 3), (2, 4)])
     @pytest.mark.parametrize("tokens", [(), (6,)])
-    def test_another_number_of_people_is_never_broadcast(self, couplings, rows, tokens):
+    def test_another_number_of_users_is_never_broadcast(self, couplings, rows, tokens):
         slot, layer = self.layer()
         with slot.holding(Dense(torch.randn(1, couplings, 3, 3))), \
                 pytest.raises(ScopeError, match=f"got {rows} rows while C\\(u\\) of {couplings} is in scope"):

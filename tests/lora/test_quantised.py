@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from lora_world import EVERY, adapt, called, learnt, people, tokens
+from lora_world import EVERY, adapt, called, learnt, some_users, tokens
 from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
 from lifelora.lora.coupling import Coupling
@@ -38,7 +38,7 @@ def test_every_coupling_trains(config: Coupling.Config, folder: tuple[str, int])
     adapters: Adapters = adapt(backbone, ("all-linear",), config)
     kind = type(adapters.layers[0][1].base).__name__
     assert kind == ("Linear4bit" if folder[1] == 4 else "Linear8bitLt")
-    with torch.no_grad(), adapters.scope(people()):
+    with torch.no_grad(), adapters.scope(some_users()):
         assert torch.equal(adapters.model(tokens()).logits, before)
     learnt(adapters, std=0.05)
     # A deep router, whose norms stand still in a model that is asked, would soon let one expert answer for all users.
@@ -46,7 +46,7 @@ def test_every_coupling_trains(config: Coupling.Config, folder: tuple[str, int])
     optimiser = torch.optim.AdamW([{"params": of_layers}, {"params": adapters.coupling.parameters(), "lr": 1e-3}], lr=1e-2)
     losses = []
     for _ in range(6):
-        with adapters.scope(people()):
+        with adapters.scope(some_users()):
             loss = adapters.model(tokens(), labels=tokens()).loss
             loss.backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in adapters.parameters())
@@ -61,11 +61,11 @@ def test_every_coupling_trains(config: Coupling.Config, folder: tuple[str, int])
         assert len(inputs) == len(adapters.layers)
         for name, layer in adapters.layers:
             x, row = inputs[name], inputs[name][1:2]
-            with adapters.scope(people()):
+            with adapters.scope(some_users()):
                 together = layer(x)[1:2]
-            with adapters.scope(people()[1:2]):
+            with adapters.scope(some_users()[1:2]):
                 alone = layer(row)
-            with adapters.scope(people()[2:3]):
+            with adapters.scope(some_users()[2:3]):
                 another = layer(row)
             of_the_base = (layer.base(x)[1:2] - layer.base(row)).abs().max()
             assert (together - alone).abs().max() <= of_the_base + 1e-4, name
@@ -78,7 +78,7 @@ def inputs_of_layers(adapters: Adapters) -> dict[str, torch.Tensor]:
     found: dict[str, torch.Tensor] = {}
     handles = [layer.register_forward_hook(lambda _, inputs, __, name=name: found.update({name: inputs[0].clone()}))
                for name, layer in adapters.layers]
-    with adapters.scope(people()):
+    with adapters.scope(some_users()):
         adapters.model(tokens())
     for handle in handles:
         handle.remove()

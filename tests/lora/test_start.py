@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_world import EVERY, adapt, called, learnt, people, tiny_gpt2, tiny_llama, tokens
+from lora_world import EVERY, adapt, called, learnt, some_users, tiny_gpt2, tiny_llama, tokens
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
@@ -39,7 +39,7 @@ def logits(adapters: Adapters, u_BD: Tensor | None) -> Tensor:
 
 @pytest.mark.parametrize("config", STARTS_AS_IT, ids=called)
 @pytest.mark.parametrize("rslora", [False, True])
-def test_whoever_is_in_scope_it_starts_as_that_lora(config: Coupling.Config, rslora: bool, tmp_path: Path):
+def test_whichever_user_is_in_scope_it_starts_as_that_lora(config: Coupling.Config, rslora: bool, tmp_path: Path):
     """Also where it becomes several A or B, and though its alpha is another: s·B is what counts."""
     peft = saved_by_peft(tmp_path, r=config.rank, use_rslora=rslora)
     adapters = adapt(tiny_llama(), config=config)
@@ -47,7 +47,7 @@ def test_whoever_is_in_scope_it_starts_as_that_lora(config: Coupling.Config, rsl
     with torch.no_grad():
         expected = peft(tokens()).logits
         assert (expected - tiny_llama()(tokens()).logits).abs().max() > 1e-2
-    torch.testing.assert_close(logits(adapters, people()), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits(adapters, some_users()), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_experts_start_as_it_where_all_weigh_the_same(tmp_path: Path):
@@ -56,7 +56,7 @@ def test_experts_start_as_it_where_all_weigh_the_same(tmp_path: Path):
     start_from(adapters, tmp_path)
     with torch.no_grad():
         adapters.coupling.gate.W_SXD.zero_()
-        torch.testing.assert_close(logits(adapters, people()), peft(tokens()).logits, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(logits(adapters, some_users()), peft(tokens()).logits, rtol=1e-5, atol=1e-5)
 
 
 def test_conv1d(tmp_path: Path):
@@ -64,7 +64,7 @@ def test_conv1d(tmp_path: Path):
     adapters = adapt(tiny_gpt2(), ("c_attn",), Full.Config(rank=4))
     start_from(adapters, tmp_path)
     with torch.no_grad():
-        torch.testing.assert_close(logits(adapters, people()), peft(tokens()).logits, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(logits(adapters, some_users()), peft(tokens()).logits, rtol=1e-5, atol=1e-5)
 
 
 def test_a_peft_folder_loads_as_plain_lora(tmp_path: Path):
@@ -84,10 +84,10 @@ def test_what_was_learnt_from_it_goes_out_again(tmp_path: Path):
     adapters = adapt(tiny_llama(), config=Meta.Config(rank=4, loras=2))
     start_from(adapters, tmp_path / "in")
     learnt(adapters, std=0.05)
-    write_peft_adapter(tmp_path / "out", adapters, people()[:1])
+    write_peft_adapter(tmp_path / "out", adapters, some_users()[:1])
     with torch.no_grad():
         theirs = PeftModel.from_pretrained(tiny_llama(), str(tmp_path / "out"))(tokens()).logits
-    assert (theirs - logits(adapters, people()[:1].expand(4, -1))).abs().max() <= 1e-5
+    assert (theirs - logits(adapters, some_users()[:1].expand(4, -1))).abs().max() <= 1e-5
 
 
 class TestRefused:
@@ -216,7 +216,7 @@ def test_vllms_rules_for_an_exported_adapter(tmp_path: Path):
             continue
         adapters = learnt(adapt(tiny_llama(), ("all-linear",), config))
         folder = tmp_path / str(number)
-        write_peft_adapter(folder, adapters, people()[:1] if config.needs_user else None)
+        write_peft_adapter(folder, adapters, some_users()[:1] if config.needs_user else None)
         told = json.loads((folder / "adapter_config.json").read_text())
         assert (told["peft_type"], told["bias"], told["r"]) == ("LORA", "none", config.max_rank)
         assert not {"modules_to_save", "use_dora", "rank_pattern", "alpha_pattern"} & told.keys()

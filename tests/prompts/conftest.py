@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_to
 from lifelora.data.dataset import Dataset, Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 
 NASTY = [
     "(500) Days of Summer", "2001: A Space Odyssey", "Se7en", "Seven 7", "'Til There Was You", "\"Quoted\"", "[REC]",
@@ -135,9 +135,9 @@ def fresh() -> Callable[[str], Tokenizer]:
 
 
 @pytest.fixture(scope="session")
-def encoders() -> Callable[[str], Encoder]:
+def line_tokenizers() -> Callable[[str], LineTokenizer]:
     """The same, made once and ready to encode."""
-    return functools.cache(lambda name: Encoder(FAMILIES[name]()))
+    return functools.cache(lambda name: LineTokenizer(FAMILIES[name]()))
 
 
 @pytest.fixture(scope="session", params=["byte-level", "llama-3", "sentencepiece-bpe", "unigram", "wrapped", "real"])

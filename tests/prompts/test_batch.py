@@ -7,7 +7,7 @@ from lifelora.errors import ConfigError
 from lifelora.prompts.batch import Answers, PromptBuilder, find_answers
 from lifelora.prompts.segments import Segments
 from lifelora.prompts.template import Plain, Rella
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_answers_come_where_they_are_said(dataset, tokenizer, template):
     user, item = (dataset.profiles.slice(int(targets.user_B[0]), 1), dataset.catalogue.slice(int(targets.item_B[0]), 1))
     text = template.render(dataset.words.model_dump(), user.to_pylist()[0], [], item.to_pylist()[0])
     for word, token in ((template.yes, answers.yes), (template.no, answers.no)):
-        assert Encoder(tokenizer).whole(text + word)[: len(prompt) + 1] == [*prompt, token]
+        assert LineTokenizer(tokenizer).whole(text + word)[: len(prompt) + 1] == [*prompt, token]
     assert answers.yes != answers.no
 
 

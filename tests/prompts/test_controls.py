@@ -18,7 +18,7 @@ from lifelora.prompts.phrasing import Phrasing, answer_line
 from lifelora.prompts.segments import Segments
 from lifelora.prompts.template import Plain, marked
 from lifelora.prompts.towers import TowerBuilder
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 from tiny_bert import word_piece
 
 BREAKS = [chr(code) for code in range(sys.maxunicode + 1) if len(f"a{chr(code)}b".splitlines()) > 1]
@@ -76,24 +76,24 @@ def test_the_controls_of_a_prompt_are_its_templates(ordinary, hostile, spelling)
     number = spelling.token_to_id
     assert controls_of(spelling, found) == controls_of(spelling, right)
     assert controls_of(spelling, found)[found.question_M[0]] == [number("<think>"), number("<|im_end|>")]
-    encoder = Encoder(spelling)
+    line_tokenizer = LineTokenizer(spelling)
     words, (user, *_) = hostile.words.model_dump(), hostile.profiles.to_pylist()
     items = hostile.catalogue.to_pylist()
     level = hostile.rating_levels[hostile.rating_N[0]]
     for target, item in enumerate(items):
         ids = found.prompt(0, [int(hostile.item_N[0])], [int(hostile.rating_N[0])], target)
         arguments = words, user, [(items[hostile.item_N[0]], level)], item
-        assert ids == encoder.whole(marked(TEMPLATE, encoder.marked).render(*arguments))
+        assert ids == line_tokenizer.whole(marked(TEMPLATE, line_tokenizer.marked).render(*arguments))
         assert " ".join(item["title"].split()) in spelling.decode(ids, skip_special_tokens=True)
 
 
 def test_the_controls_of_a_question_for_a_title_are_its_phrasings(ordinary, hostile, spelling):
     right, found = (NextItemLines.build(dataset, [PHRASING], spelling) for dataset in (ordinary, hostile))
     assert controls_of(spelling, found) == controls_of(spelling, right)
-    encoder, items = Encoder(spelling), hostile.catalogue.to_pylist()
-    own = marked(PHRASING, encoder.marked)
+    line_tokenizer, items = LineTokenizer(spelling), hostile.catalogue.to_pylist()
+    own = marked(PHRASING, line_tokenizer.marked)
     text = own.render(hostile.words.model_dump(), items[:5], items[2:], items[1])
-    assert found.prompt(0, range(5), range(2, 8), 1) == encoder.whole(text)
+    assert found.prompt(0, range(5), range(2, 8), 1) == line_tokenizer.whole(text)
     answer = found.tokens_T[found.offsets_N[found.answer_M[1]] : found.offsets_N[found.answer_M[1] + 1]].tolist()
     assert spelling.decode(answer, skip_special_tokens=True).strip() == "</s>"
     assert answer_line(hostile.words.model_dump(), items[1]) == " </s>\n"

@@ -11,7 +11,7 @@ from tokenizers.decoders import ByteLevel
 from lifelora.errors import ConfigError
 from lifelora.prompts.next_item import NextItemBuilder, NextItemLines
 from lifelora.prompts.phrasing import PHRASINGS, Form, NextItemTemplate, Phrasing, answer_line
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 
 C = 7
 FORMS = get_args(Form)
@@ -46,7 +46,7 @@ def texts_of(dataset, items):
 
 def test_prompts_are_the_tokens_of_their_text(dataset, tokenizer):
     """Every family, every phrasing, with and without behaviours, candidates and answer."""
-    lines, encoder = NextItemLines.build(dataset, PHRASINGS, tokenizer), Encoder(tokenizer)
+    lines, line_tokenizer = NextItemLines.build(dataset, PHRASINGS, tokenizer), LineTokenizer(tokenizer)
     words, rng = dataset.words.model_dump(), np.random.default_rng(3)
     for number in range(60):
         seen = rng.integers(0, dataset.n_items, number % 5).tolist()
@@ -55,7 +55,7 @@ def test_prompts_are_the_tokens_of_their_text(dataset, tokenizer):
         listed = None if candidates is None else texts_of(dataset, candidates)
         told = None if target is None else texts_of(dataset, [target])[0]
         text = PHRASINGS[number % 3].render(words, texts_of(dataset, seen), listed, told)
-        assert lines.prompt(number % 3, seen, candidates, target) == encoder.whole(text)
+        assert lines.prompt(number % 3, seen, candidates, target) == line_tokenizer.whole(text)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -167,12 +167,13 @@ def test_an_answer_that_is_no_candidate_is_refused(builder):
 
 def test_titles_are_the_answers(dataset, pieces, builder):
     items_BC = np.array([[0, 21, 4], [31, 8, 8]])
-    titles, encoder, words = builder.titles(items_BC), Encoder(pieces), dataset.words.model_dump()
+    titles, line_tokenizer, words = builder.titles(items_BC), LineTokenizer(pieces), dataset.words.model_dump()
     prompt = PHRASINGS[0].render(words, [], None)
     for row in range(2):
         for column, item in enumerate(items_BC[row]):
             ids = titles.tokens_BCA[row, column][titles.mask_BCA[row, column]].tolist()
-            assert encoder.whole(prompt) + ids == encoder.whole(prompt + answer_line(words, texts_of(dataset, [item])[0]))
+            whole = prompt + answer_line(words, texts_of(dataset, [item])[0])
+            assert line_tokenizer.whole(prompt) + ids == line_tokenizer.whole(whole)
     assert (titles.tokens_BCA[~titles.mask_BCA] == 0).all()
     assert titles.tokens_BCA.dtype == torch.int64
 

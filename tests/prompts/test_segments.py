@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, models
 from lifelora.errors import ConfigError
 from lifelora.prompts.segments import Segments
 from lifelora.prompts.template import Plain, Rella
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 
 TEMPLATES = {
     "plain": Plain(),
@@ -23,41 +23,41 @@ def texts_of(dataset, item):
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 def test_lines_put_together_are_the_whole_text(dataset, tokenizer, template):
-    segments, encoder = Segments.build(dataset, template, tokenizer), Encoder(tokenizer)
+    segments, line_tokenizer = Segments.build(dataset, template, tokenizer), LineTokenizer(tokenizer)
     words, rng = dataset.words.model_dump(), np.random.default_rng(3)
     for _ in range(60):
         user, target = int(rng.integers(dataset.n_users)), int(rng.integers(dataset.n_items))
         rows = rng.choice(len(dataset), size=int(rng.integers(0, 12)), replace=False)
         items, ratings = dataset.item_N[rows].tolist(), dataset.rating_N[rows].tolist()
         shown = [(texts_of(dataset, i), dataset.rating_levels[r]) for i, r in zip(items, ratings, strict=True)]
-        person = dataset.profiles.slice(user, 1).to_pylist()[0]
-        whole = encoder.whole(template.render(words, person, shown, texts_of(dataset, target)))
+        profile = dataset.profiles.slice(user, 1).to_pylist()[0]
+        whole = line_tokenizer.whole(template.render(words, profile, shown, texts_of(dataset, target)))
         assert segments.prompt(user, items, ratings, target) == whole
 
 
 @pytest.mark.parametrize("name", ["byte-level", "llama-3", "sentencepiece-bpe"])
 @settings(max_examples=60)
 @given(titles=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=12), min_size=1, max_size=6))
-def test_any_titles(encoders, name, titles):
+def test_any_titles(line_tokenizers, name, titles):
     """The same with whatever hypothesis can think of, for the tokenizers that know every byte."""
     words = {"item": "film", "items": "films", "did": "watched", "star": "star", "stars": "stars"}
-    template, encoder = Plain(), encoders(name)
+    template, line_tokenizer = Plain(), line_tokenizers(name)
     items = [{"title": title, "genre": titles[0]} for title in titles]
     neighbour = template.behaviour_line(words, {"title": "A"}, 5.0)
     head = template.head(words, {"gender": titles[-1]}, shown=True)
     parts = [
-        *encoder.lines([head], "", neighbour),
-        *encoder.lines([template.behaviour_line(words, item, 1.0) for item in items], neighbour, neighbour),
-        *encoder.lines([template.question_lines(words, items[0])], neighbour, ""),
+        *line_tokenizer.lines([head], "", neighbour),
+        *line_tokenizer.lines([template.behaviour_line(words, item, 1.0) for item in items], neighbour, neighbour),
+        *line_tokenizer.lines([template.question_lines(words, items[0])], neighbour, ""),
     ]
     text = template.render(words, {"gender": titles[-1]}, [(item, 1.0) for item in items], items[0])
-    assert encoder.start + np.concatenate(parts).tolist() == encoder.whole(text)
+    assert line_tokenizer.start + np.concatenate(parts).tolist() == line_tokenizer.whole(text)
 
 
 def test_the_start_is_kept_and_the_end_token_is_not(dataset, fresh):
-    encoder = Encoder(fresh("sentencepiece-bpe"))
-    assert encoder.start == [1]  # <s>; </s> would stand between the question and its answer
-    assert Encoder(fresh("byte-level")).start == []
+    line_tokenizer = LineTokenizer(fresh("sentencepiece-bpe"))
+    assert line_tokenizer.start == [1]  # <s>; </s> would stand between the question and its answer
+    assert LineTokenizer(fresh("byte-level")).start == []
     segments = Segments.build(dataset, Plain(), fresh("sentencepiece-bpe"))
     prompt = segments.prompt(0, [], [], 0)
     assert prompt[0] == 1

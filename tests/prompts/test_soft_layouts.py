@@ -21,11 +21,11 @@ from lifelora.prompts.batch import PromptBatch, PromptBuilder
 from lifelora.prompts.next_item import NextItemBuilder, NextItemPrompts
 from lifelora.prompts.phrasing import PHRASINGS, Form, NextItemTemplate, Phrasing
 from lifelora.prompts.segments import Segments
-from lifelora.prompts.slots import ITEM_SLOT, USER, USER_SLOT, Place, SlotEncoder
+from lifelora.prompts.slots import ITEM_SLOT, USER, USER_SLOT, Place, SlotTokenizer
 from lifelora.prompts.template import Plain, Rella, marked
 from lifelora.recipes import load
 
-PERSON, ROW, SHOWN, C = 3, 12, 2, 3
+USER_INDEX, ROW, SHOWN, C = 3, 12, 2, 3
 TITLE = {"title": "Heat", "genre": "Crime"}
 WORDS = {"item": "film", "items": "films", "did": "watched", "star": "star", "stars": "stars"}
 
@@ -59,7 +59,7 @@ def by_added_tokens(tokenizer: Any, text: str, marks: Mapping[str, int]) -> list
 
 
 def asked(dataset: Dataset, row: int, shown: int) -> tuple[Any, Any, Any]:
-    targets = dataset.targets(np.array([int(dataset.offsets[PERSON]) + row]))
+    targets = dataset.targets(np.array([int(dataset.offsets[USER_INDEX]) + row]))
     return targets, *dataset.history(targets, shown)
 
 
@@ -145,10 +145,10 @@ def test_tokens_are_those_by_added_special_tokens(dataset, tokenizer, template, 
         rows = rng.choice(len(dataset), size=number % 7, replace=False)
         items, ratings = dataset.item_N[rows].tolist(), dataset.rating_N[rows].tolist()
         texts = [dataset.catalogue.slice(item, 1).to_pylist()[0] for item in (*items, target)]
-        person = dataset.profiles.slice(user, 1).to_pylist()[0]
+        profile = dataset.profiles.slice(user, 1).to_pylist()[0]
         shown = [(text, dataset.rating_levels[rating]) for text, rating in zip(texts[:-1], ratings, strict=True)]
-        text = template.render(words, person, shown, texts[-1])
-        head = template.head(words, person, bool(shown))
+        text = template.render(words, profile, shown, texts[-1])
+        head = template.head(words, profile, bool(shown))
         question = template.question_lines(words, texts[-1])
         assert text.startswith(head)
         assert text.endswith(question)
@@ -225,7 +225,7 @@ def test_a_place_that_is_none_is_refused(change: dict[str, Any], message: str):
         Plain(**change)
 
 
-def test_only_lines_about_somebody_have_one(dataset, fresh):
+def test_only_lines_about_a_user_have_one(dataset, fresh):
     with pytest.raises(ConfigError, match=r"template\.history uses \{soft\}"):
         Segments.build(dataset, Plain(history="These {soft}:"), fresh("byte-level"), ("behaviours",))
 
@@ -233,13 +233,13 @@ def test_only_lines_about_somebody_have_one(dataset, fresh):
 def test_no_title_makes_a_slot(dataset, tokenizer):
     """A title that spells ours gives the tokens of its characters, beside the one slot that its line has."""
     template = Plain().slotted(("behaviours", "target", "user"))
-    encoder = SlotEncoder(tokenizer)
-    own = marked(template, encoder.marked)
+    line_tokenizer = SlotTokenizer(tokenizer)
+    own = marked(template, line_tokenizer.marked)
     item = {"title": f"He{ITEM_SLOT}at {{soft}}{USER_SLOT}", "genre": ITEM_SLOT}
     line, question = own.behaviour_line(WORDS, item, 4.0), own.question_lines(WORDS, item)
-    assert [token for token in encoder.whole(line) if token < 0] == [-1]
-    assert [token for token in encoder.whole(question) if token < 0] == [USER, -1]
-    assert [token for token in next(encoder.lines([line], line, line)).tolist() if token < 0] == [-1]
+    assert [token for token in line_tokenizer.whole(line) if token < 0] == [-1]
+    assert [token for token in line_tokenizer.whole(question) if token < 0] == [USER, -1]
+    assert [token for token in next(line_tokenizer.lines([line], line, line)).tolist() if token < 0] == [-1]
 
 
 def test_each_form_has_its_own_lines(dataset, fresh: Callable[[str], Tokenizer]):

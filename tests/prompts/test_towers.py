@@ -32,7 +32,7 @@ def asked(dataset: Dataset, rows: list[int] | None = None) -> tuple[Targets, np.
     return targets, *dataset.history(targets, SHOWN)
 
 
-def person_text(dataset: Dataset, template: Template, user: int, rows: list[int]) -> str:
+def user_text(dataset: Dataset, template: Template, user: int, rows: list[int]) -> str:
     words, items = dataset.words.model_dump(), dataset.catalogue.to_pylist()
     profile = dataset.profiles.to_pylist()[user]
     lines = [template.behaviour_line(words, items[dataset.item_N[row]], dataset.rating_levels[dataset.rating_N[row]])
@@ -56,7 +56,7 @@ def check(dataset: Dataset, tokenizer: Any) -> None:
     for place in range(len(targets)):
         rows = rows_BK[place, mask_BK[place]].tolist()
         lengths.add(len(rows))
-        text = person_text(dataset, TEMPLATE, int(targets.user_B[place]), rows)
+        text = user_text(dataset, TEMPLATE, int(targets.user_B[place]), rows)
         assert read(batch.users, int(batch.user_B[place])) == own_ids(tokenizer, text), text
         text = TEMPLATE.item_text(words, items[targets.item_B[place]])
         assert read(batch.items, int(batch.item_B[place])) == own_ids(tokenizer, text), text
@@ -117,10 +117,10 @@ def test_too_long_a_text_loses_its_oldest_behaviours(dataset: Dataset, bert: Any
         rows = rows_BK[place, mask_BK[place]].tolist()
         user, count = int(targets.user_B[place]), int(kept_BK[place].sum())
         assert rows_BK[place, kept_BK[place]].tolist() == rows[len(rows) - count :]
-        text = person_text(dataset, TEMPLATE, user, rows[len(rows) - count :])
+        text = user_text(dataset, TEMPLATE, user, rows[len(rows) - count :])
         assert read(users, int(user_B[place])) == bert(text)["input_ids"]
         if count < len(rows):
-            one_more = person_text(dataset, TEMPLATE, user, rows[len(rows) - count - 1 :])
+            one_more = user_text(dataset, TEMPLATE, user, rows[len(rows) - count - 1 :])
             assert len(bert(one_more)["input_ids"]) > most
             left_out += 1
     assert left_out
@@ -136,6 +136,6 @@ def test_too_long_an_item_is_cut_and_still_ends(dataset: Dataset, bert: Any):
     assert max(map(len, expected)) == 44
 
 
-def test_no_room_for_the_person(dataset: Dataset, bert: Any):
+def test_no_room_for_the_user(dataset: Dataset, bert: Any):
     with pytest.raises(ConfigError, match=r"needs \d+ tokens with no behaviour, and max_tokens = 8; raise max_tokens"):
         TowerBuilder(dataset, TEMPLATE, bert, 8)

@@ -268,8 +268,8 @@ def test_all_of_movielens_1m(ml_1m, tmp_path):
         "user": columns[:, 0].astype(str), "item": columns[:, 1].astype(str),
         "rating": pa.array(columns[:, 2], pa.float32()), "time": columns[:, 3],
     })
-    people, films = np.unique(columns[:, 0]).astype(str), np.unique(columns[:, 1]).astype(str)
-    raw = RawTables(interactions, pa.table({"item": films, "title": films}), pa.table({"user": people}), Words())
+    users, films = np.unique(columns[:, 0]).astype(str), np.unique(columns[:, 1]).astype(str)
+    raw = RawTables(interactions, pa.table({"item": films, "title": films}), pa.table({"user": users}), Words())
     dataset = prepare(raw, Rules(), tmp_path, "ml-1m")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     chosen, mask = MostSimilar(MostSimilar.Config(), units(dataset.n_items, 64)).select(

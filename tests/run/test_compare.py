@@ -9,7 +9,7 @@ from run_world import next_items, replace_array, tiny
 
 from lifelora.cli import main
 from lifelora.errors import ConfigError
-from lifelora.evaluation.ranking import Places
+from lifelora.evaluation.ranks import Ranks
 from lifelora.run import Options, Run, next_item
 from lifelora.run.compare import compare
 
@@ -55,11 +55,11 @@ def test_next_items_moved_to_the_front_are_better(tmp_path: Path) -> None:
     run.all()
     shutil.copytree(tmp_path / "run", tmp_path / "first")
     first = Run.open(tmp_path / "first", Options(device="cpu", progress=False))
-    places_N4 = replace_array(  # alone at the front of the candidates
-        first.stages.scores("sasrec"), next_item.PLACES, lambda was_N4: was_N4 * [0, 0, 1, 1] + np.array([0, 1, 0, 0], np.int32))
+    ranks_N4 = replace_array(  # alone at the front of the candidates
+        first.stages.scores("sasrec"), next_item.RANKS, lambda was_N4: was_N4 * [0, 0, 1, 1] + np.array([0, 1, 0, 0], np.int32))
     lines = compare(first.parts, run.parts).splitlines()
     assert len(lines) == 2 + 2 * 3
-    gap = 1 - Places(*places_N4[:, :2].T.astype(np.int64)).hit(1).mean()
+    gap = 1 - Ranks(*ranks_N4[:, :2].T.astype(np.int64)).hit(1).mean()
     hits = next(line for line in lines if line.split()[:2] == ["sasrec", "HR@1"])
     assert float(hits.split()[2]) == pytest.approx(gap, abs=1e-4)
     assert sum(" .0000 [.0000, .0000]  p = 1.000" in line for line in lines) == 4  # popularity, and the catalogue

@@ -143,7 +143,7 @@ def test_two_processes_on_one_folder_are_one(tmp_path: Path):
         assert "lifelora/cli.py run next.toml --out run" in told
     assert main(["doctor", str(tmp_path / "run")]) == 0
     Run(next_items(), tmp_path / "alone", QUIET).all()
-    for name in ("2-conventional/sasrec/model.safetensors", "5-scores/sasrec/places.npy"):
+    for name in ("2-conventional/sasrec/model.safetensors", "5-scores/sasrec/ranks.npy"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
@@ -262,7 +262,7 @@ def test_files_that_may_not_grow_end_in_a_message_and_the_run_goes_on(limit: int
     assert "File too large" in told, told
     assert "goes on from where it was" in told or "cannot be read or written" in told
     assert main(words) == 0
-    same = "5-scores/sasrec/places.npy"
+    same = "5-scores/sasrec/ranks.npy"
     assert (tmp_path / "run" / same).read_bytes() == (tmp_path / "whole" / same).read_bytes()
 
 

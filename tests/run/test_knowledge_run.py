@@ -16,10 +16,10 @@ from run_world import VALUES
 from lifelora.cli import main
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
-from lifelora.knowledge.adaptor import Adaptor
+from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.recipes import enhanced, load, parse
 from lifelora.run import Options, Run
-from lifelora.run.parts import ITEMS, PEOPLE
+from lifelora.run.parts import ITEMS, USERS
 from lifelora.sections import Conventional
 
 OPTIONS = Options(device="cpu", progress=False)
@@ -111,8 +111,8 @@ def test_vectors_from_files(run: Run, tmp_path: Path):
     pq.write_table(pa.table(table), tmp_path / "items.parquet")
 
     def made(width: int) -> Run:
-        people = {"user": users, "events": [4] * len(users), "vector": [[float(place)] * width for place in range(len(users))]}
-        pq.write_table(pa.table(people), tmp_path / "users.parquet")
+        states = {"user": users, "events": [4] * len(users), "vector": [[float(place)] * width for place in range(len(users))]}
+        pq.write_table(pa.table(states), tmp_path / "users.parquet")
         vectors = {"kind": "precomputed", "items": str(tmp_path / "items.parquet"), "users": str(tmp_path / "users.parquet")}
         values = RECIPE | {"knowledge": {"files": KNOWN | {"vectors": vectors}},
                            "conventional": {"din": DIN | {"knowledge": "files"}}}
@@ -141,7 +141,7 @@ def test_nobody_with_so_many_events(tmp_path: Path):
     with pytest.raises(ConfigError, match="nobody has as many as 500 events"):
         run.all()
     assert (run.stages.knowledge("asked").folder / ITEMS).exists()
-    assert (run.stages.knowledge("asked").folder / PEOPLE).exists()
+    assert (run.stages.knowledge("asked").folder / USERS).exists()
 
 
 @pytest.mark.parametrize(("conventional", "message"), [
@@ -162,7 +162,7 @@ def test_files_are_not_written_for():
 
 
 def _without(step: Conventional) -> Conventional:
-    return step.model_copy(update={"knowledge": None, "knowledge_experts": Adaptor()})
+    return step.model_copy(update={"knowledge": None, "knowledge_experts": KnowledgeExperts()})
 
 
 def test_enhance_compares_a_model_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -63,9 +63,9 @@ def parts(run: Run) -> Parts:
     return run.parts
 
 
-def u_of(parts: Parts, system: str, person: int = 5, items: int = 4) -> torch.Tensor:
+def u_of(parts: Parts, system: str, user_index: int = 5, items: int = 4) -> torch.Tensor:
     """u of one person in front of several candidates."""
-    return parts.asked(system, parts.dataset.candidates(person, np.arange(items, dtype=np.int64))).user_ND
+    return parts.asked(system, parts.dataset.candidates(user_index, np.arange(items, dtype=np.int64))).user_ND
 
 
 @pytest.mark.parametrize(("system", "alike"), [("user", True), ("random", True), ("fields", False), ("token", False)])
@@ -73,7 +73,7 @@ def test_candidates_of_one_user_share_u_where_the_layer_knows_no_target(parts: P
     u_ND = u_of(parts, system)
     assert bool((u_ND == u_ND[:1]).all()) == alike
     assert parts.sees_target(system) != alike
-    assert not torch.allclose(u_ND[0], u_of(parts, system, person=6)[0])
+    assert not torch.allclose(u_ND[0], u_of(parts, system, user_index=6)[0])
 
 
 def test_u_is_that_layer_of_that_model(parts: Parts):
@@ -107,7 +107,7 @@ def test_a_random_u_is_the_users_at_all_times_and_says_nothing_else(parts: Parts
 def test_a_learning_representation_learns_in_its_layer(parts: Parts):
     trained, joint = parts.recommender("sasrec"), parts.personal("joint")[0]
     assert joint.layer == "user"
-    moved = {name for (name, a), b in zip(trained.named_parameters(), joint.encoder.parameters(), strict=True)
+    moved = {name for (name, a), b in zip(trained.named_parameters(), joint.representer.parameters(), strict=True)
              if not torch.equal(a.cpu(), b)}
     assert moved == {"features.table.weight", "behaviours.join.weight", "behaviours.join.bias"}
 
@@ -122,7 +122,7 @@ def test_a_frozen_representation_can_keep_its_dropout_while_the_lm_learns(parts:
     asis_ND = parts.represented("sasrec", "final", targets)
     with torch.no_grad():
         torch.testing.assert_close(lm.eval().represented(batch), asis_ND)
-        lm.encoder.drop.p = 0.5  # of what SASRec reads; the recipe's .1 is inside its block
+        lm.representer.drop.p = 0.5  # of what SASRec reads; the recipe's .1 is inside its block
         seen = torch.stack([lm.train().represented(batch) for _ in range(20)])
     assert (seen[0] - seen[1]).abs().max() > 0.1
     assert parts.asked("random", targets).gather is None

@@ -20,7 +20,7 @@ from lifelora.llm.reading import Reader, contained, exact
 from lifelora.llm.titles import choose, write
 from lifelora.recipes import dump, load, parse
 from lifelora.run import Options, Run, next_item
-from lifelora.run.chooser import Chooser, Questions, of_people
+from lifelora.run.chooser import Chooser, Questions, of_users
 from lifelora.run.export import export
 
 SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
@@ -64,7 +64,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize("name", ["popularity", "sasrec"])
 def test_places_are_those_that_counting_gives(run: Run, name: str):
     parts, dataset = run.parts, run.parts.dataset
-    kept = np.load(run.stages.scores(name).folder / next_item.PLACES)
+    kept = np.load(run.stages.scores(name).folder / next_item.RANKS)
     assert kept.shape == (16, 4)
     model, samples = parts.next_item(name), dataset.samples["test"].tolist()
     for row, (better, tied, whole_better, whole_tied) in zip(parts.test_samples.tolist(), kept.tolist(), strict=True):
@@ -74,8 +74,8 @@ def test_places_are_those_that_counting_gives(run: Run, name: str):
         own = score[int(dataset.item_N[row])]
         among = [score[item] for item in dataset.lists["test"][samples.index(row)].tolist()]
         assert (better, tied) == (sum(s > own for s in among), among.count(own))
-        met = set(dataset.item_N[dataset.offsets[dataset.user_N[row]] : row].tolist()) - {int(dataset.item_N[row])}
-        others = [s for item, s in enumerate(score) if item not in met]
+        seen = set(dataset.item_N[dataset.offsets[dataset.user_N[row]] : row].tolist()) - {int(dataset.item_N[row])}
+        others = [s for item, s in enumerate(score) if item not in seen]
         assert (whole_better, whole_tied) == (sum(s > own for s in others), others.count(own))
 
 
@@ -89,30 +89,30 @@ def test_the_report_says_what_was_asked(run: Run, capsys: pytest.CaptureFixture[
     assert "Which of 8 comes next?" in (run.stages.report.folder / "report.html").read_text()
 
 
-def test_what_comes_next_for_one_person(run: Run, capsys: pytest.CaptureFixture[str]):
+def test_what_comes_next_for_one_user(run: Run, capsys: pytest.CaptureFixture[str]):
     user = run.parts.dataset.users.outside(np.array([0]))[0]
     assert main(["recommend", str(run.folder), "--user", user, "-k", "3", "--system", "sasrec"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"For user {user}, by 'sasrec'")
-    chances = [float(line.split()[1]) for line in lines[1:4]]
-    assert chances == sorted(chances, reverse=True)
+    probabilities = [float(line.split()[1]) for line in lines[1:4]]
+    assert probabilities == sorted(probabilities, reverse=True)
 
 
 def test_training_that_was_stopped_is_gone_on_with(run: Run, tmp_path: Path):
     again = Run(parse(CONVENTIONAL, "the tests' recipe"), tmp_path / "again", OPTIONS)
     again.all()
     for name in ("popularity", "sasrec"):
-        ours, theirs = (np.load(one.stages.scores(name).folder / next_item.PLACES) for one in (run, again))
+        ours, theirs = (np.load(one.stages.scores(name).folder / next_item.RANKS) for one in (run, again))
         assert np.array_equal(ours, theirs)
 
 
 def naive(chooser: Chooser, row: int, candidates: list[int]) -> list[float]:
     """The log-likelihood of each title by an ordinary forward over the whole text, one candidate at a time."""
     target = chooser.parts.dataset.targets(np.array([row]))
-    asked = chooser.questions(of_people(target, np.array([candidates])), np.array([candidates]))
+    asked = chooser.questions(of_users(target, np.array([candidates])), np.array([candidates]))
     found = []
     for place in range(len(candidates)):
-        one = Questions(of_people(target, np.array([[candidates[place]]])), asked.chosen_NK, asked.mask_NK, asked.user_ND,
+        one = Questions(of_users(target, np.array([[candidates[place]]])), asked.chosen_NK, asked.mask_NK, asked.user_ND,
                         np.array([candidates]))
         batch = chooser.batch(one, np.zeros(1, np.int64), "hybrid" if chooser.name == "hybrid" else chooser.system.item_form)
         titles = chooser.builder.titles(np.array([[candidates[place]]]))
@@ -135,7 +135,7 @@ def naive(chooser: Chooser, row: int, candidates: list[int]) -> list[float]:
 def test_a_system_puts_targets_where_whole_texts_put_them(run: Run, name: str):
     """Scores by one plain forward for each candidate, in lists and in what the first stage chose, for every fourth row."""
     parts, dataset, samples = run.parts, run.parts.dataset, run.parts.dataset.samples["test"].tolist()
-    kept = np.load(run.stages.scores(name).folder / next_item.PLACES)
+    kept = np.load(run.stages.scores(name).folder / next_item.RANKS)
     chooser = Chooser.trained(parts, name)
     first = chooser.system.retriever_name
     for place in range(0, 16, 4):
@@ -151,9 +151,9 @@ def test_a_system_puts_targets_where_whole_texts_put_them(run: Run, name: str):
         model, target = parts.next_item(first), dataset.targets(np.array([row]))
         with torch.inference_mode():
             of_first = model.scores(parts.samples(first, model, target))[0].tolist()
-        met = set(dataset.item_N[dataset.offsets[dataset.user_N[row]] : row].tolist()) - {item}
-        unmet = sorted((i for i in range(dataset.n_items) if i not in met), key=lambda i: (-of_first[i], i))
-        short, rest = sorted(unmet[: chooser.system.shortlist]), unmet[chooser.system.shortlist :]
+        seen = set(dataset.item_N[dataset.offsets[dataset.user_N[row]] : row].tolist()) - {item}
+        unseen = sorted((i for i in range(dataset.n_items) if i not in seen), key=lambda i: (-of_first[i], i))
+        short, rest = sorted(unseen[: chooser.system.shortlist]), unseen[chooser.system.shortlist :]
         if item in short:
             score = dict(zip(short, naive(chooser, row, short), strict=True))
             assert kept[place, 2] == sum(s > score[item] + 1e-5 for s in score.values())
@@ -170,10 +170,10 @@ def test_what_was_met_is_never_ahead_of_a_target(run: Run):
     found, _ = next_item.two_stages(parts, chooser, rows)
     for place, row in enumerate(rows.tolist()):
         target = dataset.targets(np.array([row]))
-        score = chooser.scores(chooser.questions(of_people(target, every), every))[0][0].tolist()
+        score = chooser.scores(chooser.questions(of_users(target, every), every))[0][0].tolist()
         own = score[int(target.item_B[0])]
-        met = set(dataset.item_N[dataset.offsets[target.user_B[0]] : row].tolist())
-        assert found.better_N[place] == sum(s > own + 1e-5 for item, s in enumerate(score) if item not in met)
+        seen = set(dataset.item_N[dataset.offsets[target.user_B[0]] : row].tolist())
+        assert found.better_N[place] == sum(s > own + 1e-5 for item, s in enumerate(score) if item not in seen)
 
 
 @pytest.mark.parametrize("name", ["text", "hybrid"])
@@ -201,7 +201,7 @@ def test_answers_are_those_of_each_row_alone(run: Run, name: str):
     assert all(cost.tokens > 0 and cost.seconds > 0 for cost in system.costs.values())
 
 
-def test_two_stages_for_one_person(run: Run, capsys: pytest.CaptureFixture[str]):
+def test_two_stages_for_one_user(run: Run, capsys: pytest.CaptureFixture[str]):
     user = run.parts.dataset.users.outside(np.array([3]))[0]
     assert main(["recommend", str(run.folder), "--user", user, "--system", "text", "-k", "12", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -249,7 +249,7 @@ def test_the_expanded_recipe_is_the_recipe():
 
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
-def test_stock_peft_gives_a_persons_scores(run: Run, tmp_path: Path):
+def test_stock_peft_gives_a_users_scores(run: Run, tmp_path: Path):
     parts, chooser = run.parts, Chooser.trained(run.parts, "text")
     user = parts.dataset.users.outside(np.array([5]))[0]
     export(parts, tmp_path / "out", system="text", users=[user], item=None)

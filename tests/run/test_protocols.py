@@ -46,7 +46,7 @@ def test_the_test_rows_of_movielens_25m_are_drawn_from_the_test_period(tmp_path:
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_everybody_of_bookcrossing_is_in_one_part_with_one_sample(tmp_path: Path):
+def test_every_user_of_bookcrossing_is_in_one_part_with_one_sample(tmp_path: Path):
     place = tmp_path / "bx"
     place.mkdir()
     ratings = [f'"{u}";"{b:010d}";"{(u * b) % 11}"' for u in range(30) for b in range(1, 5 + u % 4)]  # 4 to 7 books
@@ -58,8 +58,8 @@ def test_everybody_of_bookcrossing_is_in_one_part_with_one_sample(tmp_path: Path
         "label_above": 4, "split": {"kind": "one-per-user", "test": 0.3, "valid": 0.3},
     }).parts.dataset
     rows = np.concatenate([np.asarray(dataset.samples[part]) for part in ("train", "valid", "test")])
-    people = dataset.users.outside(dataset.user_N[rows])
-    assert sorted(map(int, people)) == [u for u in range(30) if u % 4 >= 2]  # more than 5 ratings
+    users = dataset.users.outside(dataset.user_N[rows])
+    assert sorted(map(int, users)) == [u for u in range(30) if u % 4 >= 2]  # more than 5 ratings
     assert {part: len(chosen) for part, chosen in dataset.samples.items()} == {"train": 7, "valid": 2, "test": 5}  # 14: 9 + 5
     assert np.array_equal(rows + 1, dataset.offsets[dataset.user_N[rows] + 1])  # everybody's last
     assert any("there are no times" in note for note in dataset.notes)

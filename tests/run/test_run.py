@@ -187,16 +187,16 @@ def test_a_recommendation_is_of_the_unmet_and_shows_the_users_own_past(run: Run,
     scores = [item.score for item in answer.items]
     assert scores == sorted(scores, reverse=True)
     user = int(dataset.users.inside(["u00007"])[0])
-    met = np.asarray(dataset.item_N[dataset.offsets[user] : dataset.offsets[user + 1]])
-    past = {dataset.titles[item] for item in met}
+    seen = np.asarray(dataset.item_N[dataset.offsets[user] : dataset.offsets[user + 1]])
+    past = {dataset.titles[item] for item in seen}
     chosen = dataset.items.inside([item.item for item in answer.items])
-    assert not set(chosen.tolist()) & set(met.tolist())
+    assert not set(chosen.tolist()) & set(seen.tolist())
     for item, index in zip(answer.items, chosen.tolist(), strict=True):
         assert item.title == dataset.titles[index]
         assert {behaviour.title for behaviour in item.shown} <= past
         assert len(item.shown) == (0 if system == "din" else 3)
     # By the model itself, over all that is unmet, or over what its conventional model chose of it.
-    everything = np.setdiff1d(np.arange(dataset.n_items), met)
+    everything = np.setdiff1d(np.arange(dataset.n_items), seen)
     all_scores = run.parts.scores(system, dataset.candidates(user, everything))
     assert scores[0] == pytest.approx(all_scores.max(), abs=1e-5)
 

@@ -71,9 +71,9 @@ def test_stock_peft_gives_our_logits(parts: Parts, system: str, user: str | None
                  "--device", "cpu"]) == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     dataset = parts.dataset
-    person = int(dataset.users.inside([user or "u00003"])[0])
+    user_index = int(dataset.users.inside([user or "u00003"])[0])
     items = dataset.items.inside([item]) if item else np.arange(3)
-    asked = parts.asked(system, dataset.candidates(person, items.astype(np.int64)))
+    asked = parts.asked(system, dataset.candidates(user_index, items.astype(np.int64)))
     lm, builder = parts.personal(system)
     batch = asked.batch(builder, np.arange(len(items)))
     with torch.no_grad(), lm.scope(batch):
@@ -119,7 +119,7 @@ def test_what_does_not_fit(parts: Parts, options: dict[str, object], message: st
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_people_stop_it_before_anything_is_written(parts: Parts, tmp_path: Path):
+def test_unknown_users_stop_it_before_anything_is_written(parts: Parts, tmp_path: Path):
     with pytest.raises(DataError, match="nobody"):
         export(parts, tmp_path / "out", system="second", users=["u00003", "nobody"], item=None)
     assert not (tmp_path / "out").exists()
@@ -144,10 +144,10 @@ def test_a_cohort_however_its_lines_end(text: bytes, tmp_path: Path):
     assert read_cohort(tmp_path / "who.txt") == ["a", "b c"]
 
 
-def test_import_says_how_a_recipe_starts_from_it(parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_inspect_says_how_a_recipe_starts_from_it(parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """What it prints is a system that trains: with the coupling alone on the imported A and B."""
     export(parts, tmp_path / "lora", system="lora", users=None, item=None)
-    assert main(["import", str(tmp_path / "lora")]) == 0
+    assert main(["inspect", str(tmp_path / "lora")]) == 0
     said = capsys.readouterr().out
     assert "is an ordinary LoRA of rank 2, scaled by 8, on 2 layers (q_proj, v_proj)" in said
     system = tomllib.loads(said[said.index("[systems"):])["systems"]["personal"]
@@ -160,7 +160,7 @@ def test_import_says_how_a_recipe_starts_from_it(parts: Parts, tmp_path: Path, c
     for (_, ours), (_, layer) in zip(lm.adapters.layers, theirs.adapters.layers, strict=True):
         assert torch.equal(ours.A_PI, layer.A_PI)
         torch.testing.assert_close(ours.B_OQ, layer.B_OQ)
-    assert main(["import", str(tmp_path)]) == 1
+    assert main(["inspect", str(tmp_path)]) == 1
     assert "holds no adapter" in capsys.readouterr().err
 
 
@@ -173,22 +173,22 @@ def test_two_stages_leave_a_and_b_as_the_first_made_them(parts: Parts):
 
 
 def test_joint_training_moves_the_representation_frozen_does_not(parts: Parts):
-    trained, joint = parts.recommender("sasrec"), parts.personal("joint")[0].encoder
+    trained, joint = parts.recommender("sasrec"), parts.personal("joint")[0].representer
     frozen = parts.personal("second")[0]
-    assert frozen.encoder is None
+    assert frozen.representer is None
     moved = [n for (n, a), b in zip(trained.named_parameters(), joint.parameters(), strict=True) if not torch.equal(a.cpu(), b)]
     assert any("blocks" in name for name in moved)
     assert not any(name.startswith(("out", "dnn")) for name in moved)  # no part of u
 
 
-def test_the_stage_holds_an_adapter_that_a_person_can_read(parts: Parts):
+def test_the_stage_holds_an_adapter_that_a_user_can_read(parts: Parts):
     stage = parts.stages.system("second").require()
     told = read_json(stage / ADAPTER / CONFIG)
     assert (told["peft_type"], told["r"], told["adaptation"]["coupling"]["kind"]) == ("LIFELORA", 2, "full")
     again = load(AutoModelForCausalLM.from_pretrained(told["base_model_name_or_path"]), stage / ADAPTER)
     ours = parts.personal("second")[0].adapters
     assert all(torch.equal(a, b) for a, b in zip(again.state().values(), ours.state().values(), strict=True))
-    assert read_json(stage / "account.json")["max_rank"] == 2
+    assert read_json(stage / "summary.json")["max_rank"] == 2
     report = (parts.stages.report.require() / "report.html").read_text()
     assert "adapters of second" in report
     assert "update of rank &lt;= 2" in report

@@ -101,9 +101,9 @@ def test_next_items_too(next_runs: list[Run], capsys: pytest.CaptureFixture[str]
     found = over_seeds([run.parts for run in next_runs], "popularity")
     by_hand = []
     for run in next_runs:
-        places = next_item.ranked(run.parts, "sasrec").places
-        assert places is not None
-        by_hand.append(places.ndcg(10).mean())
+        ranks = next_item.ranked(run.parts, "sasrec").ranks
+        assert ranks is not None
+        by_hand.append(ranks.ndcg(10).mean())
     one = found.systems["sasrec"]
     assert one.by_run["ndcg@10"] == pytest.approx(by_hand)
     assert one.mean["ndcg@10"].value == pytest.approx(np.mean(by_hand))
@@ -119,7 +119,7 @@ def test_without_candidates_the_catalogue_is_shown(next_runs: list[Run], monkeyp
     ranked = next_item.ranked
 
     def unlisted(*asked: object) -> RankedSystem:
-        return replace(ranked(*asked), places=None)
+        return replace(ranked(*asked), ranks=None)
 
     monkeypatch.setattr(next_item, "ranked", unlisted)
     head = str(over_seeds([run.parts for run in next_runs])).splitlines()[0]

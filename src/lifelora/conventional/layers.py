@@ -119,9 +119,9 @@ class Features(nn.Module):
         return items_ME, ratings_RE
 
 
-def _shared_by(people: int, codes_UF: Int[Tensor, "U F"]) -> Int[Tensor, "U F"]:
+def _shared_by(users: int, codes_UF: Int[Tensor, "U F"]) -> Int[Tensor, "U F"]:
     """The codes, with 0 (unknown) for values that fewer users share."""
-    counted = [torch.where(code_U.bincount()[code_U] >= people, code_U, 0) for code_U in codes_UF.unbind(1)]
+    counted = [torch.where(code_U.bincount()[code_U] >= users, code_U, 0) for code_U in codes_UF.unbind(1)]
     return torch.stack(counted, dim=1) if counted else codes_UF
 
 

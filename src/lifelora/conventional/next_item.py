@@ -40,7 +40,7 @@ class NextItem(nn.Module):
         """Of every item, for each row."""
         return self.model.represent(batch) @ self.model.item_embeddings().T
 
-    def chances(self, batch: Samples) -> Float[Tensor, "B M"]:
+    def probabilities(self, batch: Samples) -> Float[Tensor, "B M"]:
         """P(item comes next), among the whole catalogue."""
         return torch.softmax(self.scores(batch), dim=1)
 
@@ -62,12 +62,12 @@ class MostPopular(nn.Module):
 
     def fit(self, dataset: Dataset) -> None:
         """Count the events that training may look at."""
-        self.count_M.copy_(torch.from_numpy(np.bincount(dataset.item_N[dataset.training_rows()], minlength=dataset.n_items)))
+        self.count_M.copy_(torch.from_numpy(np.bincount(dataset.item_N[dataset.training_events()], minlength=dataset.n_items)))
 
     def scores(self, batch: Samples) -> Float[Tensor, "B M"]:
         """The same for everybody."""
         return self.count_M.expand(len(batch.user_B), -1)
 
-    def chances(self, batch: Samples) -> Float[Tensor, "B M"]:
+    def probabilities(self, batch: Samples) -> Float[Tensor, "B M"]:
         """An item's share of all events."""
         return self.scores(batch) / self.count_M.sum()

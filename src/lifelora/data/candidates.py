@@ -40,12 +40,12 @@ def candidate_lists(
     def taken(row_N: Int[np.ndarray, "n"], item_NC: Int[np.ndarray, "n c"]) -> np.ndarray:
         wanted = user_N[row_N, None] * n_items + item_NC
         place = np.minimum(np.searchsorted(pair_P, wanted), len(pair_P) - 1)
-        met = (pair_P[place] == wanted) & (first_P[place] < rows_N[row_N, None])
+        seen = (pair_P[place] == wanted) & (first_P[place] < rows_N[row_N, None])
         order = np.argsort(item_NC, axis=1, kind="stable")
         ordered = np.take_along_axis(item_NC, order, axis=1)
         again = np.zeros(item_NC.shape, np.bool_)
         np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-        wrong: np.ndarray = met | again | (item_NC == target_N[row_N, None])
+        wrong: np.ndarray = seen | again | (item_NC == target_N[row_N, None])
         return wrong
 
     others_NC = random.integers(0, n_items, (len(rows_N), count))

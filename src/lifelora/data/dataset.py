@@ -182,7 +182,7 @@ class Dataset:
         items, item_sizes = _codes(self.catalogue, self.item_field_names)
         return Schema(self.n_users, self.n_items, len(self.rating_levels), users, user_sizes, items, item_sizes)
 
-    def training_rows(self) -> Int[np.ndarray, "N"]:
+    def training_events(self) -> Int[np.ndarray, "N"]:
         """Every event that training may look at: the training samples and what came before them, in row order.
 
         With a global-time split that is all events up to the last training sample; with leave-one-out each user's

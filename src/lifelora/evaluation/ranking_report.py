@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation.jackknife import Rows, jackknife_means
-from lifelora.evaluation.ranking import Places
+from lifelora.evaluation.ranks import Ranks
 from lifelora.evaluation.report import Curves, plain, save_page
 from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, estimate, paired_test
 from lifelora.evaluation.tables import columns_of, duration, in_blocks, short, sureness, with_span
@@ -52,9 +52,9 @@ class RankedSystem:
     name: str
     family: str
     reads: str
-    places: Places | None
+    ranks: Ranks | None
     "Among the candidates."
-    catalogue: Places | None = None
+    catalogue: Ranks | None = None
     "Among all items that the user had not met."
     curves: Curves | None = None
     seconds: float | None = None
@@ -91,7 +91,7 @@ class RankingReport:
             answers = system.answers or {}
             if unknown := [metric for metric in answers if metric not in ANSWERS]:
                 raise ConfigError(f"{system.name} has answers called {unknown[0]!r}; there are {', '.join(ANSWERS)}.")
-            columns = [("places", places.better_N) for places in (system.places, system.catalogue) if places is not None]
+            columns = [("ranks", ranks.better_N) for ranks in (system.ranks, system.catalogue) if ranks is not None]
             for what, row_N in [*columns, *answers.items()]:
                 if len(row_N) != len(self.user_N):
                     raise ConfigError(f"{system.name} has {what} for {len(row_N):,} of {len(self.user_N):,} test rows; "
@@ -130,12 +130,12 @@ def measure(report: RankingReport) -> MeasuredRanking:
 def row_values(system: RankedSystem) -> dict[str, Float[np.ndarray, "N"]]:
     """Each metric that the system has, on each row."""
     values = dict(system.answers or {})
-    for places, names, prefix in ((system.places, LIST, ""), (system.catalogue, CATALOGUE, "catalogue ")):
-        if places is None:
+    for ranks, names, prefix in ((system.ranks, LIST, ""), (system.catalogue, CATALOGUE, "catalogue ")):
+        if ranks is None:
             continue
         for metric in names:
             kind, _, k = metric.removeprefix(prefix).partition("@")
-            values[metric] = places.reciprocal() if kind == "mrr" else {"hr": places.hit, "ndcg": places.ndcg}[kind](int(k))
+            values[metric] = ranks.reciprocal() if kind == "mrr" else {"hr": ranks.hit, "ndcg": ranks.ndcg}[kind](int(k))
     return {metric: values[metric] for metric in NAMES if metric in values}
 
 

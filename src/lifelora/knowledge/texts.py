@@ -171,7 +171,7 @@ def check(dataset: Dataset, every: int, shown: Shown) -> None:
 def training_states(dataset: Dataset, every: int) -> Bool[np.ndarray, "N"]:
     """The states made from nothing but events that training may look at: what PCA, for one, may learn from."""
     seen_N = np.zeros(len(dataset), np.bool_)
-    seen_N[dataset.training_rows()] = True
+    seen_N[dataset.training_events()] = True
     # A user's events of training come first, so the last one of a state speaks for all.
     return np.asarray(seen_N[shown(dataset, every, 1).end_N - 1])
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from lifelora.artefacts import canonical
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.progress import Progress
-from lifelora.tokens import Encoder, check_fits
+from lifelora.tokens import LineTokenizer, check_fits
 from lifelora.types import Frozen
 
 FILE = "written.jsonl"
@@ -166,7 +166,7 @@ class _Asked:
 
     def __init__(self, model: nn.Module, tokenizer: Any, context: int | None = None) -> None:
         self._model, self._tokenizer = cast(Any, model), tokenizer
-        self._encoder = Encoder(tokenizer)
+        self._line_tokenizer = LineTokenizer(tokenizer)
         self.template: str | None = getattr(tokenizer, "chat_template", None)
         self._ends = self._end_tokens()
         # Some tokenizers were given a token for padding that the model does not know.
@@ -181,7 +181,7 @@ class _Asked:
         Raises ConfigError where there is no room, and for a chat template that says nothing of the prompt.
         """
         # The template brings its own special tokens.
-        ids = self._encoder.ids(self._in_chat(prompt)) if self.template else self._encoder.whole(prompt)
+        ids = self._line_tokenizer.ids(self._in_chat(prompt)) if self.template else self._line_tokenizer.whole(prompt)
         check_fits(max(ids, default=-1), self._model, self._tokenizer)
         if len(ids) + new > self._context:
             raise ConfigError(
@@ -223,7 +223,7 @@ class _Asked:
             ends.add(self._tokenizer.eos_token_id)
         if self.template:
             after = self._chat({"role": "user", "content": "A"}, {"role": "assistant", "content": ANSWER}).rpartition(ANSWER)[2]
-            first = self._encoder.ids(self._encoder.marked(after.strip()))[:1]
+            first = self._line_tokenizer.ids(self._line_tokenizer.marked(after.strip()))[:1]
             ends |= {token for token in first if token in special}
         return sorted(ends)
 
@@ -236,7 +236,7 @@ class _Asked:
         if len(around) == 1:
             raise ConfigError("the tokenizer's chat template leaves out what the user says, so no prompt can be put into it; "
                               "repair chat_template (tokenizer_config.json, chat_template.jinja) or take another backbone.")
-        return text.join(map(self._encoder.marked, around))
+        return text.join(map(self._line_tokenizer.marked, around))
 
     def _chat(self, *turns: dict[str, str], add_generation_prompt: bool = False) -> str:
         text: str = self._tokenizer.apply_chat_template(

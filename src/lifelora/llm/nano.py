@@ -27,7 +27,7 @@ from lifelora.prompts.segments import Segments, table_texts
 from lifelora.prompts.template import Plain, Rella, Template, marked
 from lifelora.retrieval.embed import item_texts
 from lifelora.seeds import generator, torch_seeded
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 from lifelora.training import TrainingConfig, fit
 from lifelora.types import Frozen
 
@@ -192,9 +192,9 @@ def _item_texts(config: Nano, dataset: Dataset, tokenizer: Any) -> list[Int[np.n
     texts = [text for text in item_texts(dataset.catalogue, dataset.words.item) if text]
     # As many together as make a text about as long as a history, so that a batch has little padding.
     together = ["\n".join(texts[first : first + ITEMS_TOGETHER]) for first in range(0, len(texts), ITEMS_TOGETHER)]
-    encoder = Encoder(tokenizer)
-    start = np.array(encoder.start, np.int32)
-    return [np.concatenate([start, ids])[: config.context] for ids in encoder.many(together)] * config.item_texts
+    line_tokenizer = LineTokenizer(tokenizer)
+    start = np.array(line_tokenizer.start, np.int32)
+    return [np.concatenate([start, ids])[: config.context] for ids in line_tokenizer.many(together)] * config.item_texts
 
 
 def _sequences(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> list[Int[np.ndarray, "L"]]:
@@ -203,7 +203,7 @@ def _sequences(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> lis
     Stretches take turns with the phrasings.
     """
     assert isinstance(config.template, NextItemTemplate)
-    lines, rows_N = NextItemLines.build(dataset, config.template.phrasings, tokenizer), dataset.training_rows()
+    lines, rows_N = NextItemLines.build(dataset, config.template.phrasings, tokenizer), dataset.training_events()
     stretches = _kept(config, _stretches(rows_N, dataset.user_N[rows_N], config.behaviours), seed)
     documents = []
     for number, stretch in enumerate(stretches):
@@ -219,16 +219,16 @@ def _histories(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> lis
     So the text has the form of a prompt with its answer, and the LM knows the answer words before anything is tuned.
     """
     assert not isinstance(config.template, NextItemTemplate)
-    segments, rows_N = Segments.build(dataset, config.template, tokenizer), dataset.training_rows()
+    segments, rows_N = Segments.build(dataset, config.template, tokenizer), dataset.training_events()
     orders = [rows_N]
     if dataset.item_field_names:
         # Once more, of one kind of item at a time: there, what somebody thought of the last ones says most of the next.
         field_N = dataset.schema().item_fields_MF[:, 0].numpy()[dataset.item_N[rows_N]]
         orders.append(rows_N[np.lexsort((rows_N, field_N, dataset.user_N[rows_N]))])
     stretches = [stretch for order_N in orders for stretch in _stretches(order_N, dataset.user_N[order_N], config.behaviours)]
-    encoder = Encoder(tokenizer)
-    own = marked(config.template, encoder.marked)
-    answers = [np.array(encoder.ids(word), np.int32) for word in (own.no, own.yes)]
+    line_tokenizer = LineTokenizer(tokenizer)
+    own = marked(config.template, line_tokenizer.marked)
+    answers = [np.array(line_tokenizer.ids(word), np.int32) for word in (own.no, own.yes)]
     documents = []
     for stretch in _kept(config, stretches, seed):
         *shown, asked = stretch

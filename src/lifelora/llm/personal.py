@@ -54,7 +54,7 @@ class PersonalLM(nn.Module):
     """A backbone with adapters in it, asked yes or no."""
 
     def __init__(
-        self, model: nn.Module, adapters: Adapters, answers: Answers, encoder: Represents | None = None,
+        self, model: nn.Module, adapters: Adapters, answers: Answers, representer: Represents | None = None,
         soft: SoftTokens | None = None, layer: Layer = "final", loss: Loss = "answer", head: bool = True,
     ) -> None:
         """``encoder`` makes u, by its ``layer``, and learns, too, where it is not frozen; its dropout is on while the LM learns.
@@ -65,7 +65,7 @@ class PersonalLM(nn.Module):
         """
         super().__init__()
         self.head = head
-        self.encoder, self.layer, self.soft = encoder, layer, soft
+        self.representer, self.layer, self.soft = representer, layer, soft
         self.model = model
         self.coupling = adapters.coupling
         self.adapters = adapters
@@ -80,10 +80,10 @@ class PersonalLM(nn.Module):
         """u of each row; None where the coupling needs nobody."""
         if not self.coupling.config.needs_user:
             return None
-        if self.encoder is None:
+        if self.representer is None:
             return batch.user_BD
         assert batch.samples is not None
-        return self.encoder.representation(batch.samples, self.layer)
+        return self.representer.representation(batch.samples, self.layer)
 
     def embedding(self) -> nn.Module:
         """The LM's table of word embeddings."""

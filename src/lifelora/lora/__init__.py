@@ -1,12 +1,12 @@
 """The layer for every personalised LoRA: ``personalise`` a model, train what it returns, save it, export anybody's LoRA."""
 
-from lifelora.lora.account import Account, account
 from lifelora.lora.coupling import Coupling, Experts, Full, Hydra, Identity, Meta, Static
 from lifelora.lora.export import write_peft_adapter
 from lifelora.lora.inject import Adaptation, Adapters, personalise
 from lifelora.lora.saved import load, save, start_from
+from lifelora.lora.summary import Summary, summarise
 
 __all__ = [
-    "Account", "Adaptation", "Adapters", "Coupling", "Experts", "Full", "Hydra", "Identity", "Meta", "Static",
-    "account", "load", "personalise", "save", "start_from", "write_peft_adapter",
+    "Adaptation", "Adapters", "Coupling", "Experts", "Full", "Hydra", "Identity", "Meta", "Static", "Summary",
+    "load", "personalise", "save", "start_from", "summarise", "write_peft_adapter",
 ]

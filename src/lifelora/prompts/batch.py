@@ -17,7 +17,7 @@ from lifelora.errors import ConfigError
 from lifelora.prompts.segments import Segments
 from lifelora.prompts.slots import ITEM, USER, Place
 from lifelora.prompts.template import Template, marked
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ def find_answers(tokenizer: Any, template: Template) -> Answers:
 
     Raises ConfigError where the two words begin with no different token, or change the tokens of the cue.
     """
-    encoder = Encoder(tokenizer)
-    own = marked(template, encoder.marked)
-    cue, yes, no = (encoder.whole(f"{own.history}\n{own.answer}{word}") for word in ("", own.yes, own.no))
+    line_tokenizer = LineTokenizer(tokenizer)
+    own = marked(template, line_tokenizer.marked)
+    cue, yes, no = (line_tokenizer.whole(f"{own.history}\n{own.answer}{word}") for word in ("", own.yes, own.no))
     for word, ids in ((template.yes, yes), (template.no, no)):
         if ids[: len(cue)] != cue:
             raise ConfigError(

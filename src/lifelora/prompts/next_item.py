@@ -22,10 +22,10 @@ from lifelora.errors import ConfigError
 from lifelora.prompts.batch import newest_that_fit
 from lifelora.prompts.phrasing import WORDS_ALONE, Form, NextItemTemplate, Phrasing, answer_line
 from lifelora.prompts.segments import CHECKED, CHECKED_BEHAVIOURS, Lines, table_texts
-from lifelora.prompts.slots import ITEM, SlotEncoder
+from lifelora.prompts.slots import ITEM, SlotTokenizer
 from lifelora.prompts.template import marked
 from lifelora.seeds import generator
-from lifelora.tokens import Encoder, lines_join
+from lifelora.tokens import LineTokenizer, lines_join
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,17 @@ class NextItemLines(Lines):
         words, items = dataset.words.model_dump(), table_texts(dataset.catalogue)
         for phrasing in phrasings:
             phrasing.check(dataset.catalogue.column_names, words)
-        encoder = Encoder(tokenizer)
-        encoders: dict[Form, Encoder] = {form: encoder if form == "text" else SlotEncoder(tokenizer) for form in forms}
-        asked = {form: [marked(phrasing.slotted(form), own.marked) for phrasing in phrasings] for form, own in encoders.items()}
-        phrasings = [marked(phrasing, encoder.marked) for phrasing in phrasings]
+        line_tokenizer = LineTokenizer(tokenizer)
+        line_tokenizers: dict[Form, LineTokenizer] = {
+            form: line_tokenizer if form == "text" else SlotTokenizer(tokenizer) for form in forms}
+        asked = {form: [marked(phrasing.slotted(form), own.marked) for phrasing in phrasings]
+                 for form, own in line_tokenizers.items()}
+        phrasings = [marked(phrasing, line_tokenizer.marked) for phrasing in phrasings]
         neighbour = phrasings[0].behaviour_line(words, {"title": "A"})
         segments: list[Int[np.ndarray, "_"]] = []
 
         def add(text: str, before: str, after: str, start: Sequence[int] = ()) -> int:
-            segments.append(np.array([*start, *next(encoder.lines([text], before, after))], np.int32))
+            segments.append(np.array([*start, *next(line_tokenizer.lines([text], before, after))], np.int32))
             return len(segments) - 1
 
         def add_items(form: Form) -> list[Int[np.ndarray, "W M"]]:
@@ -91,19 +93,19 @@ class NextItemLines(Lines):
                         for phrasing in asked[form]]
             new = list(dict.fromkeys(text for tables in texts_WM for texts in tables for text in texts))
             of_line = dict(zip(new, range(len(segments), len(segments) + len(new)), strict=True))
-            segments.extend(encoders[form].lines(new, beside, beside))
+            segments.extend(line_tokenizers[form].lines(new, beside, beside))
             lines_W2M = np.array([[[of_line[text] for text in texts] for texts in tables] for tables in texts_WM])
             return [lines_W2M[:, 0], lines_W2M[:, 1]]
 
         head_W2, announcement_W, question_W = map(np.array, zip(*((
-            [add(phrasing.head(words, shown), "", neighbour, encoder.start) for shown in (False, True)],
+            [add(phrasing.head(words, shown), "", neighbour, line_tokenizer.start) for shown in (False, True)],
             add(phrasing.announcement_line(words), neighbour, neighbour),
             add(phrasing.question_lines(words), neighbour, answer_line(words, {"title": "A"})),
         ) for phrasing in phrasings), strict=True))
         behaviour_WM, candidate_WM = {}, {}
         for form in forms:
             behaviour_WM[form], candidate_WM[form] = add_items(form)
-        answers = list(encoder.lines([answer_line(words, item) for item in items], phrasings[0].question_lines(words), ""))
+        answers = list(line_tokenizer.lines([answer_line(words, item) for item in items], phrasings[0].question_lines(words), ""))
         _no_answer_begins_another(answers, dataset)
         answer_M = len(segments) + np.arange(len(items))
         segments += answers
@@ -112,7 +114,7 @@ class NextItemLines(Lines):
             np.concatenate(segments), offsets_N, head_W2, behaviour_WM, announcement_W, candidate_WM, question_W, answer_M
         )
         for form in forms:
-            made._compare_with_whole_texts(dataset, asked[form], encoders[form], items, form)
+            made._compare_with_whole_texts(dataset, asked[form], line_tokenizers[form], items, form)
         return made
 
     def prompt(
@@ -128,7 +130,8 @@ class NextItemLines(Lines):
         return [int(token) for s in parts for token in self.tokens_T[self.offsets_N[s] : self.offsets_N[s + 1]]]
 
     def _compare_with_whole_texts(
-        self, dataset: Dataset, phrasings: Sequence[Phrasing], encoder: Encoder, items: list[dict[str, str]], form: Form
+        self, dataset: Dataset, phrasings: Sequence[Phrasing], line_tokenizer: LineTokenizer, items: list[dict[str, str]],
+        form: Form,
     ) -> None:
         words = dataset.words.model_dump()
         targets = dataset.targets(np.unique(np.linspace(0, len(dataset) - 1, CHECKED).astype(np.int64)))
@@ -139,8 +142,8 @@ class NextItemLines(Lines):
             number = place % len(phrasings)
             listed = None if candidates is None else [items[item] for item in candidates]
             text = phrasings[number].render(words, [items[item] for item in seen], listed, items[target])
-            if self.prompt(number, seen, candidates, target, form) != encoder.whole(text):
-                raise lines_join(encoder.plain(text))
+            if self.prompt(number, seen, candidates, target, form) != line_tokenizer.whole(text):
+                raise lines_join(line_tokenizer.plain(text))
 
 
 def _no_answer_begins_another(answers: Sequence[Int[np.ndarray, "_"]], dataset: Dataset) -> None:

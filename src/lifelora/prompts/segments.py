@@ -15,9 +15,9 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from lifelora.data.dataset import Dataset
-from lifelora.prompts.slots import Place, SlotEncoder
+from lifelora.prompts.slots import Place, SlotTokenizer
 from lifelora.prompts.template import Template, marked
-from lifelora.tokens import Encoder, lines_join
+from lifelora.tokens import LineTokenizer, lines_join
 
 CHECKED = 64
 """Prompts that are compared with the tokens of their whole text at build time."""
@@ -59,8 +59,8 @@ class Segments(Lines):
         """
         words = dataset.words.model_dump()
         template.check(dataset.catalogue.column_names, dataset.profiles.column_names, words)
-        encoder = SlotEncoder(tokenizer) if soft else Encoder(tokenizer)
-        template = marked(template.slotted(soft), encoder.marked)
+        line_tokenizer = SlotTokenizer(tokenizer) if soft else LineTokenizer(tokenizer)
+        template = marked(template.slotted(soft), line_tokenizer.marked)
         items = table_texts(dataset.catalogue)
         n_ratings = len(dataset.rating_levels)
 
@@ -77,12 +77,12 @@ class Segments(Lines):
         questions, rests = zip(*(template.question_parts(words, item) for item in items), strict=True)
 
         neighbour = template.behaviour_line(words, {"title": "A"}, dataset.rating_levels[-1])
-        start = np.array(encoder.start, np.int32)
-        segments = [np.concatenate([start, ids]) for ids in encoder.lines(list(heads), "", neighbour)]
-        segments += encoder.lines(behaviours, neighbour, neighbour)
-        rest = dict(_distinct(encoder, rests, neighbour))
+        start = np.array(line_tokenizer.start, np.int32)
+        segments = [np.concatenate([start, ids]) for ids in line_tokenizer.lines(list(heads), "", neighbour)]
+        segments += line_tokenizer.lines(behaviours, neighbour, neighbour)
+        rest = dict(_distinct(line_tokenizer, rests, neighbour))
         segments += [np.concatenate([ids, rest[text]])
-                     for ids, text in zip(encoder.lines(questions, neighbour, neighbour), rests, strict=True)]
+                     for ids, text in zip(line_tokenizer.lines(questions, neighbour, neighbour), rests, strict=True)]
         behaviour_MR = np.full(dataset.n_items * n_ratings, -1, np.int32)
         behaviour_MR[pairs] = len(heads) + np.arange(len(pairs))
         made = cls(
@@ -92,7 +92,7 @@ class Segments(Lines):
             behaviour_MR=behaviour_MR.reshape(-1, n_ratings),
             question_M=(len(heads) + len(pairs) + np.arange(dataset.n_items)).astype(np.int32),
         )
-        made._compare_with_whole_texts(dataset, template, encoder, items)
+        made._compare_with_whole_texts(dataset, template, line_tokenizer, items)
         return made
 
     def prompt(self, user: int, items: Sequence[int], ratings: Sequence[int], target: int) -> list[int]:
@@ -117,7 +117,7 @@ class Segments(Lines):
         return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names})
 
     def _compare_with_whole_texts(
-        self, dataset: Dataset, template: Template, encoder: Encoder, items: list[dict[str, str]]
+        self, dataset: Dataset, template: Template, line_tokenizer: LineTokenizer, items: list[dict[str, str]]
     ) -> None:
         words, levels = dataset.words.model_dump(), dataset.rating_levels
         targets = dataset.targets(np.unique(np.linspace(0, len(dataset) - 1, CHECKED).astype(np.int64)))
@@ -125,16 +125,16 @@ class Segments(Lines):
         for place in range(len(targets)):
             user, target, rows = int(targets.user_B[place]), int(targets.item_B[place]), rows_BK[place, mask_BK[place]]
             seen, ratings = dataset.item_N[rows].tolist(), dataset.rating_N[rows].tolist()
-            person = table_texts(dataset.profiles.slice(user, 1))[0]
+            profile = table_texts(dataset.profiles.slice(user, 1))[0]
             shown = [(items[item], levels[rating]) for item, rating in zip(seen, ratings, strict=True)]
-            text = template.render(words, person, shown, items[target])
-            if self.prompt(user, seen, ratings, target) != encoder.whole(text):
-                raise lines_join(encoder.plain(text))
+            text = template.render(words, profile, shown, items[target])
+            if self.prompt(user, seen, ratings, target) != line_tokenizer.whole(text):
+                raise lines_join(line_tokenizer.plain(text))
 
 
-def _distinct(encoder: Encoder, texts: Sequence[str], before: str) -> Iterator[tuple[str, Int[np.ndarray, "L"]]]:
+def _distinct(line_tokenizer: LineTokenizer, texts: Sequence[str], before: str) -> Iterator[tuple[str, Int[np.ndarray, "L"]]]:
     distinct = list(dict.fromkeys(texts))
-    return zip(distinct, encoder.lines(distinct, before, ""), strict=True)
+    return zip(distinct, line_tokenizer.lines(distinct, before, ""), strict=True)
 
 
 def table_texts(table: pa.Table) -> list[dict[str, str]]:

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Int
 from tokenizers import AddedToken
 
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 
 Place = Literal["user", "behaviours", "target"]
 """Whose soft tokens a prompt has: the user's, on a line after the behaviours; each behaviour's; the target's."""
@@ -52,7 +52,7 @@ def one_mark(what: str, lines: Iterable[str]) -> None:
                          "soft tokens loses it anyway, and the space before it")
 
 
-class SlotEncoder(Encoder):
+class SlotTokenizer(LineTokenizer):
     """Gives ITEM and USER for the slots in a template's own words; text of data never is a slot."""
 
     def __init__(self, tokenizer: Any) -> None:
@@ -63,11 +63,11 @@ class SlotEncoder(Encoder):
         super().__init__(tokenizer)
 
     def many(self, texts: Sequence[str]) -> Iterator[Int[np.ndarray, "L"]]:
-        """As an Encoder's."""
+        """As a LineTokenizer's."""
         return map(self._coded, super().many(texts))
 
     def lines(self, texts: Sequence[str], before: str, after: str) -> Iterator[Int[np.ndarray, "L"]]:
-        """As an Encoder's."""
+        """As a LineTokenizer's."""
         return map(self._coded, super().lines(texts, before, after))
 
     def _coded(self, ids_L: Int[np.ndarray, "L"]) -> Int[np.ndarray, "L"]:

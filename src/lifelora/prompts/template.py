@@ -153,7 +153,7 @@ def whole_lines(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 
 def marked(template: AnyFrozen, mark: Callable[[str], str]) -> AnyFrozen:
-    """The template with its own words, which stand around its fields, as ``mark`` gives them (``Encoder.marked``)."""
+    """The template with its own words, which stand around its fields, as ``mark`` gives them (``LineTokenizer.marked``)."""
     def of(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(of, value))

@@ -19,7 +19,7 @@ from lifelora.errors import ConfigError
 from lifelora.prompts.batch import newest_that_fit
 from lifelora.prompts.segments import Segments, table_texts
 from lifelora.prompts.template import Template, marked
-from lifelora.tokens import Encoder
+from lifelora.tokens import LineTokenizer
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class TowerBuilder:
 
     def __init__(self, dataset: Dataset, template: Template, tokenizer: Any, max_tokens: int) -> None:
         """Tokenise all lines; ConfigError where the longest text about a person has no room even without behaviours."""
-        encoder, made = Encoder(tokenizer), Segments.build(dataset, template, tokenizer)
-        words, own = dataset.words.model_dump(), marked(template, encoder.marked)
-        room = max_tokens - len(encoder.start) - len(encoder.end)
-        items = [np.array([*encoder.start, *ids[:room], *encoder.end], np.int32)
-                 for ids in encoder.many([own.item_text(words, row) for row in table_texts(dataset.catalogue)])]
-        end = np.array(encoder.end, np.int32)
+        line_tokenizer, made = LineTokenizer(tokenizer), Segments.build(dataset, template, tokenizer)
+        words, own = dataset.words.model_dump(), marked(template, line_tokenizer.marked)
+        room = max_tokens - len(line_tokenizer.start) - len(line_tokenizer.end)
+        items = [np.array([*line_tokenizer.start, *ids[:room], *line_tokenizer.end], np.int32)
+                 for ids in line_tokenizer.many([own.item_text(words, row) for row in table_texts(dataset.catalogue)])]
+        end = np.array(line_tokenizer.end, np.int32)
         self.dataset, self.max_tokens = dataset, max_tokens
         self.pad = int(getattr(tokenizer, "pad_token_id", None) or 0)
         self.end = len(made.offsets_N) - 1

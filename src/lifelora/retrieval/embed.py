@@ -23,7 +23,7 @@ from lifelora.checkpoint import read_tensors, write_tensors
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError, MissingExtraError
 from lifelora.retrieval.precomputed import Precomputed, read_vectors
-from lifelora.tokens import Encoder, check_fits, only_text
+from lifelora.tokens import LineTokenizer, check_fits, only_text
 from lifelora.types import Frozen
 
 Advance = Callable[[int], None]
@@ -116,7 +116,7 @@ def mean_hidden_states(
     Special tokens (BOS) are read, as the LM is used to, and left out of the mean. Texts of like length share a batch;
     padding is at the right, where a causal LM's real tokens cannot see it.
     """
-    encoder = Encoder(tokenizer)
+    encoder = LineTokenizer(tokenizer)
     before, after = len(encoder.start), len(encoder.end)
     room = max(0, config.max_tokens - before - after)
     ids = [[*encoder.start, *ids_L[:room].tolist(), *encoder.end] for ids_L in encoder.many(texts)]

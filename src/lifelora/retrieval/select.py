@@ -125,9 +125,9 @@ class MostSimilar(Selector):
                 past_H = vector_H[: length_B[block[-1]]]
                 target_B = vector_M[targets.item_B[block]]
                 if table_VV is None:
-                    met_VE = seen_VE[: past_H.max() + 1]
-                    score_BH = similarity.between(similarity.rows(target_B), met_VE)
-                    if len(met_VE) < len(past_H):  # something came more than once
+                    earlier_VE = seen_VE[: past_H.max() + 1]
+                    score_BH = similarity.between(similarity.rows(target_B), earlier_VE)
+                    if len(earlier_VE) < len(past_H):  # something came more than once
                         score_BH = score_BH[:, past_H]
                 else:
                     score_BH = table_VV.take(target_B[:, None] * len(table_VV) + past_H, mode="clip")  # all are inside

@@ -166,7 +166,7 @@ class Chooser:
                 ticker.advance(len(index_B))
 
 
-def of_people(targets: Targets, candidates_NC: Int[np.ndarray, "N C"]) -> Targets:
+def of_users(targets: Targets, candidates_NC: Int[np.ndarray, "N C"]) -> Targets:
     """Targets of which only the people are known: any candidate stands in for the item."""
     return replace(targets, item_B=candidates_NC[:, 0].astype(np.int64))
 

@@ -62,7 +62,7 @@ def export(parts: Parts, folder: Path, *, system: str | None, users: Sequence[st
         )
     if any((folder / file).exists() for file in (CONFIG, TENSORS, COHORT)):
         raise ConfigError(f"'{folder}' holds adapters already; choose another --out, or delete it.")
-    people = dataset.users.inside(list(users)) if users is not None else np.zeros(0, np.int64)
+    indices = dataset.users.inside(list(users)) if users is not None else np.zeros(0, np.int64)
     item_1 = dataset.items.inside([item]) if item is not None else np.zeros(1, np.int64)
     adapters, represent = _made(parts, name)
     if users is None:
@@ -70,8 +70,8 @@ def export(parts: Parts, folder: Path, *, system: str | None, users: Sequence[st
         return {"": folder}
     written: dict[str, Path] = {}
     with Progress("adapters", len(users), unit="people", enabled=parts.options.progress and len(users) > 1) as ticker:
-        for user, person in zip(users, people.tolist(), strict=True):
-            target: Targets = dataset.candidates(person, item_1.astype(np.int64))
+        for user, index in zip(users, indices.tolist(), strict=True):
+            target: Targets = dataset.candidates(index, item_1.astype(np.int64))
             written[user] = folder if len(users) == 1 else folder / _folder_name(user)
             write_peft_adapter(written[user], adapters, represent(target), parts.base_model)
             ticker.advance(1)

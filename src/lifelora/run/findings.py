@@ -26,10 +26,10 @@ from lifelora.evaluation.report import (
 )
 from lifelora.history import History
 from lifelora.llm.nano import Nano
-from lifelora.lora.account import Account
+from lifelora.lora.summary import Summary
 from lifelora.retrieval.select import AnyConfig, MostRecent, SameField, SimilarAndRecent
 from lifelora.run import known
-from lifelora.run.parts import ABOUT, ACCOUNT, SCORES, Parts
+from lifelora.run.parts import ABOUT, SCORES, SUMMARY, Parts
 from lifelora.run.stages import RECIPE_FILE
 from lifelora.sections import AnyRepresentation, Knowledge, Representation
 from lifelora.training import HISTORY
@@ -91,9 +91,9 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
             reads += f"; soft tokens of {' and '.join(system.soft.at)} {maker(parts, system.soft.model, layer)}"
         systems.append(SystemResult(name, "language model", reads, scores[name],
                                     curves(stages.system(name).require()), seconds.get(f"train/{name}")))
-        made = stages.system(name).folder / ACCOUNT
+        made = stages.system(name).folder / SUMMARY
         if made.exists():
-            facts.append((f"adapters of {name}", f"coupling '{system.coupling.kind}' on {Account(**read_json(made))}"))
+            facts.append((f"adapters of {name}", f"coupling '{system.coupling.kind}' on {Summary(**read_json(made))}"))
     out = shlex.quote(str(stages.folder))
     return Report(
         title=recipe.about or recipe.name,

@@ -15,7 +15,7 @@ from lifelora.knowledge.endpoint import EndpointWriter
 from lifelora.knowledge.texts import AboutUsers, about_items, training_states
 from lifelora.knowledge.write import LM, write
 from lifelora.llm.backbone import Backbone
-from lifelora.run.parts import ITEMS, PEOPLE, Parts
+from lifelora.run.parts import ITEMS, USERS, Parts
 from lifelora.run.stages import KNOWLEDGE
 
 
@@ -24,20 +24,20 @@ def make(parts: Parts, name: str, folder: Path) -> None:
     config, dataset = parts.recipe.knowledge[name], parts.dataset
     learnt_N = torch.from_numpy(training_states(dataset, config.every))
     if isinstance(config.vectors, Files):
-        items, people = item_vectors(dataset, config.vectors), user_vectors(dataset, config.vectors, config.every, learnt_N)
+        items, users = item_vectors(dataset, config.vectors), user_vectors(dataset, config.vectors, config.every, learnt_N)
     else:
         backbone = parts.backbone() if config.needs_backbone else None
         asked = AboutUsers(dataset, config)
         items = _read(parts, name, _written(parts, name, about_items(dataset, config), backbone), backbone, None)
-        people = Vectors(torch.zeros(0, items.vectors_NE.shape[1]))
+        users = Vectors(torch.zeros(0, items.vectors_NE.shape[1]))
         if len(asked):
-            people = _read(parts, name, _written(parts, name, asked, backbone), backbone, learnt_N)
-    widths = items.vectors_NE.shape[1], people.vectors_NE.shape[1]
+            users = _read(parts, name, _written(parts, name, asked, backbone), backbone, learnt_N)
+    widths = items.vectors_NE.shape[1], users.vectors_NE.shape[1]
     if widths[0] != widths[1]:
         raise ConfigError(f"knowledge.{name}.vectors: those of items have {widths[0]} numbers and those of people {widths[1]}; "
                           "make them alike, or set dimensions to what both have.")
     _scaled(items, None).save(folder / ITEMS)
-    _scaled(people, learnt_N).save(folder / PEOPLE)
+    _scaled(users, learnt_N).save(folder / USERS)
 
 
 def _scaled(vectors: Vectors, learnt_N: torch.Tensor | None) -> Vectors:
@@ -51,7 +51,7 @@ def _scaled(vectors: Vectors, learnt_N: torch.Tensor | None) -> Vectors:
 
 def notes(parts: Parts) -> list[str]:
     """What a reader of the results should know."""
-    return [f"{name}: {note}" for name in parts.recipe.knowledge for file in (ITEMS, PEOPLE)
+    return [f"{name}: {note}" for name in parts.recipe.knowledge for file in (ITEMS, USERS)
             for note in Vectors.load(parts.stages.knowledge(name).require() / file).notes]
 
 

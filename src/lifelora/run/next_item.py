@@ -15,67 +15,67 @@ from torch import Tensor
 from lifelora.artefacts import read_json, write_atomically
 from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.data.dataset import Targets
-from lifelora.evaluation.ranking import Places
 from lifelora.evaluation.ranking_report import Cost as PerRow
 from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, figures, measure, plain_table, write_report
+from lifelora.evaluation.ranks import Ranks
 from lifelora.llm.next_item import form_asked
 from lifelora.llm.titles import Cost
-from lifelora.lora.account import Account
 from lifelora.lora.inject import Adapters
+from lifelora.lora.summary import Summary
 from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.run import findings
-from lifelora.run.chooser import Chooser, of_people
-from lifelora.run.parts import ACCOUNT, ACCOUNTED, Parts
+from lifelora.run.chooser import Chooser, of_users
+from lifelora.run.parts import SUMMARISED, SUMMARY, Parts
 from lifelora.types import Part
 
-PLACES = "places.npy"
+RANKS = "ranks.npy"
 ANSWERS, COSTS = "answers.npy", "costs.json"
 CELLS = 1 << 24
 """Scores held at a time."""
 
 
-def places(
+def ranks(
     parts: Parts, name: str, model: NextItem | MostPopular, part: Part, rows_N: Int[np.ndarray, "N"], said: str | None = None
-) -> tuple[Places | None, Places]:
+) -> tuple[Ranks | None, Ranks]:
     """Where the targets of some rows of a part stand: among their candidates, if there are any, and in the catalogue.
 
     What the user had met before is no candidate of either; a target that comes again is one all the same.
     """
-    dataset, listed, whole = parts.dataset, list[Places](), list[Places]()
+    dataset, listed, whole = parts.dataset, list[Ranks](), list[Ranks]()
     lists_NC = parts.lists(part, rows_N) if part in dataset.lists else None
     for place_B, targets, score_BM in _scored(parts, name, model, rows_N, said):
         if lists_NC is not None:
             list_BC = lists_NC[place_B]
-            listed.append(Places.of(np.take_along_axis(score_BM, list_BC, axis=1), _own(list_BC, targets)))
-        _leave_out_met(score_BM, parts, targets)
-        whole.append(Places.of(score_BM, targets.item_B))
+            listed.append(Ranks.of(np.take_along_axis(score_BM, list_BC, axis=1), _own(list_BC, targets)))
+        _leave_out_seen(score_BM, parts, targets)
+        whole.append(Ranks.of(score_BM, targets.item_B))
     return (_joined(listed) if listed else None), _joined(whole)
 
 
 def two_stages(
     parts: Parts, chooser: Chooser, rows_N: Int[np.ndarray, "N"], said: str | None = None
-) -> tuple[Places, Cost]:
+) -> tuple[Ranks, Cost]:
     """Where the targets of some rows stand in the catalogue that the first stage has ranked and the LM has put its head in order.
 
     A target that the first stage left out stands where it was. Also what the LM's part took.
     """
     assert chooser.system.retriever_name is not None
-    model, found, cost = parts.next_item(chooser.system.retriever_name), list[Places](), Cost()
+    model, found, cost = parts.next_item(chooser.system.retriever_name), list[Ranks](), Cost()
     for _, targets, score_BM in _scored(parts, chooser.system.retriever_name, model, rows_N, said):
-        _leave_out_met(score_BM, parts, targets)
+        _leave_out_seen(score_BM, parts, targets)
         short_BC = shortlist(score_BM, chooser.system.shortlist)
-        among_BC, took = chooser.scores(chooser.questions(of_people(targets, short_BC), short_BC))
+        among_BC, took = chooser.scores(chooser.questions(of_users(targets, short_BC), short_BC))
         cost.add(took)
         # In a small catalogue the head may reach into what was met.
         among_BC[np.isneginf(np.take_along_axis(score_BM, short_BC, axis=1))] = -np.inf
-        second = Places.of(among_BC, _own(short_BC, targets))
+        second = Ranks.of(among_BC, _own(short_BC, targets))
         inside_B = (short_BC == targets.item_B[:, None]).any(axis=1)
         own_B = score_BM[np.arange(len(targets)), targets.item_B]
         np.put_along_axis(score_BM, short_BC, -np.inf, axis=1)
         score_BM[np.arange(len(targets)), targets.item_B] = own_B
-        first = Places.of(score_BM, targets.item_B)
-        found.append(Places(np.where(inside_B, second.better_N, first.better_N + short_BC.shape[1]),
+        first = Ranks.of(score_BM, targets.item_B)
+        found.append(Ranks(np.where(inside_B, second.better_N, first.better_N + short_BC.shape[1]),
                             np.where(inside_B, second.tied_N, first.tied_N)))
     return _joined(found), cost
 
@@ -107,40 +107,40 @@ def catalogue_scores(
     return made
 
 
-def chances(
-    parts: Parts, name: str, person: int, items_C: Int[np.ndarray, "C"]
+def probabilities(
+    parts: Parts, name: str, user: int, items_C: Int[np.ndarray, "C"]
 ) -> tuple[Float[np.ndarray, "C"], Int[np.ndarray, "K"]]:
     """The chance that each item comes next for somebody, and the event rows that a language model was shown.
 
     By a conventional model it is the chance in the whole catalogue, by a language model among these items, of which those that
     are called the same share their title's. Raises ConfigError where they are too many for a prompt.
     """
-    targets = parts.dataset.candidates(person, items_C[:1])
+    targets = parts.dataset.candidates(user, items_C[:1])
     if name in parts.recipe.conventional:
         model = parts.next_item(name)
         with torch.inference_mode():
-            chance_M = model.chances(to_device(parts.samples(name, model, targets), parts.device))[0]
-        return np.asarray(chance_M.double().cpu().numpy()[items_C]), np.zeros(0, np.int64)
+            probability_M = model.probabilities(to_device(parts.samples(name, model, targets), parts.device))[0]
+        return np.asarray(probability_M.double().cpu().numpy()[items_C]), np.zeros(0, np.int64)
     chooser = Chooser.trained(parts, name)
     asked = chooser.questions(targets, items_C[None])
     score_C = chooser.scores(asked)[0][0]
     _, same_C, count = np.unique(np.array(parts.dataset.titles)[items_C], return_inverse=True, return_counts=True)
-    chance_C = np.exp(score_C - score_C.max()) / count[same_C]
+    probability_C = np.exp(score_C - score_C.max()) / count[same_C]
     # Of the behaviours that were chosen, the oldest may have found no room.
     room = int(chooser.batch(asked, np.zeros(1, np.int64), form_asked(chooser.system.item_form)).prompts.shown_B[0])
     chosen_K = asked.chosen_NK[0, asked.mask_NK[0]]
-    return np.asarray(chance_C / chance_C.sum()), np.asarray(chosen_K[len(chosen_K) - room :])
+    return np.asarray(probability_C / probability_C.sum()), np.asarray(chosen_K[len(chosen_K) - room :])
 
 
 def _own(list_BC: Int[np.ndarray, "B C"], targets: Targets) -> Int[np.ndarray, "B"]:
     return np.asarray((list_BC == targets.item_B[:, None]).argmax(axis=1))
 
 
-def _joined(parts: Sequence[Places]) -> Places:
-    return Places(np.concatenate([p.better_N for p in parts]), np.concatenate([p.tied_N for p in parts]))
+def _joined(parts: Sequence[Ranks]) -> Ranks:
+    return Ranks(np.concatenate([p.better_N for p in parts]), np.concatenate([p.tied_N for p in parts]))
 
 
-def _leave_out_met(score_BM: np.ndarray, parts: Parts, targets: Targets) -> None:
+def _leave_out_seen(score_BM: np.ndarray, parts: Parts, targets: Targets) -> None:
     first_B = parts.dataset.offsets[targets.user_B]
     own_B = score_BM[np.arange(len(targets)), targets.item_B].copy()
     length_B = targets.before_B - first_B
@@ -154,7 +154,7 @@ def validate(parts: Parts, name: str, model: NextItem, rows_N: Int[np.ndarray, "
     """AUC (the share of other candidates behind the target), HR@1, NDCG@10 and MRR on validation rows; of the catalogue where
     there are no lists.
     """
-    listed, whole = places(parts, name, model, "valid", rows_N)
+    listed, whole = ranks(parts, name, model, "valid", rows_N)
     return _metrics(listed, parts.dataset.lists["valid"].shape[1]) if listed else _metrics(whole, parts.dataset.n_items)
 
 
@@ -168,13 +168,13 @@ def train(parts: Parts, name: str, folder: Path) -> tuple[Adapters, Float[Tensor
 
     def validate() -> dict[str, float]:
         score_NC, _ = chooser.scores(valid)
-        return _metrics(Places.of(score_NC, _own(valid.candidates_NC, valid.targets)), score_NC.shape[1])
+        return _metrics(Ranks.of(score_NC, _own(valid.candidates_NC, valid.targets)), score_NC.shape[1])
 
     chooser.train(folder, validate)
-    return chooser.lm.adapters, valid.user_ND[:ACCOUNTED].to(parts.device)
+    return chooser.lm.adapters, valid.user_ND[:SUMMARISED].to(parts.device)
 
 
-def _metrics(found: Places, among: int) -> dict[str, float]:
+def _metrics(found: Ranks, among: int) -> dict[str, float]:
     before_N = found.better_N + (found.tied_N - 1) / 2
     return {"auc": float(1 - before_N.mean() / (among - 1)), "hr1": float(found.hit(1).mean()),
             "ndcg10": float(found.ndcg(10).mean()), "mrr": float(found.reciprocal().mean())}
@@ -186,20 +186,20 @@ def evaluate(parts: Parts, name: str, folder: Path) -> None:
     Of a language model also what it answers with one title, and what each way took.
     """
     rows_N = parts.test_samples
-    listed: Places | None
-    whole: Places | None
+    listed: Ranks | None
+    whole: Ranks | None
     if name in parts.recipe.conventional:
-        listed, whole = places(parts, name, parts.next_item(name), "test", rows_N, f"{name}: placing test rows")
+        listed, whole = ranks(parts, name, parts.next_item(name), "test", rows_N, f"{name}: placing test rows")
     else:
         listed, whole = _evaluate_system(parts, Chooser.trained(parts, name), rows_N, folder)
     none = np.full(len(rows_N), -1)
     columns = [column for found in (listed, whole) for column in ((found.better_N, found.tied_N) if found else (none, none))]
-    np.save(folder / PLACES, np.stack(columns, axis=1).astype(np.int32))
+    np.save(folder / RANKS, np.stack(columns, axis=1).astype(np.int32))
 
 
 def _evaluate_system(
     parts: Parts, chooser: Chooser, rows_N: Int[np.ndarray, "N"], folder: Path
-) -> tuple[Places, Places | None]:
+) -> tuple[Ranks, Ranks | None]:
     name, asked, costs = chooser.name, chooser.questions_of("test", rows_N), dict[str, Cost]()
     count = asked.candidates_NC.shape[1]
     score_NC, costs[f"likelihoods of {count} titles"] = chooser.scores(asked, f"{name}: ranking candidates")
@@ -214,7 +214,7 @@ def _evaluate_system(
     write_atomically(folder / COSTS, json.dumps({
         "answers": list(values), "rows": len(rows_N), "costs": {way: [c.tokens, c.seconds] for way, c in costs.items()},
     }, indent=1))
-    return Places.of(score_NC, _own(asked.candidates_NC, asked.targets)), whole
+    return Ranks.of(score_NC, _own(asked.candidates_NC, asked.targets)), whole
 
 
 def write(parts: Parts, seconds: Mapping[str, float | None], folder: Path) -> None:
@@ -239,8 +239,8 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> RankingReport:
     if recipe.systems:
         facts.insert(2, ("language model", parts.backbone().label))
     for name, system in recipe.systems.items():
-        made = stages.system(name).folder / ACCOUNT
-        facts.append((f"adapters of {name}", f"coupling '{system.coupling.kind}' on {Account(**read_json(made))}"))
+        made = stages.system(name).folder / SUMMARY
+        facts.append((f"adapters of {name}", f"coupling '{system.coupling.kind}' on {Summary(**read_json(made))}"))
     out = shlex.quote(str(stages.folder))
     return RankingReport(
         title=recipe.about or recipe.name,
@@ -259,8 +259,8 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> RankingReport:
 def ranked(parts: Parts, name: str) -> RankedSystem:
     """What ``evaluate`` kept of the conventional model or system called ``name``."""
     folder = parts.stages.scores(name).require()
-    better_tied_N4 = np.load(folder / PLACES, allow_pickle=False).astype(np.int64)
-    listed, whole = (Places(*pair_N2.T) if (pair_N2 >= 0).all() else None for pair_N2 in np.split(better_tied_N4, 2, axis=1))
+    better_tied_N4 = np.load(folder / RANKS, allow_pickle=False).astype(np.int64)
+    listed, whole = (Ranks(*pair_N2.T) if (pair_N2 >= 0).all() else None for pair_N2 in np.split(better_tied_N4, 2, axis=1))
     curves = findings.curves(parts.stages.made(name).require())
     if name in parts.recipe.conventional:
         return RankedSystem(name, "conventional", _reads_ids(parts, name), listed, whole, curves)

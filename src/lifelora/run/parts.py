@@ -20,13 +20,13 @@ from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Dataset, Samples, Targets
 from lifelora.errors import ConfigError
 from lifelora.evaluation.jackknife import Scored
-from lifelora.knowledge.adaptor import KnowledgeFields, Known
 from lifelora.knowledge.encode import Vectors
+from lifelora.knowledge.experts import KnowledgeFields, Known
 from lifelora.knowledge.texts import states
 from lifelora.llm.backbone import Backbone, Pretrained, load
-from lifelora.llm.encoder import TwoTowers, load_encoder
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
+from lifelora.llm.two_tower import TwoTowerModel, load_encoder
 from lifelora.lora.inject import Adapters, personalise
 from lifelora.lora.saved import start_from, tensors
 from lifelora.placement import to_device
@@ -44,11 +44,11 @@ SCORING_BATCH = 2048
 PROMPT_BATCH = 64
 MODEL = "model.safetensors"
 VECTORS = "vectors.safetensors"
-ITEMS, PEOPLE = "items.safetensors", "people.safetensors"
+ITEMS, USERS = "items.safetensors", "users.safetensors"
 SCORES = "score.npy"
-ACCOUNT = "account.json"
+SUMMARY = "summary.json"
 ABOUT = "about.json"
-ACCOUNTED = 32
+SUMMARISED = 32
 "Validation rows over which the effective rank of updates is measured."
 ADAPTER = "adapter"
 "Folder of a system's adapters in the form that people, ``lora.load`` and (with coupling 'identity') PEFT read."
@@ -164,7 +164,7 @@ class Parts:
         model = self.untrained(name)
         return MostPopular(self.dataset.n_items) if isinstance(model, Popularity) else NextItem(model)
 
-    def encoder(self, name: str) -> tuple[TwoTowers, TowerBuilder]:
+    def encoder(self, name: str) -> tuple[TwoTowerModel, TowerBuilder]:
         """A trained encoder and what writes its texts."""
         folder = self.stages.encoder(name).require()
         model, builder, _ = self.untrained_encoder(name)
@@ -200,7 +200,7 @@ class Parts:
     def known(self, name: str) -> Known:
         """What is known of items and people."""
         folder, every = self.stages.knowledge(name).require(), self.recipe.knowledge[name].every
-        item_MK, state_NK = (Vectors.load(folder / file).vectors_NE for file in (ITEMS, PEOPLE))
+        item_MK, state_NK = (Vectors.load(folder / file).vectors_NE for file in (ITEMS, USERS))
         first_U, states_U = states(self.dataset, every)
         return Known(item_MK, state_NK, torch.from_numpy(first_U), torch.from_numpy(states_U), every)
 
@@ -225,13 +225,13 @@ class Parts:
                     step.knowledge_experts, self.known(step.knowledge), step.model.embedding, step.model.init_std)
             return build(step.model, self.dataset.schema(), extra)
 
-    def untrained_encoder(self, name: str) -> tuple[TwoTowers, TowerBuilder, str]:
+    def untrained_encoder(self, name: str) -> tuple[TwoTowerModel, TowerBuilder, str]:
         """An encoder as its training finds it, what writes its texts, and one line that says what it is."""
         config = self.recipe.two_towers[name]
         loaded = load_encoder(config, f"two_towers.{name}.path", self.options.download)
         most = min(config.max_tokens, loaded.context, loaded.tokenizer.model_max_length)
         with seeds.torch_seeded(self.recipe.seed, "encoder", name):
-            model = TwoTowers(loaded.model, config)
+            model = TwoTowerModel(loaded.model, config)
         builder = TowerBuilder(self.dataset, config.template, loaded.tokenizer, most)
         check_fits(builder.highest, loaded.model, loaded.tokenizer)
         return model, builder, loaded.label
@@ -374,7 +374,7 @@ class Parts:
         return scores_N
 
     def encoder_scores(
-        self, model: TwoTowers, builder: TowerBuilder, asked: Asked, said: str | None = None
+        self, model: TwoTowerModel, builder: TowerBuilder, asked: Asked, said: str | None = None
     ) -> Float[np.ndarray, "N"]:
         targets = asked.targets
         # Texts of like length together, and those about one person: what is the same in a batch is read once.

@@ -76,27 +76,27 @@ def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, syst
     if system is not None and system not in names:
         raise ConfigError(f"this run has no system '{system}'; it has {', '.join(names)}.")
     name = system or best(parts, list(recipe.systems) or list(recipe.two_towers) or list(recipe.conventional))
-    person = int(dataset.users.inside([user])[0])
+    user_index = int(dataset.users.inside([user])[0])
     if items is not None:
         wanted = dataset.items.inside(list(items)).astype(np.int64)
         if len(np.unique(wanted)) < len(wanted):
             raise ConfigError("--items names an item twice; give each once.")
         how = f"{len(wanted)} items that were asked for"
     else:
-        met = np.asarray(dataset.item_N[dataset.offsets[person] : dataset.offsets[person + 1]])
-        wanted = np.setdiff1d(np.arange(dataset.n_items), met)
+        seen = np.asarray(dataset.item_N[dataset.offsets[user_index] : dataset.offsets[user_index + 1]])
+        wanted = np.setdiff1d(np.arange(dataset.n_items), seen)
         if not len(wanted):
             raise ConfigError(f"user '{user}' has met every item of the catalogue.")
         how = f"{len(wanted):,} items not met yet"
         count, first = _first_stage(parts, name, k)
         if first is not None and len(wanted) > count:
-            wanted = np.sort(wanted[np.argsort(-_scores(parts, first, person, wanted)[0], kind="stable")[:count]])
+            wanted = np.sort(wanted[np.argsort(-_scores(parts, first, user_index, wanted)[0], kind="stable")[:count]])
             how += f", of which '{first}' chose {count}"
-    scores, seen_K = _scores(parts, name, person, wanted)
+    scores, seen_K = _scores(parts, name, user_index, wanted)
     order = np.argsort(-scores, kind="stable")[:k]
     shown = [tuple(behaviours(parts, seen_K))] * len(order)
     if recipe.task == "ctr":
-        shown = _shown(parts, name, dataset.candidates(person, wanted), order)
+        shown = _shown(parts, name, dataset.candidates(user_index, wanted), order)
     titles, ids = dataset.titles, dataset.items.outside(wanted[order])
     return Answer(user, name, how, tuple(
         Recommended(rank, ids[rank - 1], titles[int(wanted[place])], float(scores[place]), shown[rank - 1])
@@ -104,15 +104,15 @@ def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, syst
     ))
 
 
-def served(parts: Parts, names: Sequence[str], people: int = 100, items: int = 100) -> dict[str, list[float]]:
+def served(parts: Parts, names: Sequence[str], users: int = 100, items: int = 100) -> dict[str, list[float]]:
     """CPU milliseconds to score so many items for one person, median and 95th percentile over people, by model.
 
     The models take turns, so that what else the machine does befalls all of them.
     """
     dataset, models = parts.dataset, {name: parts.recommender(name) for name in names}
     taken: dict[str, list[float]] = {name: [] for name in names}
-    for person in range(people + WARM_UP):
-        targets = dataset.candidates(person % dataset.n_users, np.arange(items) % dataset.n_items)
+    for user_index in range(users + WARM_UP):
+        targets = dataset.candidates(user_index % dataset.n_users, np.arange(items) % dataset.n_items)
         for name, model in models.items():
             began = time.process_time()
             parts.conventional_scores(name, model, targets)
@@ -134,11 +134,11 @@ def _first_stage(parts: Parts, name: str, k: int) -> tuple[int, str | None]:
     return (CANDIDATES if ctr else max(system.shortlist, k)), first
 
 
-def _scores(parts: Parts, name: str, person: int, items_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _scores(parts: Parts, name: str, user_index: int, items_C: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """P(like) of each item; or the chance that it comes next, and the event rows that were shown for all."""
     if parts.recipe.task == "next-item":
-        return next_item.chances(parts, name, person, items_C)
-    return parts.scores(name, parts.dataset.candidates(person, items_C)), np.zeros(0, np.int64)
+        return next_item.probabilities(parts, name, user_index, items_C)
+    return parts.scores(name, parts.dataset.candidates(user_index, items_C)), np.zeros(0, np.int64)
 
 
 def _shown(parts: Parts, name: str, targets: Targets, order: np.ndarray) -> list[tuple[Behaviour, ...]]:

@@ -23,12 +23,12 @@ from lifelora.data.dataset import Samples, Targets, prepare
 from lifelora.errors import ArtefactError
 from lifelora.evaluation.metrics import auc, log_loss
 from lifelora.llm.backbone import Pretrained
-from lifelora.llm.encoder import TwoTowers
 from lifelora.llm.nano import pretrain
 from lifelora.llm.personal import PersonalLM
-from lifelora.lora.account import account
+from lifelora.llm.two_tower import TwoTowerModel
 from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import save
+from lifelora.lora.summary import summarise
 from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
@@ -38,11 +38,11 @@ from lifelora.retrieval.embed import ItemVectors, item_vectors
 from lifelora.run import findings, known, nano, next_item
 from lifelora.run.parts import (
     ABOUT,
-    ACCOUNT,
-    ACCOUNTED,
     ADAPTER,
     MODEL,
     SCORES,
+    SUMMARISED,
+    SUMMARY,
     VECTORS,
     Asked,
     Options,
@@ -183,7 +183,7 @@ class Run:
                     ctr = self.recipe.task == "ctr"
                     adapters, users = self._train_system(name, folder) if ctr else next_item.train(self.parts, name, folder)
                     save(adapters, folder / ADAPTER, self.parts.base_model)
-                    write_atomically(folder / ACCOUNT, json.dumps(asdict(account(adapters, users)), indent=1))
+                    write_atomically(folder / SUMMARY, json.dumps(asdict(summarise(adapters, users)), indent=1))
 
     def _train_system(self, name: str, folder: Path) -> tuple[Adapters, Float[Tensor, "B D"] | None]:
         """The adapters, and the representations of some people, by which they are measured."""
@@ -205,7 +205,7 @@ class Run:
             )
         else:  # asked as it is
             keep_untrained(lm, folder, parts.device)
-        some = valid.batch(builder, np.arange(min(len(valid.targets), ACCOUNTED)))
+        some = valid.batch(builder, np.arange(min(len(valid.targets), SUMMARISED)))
         return lm.adapters, lm.represented(to_device(some, parts.device))
 
     def _train_encoder(self, name: str, folder: Path) -> None:
@@ -262,7 +262,7 @@ class Run:
         valid = self.parts.dataset.targets(rows)
         return _metrics(valid, self.parts.conventional_scores(name, model, valid))
 
-    def _validate_encoder(self, model: TwoTowers, builder: TowerBuilder, valid: Asked) -> dict[str, float]:
+    def _validate_encoder(self, model: TwoTowerModel, builder: TowerBuilder, valid: Asked) -> dict[str, float]:
         return _metrics(valid.targets, self.parts.encoder_scores(model, builder, valid))
 
     def _validate_lm(self, lm: PersonalLM, builder: PromptBuilder, valid: Asked) -> dict[str, float]:

@@ -20,7 +20,7 @@ from lifelora.artefacts import file_hash, write_atomically
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.knowledge.encode import Files
 from lifelora.llm.backbone import Pretrained, fingerprint
-from lifelora.llm.encoder import encoder_fingerprint
+from lifelora.llm.two_tower import encoder_fingerprint
 from lifelora.progress import say
 from lifelora.recipe import TASK_KEYS, Recipe
 from lifelora.recipes import dump, parse

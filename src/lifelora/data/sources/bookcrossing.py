@@ -86,9 +86,9 @@ class Bookcrossing(Source):
             log = self._kept(log, books if unlisted == "drop" else None, notes)
             notes.append("there are no times: a person's books stand in no known order, so nobody's 'history' is one.")
             if users is not None and users_file != USERS and "User-ID" in users.table.column_names:
-                people = pc.unique(log.table.column("User-ID"))
-                unknown = int((~mask(pc.is_in(people, value_set=users.table.column("User-ID").combine_chunks()))).sum())
-                notes.append(f"{users_file} is partial: country and age of {unknown:,} of {len(people):,} people are unknown.")
+                raters = pc.unique(log.table.column("User-ID"))
+                unknown = int((~mask(pc.is_in(raters, value_set=users.table.column("User-ID").combine_chunks()))).sum())
+                notes.append(f"{users_file} is partial: country and age of {unknown:,} of {len(raters):,} people are unknown.")
         return assembled(
             log, books, users, WORDS, problems, notes, columns=LOG, item_id="isbn", user_id="User-ID",
             rating_range=(0.0, 10.0), item_fields=("author", "year", "publisher"), user_fields=("country", "age"),

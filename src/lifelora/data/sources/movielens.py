@@ -125,7 +125,7 @@ def _read_100k(files: Files) -> RawTables:
     problems, notes = Problems(), list[str]()
     log = _unquoted(files, "u.data", LOG.names, "\t", problems, notes)
     films = _unquoted(files, "u.item", ["item", "title", "released", "video", "url", *GENRES_100K], "|", problems, notes)
-    people = _unquoted(files, "u.user", ["user", "age", "gender", "occupation", "zip"], "|", problems, notes)
+    users = _unquoted(files, "u.user", ["user", "age", "gender", "occupation", "zip"], "|", problems, notes)
     if films is not None:
         genre = pa.repeat("", len(films))
         for name in reversed(GENRES_100K):  # the first flag that is set is written last
@@ -134,14 +134,14 @@ def _read_100k(files: Files) -> RawTables:
             problems.add_rows(films, name, wrong_M, "a genre's flag is 0 or 1")
             genre = pc.if_else(pc.equal(flag, "1"), "" if name == "unknown" else name, genre)
         films = films.with_columns(genre=genre)
-    if people is not None:
-        age = people.table.column("age")
+    if users is not None:
+        age = users.table.column("age")
         wrong_U = ~mask(pc.match_substring_regex(age, r"^\d{1,2}$"))
-        problems.add_rows(people, "age", wrong_U, "an age has one or two digits")
+        problems.add_rows(users, "age", wrong_U, "an age has one or two digits")
         decade = pc.replace_substring_regex(pc.replace_substring_regex(age, r"^\d$", "0-9"), r"^(\d)\d$", r"\10-\19")
-        people = people.with_columns(age=decade, gender=_words(people, "gender", GENDERS, problems))
+        users = users.with_columns(age=decade, gender=_words(users, "gender", GENDERS, problems))
     return assembled(
-        log, films, people, WORDS, problems, notes, columns=LOG, rating_range=(1.0, 5.0), item_fields=["genre"],
+        log, films, users, WORDS, problems, notes, columns=LOG, rating_range=(1.0, 5.0), item_fields=["genre"],
         user_fields=USER_FIELDS,
     )
 
@@ -150,11 +150,11 @@ def _read_1m(files: Files) -> RawTables:
     problems, notes, encodings = Problems(), list[str](), list[str]()
     log = _unquoted(files, "ratings.dat", LOG.names, "::", problems, encodings)
     films = _unquoted(files, "movies.dat", ["item", "title", "genre"], "::", problems, encodings)
-    people = _unquoted(files, "users.dat", ["user", "gender", "age", "occupation", "zip"], "::", problems, encodings)
-    if people is not None:
-        people = people.with_columns(
-            gender=_words(people, "gender", GENDERS, problems), age=_words(people, "age", AGES_1M, problems),
-            occupation=_words(people, "occupation", OCCUPATIONS_1M, problems),
+    users = _unquoted(files, "users.dat", ["user", "gender", "age", "occupation", "zip"], "::", problems, encodings)
+    if users is not None:
+        users = users.with_columns(
+            gender=_words(users, "gender", GENDERS, problems), age=_words(users, "age", AGES_1M, problems),
+            occupation=_words(users, "occupation", OCCUPATIONS_1M, problems),
         )
     if ESTIMATES in files.names and log is not None and len(log):
         estimated = len(files.read(ESTIMATES).strip().splitlines()) - 1
@@ -164,8 +164,8 @@ def _read_1m(files: Files) -> RawTables:
         )
     notes += encodings
     return assembled(
-        log, _first_genre(films), people, WORDS, problems, notes, columns=LOG, rating_range=(0.5 if people is None else 1.0, 5.0),
-        item_fields=["genre"], user_fields=() if people is None else USER_FIELDS,
+        log, _first_genre(films), users, WORDS, problems, notes, columns=LOG, rating_range=(0.5 if users is None else 1.0, 5.0),
+        item_fields=["genre"], user_fields=() if users is None else USER_FIELDS,
     )
 
 

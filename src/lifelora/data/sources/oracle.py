@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from lifelora.data.sources.world import BIAS, BOUNDS, CARES, REDRAW, VALUES, Log, World, rating_chance, sigmoid, summed
+from lifelora.data.sources.world import BIAS, BOUNDS, CARES, REDRAW, VALUES, Log, World, rating_probability, sigmoid, summed
 
 NEWTON_STEPS = 6
 CHUNK, EVIDENCE_CHUNK = 64, 2048
@@ -58,8 +58,8 @@ def evidence(world: World, log: Log, seen_N: Bool[np.ndarray, "N"]) -> Float[np.
     rows_N = np.flatnonzero(seen_N)
     for start in range(0, len(rows_N), EVIDENCE_CHUNK):
         part = rows_N[start : start + EVIDENCE_CHUNK]
-        chance_NC = rating_chance(log.rating_N[part, None], _eta_if(world, log, part))
-        np.add.at(evidence_MC, log.item_N[part], np.log(chance_NC))
+        probability_NC = rating_probability(log.rating_N[part, None], _eta_if(world, log, part))
+        np.add.at(evidence_MC, log.item_N[part], np.log(probability_NC))
     return evidence_MC
 
 

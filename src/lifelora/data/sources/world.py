@@ -106,7 +106,7 @@ def summed(taste_NAV: Float[np.ndarray, "N A V"], attribute_NA: Int[np.ndarray, 
     return np.asarray(np.take_along_axis(taste_NAV, attribute_NA[:, :, None], axis=2).sum((1, 2)))
 
 
-def rating_chance(rating_X: Int[np.ndarray, "..."], eta_X: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+def rating_probability(rating_X: Int[np.ndarray, "..."], eta_X: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
     """P(rating = r) = σ(cut_r - η) - σ(cut_{r-1} - η), with cut_0 = -∞ and cut_5 = ∞; the two shapes broadcast."""
     return np.asarray(sigmoid(BOUNDS[rating_X] - eta_X) - sigmoid(BOUNDS[rating_X - 1] - eta_X))
 

@@ -12,7 +12,7 @@ from lifelora.lora.structure import ByToken
 
 
 @dataclass(frozen=True)
-class Account:
+class Summary:
     """The size of a model's adapters, and the rank of the updates they make."""
 
     layers: int
@@ -22,7 +22,7 @@ class Account:
     "Entries of the coupling's parameters."
     learning: int
     "How many of both require a gradient."
-    bytes_per_person: int
+    bytes_per_user: int
     "What has to be kept of C(u) to serve somebody again; 0 where nobody is needed."
     max_rank: int
     "The highest rank that one person's update of a layer can have."
@@ -34,7 +34,7 @@ class Account:
 
     def __str__(self) -> str:
         measured = "" if self.effective_rank is None else f", effective rank {self.effective_rank:.2f}"
-        kept = f"; {self.bytes_per_person:,} bytes per person" if self.bytes_per_person else ""
+        kept = f"; {self.bytes_per_user:,} bytes per person" if self.bytes_per_user else ""
         words = sorted({name.rpartition(".")[2] for name in self.left_out})
         narrow = f" ({len(self.left_out)} narrower than the rank left out: {', '.join(words)})" if words else ""
         return (f"{self.layers} layers{narrow}; A and B {self.shared:,} parameters, coupling {self.coupling:,}, "
@@ -42,7 +42,7 @@ class Account:
 
 
 @torch.no_grad()
-def account(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Account:
+def summarise(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Summary:
     """Count, and with some people's representations measure the effective rank of their updates."""
     config = adapters.coupling.config
     factors = [factor for _, layer in adapters.layers for factor in (layer.A_PI, layer.B_OQ)]
@@ -63,7 +63,7 @@ def account(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Acc
             p = sigma / sigma.sum()
             ranks.append(torch.exp(-(torch.special.xlogy(p, p)).sum()) if sigma.any() else torch.zeros(()).double())
     learning = sum(p.numel() for p in [*factors, *adapters.coupling.parameters()] if p.requires_grad)
-    return Account(
+    return Summary(
         len(adapters.layers), shared, adapters.coupling.number_of_parameters, learning,
         0 if C is None else C.bytes_per_row, config.max_rank,
         torch.stack(ranks).mean().item() if ranks else None, adapters.left_out,

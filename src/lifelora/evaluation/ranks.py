@@ -13,14 +13,14 @@ from lifelora.errors import ConfigError
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class Ranks:
     """Where the right items stand: after ``better_N`` others, and among ``tied_N`` with the same score (1: it is alone)."""
 
     better_N: Int[np.ndarray, "N"]
     tied_N: Int[np.ndarray, "N"]
 
     @classmethod
-    def of(cls, score_NC: Float[np.ndarray, "N C"], target_N: Int[np.ndarray, "N"]) -> "Places":
+    def of(cls, score_NC: Float[np.ndarray, "N C"], target_N: Int[np.ndarray, "N"]) -> "Ranks":
         """The places of the columns ``target_N``; ConfigError where a score is not a number."""
         if np.isnan(score_NC).any():
             row = int(np.isnan(score_NC).any(axis=1).argmax())

@@ -15,19 +15,19 @@ from transformers import BertModel, FNetConfig, FNetModel, RobertaConfig, Robert
 from lifelora.checkpoint import Learnt
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.history import History
-from lifelora.llm.encoder import Towers, TwoTowers, encoder_fingerprint, load_encoder
+from lifelora.llm.two_tower import TwoTowerConfig, TwoTowerModel, encoder_fingerprint, load_encoder
 from lifelora.prompts.towers import TowerBatch, TowerTexts
 from lifelora.training import TrainingConfig, fit
 from tiny_bert import saved_bert, word_piece
 
 KEY = "two_towers.mine.path"
-PEOPLE = ["they watched heat and alien", "they watched amelie", "nothing is known of them, so what"]
+HISTORIES = ["they watched heat and alien", "they watched amelie", "nothing is known of them, so what"]
 ITEMS = ["heat ( crime )", "amelie"]
 
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved_bert(tmp_path_factory.mktemp("models") / "bert", [*PEOPLE, *ITEMS])
+    return saved_bert(tmp_path_factory.mktemp("models") / "bert", [*HISTORIES, *ITEMS])
 
 
 @pytest.fixture
@@ -40,14 +40,14 @@ def texts(tokenizer: Any, lines: list[str]) -> TowerTexts:
     return TowerTexts(made["input_ids"], made["attention_mask"].bool())
 
 
-def world(folder: Path, **changes: Any) -> tuple[TwoTowers, TowerBatch]:
+def world(folder: Path, **changes: Any) -> tuple[TwoTowerModel, TowerBatch]:
     """Every person asked about every item."""
-    config = Towers.model_validate({"path": str(folder), "hidden": (8,)} | changes)
+    config = TwoTowerConfig.model_validate({"path": str(folder), "hidden": (8,)} | changes)
     loaded = load_encoder(config, KEY)
     torch.manual_seed(0)
-    batch = TowerBatch(texts(loaded.tokenizer, PEOPLE), torch.tensor([0, 0, 1, 1, 2, 2]), texts(loaded.tokenizer, ITEMS),
+    batch = TowerBatch(texts(loaded.tokenizer, HISTORIES), torch.tensor([0, 0, 1, 1, 2, 2]), texts(loaded.tokenizer, ITEMS),
                        torch.tensor([0, 1] * 3), torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 1.0]))
-    return TwoTowers(loaded.model, config).eval(), batch
+    return TwoTowerModel(loaded.model, config).eval(), batch
 
 
 @torch.no_grad()
@@ -90,7 +90,7 @@ def test_a_batch_is_each_alone_and_reads_each_text_once(original: Path):
     assert together.unique().numel() == 6
 
 
-def step(towers: TwoTowers, batch: TowerBatch, rate: float = 1e-2) -> float:
+def step(towers: TwoTowerModel, batch: TowerBatch, rate: float = 1e-2) -> float:
     optimizer = torch.optim.AdamW([p for p in towers.parameters() if p.requires_grad], lr=rate)
     loss = towers.loss(batch)
     loss.backward()
@@ -136,13 +136,13 @@ def test_checkpointing_changes_no_gradient(original: Path):
 HELD = np.arange(0, 48, 5)
 
 
-def trained(folder: Path, out: Path, epochs: int, dies_after: int | None = None) -> tuple[TwoTowers, TowerBatch, History]:
+def trained(folder: Path, out: Path, epochs: int, dies_after: int | None = None) -> tuple[TwoTowerModel, TowerBatch, History]:
     """People like what they watched: 'heat' or 'amelie', in many wordings. The rows held back come with the towers."""
     towers, _ = world(folder, hidden=(64,))
-    people = [f"{before} {film} {after}" for film in ("heat", "amelie") for before in ("they watched", "last week", "once")
+    histories = [f"{before} {film} {after}" for film in ("heat", "amelie") for before in ("they watched", "last week", "once")
               for after in ("", "with others", "twice", "at home")]
-    tokenizer = load_encoder(Towers(path=str(folder)), KEY).tokenizer
-    users, items = texts(tokenizer, people), texts(tokenizer, ITEMS)
+    tokenizer = load_encoder(TwoTowerConfig(path=str(folder)), KEY).tokenizer
+    users, items = texts(tokenizer, histories), texts(tokenizer, ITEMS)
     calls = iter(range(10**6))
 
     def batch(rows_B: np.ndarray) -> TowerBatch:
@@ -195,7 +195,7 @@ def test_padding_is_not_read(original: Path):
 
 
 def test_it_is_named_and_its_files_are_known(folder: Path):
-    config = Towers(path=str(folder))
+    config = TwoTowerConfig(path=str(folder))
     loaded = load_encoder(config, KEY)
     assert loaded.label.endswith("M parameters, pretrained)")
     assert loaded.context == 512
@@ -211,7 +211,7 @@ def test_a_table_of_positions_that_begins_later(tmp_path: Path):
                            num_attention_heads=2, max_position_embeddings=34, pad_token_id=1)
     RobertaModel(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
-    loaded = load_encoder(Towers(path=str(tmp_path)), KEY)
+    loaded = load_encoder(TwoTowerConfig(path=str(tmp_path)), KEY)
     assert loaded.context == 32
     with torch.no_grad():
         loaded.model(input_ids=torch.full((1, 32), 7))
@@ -226,7 +226,7 @@ def test_an_encoder_without_a_mask(tmp_path: Path):
                          max_position_embeddings=64)).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=r"two_towers\.mine\.path = .*FNetModel reads the padding of a text"):
-        load_encoder(Towers(path=str(tmp_path)), KEY)
+        load_encoder(TwoTowerConfig(path=str(tmp_path)), KEY)
 
 
 @pytest.mark.parametrize("what", ["mask", "numbers"])
@@ -241,7 +241,7 @@ def test_an_encoder_that_reads_the_padding(what: str, folder: Path, monkeypatch:
 
     monkeypatch.setattr(BertModel, "forward", changed)
     with pytest.raises(ConfigError, match="BertModel reads the padding of a text though the mask leaves it out"):
-        load_encoder(Towers(path=str(folder)), KEY)
+        load_encoder(TwoTowerConfig(path=str(folder)), KEY)
 
 
 def change_config(folder: Path, **values: object) -> None:
@@ -251,26 +251,26 @@ def change_config(folder: Path, **values: object) -> None:
 
 def test_what_cannot_be_loaded_names_the_key(folder: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match=r"^two_towers\.mine\.path = .*nowhere'?: no such folder"):
-        load_encoder(Towers(path=str(tmp_path / "nowhere")), KEY)
+        load_encoder(TwoTowerConfig(path=str(tmp_path / "nowhere")), KEY)
     with pytest.raises(ConfigError, match=r"^two_towers\.mine\.path = 'no-such-model' could not be loaded: .*--download"):
-        load_encoder(Towers(path="no-such-model"), KEY)
+        load_encoder(TwoTowerConfig(path="no-such-model"), KEY)
     weights = (folder / "model.safetensors").read_bytes()
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'exit 1'\ntR.")
     with pytest.raises(ArtefactError, match=r"only pytorch_model\.bin, a pickle, which is never read"):
-        load_encoder(Towers(path=str(folder)), KEY)
+        load_encoder(TwoTowerConfig(path=str(folder)), KEY)
     (folder / "model.safetensors").write_bytes(weights)
     for path in folder.glob("*token*"):
         path.unlink()
     with pytest.raises(ConfigError, match=r"^two_towers\.mine\.path = .*(could not be loaded|no fast tokenizer)"):
-        load_encoder(Towers(path=str(folder)), KEY)
+        load_encoder(TwoTowerConfig(path=str(folder)), KEY)
     (folder / "config.json").write_text(json.dumps({"model_type": "t5", "is_encoder_decoder": True}))
     with pytest.raises(ConfigError, match=r"^two_towers\.mine\.path = .* is an encoder-decoder; .* an encoder alone"):
-        load_encoder(Towers(path=str(folder)), KEY)
+        load_encoder(TwoTowerConfig(path=str(folder)), KEY)
 
 
 def test_configurations():
     with pytest.raises(ValueError, match="'all' or 'head'"):
-        Towers.model_validate({"path": "x", "train": "lora"})
+        TwoTowerConfig.model_validate({"path": "x", "train": "lora"})
     with pytest.raises(ValueError, match="greater than 0"):
-        Towers.model_validate({"path": "x", "hidden": [0]})
+        TwoTowerConfig.model_validate({"path": "x", "hidden": [0]})

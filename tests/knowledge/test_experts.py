@@ -18,10 +18,10 @@ from lifelora.conventional.layers import ExtraFields
 from lifelora.data.dataset import Dataset, Rules, Samples, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError
-from lifelora.knowledge.adaptor import Adaptor, KnowledgeFields, Known
+from lifelora.knowledge.experts import KnowledgeExperts, KnowledgeFields, Known
 
 K, E = 5, 3
-SMALL = Adaptor(shared=2, specific=3, hidden=4)
+SMALL = KnowledgeExperts(shared=2, specific=3, hidden=4)
 # Three users with 2, 0 and 3 states, seven items; item 2 and state 4 (the third user's last) say nothing.
 FIRST, STATES, EVERY = torch.tensor([0, 2, 2]), torch.tensor([2, 0, 3]), 10
 
@@ -39,7 +39,7 @@ def asked(users: list[int], items: list[int], positions: list[int]) -> Samples:
     return Samples(torch.tensor(users), torch.tensor(items), torch.zeros(B), none, none, none.bool(), torch.tensor(positions))
 
 
-def made(config: Adaptor = SMALL) -> KnowledgeFields:
+def made(config: KnowledgeExperts = SMALL) -> KnowledgeFields:
     """With all weights drawn anew, so that nothing stays at zero."""
     torch.manual_seed(1)
     fields = KnowledgeFields(config, known(), E)
@@ -80,7 +80,7 @@ def test_it_equals_its_formula():
 @torch.no_grad()
 def test_dropout_comes_after_the_last_layer_too():
     """Experts that put out 1 whatever they read, and a gate for one of them alone: half of the entries go, the rest double."""
-    fields = KnowledgeFields(Adaptor(shared=1, specific=1, hidden=2, dropout=0.5), known(), 1000)
+    fields = KnowledgeFields(KnowledgeExperts(shared=1, specific=1, hidden=2, dropout=0.5), known(), 1000)
     for parameter in fields.parameters():
         parameter.zero_()
     fields.shared.bias_NE.fill_(1)
@@ -94,7 +94,7 @@ def test_dropout_comes_after_the_last_layer_too():
 
 def test_fields_start_about_as_small_as_those_of_the_table():
     many = Known(torch.randn(500, 64), torch.randn(500, 64), torch.tensor([0]), torch.tensor([500]), 1)
-    fields = KnowledgeFields(Adaptor(hidden=32), many, 16, init_std=0.02)
+    fields = KnowledgeFields(KnowledgeExperts(hidden=32), many, 16, init_std=0.02)
     # An entry of x is about 1, so W x + b has the variance 1/3 + 1/(3·64) (as nn.Linear starts), half of whose square a ReLU
     # keeps. With 32 hidden units the last layer's z has the variance v = 0.02² · 32 · 0.169, and its ReLU the mean sqrt(v / 2π)
     # and the variance v/2 - v/2π. The gate's logits have the variance 1/3, so Σ_e g_e² is about exp(1/3) / 7 = 0.2 over 7
@@ -118,14 +118,14 @@ def test_one_source_or_both(users: bool, items: bool):
 
 def test_no_source_is_refused():
     with pytest.raises(ValidationError, match="user = false and item = false leave no field"):
-        Adaptor(user=False, item=False)
+        KnowledgeExperts(user=False, item=False)
 
 
 def test_a_world_without_a_state_is_refused_unless_only_items_are_read():
     empty = replace(known(), state_NK=torch.zeros(0, K), states_U=torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ConfigError, match="nobody has as many as 10 events"):
         KnowledgeFields(SMALL, empty, E)
-    assert KnowledgeFields(Adaptor(user=False), empty, E)(asked([1], [2], [3])).shape == (1, 1, E)
+    assert KnowledgeFields(KnowledgeExperts(user=False), empty, E)(asked([1], [2], [3])).shape == (1, 1, E)
 
 
 @settings(max_examples=60)
@@ -137,7 +137,7 @@ def test_a_state_knows_neither_the_target_nor_what_comes_after(every: int, event
     told = told or [(-1, 0)]
     state_NK = torch.tensor(told, dtype=torch.float32)
     about = Known(torch.zeros(1, 2), state_NK, states_U.cumsum(0) - states_U, states_U, every)
-    fields = KnowledgeFields(Adaptor(item=False, hidden=2), about, 1)
+    fields = KnowledgeFields(KnowledgeExperts(item=False, hidden=2), about, 1)
     users = draw.draw(st.lists(st.integers(0, len(events) - 1), min_size=1, max_size=8))
     # From the user's first event to what is asked after all of them.
     positions = [draw.draw(st.integers(0, events[user])) for user in users]
@@ -221,4 +221,4 @@ def test_what_only_the_knowledge_tells_is_learnt_with_it_alone(world: Dataset, c
 
     torch.manual_seed(0)
     assert 0.35 < auc(None) < 0.65
-    assert auc(KnowledgeFields(Adaptor(hidden=16), about, config.embedding)) > 0.97
+    assert auc(KnowledgeFields(KnowledgeExperts(hidden=16), about, config.embedding)) > 0.97

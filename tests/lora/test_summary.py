@@ -2,26 +2,26 @@
 
 import pytest
 import torch
-from lora_world import EVERY, adapt, called, learnt, people, tiny_llama
+from lora_world import EVERY, adapt, called, learnt, some_users, tiny_llama
 
-from lifelora.lora.account import account
 from lifelora.lora.coupling import Coupling, Experts, Full, Identity
+from lifelora.lora.summary import summarise
 
 
 def test_counts_by_hand():
     """2 blocks of q (32 -> 32) and v (32 -> 16): A 4 x 32 each, B 32 x 4 and 16 x 4; the gates as in test_coupling."""
-    found = account(adapt(tiny_llama(), config=Full.Config(rank=4)))
+    found = summarise(adapt(tiny_llama(), config=Full.Config(rank=4)))
     gates = 4 * (2 * 6 + (6 * 32 + 32) + (32 * 16 + 16))
     shared = 2 * (2 * 4 * 32 + (32 + 16) * 4)
     assert (found.layers, found.shared, found.coupling, found.learning) == (4, shared, gates, shared + gates)
-    assert (found.bytes_per_person, found.max_rank, found.effective_rank) == (4 * 4 * 16, 4, None)
+    assert (found.bytes_per_user, found.max_rank, found.effective_rank) == (4 * 4 * 16, 4, None)
     assert "A and B 896 parameters" in str(found)
-    assert account(adapt(tiny_llama(), config=Identity.Config(rank=4))).bytes_per_person == 0
+    assert summarise(adapt(tiny_llama(), config=Identity.Config(rank=4))).bytes_per_user == 0
 
 
 @pytest.mark.parametrize("config", [c for c in EVERY if getattr(c, "gate", "") != "token"], ids=called)
 def test_effective_rank_is_that_of_the_built_update(config: Coupling.Config):
-    adapters, u_BD = learnt(adapt(tiny_llama(), config=config)), people()
+    adapters, u_BD = learnt(adapt(tiny_llama(), config=config)), some_users()
     C = adapters.coupling(u_BD)
     expected = []
     for index, (_, layer) in enumerate(adapters.layers):
@@ -30,13 +30,13 @@ def test_effective_rank_is_that_of_the_built_update(config: Coupling.Config):
             sigma = torch.linalg.svdvals((layer.B_OQ @ middle @ layer.A_PI).detach().double())
             p = sigma[sigma > 1e-12] / sigma.sum()
             expected.append(torch.exp(-(p * p.log()).sum()).item())
-    found = account(adapters, u_BD)
+    found = summarise(adapters, u_BD)
     assert found.effective_rank == pytest.approx(sum(expected) / len(expected), rel=1e-4)
     assert 1 <= found.effective_rank <= found.max_rank == config.max_rank
 
 
 def test_at_the_start_nothing_is_updated():
-    assert account(adapt(tiny_llama()), people()).effective_rank == 0
+    assert summarise(adapt(tiny_llama()), some_users()).effective_rank == 0
 
 
 def test_one_expert_alone_has_the_rank_of_an_expert():
@@ -44,4 +44,4 @@ def test_one_expert_alone_has_the_rank_of_an_expert():
     with torch.no_grad():
         adapters.coupling.gate.W2_SXZ.zero_()
         adapters.coupling.gate.b2_SX.copy_(torch.tensor([0.0, 300.0, 0.0, 0.0]))
-    assert account(adapters, people()).effective_rank == pytest.approx(1)
+    assert summarise(adapters, some_users()).effective_rank == pytest.approx(1)

@@ -20,7 +20,7 @@ from lifelora.errors import ConfigError
 from lifelora.types import Frozen
 
 
-class Adaptor(Frozen):
+class KnowledgeExperts(Frozen):
     """Which knowledge becomes fields, and the experts that turn it into them."""
 
     user: bool = True
@@ -37,7 +37,7 @@ class Adaptor(Frozen):
     "After both layers of the experts, as in KAR's; rows of a batch with the same vector lose the same."
 
     @model_validator(mode="after")
-    def _something(self) -> "Adaptor":
+    def _something(self) -> "KnowledgeExperts":
         if not (self.user or self.item):
             raise ValueError("user = false and item = false leave no field; set one of them to true")
         return self
@@ -72,7 +72,7 @@ class Experts(nn.Module):
 class Source(nn.Module):
     """Vectors of one kind: a table of them, experts of their own, a gate W_s, c_s, and what stands for vectors of zeros."""
 
-    def __init__(self, config: Adaptor, known_NK: Float[Tensor, "N K"], width: int, init_std: float) -> None:
+    def __init__(self, config: KnowledgeExperts, known_NK: Float[Tensor, "N K"], width: int, init_std: float) -> None:
         super().__init__()
         K = known_NK.shape[1]
         self.known_NK: Tensor
@@ -110,7 +110,7 @@ class KnowledgeFields(nn.Module):
     embeddings, ``width`` their width.
     """
 
-    def __init__(self, config: Adaptor, known: Known, width: int, init_std: float = 0.01) -> None:
+    def __init__(self, config: KnowledgeExperts, known: Known, width: int, init_std: float = 0.01) -> None:
         super().__init__()
         if config.user and not len(known.state_NK):
             raise ConfigError(f"there is not one state of a user to read: nobody has as many as {known.every} events, after "

@@ -26,7 +26,7 @@ from lifelora.retrieval.embed import masked_mean, model_place
 from lifelora.types import Frozen
 
 
-class Towers(Frozen):
+class TwoTowerConfig(Frozen):
     """An encoder, the head over its two towers, and which of their weights learn."""
 
     path: str
@@ -41,10 +41,10 @@ class Towers(Frozen):
 
 
 @final
-class TwoTowers(nn.Module):
+class TwoTowerModel(nn.Module):
     """An encoder (any model of transformers with hidden states) and a head."""
 
-    def __init__(self, encoder: nn.Module, config: Towers) -> None:
+    def __init__(self, encoder: nn.Module, config: TwoTowerConfig) -> None:
         super().__init__()
         self.encoder, self.learning = encoder, config.train == "all"
         encoder.requires_grad_(self.learning)
@@ -55,7 +55,7 @@ class TwoTowers(nn.Module):
             width = hidden
         self.head = nn.Sequential(*layers, nn.Linear(width, 1))
 
-    def train(self, mode: bool = True) -> "TwoTowers":
+    def train(self, mode: bool = True) -> "TwoTowerModel":
         """An encoder that stays as it is has no noise."""
         super().train(mode)
         self.encoder.train(mode and self.learning)
@@ -98,7 +98,7 @@ class TwoTowers(nn.Module):
         return torch.sigmoid(self.logits(batch))
 
 
-def load_encoder(config: Towers, key: str, download: bool = False) -> Backbone:
+def load_encoder(config: TwoTowerConfig, key: str, download: bool = False) -> Backbone:
     """The encoder as it was pretrained, in float32; ``key`` is where the recipe names it.
 
     Raises ConfigError for a place that holds no such model and for one that reads the padding of a text; ArtefactError for
@@ -139,6 +139,6 @@ def _places(model: nn.Module) -> int:
     return min([named, *(table.num_embeddings - 1 - cast(int, table.padding_idx) for table in tables)])
 
 
-def encoder_fingerprint(config: Towers) -> str:
+def encoder_fingerprint(config: TwoTowerConfig) -> str:
     """SHA-256 over the files of a local model; of the name for one on the hub."""
     return fingerprint(Pretrained(path=model_place(config.path)))
