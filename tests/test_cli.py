@@ -83,8 +83,9 @@ def test_an_unknown_command_is_answered_with_the_near_one(capsys: pytest.Capture
 
 
 def test_a_command_by_its_old_name_is_answered_with_the_new_one(capsys):
+    old = "import"
     with pytest.raises(SystemExit):
-        main(["inspect", "adapters"])
+        main([old, "adapters"])
     assert "unknown word 'import'. It is called 'inspect' now. Allowed: " in capsys.readouterr().err
 
 
