@@ -11,7 +11,6 @@ from lifelora.data.sources import parse_source
 from lifelora.data.sources.movielens import Movielens
 from lifelora.data.sources.simulated import Simulated
 from lifelora.errors import ConfigError
-from lifelora.optimiser import Group
 from lifelora.recipe import Recipe
 from lifelora.recipes import built_in, dump, load, parse
 from lifelora.sections import (
@@ -26,6 +25,7 @@ from lifelora.sections import (
     TwoTower,
 )
 from lifelora.training import TrainingConfig
+from lifelora.training.optimiser import Group
 from lifelora.types import Frozen
 
 DIN: dict[str, Any] = {"name": "mine", "conventional": {"din": {"model": {"kind": "din"}}}}

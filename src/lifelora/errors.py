@@ -42,6 +42,10 @@ class BusyError(LifeloraError, RuntimeError):
     """Another process works in a folder that one process at a time may write in."""
 
 
+class PeerError(LifeloraError, RuntimeError):
+    """Another of the processes that work together has ended; its own error says why."""
+
+
 class ScopeError(LifeloraError, RuntimeError):
     """A personalised layer ran without a person in scope, or with another number of people than rows."""
 

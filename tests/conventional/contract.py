@@ -11,13 +11,13 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from lifelora.checkpoint import Learnt
 from lifelora.conventional import AnyRecommender, build
 from lifelora.conventional.base import Recommender
 from lifelora.data.dataset import Dataset, Rules, Samples, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError
 from lifelora.knowledge.experts import KnowledgeExperts, KnowledgeFields, Known
+from lifelora.training.checkpoint import Learnt
 from lifelora.types import Layer, Part
 
 

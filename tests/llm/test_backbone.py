@@ -10,7 +10,6 @@ import pytest
 import torch
 from llm_world import saved
 
-from lifelora.checkpoint import Learnt
 from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
 from lifelora.llm import backbone
 from lifelora.llm.backbone import Pretrained, fingerprint, load
@@ -20,6 +19,7 @@ from lifelora.lora.inject import Adaptation, personalise
 from lifelora.prompts.batch import find_answers
 from lifelora.prompts.template import Plain
 from lifelora.seeds import torch_generator
+from lifelora.training.checkpoint import Learnt
 
 CPU = torch.device("cpu")
 

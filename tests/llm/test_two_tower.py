@@ -12,12 +12,12 @@ import torch
 from llm_world import saved
 from transformers import BertModel, FNetConfig, FNetModel, RobertaConfig, RobertaModel
 
-from lifelora.checkpoint import Learnt
 from lifelora.errors import ArtefactError, ConfigError
-from lifelora.history import History
 from lifelora.llm.two_tower import TwoTowerConfig, TwoTowerModel, encoder_fingerprint, load_encoder
 from lifelora.prompts.towers import TowerBatch, TowerTexts
 from lifelora.training import TrainingConfig, fit
+from lifelora.training.checkpoint import Learnt
+from lifelora.training.curve import History
 from tiny_bert import saved_bert, word_piece
 
 KEY = "two_towers.mine.path"

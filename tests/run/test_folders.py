@@ -17,13 +17,13 @@ import torch
 from run_world import next_items, tiny
 
 import lifelora
-from lifelora.checkpoint import read_tensors, write_tensors
 from lifelora.cli import main
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.owner import LOCK
 from lifelora.recipes import dump, parse
 from lifelora.run import Options, Run
 from lifelora.stage import MANIFEST, Stage
+from lifelora.tensors import read_tensors, write_tensors
 
 QUIET = Options(device="cpu", progress=False)
 COUNTED = '[conventional.popularity]\nmodel = { kind = "popularity" }\n'

@@ -5,7 +5,7 @@ import copy
 import torch
 from training_world import Deep, gather, train_N
 
-from lifelora.checkpoint import Checkpoint, Learnt
+from lifelora.training.checkpoint import Checkpoint, Learnt
 
 
 def steps(net, optimizer, scaler, count):

@@ -11,10 +11,10 @@ from torch import nn
 from training_world import Deep, Logistic, Scoped, gather, run, weights
 from transformers import get_cosine_schedule_with_warmup, get_linear_schedule_with_warmup
 
-from lifelora.checkpoint import Learnt
 from lifelora.errors import ConfigError
-from lifelora.optimiser import Optimisation, learning_rate, make_optimiser
 from lifelora.seeds import torch_generator
+from lifelora.training.checkpoint import Learnt
+from lifelora.training.optimiser import Optimisation, learning_rate, make_optimiser
 
 
 def quiet(net: Deep) -> Deep:

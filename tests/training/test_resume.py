@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from training_world import PARALLEL, Alternating, Course, MixedOfTwo, Scoped, run
 
 import lifelora
-from lifelora.history import History
+from lifelora.training.curve import History
 
 WORLD = Path(__file__).with_name("training_world.py")
 SOURCES = str(Path(lifelora.__path__[0]).parent)

@@ -16,10 +16,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from training_world import KILLED, Deep, Logistic, Rows, Scoped, gather, run, train_N, weights
 
 from lifelora.errors import ArtefactError, ConfigError, LifeloraError
-from lifelora.history import History
-from lifelora.placement import to_device
 from lifelora.seeds import torch_generator
+from lifelora.tensors import to_device
 from lifelora.training import DivergenceError, TrainingConfig
+from lifelora.training.curve import History
 
 GOLDEN = Path(__file__).parent / "golden-losses.txt"
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.utils.checkpoint import checkpoint as run_again_in_backward
 
-from lifelora.checkpoint import Checkpoint, Learnt
-from lifelora.history import History
 from lifelora.training import CHECKPOINT, Scheduled, TrainingConfig, fit
+from lifelora.training.checkpoint import Checkpoint, Learnt
+from lifelora.training.curve import History
 
 WIDTH = 4
 points_ND = torch.randn(96, WIDTH, generator=torch.Generator().manual_seed(5))

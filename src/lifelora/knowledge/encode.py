@@ -18,7 +18,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora import foreign
-from lifelora.checkpoint import read_tensors, write_tensors
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError
 from lifelora.knowledge import endpoint
@@ -28,6 +27,7 @@ from lifelora.knowledge.write import LM, RawPrompt
 from lifelora.progress import Progress
 from lifelora.retrieval import embed
 from lifelora.retrieval.precomputed import Precomputed, read_vectors, table_with
+from lifelora.tensors import read_tensors, write_tensors
 from lifelora.types import Frozen
 
 

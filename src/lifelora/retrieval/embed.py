@@ -19,10 +19,10 @@ from jaxtyping import Bool, Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from lifelora.checkpoint import read_tensors, write_tensors
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError, MissingExtraError
 from lifelora.retrieval.precomputed import Precomputed, read_vectors
+from lifelora.tensors import read_tensors, write_tensors
 from lifelora.tokens import LineTokenizer, check_fits, only_text
 from lifelora.types import Frozen
 

@@ -14,7 +14,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from lifelora import seeds
-from lifelora.checkpoint import Learnt
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.llm.next_item import Curriculum, NextItemBatch, NextItemLM, form_asked, forms_of
@@ -22,13 +21,14 @@ from lifelora.llm.reading import Reader, contained, exact, hits
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import Cost, choose, likelihoods, write
 from lifelora.lora.saved import tensors
-from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.prompts.next_item import NextItemBuilder, Titles
 from lifelora.prompts.phrasing import Form, NextItemTemplate
 from lifelora.run.parts import ADAPTER, MODEL, PROMPT_BATCH, Parts, keep_untrained
+from lifelora.tensors import to_device
 from lifelora.tokens import check_fits
 from lifelora.training import fit
+from lifelora.training.checkpoint import Learnt
 
 
 @dataclass(frozen=True)

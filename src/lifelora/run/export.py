@@ -17,11 +17,11 @@ from lifelora.errors import ConfigError
 from lifelora.lora.export import CONFIG, TENSORS, write_peft_adapter
 from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import read_peft
-from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.run.chooser import Chooser
 from lifelora.run.parts import Parts
 from lifelora.run.recommend import best
+from lifelora.tensors import to_device
 
 MAX_COHORT = 1 << 30
 "Bytes of a file of user ids."

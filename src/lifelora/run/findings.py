@@ -24,7 +24,6 @@ from lifelora.evaluation.report import (
     plain_table,
     write_report,
 )
-from lifelora.history import History
 from lifelora.llm.nano import Nano
 from lifelora.lora.summary import Summary
 from lifelora.retrieval.select import AnyConfig, MostRecent, SameField, SimilarAndRecent
@@ -33,6 +32,7 @@ from lifelora.run.parts import ABOUT, SCORES, SUMMARY, Parts
 from lifelora.run.stages import RECIPE_FILE
 from lifelora.sections import AnyRepresentation, Knowledge, Representation
 from lifelora.training import HISTORY
+from lifelora.training.curve import History
 from lifelora.types import LayerOrRandom
 
 TABLE = "table.txt"

@@ -22,11 +22,11 @@ from lifelora.llm.next_item import form_asked
 from lifelora.llm.titles import Cost
 from lifelora.lora.inject import Adapters
 from lifelora.lora.summary import Summary
-from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.run import findings
 from lifelora.run.chooser import Chooser, of_users
 from lifelora.run.parts import SUMMARISED, SUMMARY, Parts
+from lifelora.tensors import to_device
 from lifelora.types import Part
 
 RANKS = "ranks.npy"

@@ -12,7 +12,6 @@ from jaxtyping import Bool, Float, Int
 
 from lifelora import seeds
 from lifelora.artefacts import read_json
-from lifelora.checkpoint import Learnt, read_tensors
 from lifelora.conventional import build
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.next_item import MostPopular, NextItem
@@ -29,7 +28,6 @@ from lifelora.llm.soft import SoftTokens
 from lifelora.llm.two_tower import TwoTowerModel, load_encoder
 from lifelora.lora.inject import Adapters, personalise
 from lifelora.lora.saved import start_from, tensors
-from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBatch, TowerBuilder
@@ -37,7 +35,9 @@ from lifelora.retrieval.embed import ItemVectors
 from lifelora.retrieval.select import AnyConfig, MostRecent, Selector, selector
 from lifelora.run.stages import Stages
 from lifelora.sections import AnyRepresentation, Representation
+from lifelora.tensors import read_tensors, to_device
 from lifelora.tokens import check_fits
+from lifelora.training.checkpoint import Learnt
 from lifelora.types import LayerOrRandom, Part
 
 SCORING_BATCH = 2048

@@ -13,11 +13,11 @@ import numpy as np
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError, on_one_line
 from lifelora.evaluation.report import Behaviour
-from lifelora.history import History
 from lifelora.run import next_item
 from lifelora.run.findings import behaviours
 from lifelora.run.parts import Parts
 from lifelora.training import HISTORY
+from lifelora.training.curve import History
 
 CANDIDATES = 100
 "How many unmet items the conventional model hands to a language model that is asked yes or no."

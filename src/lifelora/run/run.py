@@ -15,7 +15,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lifelora.artefacts import write_atomically
-from lifelora.checkpoint import write_tensors
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.conventional.popularity import Popularity
@@ -29,7 +28,6 @@ from lifelora.llm.two_tower import TwoTowerModel
 from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import save
 from lifelora.lora.summary import summarise
-from lifelora.placement import to_device
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBuilder
@@ -51,6 +49,7 @@ from lifelora.run.parts import (
 )
 from lifelora.run.stages import Stages
 from lifelora.run.work import Work
+from lifelora.tensors import to_device, write_tensors
 from lifelora.training import fit
 
 Rows = Int[np.ndarray, "B"]

@@ -7,8 +7,8 @@ import torch
 from pydantic import Field, PositiveInt, model_validator
 from torch import nn
 
-from lifelora.checkpoint import Learnt
 from lifelora.errors import ConfigError
+from lifelora.training.checkpoint import Learnt
 from lifelora.types import Frozen
 
 Rate = Annotated[float, Field(gt=0)]

@@ -14,29 +14,29 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from jaxtyping import Int64
-from pydantic import Field, PositiveInt, model_validator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from lifelora.artefacts import key_of, write_atomically
-from lifelora.checkpoint import Checkpoint, Learnt
 from lifelora.errors import ConfigError, LifeloraError
-from lifelora.history import Evaluation, History, Point
-from lifelora.optimiser import Optimisation, learning_rate, make_optimiser
-from lifelora.placement import LossAsForward, Trainable, accelerator_for, to_device
 from lifelora.progress import Progress
 from lifelora.seeds import derive, torch_generator
+from lifelora.tensors import to_device
+from lifelora.training.accelerator import accelerator_for
+from lifelora.training.checkpoint import CHECKPOINT, MODEL, Checkpoint, Learnt
+from lifelora.training.config import TrainingConfig
+from lifelora.training.curve import HISTORY, Evaluation, History, Point
+from lifelora.training.optimiser import learning_rate, make_optimiser
 
-CHECKPOINT, MODEL, HISTORY = "checkpoint.safetensors", "model.safetensors", "history.json"
 POINTS = 200
 """About as many points has a training curve, each the mean loss of the steps since the one before."""
 
@@ -45,32 +45,22 @@ class DivergenceError(LifeloraError, ArithmeticError):
     """A loss, or the metric that selects, is not a finite number."""
 
 
-class TrainingConfig(Optimisation):
-    """How a module is trained."""
+class Trainable(Protocol):
+    """What the loop asks of a module."""
 
-    batch_size: PositiveInt = 256
-    """Rows per optimiser step, over all processes and micro-batches together."""
-    accumulation: PositiveInt = 1
-    """Micro-batches per step and process; the gradient stays the exact mean over the batch."""
-    epochs: PositiveInt = 1
-    max_steps: PositiveInt | None = None
-    """End (and let the schedule end, unless ``schedule_epochs`` says where) after so many steps, if the epochs have more."""
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    evaluations_per_epoch: PositiveInt = 1
-    patience: PositiveInt | None = None
-    """Stop after so many evaluations in a row without a gain; None never stops early."""
-    select: Annotated[str, Field(pattern=r"^-?\w+$")] = "auc"
-    """The validation metric that chooses the weights: the highest; with a minus in front ("-log_loss") the lowest."""
+    def loss(self, batch: Any) -> Tensor: ...
+    def scope(self, batch: Any) -> AbstractContextManager[Any]: ...
 
-    @model_validator(mode="after")
-    def _fits_together(self) -> "TrainingConfig":
-        if self.accumulation > self.batch_size:
-            raise ValueError(f"accumulation = {self.accumulation} splits a batch into more parts than its batch_size = "
-                             f"{self.batch_size} rows; choose accumulation <= batch_size")
-        if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
-            raise ValueError(f"schedule_epochs = {self.schedule_epochs} ends before the training, which has epochs = "
-                             f"{self.epochs}; choose schedule_epochs >= epochs")
-        return self
+
+class LossAsForward(nn.Module):
+    """Makes ``loss`` the forward, which is what autocast and data parallelism hook into."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, batch: Any) -> Tensor:
+        return cast(Trainable, self.module).loss(batch)
 
 
 @runtime_checkable

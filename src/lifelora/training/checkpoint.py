@@ -5,18 +5,17 @@ and the last losses; its metadata holds the caller's progress as text. It is rep
 old file or the new one; and it carries a hash of all that, so that a damaged one is never gone on from.
 """
 
-import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lifelora.artefacts import clear_torn, write_atomically
+from lifelora.artefacts import clear_torn
 from lifelora.errors import ArtefactError, ConfigError
+from lifelora.tensors import read_tensors, write_tensors
+
+CHECKPOINT, MODEL = "checkpoint.safetensors", "model.safetensors"
 
 
 class Learnt:
@@ -52,41 +51,6 @@ class Learnt:
                 raise ArtefactError(f"{path} holds {came} for '{name}', which is {[*tensor.shape]} here; it is of another model. "
                                     f"Move {path.parent} away, and train again.")
         self.load(tensors)
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], notes: Mapping[str, str] | None = None) -> None:
-    """Tensors and notes as a safetensors file with a hash of both, whole or not at all."""
-    kept = {"notes": dict(notes or {}), "sha256": _hash(tensors, notes or {})}
-    # One entry: safetensors writes several in any order, and equal tensors shall give equal files.
-    write_atomically(path, safetensors.torch.save(tensors, {"lifelora": json.dumps(kept, sort_keys=True)}))
-
-
-def read_tensors(path: Path, mend: str | None = None) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """What ``write_tensors`` wrote; ArtefactError for a file that is missing or damaged, and for numbers that are not finite."""
-    mend = mend or f"move {path.parent} away, and `lifelora run` makes it again"
-    try:
-        with safe_open(path, framework="pt") as file:
-            kept = json.loads((file.metadata() or {}).get("lifelora", "{}"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except FileNotFoundError:
-        raise ArtefactError(f"{path} does not exist; {mend}.") from None
-    except (IsADirectoryError, SafetensorError, ValueError) as error:
-        raise ArtefactError(f"{path} is damaged ({error}); {mend}.") from error
-    notes = kept.get("notes", {})
-    if kept.get("sha256") != _hash(tensors, notes):
-        raise ArtefactError(f"{path} is damaged (it is not what was written); {mend}.")
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise ArtefactError(f"{path} holds numbers that are not finite in '{name}'; {mend}.")
-    return tensors, notes
-
-
-def _hash(tensors: Mapping[str, Tensor], notes: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(json.dumps(notes, sort_keys=True).encode())
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {[*tensor.shape]}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 class Checkpoint:

@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from lifelora.errors import ArtefactError
 from lifelora.types import Frozen
 
+HISTORY = "history.json"
+
 
 class Point(Frozen):
     """One point of the training curve: the mean loss over the steps since the point before, up to ``step``."""
