@@ -138,7 +138,7 @@ def test_recipes_that_are_refused(bert: Path, tmp_path: Path):
             parse(recipe, "it")
         return str(caught.value)
 
-    assert "the name 'popular' stands for a conventional model and an encoder" in refused(
+    assert "the name 'popular' stands for a conventional model and a two-tower encoder" in refused(
         values(bert) | {"two_towers": {"popular": {"path": "x"}}})
     assert "two_towers.towers.path: Field required" in refused(values(bert) | {"two_towers": {"towers": {}}})
     assert "two_towers.towers.pth: there is no such key; allowed here: behaviours" in refused(values(bert, pth=1))

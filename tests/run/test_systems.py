@@ -43,7 +43,7 @@ def test_without_shots_it_is_the_backbone_asked(run: Run):
 def test_mixed_training_shows_every_row_twice_and_tests_show_it_once(run: Run):
     parts = run.parts
     targets = parts.dataset.targets(parts.drawn("train", 32, "shots"))
-    own, other = parts.asked("mixed", targets), parts.asked("mixed", targets, parts.recipe.systems["mixed"].also)
+    own, other = parts.asked("mixed", targets), parts.asked("mixed", targets, parts.recipe.systems["mixed"].mix_with)
     mixed = own.mixed(other)
     assert mixed.targets.item_B.tolist() == targets.item_B.tolist() * 2
     assert mixed.targets.label_B.tolist() == targets.label_B.tolist() * 2
