@@ -36,7 +36,7 @@ from lifelora.lora.coupling import Full
 from lifelora.lora.inject import Adaptation, personalise
 from lifelora.lora.saved import load as load_adapter
 from lifelora.lora.saved import read_peft, save
-from lifelora.recipes import built_in, dump, load, parse
+from lifelora.recipe.files import built_in, dump, load, parse
 from lifelora.retrieval.precomputed import Precomputed, read_vectors
 from lifelora.run.export import read_cohort
 

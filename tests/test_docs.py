@@ -15,7 +15,7 @@ import pytest
 
 from lifelora.cli import STAGES, main
 from lifelora.data.sources import parse_source
-from lifelora.recipes import load, parse
+from lifelora.recipe.files import load, parse
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -101,7 +101,7 @@ def test_a_class_that_calls_itself_what_it_is_not_is_refused(named: str, tmp_pat
 
 
 def test_wrong_keys_and_values_of_a_plug_in_are_told_with_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from lifelora.recipes import parse
+    from lifelora.recipe.files import parse
 
     install(tmp_path, monkeypatch, "switchboard", SWITCH)
     system = {"coupling": {"kind": "switchboard:Switch", "slop": 1, "rank": 0}, "representation": "din"}

@@ -11,19 +11,10 @@ from lifelora.data.sources import parse_source
 from lifelora.data.sources.movielens import Movielens
 from lifelora.data.sources.simulated import Simulated
 from lifelora.errors import ConfigError
-from lifelora.recipe import Recipe
-from lifelora.recipes import built_in, dump, load, parse
-from lifelora.sections import (
-    Conventional,
-    Data,
-    Evaluation,
-    Knowledge,
-    RandomRepresentation,
-    Representation,
-    Soft,
-    System,
-    TwoTower,
-)
+from lifelora.recipe.files import built_in, dump, load, parse
+from lifelora.recipe.recipe import Recipe
+from lifelora.recipe.sections import Conventional, Data, Evaluation, Knowledge, TwoTower
+from lifelora.recipe.system import RandomRepresentation, Representation, Soft, System
 from lifelora.training import TrainingConfig
 from lifelora.training.optimiser import Group
 from lifelora.types import Frozen

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lifelora.recipes import built_in, load
+from lifelora.recipe.files import built_in, load
 
 PAGE = Path(__file__).parents[1] / "docs/recipes-fidelity.md"
 FOLLOW_NOTHING = {"conventional", "demo", "next-item"}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lifelora.cli import _parser
-from lifelora.recipes import load, parse
+from lifelora.recipe.files import load, parse
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path for path in (ROOT / "studies").iterdir() if path.is_dir())

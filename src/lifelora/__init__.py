@@ -12,9 +12,9 @@ _HOMES = {
     "Adaptation": "lifelora.lora.inject",
     "Dataset": "lifelora.data.dataset",
     "LifeloraError": "lifelora.errors",
-    "Recipe": "lifelora.recipe",
+    "Recipe": "lifelora.recipe.recipe",
     "Run": "lifelora.run",
-    "load_recipe": "lifelora.recipes",
+    "load_recipe": "lifelora.recipe.files",
     "personalise": "lifelora.lora.inject",
 }
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from lifelora.data.dataset import Dataset
     from lifelora.errors import LifeloraError
     from lifelora.lora.inject import Adaptation, personalise
-    from lifelora.recipe import Recipe
-    from lifelora.recipes import load as load_recipe
+    from lifelora.recipe.files import load as load_recipe
+    from lifelora.recipe.recipe import Recipe
     from lifelora.run import Run
 
 __all__ = ["Adaptation", "Dataset", "LifeloraError", "Recipe", "Run", "load_recipe", "personalise"]

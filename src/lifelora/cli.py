@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from lifelora.recipe import Recipe
+    from lifelora.recipe.recipe import Recipe
     from lifelora.run import Options, Run
 
 Handler = Callable[[argparse.Namespace], int]
@@ -173,7 +173,7 @@ def _say(text: str) -> None:
 def _open(arguments: argparse.Namespace) -> "Run":
     from lifelora.data.sources import parse_source
     from lifelora.errors import ConfigError
-    from lifelora.recipes import built_in, load
+    from lifelora.recipe.files import built_in, load
     from lifelora.run import Run
     from lifelora.run.stages import RECIPE_FILE
 
@@ -229,7 +229,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _demo(arguments: argparse.Namespace) -> int:
-    from lifelora.recipes import load
+    from lifelora.recipe.files import load
     from lifelora.run import Run
     from lifelora.run.findings import example_user
 
@@ -243,7 +243,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _enhance(arguments: argparse.Namespace) -> int:
     from lifelora.data.sources import parse_source
-    from lifelora.recipes import enhanced
+    from lifelora.recipe.files import enhanced
     from lifelora.run.recommend import served
 
     source = parse_source(arguments.data) if arguments.data else None

@@ -34,7 +34,7 @@ from lifelora.evaluation.report import plain
 from lifelora.evaluation.significance import Difference, estimate, paired_test
 from lifelora.knowledge.encode import Vectors
 from lifelora.knowledge.texts import shown
-from lifelora.recipes import parse
+from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.parts import ITEMS, USERS, Parts
 from lifelora.run.recommend import served

@@ -179,7 +179,7 @@ class Folder(Source):
 
 
 def test_a_strangers_files_make_the_key_of_the_stage(tmp_path: Path):
-    from lifelora.recipes import load
+    from lifelora.recipe.files import load
 
     (tmp_path / "2026").mkdir()
     (tmp_path / "2026" / "july.csv").write_text("1\n")

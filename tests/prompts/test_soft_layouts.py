@@ -23,7 +23,7 @@ from lifelora.prompts.phrasing import PHRASINGS, Form, NextItemTemplate, Phrasin
 from lifelora.prompts.segments import Segments
 from lifelora.prompts.slots import ITEM_SLOT, USER, USER_SLOT, Place, SlotTokenizer
 from lifelora.prompts.template import Plain, Rella, marked
-from lifelora.recipes import load
+from lifelora.recipe.files import load
 
 USER_INDEX, ROW, SHOWN, C = 3, 12, 2, 3
 TITLE = {"title": "Heat", "genre": "Crime"}

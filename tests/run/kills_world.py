@@ -18,8 +18,8 @@ import torch
 from run_world import TRAINING, VALUES, tiny
 
 from lifelora.progress import Progress
-from lifelora.recipe import Recipe
-from lifelora.recipes import parse
+from lifelora.recipe.files import parse
+from lifelora.recipe.recipe import Recipe
 from lifelora.run import Options, Run
 from lifelora.stage import CURVES, MANIFEST
 

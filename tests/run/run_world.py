@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from lifelora.recipe import Recipe
-from lifelora.recipes import parse
+from lifelora.recipe.files import parse
+from lifelora.recipe.recipe import Recipe
 from lifelora.stage import MANIFEST, Stage
 
 TRAINING = {"batch_size": 16, "epochs": 1, "learning_rate": 2e-3}

@@ -15,7 +15,7 @@ import lifelora.run.run
 from lifelora.cli import main
 from lifelora.errors import LifeloraError
 from lifelora.owner import LOCK
-from lifelora.recipe import Recipe
+from lifelora.recipe.recipe import Recipe
 from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
 from lifelora.run.work import TIMING

@@ -13,7 +13,7 @@ from run_world import TRAINING, VALUES
 
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
-from lifelora.recipes import parse
+from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
 from lifelora.stage import MANIFEST

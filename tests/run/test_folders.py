@@ -20,7 +20,7 @@ import lifelora
 from lifelora.cli import main
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.owner import LOCK
-from lifelora.recipes import dump, parse
+from lifelora.recipe.files import dump, parse
 from lifelora.run import Options, Run
 from lifelora.stage import MANIFEST, Stage
 from lifelora.tensors import read_tensors, write_tensors

@@ -9,7 +9,7 @@ import pytest
 import torch
 from run_world import TRAINING, VALUES
 
-from lifelora.recipes import parse
+from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.stages import Stages
 

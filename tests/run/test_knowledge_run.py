@@ -17,10 +17,10 @@ from lifelora.cli import main
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.knowledge.experts import KnowledgeExperts
-from lifelora.recipes import enhanced, load, parse
+from lifelora.recipe.files import enhanced, load, parse
+from lifelora.recipe.sections import Conventional
 from lifelora.run import Options, Run
 from lifelora.run.parts import ITEMS, USERS
-from lifelora.sections import Conventional
 
 OPTIONS = Options(device="cpu", progress=False)
 DIN = VALUES["conventional"]["din"]

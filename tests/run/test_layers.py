@@ -11,7 +11,7 @@ from run_world import TRAINING, VALUES
 
 from lifelora.errors import ConfigError
 from lifelora.lora.saved import load, save, tensors
-from lifelora.recipes import parse
+from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.export import export
 from lifelora.run.parts import ADAPTER, Parts

@@ -18,7 +18,7 @@ from lifelora.cli import main
 from lifelora.errors import ConfigError
 from lifelora.llm.reading import Reader, contained, exact
 from lifelora.llm.titles import choose, write
-from lifelora.recipes import dump, load, parse
+from lifelora.recipe.files import dump, load, parse
 from lifelora.run import Options, Run, next_item
 from lifelora.run.chooser import Chooser, Questions, of_users
 from lifelora.run.export import export

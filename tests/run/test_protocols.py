@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lifelora.recipes import parse
+from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from run_world import TRAINING, VALUES
 
-from lifelora.recipe import Recipe
-from lifelora.recipes import built_in, load, parse
+from lifelora.recipe.files import built_in, load, parse
+from lifelora.recipe.recipe import Recipe
 from lifelora.run import Options, Run
 from tiny_bert import saved_bert
 

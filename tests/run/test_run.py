@@ -21,7 +21,7 @@ import lifelora
 import lifelora.run.run
 from lifelora.cli import main
 from lifelora.errors import ArtefactError, ConfigError, DataError
-from lifelora.recipes import dump, parse
+from lifelora.recipe.files import dump, parse
 from lifelora.run import Options, Run
 from lifelora.run.parts import Parts
 from lifelora.run.recommend import recommend

@@ -16,7 +16,7 @@ from lifelora.cli import main
 from lifelora.errors import ConfigError, DataError
 from lifelora.lora.export import CONFIG
 from lifelora.lora.saved import load
-from lifelora.recipes import parse
+from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.export import COHORT, export, read_cohort
 from lifelora.run.parts import ADAPTER, Parts

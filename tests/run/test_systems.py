@@ -9,7 +9,7 @@ import torch
 from run_world import VALUES
 
 from lifelora.errors import ConfigError
-from lifelora.recipes import parse
+from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 
 LORA = VALUES["systems"]["lora"]

@@ -10,7 +10,7 @@ from transformers.utils import logging
 
 from control_world import KINDS
 from lifelora.errors import ConfigError
-from lifelora.recipes import parse
+from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from tiny_bert import saved_bert
 

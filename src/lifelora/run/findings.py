@@ -26,11 +26,12 @@ from lifelora.evaluation.report import (
 )
 from lifelora.llm.nano import Nano
 from lifelora.lora.summary import Summary
+from lifelora.recipe.sections import Knowledge
+from lifelora.recipe.system import AnyRepresentation, Representation
 from lifelora.retrieval.select import AnyConfig, MostRecent, SameField, SimilarAndRecent
 from lifelora.run import known
 from lifelora.run.parts import ABOUT, SCORES, SUMMARY, Parts
 from lifelora.run.stages import RECIPE_FILE
-from lifelora.sections import AnyRepresentation, Knowledge, Representation
 from lifelora.training import HISTORY
 from lifelora.training.curve import History
 from lifelora.types import LayerOrRandom

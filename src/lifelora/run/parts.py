@@ -31,10 +31,10 @@ from lifelora.lora.saved import start_from, tensors
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBatch, TowerBuilder
+from lifelora.recipe.system import AnyRepresentation, Representation
 from lifelora.retrieval.embed import ItemVectors
 from lifelora.retrieval.select import AnyConfig, MostRecent, Selector, selector
 from lifelora.run.stages import Stages
-from lifelora.sections import AnyRepresentation, Representation
 from lifelora.tensors import read_tensors, to_device
 from lifelora.tokens import check_fits
 from lifelora.training.checkpoint import Learnt

@@ -31,7 +31,7 @@ from lifelora.lora.summary import summarise
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBuilder
-from lifelora.recipe import Recipe
+from lifelora.recipe.recipe import Recipe
 from lifelora.retrieval.embed import ItemVectors, item_vectors
 from lifelora.run import findings, known, nano, next_item
 from lifelora.run.parts import (

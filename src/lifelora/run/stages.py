@@ -22,10 +22,10 @@ from lifelora.knowledge.encode import Files
 from lifelora.llm.backbone import Pretrained, fingerprint
 from lifelora.llm.two_tower import encoder_fingerprint
 from lifelora.progress import say
-from lifelora.recipe import TASK_KEYS, Recipe
-from lifelora.recipes import dump, parse
+from lifelora.recipe.files import dump, parse
+from lifelora.recipe.recipe import TASK_KEYS, Recipe
+from lifelora.recipe.system import Representation
 from lifelora.retrieval.precomputed import Precomputed
-from lifelora.sections import Representation
 from lifelora.stage import Stage, manifest_of
 
 RECIPE_FILE = "recipe.toml"

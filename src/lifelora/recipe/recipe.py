@@ -11,19 +11,9 @@ from pydantic import Field, model_validator
 from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
+from lifelora.recipe.sections import AnyBackbone, Conventional, Data, Evaluation, Knowledge, TwoTower, of_kind
+from lifelora.recipe.system import Representation, Soft, System
 from lifelora.retrieval.embed import AnyVectors, HiddenStates
-from lifelora.sections import (
-    AnyBackbone,
-    Conventional,
-    Data,
-    Evaluation,
-    Knowledge,
-    Representation,
-    Soft,
-    System,
-    TwoTower,
-    of_kind,
-)
 from lifelora.types import Frozen, names_a_folder
 
 NEXT_ITEM = ("popularity", "gru4rec", "caser", "sasrec")

@@ -2,19 +2,18 @@
 
 import math
 import tomllib
-import types
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Any
 
 import tomli_w
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from lifelora import foreign
 from lifelora.data.sources.base import Source
 from lifelora.errors import ConfigError
-from lifelora.kinds import Role
-from lifelora.recipe import Recipe
+from lifelora.recipe.explain import explain
+from lifelora.recipe.recipe import Recipe
 from lifelora.types import NULL
 
 SHOWN = 20
@@ -23,7 +22,7 @@ SHOWN = 20
 
 def built_in() -> dict[str, str]:
     """The recipes that come with lifelora: name → TOML text."""
-    folder = resources.files("lifelora") / "recipes"
+    folder = resources.files("lifelora") / "recipe" / "builtin"
     return {e.name.removesuffix(".toml"): e.read_text(encoding="utf-8") for e in sorted(folder.iterdir(), key=lambda e: e.name)
             if e.name.endswith(".toml")}
 
@@ -87,7 +86,7 @@ def parse(values: Mapping[str, Any], where: str) -> Recipe:
         return Recipe.model_validate(values)
     except ValidationError as error:
         found = error.errors(include_url=False)
-        lines = [f"  {_explain(detail, values)}" for detail in found[:SHOWN]]
+        lines = [f"  {explain(detail, values)}" for detail in found[:SHOWN]]
         raise ConfigError(f"{where} has {len(found)} mistake{'s' * (len(found) > 1)}:\n" + "\n".join(lines)) from error
     except RecursionError:
         raise ConfigError(f"{where} has tables that are nested too deeply.") from None
@@ -137,54 +136,3 @@ def _set(values: dict[str, Any], setting: str) -> None:
         if not isinstance(values, dict):
             raise ConfigError(f"--set {setting!r}: '{parent}' is a value, not a table.")
     values[last] = value
-
-
-def _explain(detail: Any, values: Mapping[str, Any]) -> str:
-    unknown = detail["type"] == "extra_forbidden"
-    place, allowed = _at(Recipe, detail["loc"][:-1] if unknown else detail["loc"], values)
-    where = ".".join([*place, str(detail["loc"][-1])] if unknown else place) or "the recipe as a whole"
-    if unknown:
-        return f"{where}: there is no such key; allowed here: {', '.join(allowed)}."
-    if detail["type"] == "union_tag_not_found":
-        kinds = ", ".join(f"'{kind}'" for kind in allowed)
-        return f"{where}: it lacks its kind, which is one of {kinds} (came: {foreign.shown(detail['input'])})"
-    message = str(detail["msg"]).removeprefix("Value error, ")
-    came = "" if detail["type"] in ("missing", "value_error") else f" (came: {foreign.shown(detail['input'])})"
-    return f"{where}: {message}{came}"
-
-
-def _at(annotation: Any, loc: Sequence[int | str], value: Any, metadata: Sequence[Any] = ()) -> tuple[list[str], list[str]]:
-    """``loc`` as a person writes it, and the keys (at a union: the kinds) allowed there; ``value`` is what was given.
-
-    A union's step in ``loc`` is its ``kind``, which is not part of any key; that of a role is in the value alone.
-    """
-    if get_origin(annotation) is Annotated:
-        annotation, *metadata = get_args(annotation)
-    for role in metadata:
-        if isinstance(role, Role):
-            annotation = role.class_of(value)
-    if get_origin(annotation) in (Union, types.UnionType):
-        members = [m for m in get_args(annotation) if m is not type(None)]
-        if len(members) == 1:
-            return _at(members[0], loc, value)
-        kinds = {str(m.model_fields["kind"].default): m for m in members if _is_model(m) and "kind" in m.model_fields}
-        return _at(kinds[str(loc[0])], loc[1:], value) if loc and loc[0] in kinds else (list(map(str, loc)), list(kinds))
-    if get_origin(annotation) is dict and loc:
-        place, allowed = _at(get_args(annotation)[1], loc[1:], _inner(value, loc[0]))
-        return [str(loc[0]), *place], allowed
-    if _is_model(annotation) and not loc:
-        return [], sorted(annotation.model_fields)
-    if _is_model(annotation) and loc[0] in annotation.model_fields:
-        # pydantic moves the discriminator out of the annotation, so a union arrives here bare.
-        field = annotation.model_fields[str(loc[0])]
-        place, allowed = _at(field.annotation, loc[1:], _inner(value, loc[0]), field.metadata)
-        return [str(loc[0]), *place], allowed
-    return list(map(str, loc)), []
-
-
-def _inner(value: Any, key: int | str) -> Any:
-    return value.get(key) if isinstance(value, Mapping) else None
-
-
-def _is_model(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)

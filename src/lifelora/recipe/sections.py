@@ -1,0 +1,106 @@
+"""The sections of a recipe, each with its keys: data, knowledge, conventional models, two towers, evaluation. Knows no system.
+
+What one section may say by itself; what several of them must agree on is ``Recipe``'s.
+"""
+
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from lifelora.conventional import AnyRecommender
+from lifelora.conventional.sasrec import SASRec
+from lifelora.data.dataset import Rules
+from lifelora.data.sources import AnySource
+from lifelora.data.sources.simulated import Simulated
+from lifelora.knowledge.encode import AnyVectors as AnyKnowledge
+from lifelora.knowledge.encode import AnyWriter, Files
+from lifelora.knowledge.encode import HiddenStates as ReadByLM
+from lifelora.knowledge.experts import KnowledgeExperts
+from lifelora.knowledge.texts import Questions
+from lifelora.knowledge.write import LM, RawPrompt
+from lifelora.llm.backbone import Pretrained
+from lifelora.llm.nano import Nano
+from lifelora.llm.two_tower import TwoTowerConfig
+from lifelora.prompts.template import AnyTemplate, Plain
+from lifelora.retrieval.select import AnySelector, MostRecent
+from lifelora.training import TrainingConfig
+from lifelora.types import Frozen
+
+AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
+
+
+def of_kind(word: str) -> BeforeValidator:
+    """A table that does not say its kind is of this one, so that one value of a default can be changed alone."""
+    return BeforeValidator(lambda value: {"kind": word, **value} if isinstance(value, dict) else value)
+
+
+class Data(Frozen):
+    """The log and how it becomes samples."""
+
+    source: Annotated[AnySource, of_kind("simulated")] = Simulated()
+    rules: Rules = Rules()
+
+
+class Knowledge(Questions):
+    """What a language model knows of items and of users, made into vectors before anything asks for them (Laser)."""
+
+    text: Annotated[AnyWriter, of_kind("prompt")] = RawPrompt()
+    "What answers the questions about items and users: nothing (the question itself is read), the backbone, or an endpoint."
+    vectors: Annotated[AnyKnowledge, of_kind("hidden-states")] = ReadByLM()
+    "What turns texts into vectors; or where the vectors lie, and then nothing is written."
+
+    @property
+    def needs_backbone(self) -> bool:
+        """Whether the recipe's language model is asked."""
+        return isinstance(self.text, LM) or isinstance(self.vectors, ReadByLM)
+
+    @model_validator(mode="after")
+    def _written_for_something(self) -> "Knowledge":
+        if isinstance(self.vectors, Files) and not isinstance(self.text, RawPrompt):
+            raise ValueError(f"text.kind = '{self.text.kind}' writes what nobody reads: vectors.kind = 'precomputed' brings the "
+                             "vectors; leave text away")
+        return self
+
+
+class Conventional(Frozen):
+    """A conventional model and how it is trained."""
+
+    model: AnyRecommender = SASRec.Config()
+    behaviours: AnySelector | None = None
+    "Which behaviours it reads; the last ``model.history_length`` when left out. With those like the target DIN is SIM."
+    knowledge: str | None = None
+    "Of [knowledge.NAME]: what becomes further fields of the model, one of the user and one of the target."
+    knowledge_experts: KnowledgeExperts = KnowledgeExperts()
+    "What turns its vectors into fields, trained with the model."
+    train_samples: int | None = Field(default=None, ge=1)
+    "Drawn once by seed (the first of them are the systems' training samples, too); all of them when left out (Few2Many)."
+    validation_samples: int | None = Field(default=None, ge=1)
+    "Validation samples, drawn once by seed; all of them when left out."
+    training: TrainingConfig = TrainingConfig()
+
+
+class TwoTower(TwoTowerConfig):
+    """A text encoder that reads user and item apart (CTR-BERT), and how it is trained; no LM is asked anything."""
+
+    behaviours: AnySelector = MostRecent.Config()
+    template: Annotated[AnyTemplate, of_kind("plain")] = Plain(question=("{title}[[ ({genre})]]",))
+    "The head and the behaviours are the user's text, the question's lines the item's; no answer is asked for."
+    max_tokens: int = Field(default=512, ge=16)
+    train_samples: int | None = Field(default=None, ge=1)
+    "Drawn once by seed: the same as the systems'; all of them when left out."
+    validation_samples: int | None = Field(default=1000, ge=1)
+    "Validation samples, drawn once by seed; all of them with \"null\"."
+    training: TrainingConfig = TrainingConfig()
+
+
+class Evaluation(Frozen):
+    """Which test samples, how sure, and how answers are asked for."""
+
+    test_samples: int | None = Field(default=None, ge=2)
+    "Samples that every system is judged on, drawn once by seed; all of them when left out."
+    resamples: int = Field(default=1000, ge=100)
+    "Draws of chance, from which ECE's value and interval come; no other figure is drawn."
+    beams: int = Field(default=1, ge=1)
+    "Next item: beams of the LM that chooses or writes a title; with one it is greedy."
+    written_tokens: int = Field(default=64, ge=0)
+    "Next item: the longest answer, in tokens, of the LM that may write anything; with 0 it is asked for candidates only."
