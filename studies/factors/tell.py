@@ -18,7 +18,7 @@ import numpy as np
 
 from lifelora.evaluation import drawing
 from lifelora.evaluation.jackknife import Jackknifed
-from lifelora.evaluation.report import plain
+from lifelora.evaluation.measured import plain
 from lifelora.evaluation.significance import Difference, paired_test
 from lifelora.evaluation.tables import p_value, with_span
 from lifelora.run import Options, Run

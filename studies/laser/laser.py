@@ -30,7 +30,7 @@ import torch
 
 from lifelora.evaluation import drawing
 from lifelora.evaluation.jackknife import Jackknifed
-from lifelora.evaluation.report import plain
+from lifelora.evaluation.measured import plain
 from lifelora.evaluation.significance import Difference, estimate, paired_test
 from lifelora.knowledge.encode import Vectors
 from lifelora.knowledge.texts import shown

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lifelora.evaluation import drawing
-from lifelora.evaluation.report import plain
+from lifelora.evaluation.measured import plain
 from lifelora.run import Options, Run
 from lifelora.run.next_item import ranked, rows_hash
 from lifelora.run.seeds import OverSeeds, over_seeds

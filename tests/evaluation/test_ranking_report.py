@@ -7,21 +7,20 @@ import numpy as np
 import pytest
 
 from lifelora.errors import ConfigError
+from lifelora.evaluation.measured import Curves, figures
+from lifelora.evaluation.page import write_ranking
 from lifelora.evaluation.ranking_report import (
     ANSWERS,
     Cost,
     RankedSystem,
     RankingReport,
-    figures,
     measure,
-    moment,
     plain_table,
     row_values,
     summary,
-    write_report,
 )
 from lifelora.evaluation.ranks import Ranks
-from lifelora.evaluation.report import Curves
+from lifelora.evaluation.tables import moment
 
 ROWS = 60
 
@@ -71,7 +70,7 @@ def test_table_and_words(report: RankingReport):
 
 
 def test_the_page_stands_alone_and_escapes(report: RankingReport, tmp_path: Path):
-    page = write_report(tmp_path, report).read_text()
+    page = write_ranking(tmp_path, report).read_text()
     assert "Next &lt;items&gt;" in page
     assert "Which of 20 comes next?" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
@@ -116,14 +115,14 @@ def test_answers_and_costs_as_text(answering: RankingReport):
 
 
 def test_answers_and_costs_on_the_page(answering: RankingReport, report: RankingReport, tmp_path: Path):
-    page = write_report(tmp_path / "with", answering).read_text()
+    page = write_ranking(tmp_path / "with", answering).read_text()
     section = page[page.index("With one title for an answer") : page.index("What an answer takes")]
     assert section.count("<strong>") == 2
     assert 'data-label="ValidRatio, exact"' in section
     assert "Δ chosen HR@1" in page
     assert "Δ written HR@1" not in page  # the other LM has none, so there is nothing to compare
     assert "1,312 tokens" in page
-    without = write_report(tmp_path / "without", report).read_text()
+    without = write_ranking(tmp_path / "without", report).read_text()
     assert "With one title" not in without
     assert "What an answer takes" not in without
 

@@ -9,21 +9,20 @@ import numpy as np
 import pytest
 
 from lifelora.errors import UNSAFE, ConfigError
-from lifelora.evaluation.metrics import auc, expected_calibration_error
+from lifelora.evaluation.measured import Curves, figures, verdict
+from lifelora.evaluation.metrics import HIGHER_IS_BETTER, auc, expected_calibration_error
+from lifelora.evaluation.page import write_report
 from lifelora.evaluation.report import (
+    NAMES,
     Behaviour,
-    Curves,
     ExampleUser,
     Report,
     Shown,
     SystemResult,
-    figures,
     history_buckets,
     measure,
     plain_table,
     summary,
-    verdict,
-    write_report,
 )
 from lifelora.evaluation.significance import ENOUGH_USERS, Difference
 from lifelora.evaluation.tables import duration, p_value, short, span
@@ -196,7 +195,7 @@ def test_the_table_is_aligned_and_says_what_it_stands_on(measured):
 def test_the_verdict_in_words(measured, metric, value, low, high, sentence):
     difference = Difference(value, low, high, 600, 60, 20.0, 0.03)
     told = replace(measured, reference="R", against={"S": {metric: difference}})
-    assert verdict(told, "S", metric) == sentence
+    assert verdict(told, "S", metric, NAMES[metric], higher_is_better=HIGHER_IS_BETTER[metric]) == sentence
 
 
 def test_few_users_get_no_interval_and_no_test_and_every_output_says_so(report, tmp_path):

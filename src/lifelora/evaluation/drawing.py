@@ -18,8 +18,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from lifelora.evaluation.measured import Curves
 from lifelora.evaluation.metrics import Reliability
-from lifelora.evaluation.report import Curves, Measured
+from lifelora.evaluation.report import MeasuredAnswers
 from lifelora.evaluation.significance import Figure as Estimate
 from lifelora.evaluation.tables import short, with_span
 
@@ -168,7 +169,7 @@ def calibration(table: Reliability, index: int, width: float) -> Figure:
     return figure
 
 
-def by_history(measured: Measured, width: float) -> Figure:
+def by_history(measured: MeasuredAnswers, width: float) -> Figure:
     """AUC with intervals in each bucket of history length, systems side by side."""
     wide = width >= WIDE
     names, buckets = list(measured.systems), measured.buckets

@@ -1,23 +1,29 @@
-"""Puts a report on one HTML page through a Jinja2 template that escapes every text. Knows pictures and words only."""
+"""Puts a report on one HTML page through a Jinja2 template. Knows pictures and words only.
+
+Every text may come from outside (titles, names of systems), so the template escapes all of it. The page asks the network for
+nothing.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from lifelora.artefacts import write_atomically
 from lifelora.errors import harmless
 from lifelora.evaluation import drawing
 from lifelora.evaluation import ranking_report as L
 from lifelora.evaluation import report as R
 from lifelora.evaluation import tables as T
+from lifelora.evaluation.measured import Curves
 from lifelora.evaluation.metrics import HIGHER_IS_BETTER
 from lifelora.evaluation.significance import Figure as Estimate
 
 WIDE, NARROW, HALF, SMALL = 760.0, 350.0, 366.0, 240.0
-
 
 
 def _visible(value: Any) -> Any:
@@ -30,7 +36,7 @@ ENVIRONMENT = jinja2.Environment(
     trim_blocks=True, lstrip_blocks=True, finalize=_visible)
 ENVIRONMENT.filters |= {
     "zip": zip, "short": T.short, "reach": T.reach, "p_value": T.p_value, "duration": T.duration,
-    "amount": L.amount, "moment": L.moment}
+    "amount": T.amount, "moment": T.moment}
 
 
 class _Album:
@@ -53,7 +59,24 @@ class _Album:
         return Markup("".join(parts))  # matplotlib escapes what it writes into an SVG, and the label is escaped above
 
 
-def render(report: R.Report, measured: R.Measured) -> tuple[str, dict[str, bytes]]:
+def write_report(folder: Path, report: R.Report, measured: R.MeasuredAnswers | None = None) -> Path:
+    """Write ``report.html``, one file that needs nothing else, and ``figures/*.png``; the page's path."""
+    return _save(folder, *render(report, measured or R.measure(report)))
+
+
+def write_ranking(folder: Path, report: L.RankingReport, measured: L.MeasuredRanking | None = None) -> Path:
+    """The same where the task is the next item."""
+    return _save(folder, *render_ranking(report, measured or L.measure(report)))
+
+
+def _save(folder: Path, html: str, pictures: Mapping[str, bytes]) -> Path:
+    for name, png in pictures.items():
+        write_atomically(folder / "figures" / f"{name}.png", png)
+    write_atomically(folder / "report.html", html)
+    return folder / "report.html"
+
+
+def render(report: R.Report, measured: R.MeasuredAnswers) -> tuple[str, dict[str, bytes]]:
     """The page, and the PNG of each picture by name."""
     names = list(measured.systems)
     album = _Album()
@@ -108,7 +131,7 @@ def _forest(shown: Mapping[str, Estimate], said: str, names: Sequence[str], widt
     return drawing.forest(shown, width, said, colours={name: place for place, name in enumerate(names)})
 
 
-def _learning(album: _Album, curves: Mapping[str, R.Curves | None], names: list[str], said: str) -> dict[str, Any]:
+def _learning(album: _Album, curves: Mapping[str, Curves | None], names: list[str], said: str) -> dict[str, Any]:
     trained = {name: curve for name, curve in curves.items() if curve is not None}
     validated = {name: curve for name, curve in trained.items() if curve.validation}
     pictures = {}

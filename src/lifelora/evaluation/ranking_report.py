@@ -1,25 +1,22 @@
-"""What a run found where the task is the next item, measured, as text, as JSON, and as a page. Knows places, no model.
+"""What a run found where the task is the next item, measured, and as a table of text. Knows places, no model.
 
 Two questions are told apart: which of a few candidates comes next, as the papers ask, and which of the whole catalogue, as a
 shop does. The second is much harder, and orders systems otherwise (Krichene and Rendle, KDD 2020). A language model may answer
 the first with one title instead of an order, as it does in the papers.
 """
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation.jackknife import Rows, jackknife_means
+from lifelora.evaluation.measured import Curves, Measured, against, check_names, verdict
 from lifelora.evaluation.ranks import Ranks
-from lifelora.evaluation.report import Curves, plain, save_page
-from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, estimate, paired_test
-from lifelora.evaluation.tables import columns_of, duration, in_blocks, short, sureness, with_span
+from lifelora.evaluation.significance import estimate
+from lifelora.evaluation.tables import amount, columns_of, duration, in_blocks, moment, sureness, with_span
 
 LIST = {"hr@1": "HR@1", "hr@5": "HR@5", "ndcg@5": "NDCG@5", "ndcg@10": "NDCG@10", "mrr": "MRR"}
 ANSWERS = {
@@ -82,11 +79,7 @@ class RankingReport:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        names = [system.name for system in self.systems]
-        if not names or len(set(names)) != len(names):
-            raise ConfigError(f"systems are called {names}; a report needs at least one, each with a name of its own.")
-        if self.reference not in names:
-            raise ConfigError(f"reference = {self.reference!r} is none of the systems; choose one of {names}.")
+        check_names([system.name for system in self.systems], self.reference)
         for system in self.systems:
             answers = system.answers or {}
             if unknown := [metric for metric in answers if metric not in ANSWERS]:
@@ -98,22 +91,13 @@ class RankingReport:
                                       "no row may be dropped.")
 
 
-@dataclass(frozen=True)
-class MeasuredRanking:
-    """All figures of a report, with their intervals; dictionaries are keyed by the system's name."""
+@dataclass(frozen=True, kw_only=True)
+class MeasuredRanking(Measured):
+    """All figures of a report."""
 
-    rows: int
-    users: int
-    rows_hash: str
     candidates: int
     n_items: int
-    seed: int
-    reference: str
-    systems: dict[str, dict[str, Figure]]
-    seconds: dict[str, float | None]
     costs: dict[str, dict[str, Cost]]
-    against: dict[str, dict[str, Difference]]
-    "Each other system minus the reference."
 
 
 def measure(report: RankingReport) -> MeasuredRanking:
@@ -124,7 +108,7 @@ def measure(report: RankingReport) -> MeasuredRanking:
         n_items=report.n_items, seed=report.seed, reference=report.reference,
         systems={name: {metric: estimate(one, metric) for metric in one.by_run} for name, one in found.items()},
         seconds={s.name: s.seconds for s in report.systems}, costs={s.name: dict(s.costs) for s in report.systems},
-        against={name: paired_test(one, found[report.reference]) for name, one in found.items() if name != report.reference})
+        against=against(found, report.reference))
 
 
 def row_values(system: RankedSystem) -> dict[str, Float[np.ndarray, "N"]]:
@@ -137,12 +121,6 @@ def row_values(system: RankedSystem) -> dict[str, Float[np.ndarray, "N"]]:
             kind, _, k = metric.removeprefix(prefix).partition("@")
             values[metric] = ranks.reciprocal() if kind == "mrr" else {"hr": ranks.hit, "ndcg": ranks.ndcg}[kind](int(k))
     return {metric: values[metric] for metric in NAMES if metric in values}
-
-
-def figures(measured: MeasuredRanking) -> dict[str, Any]:
-    """Everything measured as JSON values."""
-    values: dict[str, Any] = plain(asdict(measured))
-    return values
 
 
 def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
@@ -160,16 +138,6 @@ def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
     return "\n\n".join([*tables, basis(measured)])
 
 
-def amount(tokens: float) -> str:
-    """312 for 312.4, and 8.3 for 8.31."""
-    return f"{tokens:,.0f}" if tokens >= 9.95 else f"{tokens:.1f}"
-
-
-def moment(seconds: float) -> str:
-    """A short time, as 4.1 ms."""
-    return f"{1000 * seconds:.{0 if seconds >= 0.00995 else 1}f} ms" if seconds < 0.9995 else duration(seconds)
-
-
 def basis(measured: MeasuredRanking) -> str:
     """What all figures stand on, in one line."""
     return (f"n = {measured.rows:,} test rows of {measured.users:,} users, {measured.candidates} candidates each, catalogue of "
@@ -183,27 +151,8 @@ def summary(measured: MeasuredRanking) -> list[str]:
     top = max(value, key=lambda name: value[name])
     what = f"{NAMES[metric]}{f' among {measured.candidates}' if measured.candidates else ''}"
     sentences = [f"{top} has the highest {what}: {with_span(measured.systems[top][metric])}."]
-    for name in sorted(measured.against, key=lambda name: -value.get(name, 0.0)):
-        d = measured.against[name].get(metric)
-        if d is None:
-            continue
-        if math.isnan(d.low):
-            why = f"at least {ENOUGH_USERS} users are needed" if d.users < ENOUGH_USERS else "how users differ cannot be told"
-            sentences.append(f"{name} and {measured.reference} are not tested: {short(d.value, 3)} {what} "
-                             f"over {d.users:,} users, and {why}.")
-            continue
-        apart = "better" if d.low > 0 else "worse" if d.high < 0 else None
-        sure = f"{short(d.value, 3)} {what} (95 % {short(d.low, 3)} to {short(d.high, 3)})"
-        sentences.append(f"{name} is {apart} than {measured.reference}: {sure}." if apart else
-                         f"{name} and {measured.reference} cannot be told apart: {sure}.")
-    return sentences
-
-
-def write_report(folder: Path, report: RankingReport, measured: MeasuredRanking | None = None) -> Path:
-    """Write ``report.html``, one file that needs nothing else, and ``figures/*.png``; the page's path."""
-    from lifelora.evaluation import page  # matplotlib and Jinja2 only when a page is asked for
-
-    return save_page(folder, *page.render_ranking(report, measured or measure(report)))
+    order = sorted(measured.against, key=lambda name: -value.get(name, 0.0))
+    return sentences + [verdict(measured, name, metric, what) for name in order if metric in measured.against[name]]
 
 
 def table_of(names: Mapping[str, str], systems: Mapping[str, Mapping[str, object]]) -> dict[str, str]:

@@ -1,36 +1,24 @@
-"""What a run found, measured, as a table of text, as JSON, and as a page to read. Knows arrays and words, no model.
+"""What a run found where the question is yes or no, measured, and as a table of text. Knows arrays and words, no model.
 
-``measure`` does all the arithmetic once; ``plain_table``, ``figures`` and ``write_report`` only show it. Every text may
-come from outside (titles, names of systems), so the page escapes all of it and asks the network for nothing.
+``measure`` does all the arithmetic once; ``plain_table`` and ``summary`` only show it, and so does the page.
 """
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from lifelora.artefacts import write_atomically
 from lifelora.errors import ConfigError
 from lifelora.evaluation import metrics as M
 from lifelora.evaluation.jackknife import DRAWS, METRICS, Scored, jackknife
-from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, estimate, paired_test
+from lifelora.evaluation.measured import Curves, Measured, against, check_names, verdict
+from lifelora.evaluation.significance import Figure, estimate
 from lifelora.evaluation.tables import columns_of, duration, in_blocks, short, sureness, with_span
 
 NAMES = {"auc": "AUC", "gauc": "GAUC", "log_loss": "Log loss", "accuracy": "Accuracy", "ece": "ECE"}
 BUCKETS = 5
-
-
-@dataclass(frozen=True)
-class Curves:
-    """How training went; ``loss`` and ``validation`` are (epoch, value) points, epochs counted as fractions."""
-
-    loss: Sequence[tuple[float, float]]
-    validation: Sequence[tuple[float, float]] = ()
-    """AUC on the validation rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,10 +89,7 @@ class Report:
 
     def __post_init__(self) -> None:
         names = [system.name for system in self.systems]
-        if not names or len(set(names)) != len(names):
-            raise ConfigError(f"systems are called {names}; a report needs at least one, each with a name of its own.")
-        if self.reference not in names:
-            raise ConfigError(f"reference = {self.reference!r} is none of the systems; choose one of {names}.")
+        check_names(names, self.reference)
         if self.example and (unknown := set(self.example.scores) - set(names)):
             raise ConfigError(f"the example has scores of {sorted(unknown)}, which are none of the systems {names}.")
         if len(self.history_N) != len(self.label_N):
@@ -122,29 +107,20 @@ class Bucket:
     auc: dict[str, Figure]
 
 
-@dataclass(frozen=True, eq=False)
-class Measured:
-    """All figures of a report, with their intervals; dictionaries are keyed by the system's name."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeasuredAnswers(Measured):
+    """All figures of a report."""
 
-    rows: int
-    users: int
     positives: int
-    rows_hash: str
-    seed: int
     draws: int
-    reference: str
     best_possible_auc: float | None
-    systems: dict[str, dict[str, Figure]]
     ece_as_found: dict[str, float]
     "ECE by its formula, with what chance adds to it."
-    seconds: dict[str, float | None]
-    against: dict[str, dict[str, Difference]]
-    "Each other system minus the reference."
     buckets: tuple[Bucket, ...]
     reliability: dict[str, M.Reliability]
 
 
-def measure(report: Report) -> Measured:
+def measure(report: Report) -> MeasuredAnswers:
     """Every figure of the report; .2 s per system for 100,000 rows of 6,000 users."""
     scored = {s.name: Scored(report.user_N, report.item_N, report.label_N, s.score_N) for s in report.systems}
     found = {name: jackknife(rows, draws=report.draws, seed=report.seed) for name, rows in scored.items()}
@@ -153,14 +129,14 @@ def measure(report: Report) -> Measured:
         keep_N = (report.history_N >= shortest) & (report.history_N <= longest)
         auc = {name: estimate(jackknife(rows.where(keep_N), ("auc",)), "auc") for name, rows in scored.items()}
         buckets.append(Bucket(shortest, longest, int(keep_N.sum()), len(np.unique(report.user_N[keep_N])), auc))
-    return Measured(
+    return MeasuredAnswers(
         rows=len(report.label_N), users=len(np.unique(report.user_N)), positives=int((report.label_N == 1).sum()),
         rows_hash=found[report.reference].rows_hash, seed=report.seed, draws=report.draws,
         reference=report.reference, best_possible_auc=report.best_possible_auc,
         systems={name: {metric: estimate(one, metric) for metric in METRICS} for name, one in found.items()},
         ece_as_found={name: one.by_run["ece"][0] for name, one in found.items()},
         seconds={s.name: s.seconds for s in report.systems},
-        against={name: paired_test(one, found[report.reference]) for name, one in found.items() if name != report.reference},
+        against=against(found, report.reference),
         buckets=tuple(buckets), reliability={s.name: M.reliability(report.label_N, s.score_N) for s in report.systems})
 
 
@@ -171,28 +147,7 @@ def history_buckets(history_N: Int[np.ndarray, "N"], count: int = BUCKETS) -> li
     return list(zip(starts, [*(start - 1 for start in starts[1:]), int(history_N.max())], strict=True))
 
 
-def figures(measured: Measured) -> dict[str, Any]:
-    """Everything measured as JSON values; a figure that does not exist is null."""
-    values: dict[str, Any] = plain(asdict(measured))
-    return values
-
-
-def plain(value: Any) -> Any:
-    """A value as JSON has it; what is not finite is null."""
-    match value:
-        case dict():
-            return {key: plain(inner) for key, inner in value.items()}
-        case list() | tuple():
-            return [plain(inner) for inner in value]
-        case np.ndarray():
-            return plain(value.tolist())
-        case float():
-            return value if math.isfinite(value) else None
-        case _:
-            return value
-
-
-def plain_table(measured: Measured, width: int = 110) -> str:
+def plain_table(measured: MeasuredAnswers, width: int = 110) -> str:
     """The systems by the metrics as text, in as many blocks as keep the lines within ``width``."""
     columns = columns_of(measured.systems, NAMES)
     if any(seconds is not None for seconds in measured.seconds.values()):
@@ -203,40 +158,18 @@ def plain_table(measured: Measured, width: int = 110) -> str:
     return "\n\n".join([*in_blocks(columns, width), basis(measured)])
 
 
-def basis(measured: Measured) -> str:
+def basis(measured: MeasuredAnswers) -> str:
     """What all figures stand on, in one line."""
     share = 100 * measured.positives / measured.rows
     return (f"n = {measured.rows:,} test rows of {measured.users:,} users ({share:.1f} % positive), "
             f"rows {measured.rows_hash}, seed {measured.seed}; {sureness(measured.users)}")
 
 
-def verdict(measured: Measured, name: str, metric: str = "auc") -> str:
-    """One sentence: is ``name`` better than the reference, worse, or not to be told apart?"""
-    difference, reference, unit = measured.against[name][metric], measured.reference, NAMES[metric]
-    value, low, high = difference.value, difference.low, difference.high
-    if math.isnan(value):
-        return f"{name} and {reference} cannot be compared: {unit} is undefined on these rows."
-    if math.isnan(low):
-        why = (f"at least {ENOUGH_USERS} users are needed" if difference.users < ENOUGH_USERS else
-               "how users differ cannot be told")
-        return (f"{name} and {reference} are not tested: {name} minus {reference} is {short(value, 3)} {unit} over "
-                f"{difference.users:,} users, and {why}.")
-    apart = not low <= 0 <= high
-    if apart and value < 0:
-        value, low, high = -value, -high, -low
-    sure = f"95 % {short(low, 3)} to {short(high, 3)}, paired over {difference.users:,} users"
-    figures = f"{short(value, 3)} {unit} ({sure})"
-    if not apart:
-        return f"{name} and {reference} cannot be told apart: {name} minus {reference} is {figures}."
-    better = (difference.value > 0) == M.HIGHER_IS_BETTER[metric]
-    return f"{name} is {'better' if better else 'worse'} than {reference} by {figures}."
-
-
-def summary(measured: Measured) -> list[str]:
+def summary(measured: MeasuredAnswers) -> list[str]:
     """The findings in plain words, the most important first."""
     auc = {name: system["auc"].value for name, system in measured.systems.items()}
     order = sorted(measured.against, key=lambda name: -np.nan_to_num(auc[name]))
-    sentences = [verdict(measured, name) for name in order]
+    sentences = [verdict(measured, name, "auc", NAMES["auc"]) for name in order]
     top = max(auc, key=lambda name: float(np.nan_to_num(auc[name])))
     if not order:
         sentences.append(f"{top} reaches AUC {with_span(measured.systems[top]['auc'])}.")
@@ -246,18 +179,3 @@ def summary(measured: Measured) -> list[str]:
         sentences.append(f"The true chances would rank these rows with AUC {short(best)}, the best possible. {top}, "
                          f"the highest here, reaches {short(auc[top])}: {way:.0f} % of the way there from guessing.")
     return sentences
-
-
-def write_report(folder: Path, report: Report, measured: Measured | None = None) -> Path:
-    """Write ``report.html``, one file that needs nothing else, and ``figures/*.png``; the page's path."""
-    from lifelora.evaluation import page  # matplotlib and Jinja2 only when a page is asked for
-
-    return save_page(folder, *page.render(report, measured or measure(report)))
-
-
-def save_page(folder: Path, html: str, pictures: Mapping[str, bytes]) -> Path:
-    """The page and the PNG of each picture; the page's path."""
-    for name, png in pictures.items():
-        write_atomically(folder / "figures" / f"{name}.png", png)
-    write_atomically(folder / "report.html", html)
-    return folder / "report.html"

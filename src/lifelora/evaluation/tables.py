@@ -55,6 +55,16 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
+def amount(tokens: float) -> str:
+    """312 for 312.4, and 8.3 for 8.31."""
+    return f"{tokens:,.0f}" if tokens >= 9.95 else f"{tokens:.1f}"
+
+
+def moment(seconds: float) -> str:
+    """A short time, as 4.1 ms."""
+    return f"{1000 * seconds:.{0 if seconds >= 0.00995 else 1}f} ms" if seconds < 0.9995 else duration(seconds)
+
+
 def columns_of(systems: Mapping[str, Mapping[str, Figure]], names: Mapping[str, str]) -> list[list[str]]:
     """A column of the systems' names, and one of values and intervals for each metric of ``names``."""
     columns = [["", *systems]]

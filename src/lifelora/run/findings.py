@@ -11,18 +11,16 @@ from lifelora import seeds
 from lifelora.artefacts import read_json, write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.data.sources.simulated import Simulated
+from lifelora.evaluation.measured import Curves, figures
 from lifelora.evaluation.metrics import auc
 from lifelora.evaluation.report import (
     Behaviour,
-    Curves,
     ExampleUser,
     Report,
     Shown,
     SystemResult,
-    figures,
     measure,
     plain_table,
-    write_report,
 )
 from lifelora.llm.nano import Nano
 from lifelora.lora.summary import Summary
@@ -42,6 +40,8 @@ FIGURES = "evaluation.json"
 
 def write(parts: Parts, seconds: Mapping[str, float | None], folder: Path) -> None:
     """The page, its pictures, all figures as JSON, and the table as text."""
+    from lifelora.evaluation.page import write_report  # matplotlib only when a page is asked for
+
     report = gather(parts, seconds)
     measured = measure(report)
     write_report(folder, report, measured)

@@ -15,8 +15,9 @@ from torch import Tensor
 from lifelora.artefacts import read_json, write_atomically
 from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.data.dataset import Targets
+from lifelora.evaluation.measured import figures
 from lifelora.evaluation.ranking_report import Cost as PerRow
-from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, figures, measure, plain_table, write_report
+from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, measure, plain_table
 from lifelora.evaluation.ranks import Ranks
 from lifelora.llm.next_item import form_asked
 from lifelora.llm.titles import Cost
@@ -221,7 +222,9 @@ def write(parts: Parts, seconds: Mapping[str, float | None], folder: Path) -> No
     """The page, its pictures, all figures as JSON, and the table as text."""
     report = gather(parts, seconds)
     measured = measure(report)
-    write_report(folder, report, measured)
+    from lifelora.evaluation.page import write_ranking  # matplotlib only when a page is asked for
+
+    write_ranking(folder, report, measured)
     write_atomically(folder / findings.FIGURES, json.dumps(figures(measured), indent=1, ensure_ascii=False))
     write_atomically(folder / findings.TABLE, plain_table(measured))
 

@@ -14,7 +14,7 @@ import numpy as np
 from lifelora.errors import ConfigError
 from lifelora.evaluation import ranking_report, report
 from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife, jackknife_means
-from lifelora.evaluation.report import plain
+from lifelora.evaluation.measured import plain
 from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, estimate, paired_test
 from lifelora.evaluation.tables import p_value, short, span, with_span
 from lifelora.run import next_item
