@@ -25,8 +25,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lifelora.llm.next_item import NextItemBatch, NextItemLM
 from lifelora.llm.titles import choose, likelihoods, write
+from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
-from lifelora.lora.inject import Adaptation, personalise
+from lifelora.lora.inject import personalise
 from lifelora.prompts.next_item import NextItemPrompts, Titles
 from lifelora.seeds import torch_generator
 

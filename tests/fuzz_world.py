@@ -32,8 +32,9 @@ from lifelora.data.sources.movielens import GENRES_100K
 from lifelora.door import cut
 from lifelora.errors import UNSAFE, LifeloraError
 from lifelora.knowledge.encode import Files, _users_file
+from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
-from lifelora.lora.inject import Adaptation, personalise
+from lifelora.lora.inject import personalise
 from lifelora.lora.saved import load as load_adapter
 from lifelora.lora.saved import read_peft, save
 from lifelora.recipe.files import built_in, dump, load, parse

@@ -11,8 +11,8 @@ from torch import Tensor
 from lifelora import kinds
 from lifelora.errors import ConfigError
 from lifelora.kinds import COUPLINGS, path_of, plugins
+from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import AnyCoupling, Coupling, Full, Identity
-from lifelora.lora.inject import Adaptation
 from plugin_world import install
 
 ROLES = [role for role in vars(kinds).values() if isinstance(role, kinds.Role)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Adaptation": "lifelora.lora.inject",
+    "Adaptation": "lifelora.lora.adapters",
     "Dataset": "lifelora.data.dataset",
     "LifeloraError": "lifelora.errors",
     "Recipe": "lifelora.recipe.recipe",
@@ -21,7 +21,8 @@ _HOMES = {
 if TYPE_CHECKING:
     from lifelora.data.dataset import Dataset
     from lifelora.errors import LifeloraError
-    from lifelora.lora.inject import Adaptation, personalise
+    from lifelora.lora.adapters import Adaptation
+    from lifelora.lora.inject import personalise
     from lifelora.recipe.files import load as load_recipe
     from lifelora.recipe.recipe import Recipe
     from lifelora.run import Run

@@ -14,8 +14,9 @@ from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
 from lifelora.llm import backbone
 from lifelora.llm.backbone import Pretrained, fingerprint, load
 from lifelora.llm.personal import PersonalBatch, PersonalLM
+from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
-from lifelora.lora.inject import Adaptation, personalise
+from lifelora.lora.inject import personalise
 from lifelora.prompts.batch import find_answers
 from lifelora.prompts.template import Plain
 from lifelora.seeds import torch_generator

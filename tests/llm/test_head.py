@@ -13,8 +13,9 @@ from lifelora.llm.head import full_precision
 from lifelora.llm.next_item import NextItemBatch, NextItemLM
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.titles import likelihoods
+from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full, Identity
-from lifelora.lora.inject import Adaptation, personalise
+from lifelora.lora.inject import personalise
 from lifelora.prompts.batch import Answers
 from lifelora.prompts.next_item import NextItemPrompts, Titles
 

@@ -20,8 +20,9 @@ from lifelora.llm.next_item import Curriculum, NextItemBatch, NextItemLM, form_a
 from lifelora.llm.reading import Reader, exact, hits
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import choose, likelihoods, write
+from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
-from lifelora.lora.inject import Adaptation, personalise
+from lifelora.lora.inject import personalise
 from lifelora.prompts.next_item import NextItemBuilder
 from lifelora.prompts.phrasing import PHRASINGS, NextItemTemplate
 from lifelora.seeds import torch_generator

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from lifelora.errors import ScopeError
 from lifelora.llm.personal import Loss, PersonalBatch, PersonalLM
+from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Coupling, Full, Identity
-from lifelora.lora.inject import Adaptation, personalise
+from lifelora.lora.inject import personalise
 from lifelora.prompts.batch import Answers
 from lifelora.seeds import torch_generator
 

@@ -9,8 +9,9 @@ from llm_world import tiny_llama
 from lifelora.errors import ConfigError
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
+from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
-from lifelora.lora.inject import Adaptation, personalise
+from lifelora.lora.inject import personalise
 from lifelora.prompts.batch import Answers
 from lifelora.prompts.slots import USER
 

@@ -9,8 +9,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, Lfm2Config, Lfm2ForCausalL
 
 from lifelora.llm.next_item import NextItemBatch, NextItemLM
 from lifelora.llm.soft import SoftTokens
+from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Coupling, Experts, Full, Identity
-from lifelora.lora.inject import Adaptation, personalise
+from lifelora.lora.inject import personalise
 from lifelora.prompts.next_item import NextItemPrompts, Titles
 from lifelora.seeds import torch_generator
 

@@ -4,8 +4,9 @@ import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
+from lifelora.lora.adapters import Adaptation, Adapters
 from lifelora.lora.coupling import Coupling, Experts, Full, Hydra, Identity, Meta, Static
-from lifelora.lora.inject import Adaptation, Adapters, personalise
+from lifelora.lora.inject import personalise
 from lifelora.seeds import torch_generator
 
 D = 6  # width of a representation

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from lifelora.lora.adapters import Adapters
 from lifelora.lora.coupling import Coupling, Experts, Full, Hydra, Meta
-from lifelora.lora.inject import Adapters
 
 COUPLINGS: list[Coupling.Config] = [
     Full.Config(rank=4), Experts.Config(rank=4, experts=2), Meta.Config(rank=2, loras=3, gate_dropout=0.0),

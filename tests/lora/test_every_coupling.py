@@ -10,9 +10,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from lifelora.errors import ArtefactError, ConfigError, ScopeError
+from lifelora.lora.adapters import Adapters
 from lifelora.lora.coupling import Coupling, Experts, Full, Meta
 from lifelora.lora.export import merged_weight, write_peft_adapter
-from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import load, save
 
 # PEFT asks transformers for a name that transformers 5.23 has deprecated; nothing of ours.
@@ -302,7 +302,8 @@ def test_autocast_computes_like_a_half_precision_backbone(config: Coupling.Confi
 
 def test_coupling_alone_learns_on_a_and_b_as_they_are():
     """ReLLaX's second stage; A gets no gradient, and nothing of x has to be kept for one."""
-    from lifelora.lora.inject import Adaptation, personalise
+    from lifelora.lora.adapters import Adaptation
+    from lifelora.lora.inject import personalise
 
     config = Adaptation(coupling=Full.Config(rank=4), targets=ALL, dropout=0.0, train="coupling")
     adapters = personalise(tiny_llama(), config, user_width=6)

@@ -10,9 +10,9 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from lifelora.errors import ConfigError
+from lifelora.lora.adapters import Adapters
 from lifelora.lora.coupling import Full, Identity
 from lifelora.lora.export import merged_weight, peft_adapter, write_peft_adapter
-from lifelora.lora.inject import Adapters
 from lifelora.lora.layer import PersonalLoRALinear
 from lifelora.seeds import torch_generator
 
@@ -57,7 +57,7 @@ def test_merged_weights_give_the_same_logits(build, targets):
         C = adapters.coupling(u_1D)
         for index, (_, layer) in enumerate(adapters.layers):
             layer.base.weight.copy_(merged_weight(layer, C.dense(index)))
-    adapters.eject()
+    adapters.unload()
     with torch.no_grad():
         assert (adapters.model(tokens()).logits - expected).abs().max() <= 1e-5
 

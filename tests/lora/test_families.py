@@ -12,9 +12,10 @@ from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config
 from transformers.utils import logging
 
 from lifelora.errors import ArtefactError, ConfigError, ScopeError
+from lifelora.lora.adapters import Adaptation, Adapters
 from lifelora.lora.coupling import Full, Identity
 from lifelora.lora.export import write_peft_adapter
-from lifelora.lora.inject import Adaptation, Adapters, personalise, select
+from lifelora.lora.inject import personalise, select
 from lifelora.lora.rehearsal import WeightReadError
 from lifelora.lora.saved import load, read_peft, save, start_from
 from lifelora.lora.summary import summarise
@@ -86,7 +87,7 @@ class TestFlatTokens:
         adapters = adapt(tiny("opt"), ("fc1",), Full.Config(rank=4))
         with pytest.raises(ScopeError, match=f"got {rows} rows while C\\(u\\) of {users} is in scope"):
             logits(adapters, ids(rows, 6), some_users(users))
-        adapters.eject()
+        adapters.unload()
         with torch.no_grad():
             adapters.model(ids(rows, 6))  # the check went with them
 
@@ -127,7 +128,7 @@ class TestOtherOrders:
         torch.manual_seed(5)
         adapters = adapt(model, ("q_proj", "fc1"))
         assert torch.equal(torch.rand(1), expected)
-        adapters.eject()
+        adapters.unload()
         assert {name: module.training for name, module in model.named_modules()} == modes
 
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from lifelora.errors import ArtefactError, ConfigError, ScopeError
+from lifelora.lora.adapters import Adaptation, Adapters
 from lifelora.lora.coupling import Full, Identity
-from lifelora.lora.inject import Adaptation, Adapters, personalise, select
+from lifelora.lora.inject import personalise, select
 from lifelora.lora.layer import PersonalLoRALinear
 
 # PEFT asks transformers for a name that transformers 5.23 has deprecated; nothing of ours.
@@ -266,12 +267,12 @@ class TestInject:
         assert [name for name, _ in adapters.layers] == ["0", "2"]
         assert adapters.model(torch.randn(3, 8)).shape == (3, 2)
 
-    def test_eject_restores_the_modules(self):
+    def test_unload_restores_the_modules(self):
         model = tiny_llama()
         before = dict(model.named_modules())
         with torch.no_grad():
             expected = model(tokens()).logits
-        learnt(adapt(model)).eject()
+        learnt(adapt(model)).unload()
         assert dict(model.named_modules()) == before
         assert torch.equal(model(tokens()).logits, expected)
         adapt(model)  # and it can be adapted anew

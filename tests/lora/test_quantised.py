@@ -5,8 +5,8 @@ import torch
 from lora_world import EVERY, adapt, called, learnt, some_users, tokens
 from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM
 
+from lifelora.lora.adapters import Adapters
 from lifelora.lora.coupling import Coupling
-from lifelora.lora.inject import Adapters
 
 pytest.importorskip("bitsandbytes")
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWarning", "ignore::DeprecationWarning")

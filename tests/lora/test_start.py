@@ -11,8 +11,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor
 
 from lifelora.errors import ArtefactError, ConfigError
+from lifelora.lora.adapters import Adapters
 from lifelora.lora.coupling import Coupling, Experts, Full, Identity, Meta
-from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import load, read_peft, start_from
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

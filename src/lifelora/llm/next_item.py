@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lifelora.errors import ConfigError
 from lifelora.llm.soft import SoftTokens
-from lifelora.lora.inject import Adapters
+from lifelora.lora.adapters import Adapters
 from lifelora.prompts.next_item import NextItemPrompts
 from lifelora.prompts.phrasing import Form
 from lifelora.seeds import generator

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lifelora.data.dataset import Samples
 from lifelora.llm.head import full_precision
 from lifelora.llm.soft import SoftTokens
-from lifelora.lora.inject import Adapters
+from lifelora.lora.adapters import Adapters
 from lifelora.prompts.batch import Answers
 from lifelora.types import Layer
 

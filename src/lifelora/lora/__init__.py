@@ -1,8 +1,9 @@
 """The layer for every personalised LoRA: ``personalise`` a model, train what it returns, save it, export anybody's LoRA."""
 
+from lifelora.lora.adapters import Adaptation, Adapters
 from lifelora.lora.coupling import Coupling, Experts, Full, Hydra, Identity, Meta, Static
 from lifelora.lora.export import write_peft_adapter
-from lifelora.lora.inject import Adaptation, Adapters, personalise
+from lifelora.lora.inject import personalise
 from lifelora.lora.saved import load, save, start_from
 from lifelora.lora.summary import Summary, summarise
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lifelora.artefacts import write_atomically
 from lifelora.errors import ConfigError
-from lifelora.lora.inject import PREFIX, Adapters
+from lifelora.lora.adapters import PREFIX, Adapters
 from lifelora.lora.layer import PersonalLoRALinear, is_conv1d
 from lifelora.lora.structure import Structure
 

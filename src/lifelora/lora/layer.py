@@ -123,6 +123,14 @@ class PersonalLoRALinear(nn.Module):
         out_TO = add(y_TO, t_QT.T, B_QO, alpha=self.scaling)
         return out_TO.to(y_TO.dtype).view(*x.shape[:-1], self.outputs)
 
+    def follow(self) -> None:
+        """Be where the base is, and learn or be asked as it is: it has been in the model while the layer was not."""
+        self.training = self.base.training
+        device = next(self.base.parameters(), self.A_PI).device
+        for factor in (self.A_PI, self.B_OQ):
+            if factor.device != device and device.type != "meta":  # where nothing would be left of it
+                factor.data = factor.data.to(device)
+
     def _plain_base(self) -> tuple[Tensor, Tensor | None] | None:
         """W and bias where multiplying by them is all that the base does; None for quantised, hooked or other bases."""
         base: Any = self.base

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from lifelora import foreign
 from lifelora.errors import ArtefactError, ConfigError
+from lifelora.lora.adapters import PREFIX, Adaptation, Adapters
 from lifelora.lora.coupling import Identity
 from lifelora.lora.export import CONFIG, TENSORS, lost_in_peft, target_modules, write_files, write_peft_adapter
-from lifelora.lora.inject import PREFIX, Adaptation, Adapters, personalise
+from lifelora.lora.inject import personalise
 
 KIND = "LIFELORA"
 FORMAT = 1
@@ -87,7 +88,7 @@ def load(model: nn.Module, folder: Path) -> Adapters:
     try:
         adapters.load_state(tensors)
     except ArtefactError:
-        adapters.eject()
+        adapters.unload()
         raise
     return adapters
 

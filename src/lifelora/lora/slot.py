@@ -31,6 +31,11 @@ class Slot:
         self._C: Structure | None = None
         self._watch: RemovableHandle | None = None
 
+    @property
+    def open(self) -> bool:
+        """Whether a scope is open."""
+        return self._C is not None
+
     @contextmanager
     def holding(self, C: Structure) -> Iterator[None]:
         """C(u) of every layer and every row of one batch, from here to the end of the ``with`` block."""
@@ -84,6 +89,7 @@ class Slot:
         """The end of ``watch``."""
         if self._watch is not None:
             self._watch.remove()
+            self._watch = None
 
     def _check(self, module: nn.Module, args: tuple[Any, ...], inputs: dict[str, Any]) -> None:
         given = [*args, inputs.get("input_ids"), inputs.get("inputs_embeds")]

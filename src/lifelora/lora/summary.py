@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from lifelora.lora.inject import Adapters
+from lifelora.lora.adapters import Adapters
 from lifelora.lora.structure import ByToken
 
 

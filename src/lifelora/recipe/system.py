@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from lifelora.llm.next_item import ItemForm
 from lifelora.llm.personal import Loss
 from lifelora.llm.soft import Form
-from lifelora.lora.inject import Adaptation
+from lifelora.lora.adapters import Adaptation
 from lifelora.prompts.phrasing import PHRASINGS, Phrasing
 from lifelora.prompts.slots import Place
 from lifelora.prompts.template import AnyTemplate, Plain

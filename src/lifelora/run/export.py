@@ -14,8 +14,8 @@ from lifelora import foreign
 from lifelora.artefacts import key_of, write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
+from lifelora.lora.adapters import Adapters
 from lifelora.lora.export import CONFIG, TENSORS, write_peft_adapter
-from lifelora.lora.inject import Adapters
 from lifelora.lora.saved import read_peft
 from lifelora.progress import Progress
 from lifelora.run.chooser import Chooser

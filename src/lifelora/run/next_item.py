@@ -21,7 +21,7 @@ from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, meas
 from lifelora.evaluation.ranks import Ranks
 from lifelora.llm.next_item import form_asked
 from lifelora.llm.titles import Cost
-from lifelora.lora.inject import Adapters
+from lifelora.lora.adapters import Adapters
 from lifelora.lora.summary import Summary
 from lifelora.progress import Progress
 from lifelora.run import findings

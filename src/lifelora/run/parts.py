@@ -26,7 +26,8 @@ from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.two_tower import TwoTowerModel, load_encoder
-from lifelora.lora.inject import Adapters, personalise
+from lifelora.lora.adapters import Adapters
+from lifelora.lora.inject import personalise
 from lifelora.lora.saved import start_from, tensors
 from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder

@@ -25,7 +25,7 @@ from lifelora.llm.backbone import Pretrained
 from lifelora.llm.nano import pretrain
 from lifelora.llm.personal import PersonalLM
 from lifelora.llm.two_tower import TwoTowerModel
-from lifelora.lora.inject import Adapters
+from lifelora.lora.adapters import Adapters
 from lifelora.lora.saved import save
 from lifelora.lora.summary import summarise
 from lifelora.progress import Progress
