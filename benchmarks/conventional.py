@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lifelora.conventional import AnyRecommender, build
+from lifelora.conventional import AnyRecommender
 from lifelora.conventional.autoint import AutoInt
 from lifelora.conventional.caser import Caser
 from lifelora.conventional.dcnv2 import DCNv2
@@ -69,7 +69,7 @@ def throughput(names: list[str], rows: int = 1024, steps: int = 15) -> dict[str,
     schema = random_schema(generator)
     speeds = {}
     for name in names:
-        model = build(MODELS[name], schema)
+        model = MODELS[name].build(schema)
         if isinstance(model, Popularity):
             continue  # it is counted
         optimizer = torch.optim.AdamW(model.parameters(), fused=True)
@@ -96,13 +96,13 @@ class Contestant:
 
 
 def ours(config: AnyRecommender, schema: Schema) -> Contestant:
-    model = build(config, schema)
+    model = config.build(schema)
     return Contestant(list(model.parameters()), lambda batch: batch, model.loss)
 
 
 def our_state(config: AnyRecommender, schema: Schema) -> Contestant:
     """logit = <u, t>, of the state alone: what RecBole's sequential models compute."""
-    model = build(config, schema)
+    model = config.build(schema)
 
     def loss(batch: Samples) -> Tensor:
         target_BE = F.embedding(batch.item_B, model.item_embeddings())

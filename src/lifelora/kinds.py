@@ -66,7 +66,7 @@ class Role:
         """Every name, ours first; import paths come on top."""
         return [*self.ours, *sorted(_plugins(self.name, tuple(sys.path)))]
 
-    def find(self, kind: str) -> type[Variant]:
+    def find(self, kind: str) -> type[Any]:
         """The configuration's class.
 
         Raises ConfigError for a kind that does not exist, cannot be imported, is none of this role, or is two plug-ins'.
@@ -94,11 +94,11 @@ class Role:
             return value
         kind = self._kind(value)
         config = self.find(kind)
-        made = config.model_validate(value | {"kind": config.model_fields["kind"].default or kind})
+        made: Variant = config.model_validate(value | {"kind": config.model_fields["kind"].default or kind})
         self._check(made)
         return made
 
-    def class_of(self, value: Any) -> type[Variant]:
+    def class_of(self, value: Any) -> type[Any]:
         """The configuration's class that a table asks for; the base of all where it asks for none that there is."""
         try:
             return self.find(self._kind(value))
@@ -235,4 +235,20 @@ COUPLINGS = Role("couplings", "coupling", "lifelora.lora.coupling.base:Coupling.
     "meta": "lifelora.lora.coupling.mixtures:Meta",
     "hydra": "lifelora.lora.coupling.mixtures:Hydra",
     "full": "lifelora.lora.coupling.full:Full",
+})
+MODELS = Role("models", "conventional model", "lifelora.conventional.base:Recommender.Config", {
+    "popularity": "lifelora.conventional.popularity:Popularity",
+    "deepfm": "lifelora.conventional.deepfm:DeepFM",
+    "autoint": "lifelora.conventional.autoint:AutoInt",
+    "dcnv2": "lifelora.conventional.dcnv2:DCNv2",
+    "gru4rec": "lifelora.conventional.gru4rec:GRU4Rec",
+    "caser": "lifelora.conventional.caser:Caser",
+    "sasrec": "lifelora.conventional.sasrec:SASRec",
+    "din": "lifelora.conventional.din:DIN",
+})
+SELECTORS = Role("selectors", "selector of behaviours", "lifelora.retrieval.select:Selector.Config", {
+    "most-recent": "lifelora.retrieval.select:MostRecent",
+    "most-similar": "lifelora.retrieval.select:MostSimilar",
+    "similar-and-recent": "lifelora.retrieval.select:SimilarAndRecent",
+    "same-field": "lifelora.retrieval.select:SameField",
 })

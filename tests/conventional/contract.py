@@ -11,7 +11,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from lifelora.conventional import AnyRecommender, build
+from lifelora.conventional import AnyRecommender
 from lifelora.conventional.base import Recommender
 from lifelora.data.dataset import Dataset, Rules, Samples, prepare
 from lifelora.data.raw import RawTables, Words
@@ -99,8 +99,8 @@ class RecommenderContract:
     @classmethod
     def built(cls, data: Dataset, knowing: bool) -> Recommender:
         if not knowing:
-            return build(cls.config, data.schema())
-        return build(cls.config, data.schema(), extra_fields(data, cls.config.embedding))
+            return cls.config.build(data.schema())
+        return cls.config.build(data.schema(), extra_fields(data, cls.config.embedding))
 
     @classmethod
     def fitted(cls, data: Dataset, seed: int, steps: int | None = None, knowing: bool = False) -> Recommender:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from lifelora.conventional import build
 from lifelora.conventional.din import DIN
 
 from .contract import RecommenderContract, knows
@@ -23,7 +22,7 @@ class TestDIN(RecommenderContract):
         torch.manual_seed(5)
         config = DIN.Config(history_length=6, embedding=4, hidden=8, layers=2, attention_hidden=5, attention_layers=2,
                             user_id=True, init_std=1.0)
-        model, schema = build(config, data.schema()).double().eval(), data.schema()
+        model, schema = config.build(data.schema()).double().eval(), data.schema()
         batch = self.batch(model, data, "train", slice(0, 6))
         assert batch.mask_BH.any()
         assert not batch.mask_BH.all()
@@ -64,7 +63,7 @@ class TestDIN(RecommenderContract):
         config = DIN.Config(history_length=1, embedding=4, attention_hidden=1, attention_layers=layers, attention_dropout=0.5,
                             dropout=0.0, init_std=1.0)
         torch.manual_seed(0)
-        model = build(config, data.schema())
+        model = config.build(data.schema())
         for name, parameter in model.named_parameters():
             if name.startswith(("ask", "attention")):
                 parameter.fill_(float(name in ("ask.bias", "attention.0.0.weight", "attention.1.weight")))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from lifelora.conventional import build
 from lifelora.conventional.gru4rec import GRU4Rec
 
 from .contract import RecommenderContract, extra_fields
@@ -74,6 +73,6 @@ def test_it_equals_its_formula(data, layers, knowing):
 @torch.no_grad()
 def test_a_user_without_a_past_has_the_first_state(data):
     torch.manual_seed(0)
-    model = build(GRU4Rec.Config(embedding=8, hidden=8), data.schema()).eval()
+    model = GRU4Rec.Config(embedding=8, hidden=8).build(data.schema()).eval()
     batch = data.gather(data.targets(data.samples["test"][:3]), model.history_length)
     assert not model.represent(replace(batch, mask_BH=torch.zeros_like(batch.mask_BH))).any()

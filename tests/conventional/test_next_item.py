@@ -6,7 +6,6 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lifelora.conventional import build
 from lifelora.conventional.caser import Caser
 from lifelora.conventional.din import DIN
 from lifelora.conventional.gru4rec import GRU4Rec
@@ -48,7 +47,7 @@ def batch(dataset: Dataset, part: Part, length: int, some: np.ndarray | None = N
                          ids=lambda config: config.kind)
 def test_the_successor_is_learnt(ring: Dataset, config: SASRec.Config | GRU4Rec.Config | Caser.Config):
     torch.manual_seed(0)
-    module = NextItem(build(config, ring.schema()))
+    module = NextItem(config.build(ring.schema()))
     optimizer = torch.optim.Adam(module.parameters(), lr=1e-2)
     rng = np.random.default_rng(0)
     for _ in range(120):
@@ -80,4 +79,4 @@ def test_the_most_popular_are_counted_in_training_only(ring: Dataset):
 
 def test_a_model_that_knows_the_target_cannot_be_asked(ring: Dataset):
     with pytest.raises(ConfigError, match="DIN cannot be asked what comes next"):
-        NextItem(build(DIN.Config(embedding=4, hidden=4, layers=1), ring.schema()))
+        NextItem(DIN.Config(embedding=4, hidden=4, layers=1).build(ring.schema()))

@@ -5,7 +5,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from lifelora.conventional import build
 from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Rules, prepare
 from lifelora.data.raw import RawTables, Words
@@ -22,7 +21,7 @@ class TestPopularity(RecommenderContract):
 
 def test_it_refuses_extra_fields(data):
     with pytest.raises(ConfigError, match="popularity counts and reads no fields"):
-        build(Popularity.Config(), data.schema(), extra_fields(data, 4))
+        Popularity.Config().build(data.schema(), extra_fields(data, 4))
 
 
 def test_the_rate_is_smoothed_and_counts_training_samples_only(tmp_path: Path):

@@ -8,7 +8,6 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional as F
 
-from lifelora.conventional import build
 from lifelora.conventional.sasrec import Block, SASRec
 
 from .contract import RecommenderContract
@@ -30,7 +29,7 @@ class TestTwoBlocks(RecommenderContract):
         """Causal and padding masks, pre-norm and the shortcut of the last block, against nn.TransformerEncoderLayer."""
         torch.manual_seed(5)
         config = SASRec.Config(history_length=6, embedding=8, blocks=2, heads=2, hidden=8, init_std=1.0)
-        model = build(config, data.schema()).double().eval()
+        model = config.build(data.schema()).double().eval()
         batch = self.batch(model, data, "train", slice(0, 6))
         h_BHE = model.behaviours(model.features, batch.history_BH, batch.rating_BH, batch.mask_BH) + model.position_HE
         for block in model.blocks:
@@ -73,7 +72,7 @@ class TestCausality:
     @torch.no_grad()
     def test_a_user_without_a_past_is_nobody_whichever_user_it_is(self, data):
         torch.manual_seed(0)
-        model = build(SASRec.Config(embedding=8, hidden=8), data.schema()).eval()
+        model = SASRec.Config(embedding=8, hidden=8).build(data.schema()).eval()
         batch = data.gather(data.targets(data.samples["test"][:3]), model.history_length)
         u_BD = model.represent(replace(batch, mask_BH=torch.zeros_like(batch.mask_BH)))
         assert torch.equal(u_BD, u_BD[:1].expand(3, -1))

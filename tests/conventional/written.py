@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from lifelora.conventional import AnyRecommender, build
+from lifelora.conventional import AnyRecommender
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.layers import ExtraFields
 from lifelora.data.dataset import Dataset, Samples
@@ -28,7 +28,7 @@ class Written:
 
     def __init__(self, config: AnyRecommender, data: Dataset, extra: ExtraFields | None = None) -> None:
         torch.manual_seed(5)
-        self.model: Recommender = build(config, data.schema(), extra).double().eval()
+        self.model: Recommender = config.build(data.schema(), extra).double().eval()
         for parameter in self.model.parameters():
             torch.nn.init.normal_(parameter, std=0.5)
         self.w = {name: tensor.numpy() for name, tensor in self.model.state_dict().items()}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
-from lifelora.conventional import AnyRecommender, build
+from lifelora.conventional import AnyRecommender
 from lifelora.conventional.deepfm import DeepFM
 from lifelora.conventional.din import DIN
 from lifelora.conventional.layers import ExtraFields
@@ -209,7 +209,7 @@ def test_what_only_the_knowledge_tells_is_learnt_with_it_alone(world: Dataset, c
         return replace(samples, label_B=(kind_B == kind_M[samples.item_B]).float())
 
     def auc(extra: KnowledgeFields | None) -> float:
-        model = build(config, world.schema(), extra)
+        model = config.build(world.schema(), extra)
         optimizer, draw = torch.optim.Adam(model.parameters(), lr=1e-2), np.random.default_rng(0)
         for _ in range(150):
             optimizer.zero_grad()

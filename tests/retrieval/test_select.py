@@ -13,7 +13,7 @@ from lifelora.data.dataset import Rules, Targets, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError, LeakError
 from lifelora.retrieval import select, similarity
-from lifelora.retrieval.select import AnySelector, MostRecent, MostSimilar, SameField, Selector, selector
+from lifelora.retrieval.select import AnySelector, MostRecent, MostSimilar, SameField, Selector
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +63,7 @@ def test_similar_and_recent_is_the_last_ones_and_the_most_alike_of_those_before(
     vectors = units(log.n_items, copies=4)
     rows = np.random.default_rng(2).permutation(len(log))
     config = TypeAdapter(AnySelector).validate_python({"kind": "similar-and-recent", "similar": similar, "recent": recent})
-    chosen, mask = selector(config, vectors).select(log, log.targets(rows))
+    chosen, mask = config.build(vectors).select(log, log.targets(rows))
     assert chosen.shape == mask.shape == (len(log), similar + recent)
     for place, row in enumerate(rows):
         start = int(log.offsets[log.user_N[row]])
@@ -225,7 +225,7 @@ def test_the_last_liked_ones(k, share, tmp_path):
 def test_nobody_asks(log):
     nothing = np.zeros(0, np.int64)
     for config in (MostRecent.Config(k=3), MostRecent.Config(k=3, liked=True), MostSimilar.Config(k=3)):
-        chosen, mask = selector(config, units(log.n_items)).select(log, log.targets(nothing))
+        chosen, mask = config.build(units(log.n_items)).select(log, log.targets(nothing))
         assert chosen.shape == mask.shape == (0, 3)
 
 
@@ -247,7 +247,7 @@ def test_vectors_of_another_data_set_and_none(log):
     with pytest.raises(ConfigError, match="vectors of 7 items and the data set has 40"):
         MostSimilar(MostSimilar.Config(), torch.eye(7)).select(log, log.targets(np.array([1])))
     with pytest.raises(ConfigError, match="needs item vectors"):
-        selector(MostSimilar.Config())
+        MostSimilar.Config().build()
 
 
 def test_configurations():
@@ -290,7 +290,7 @@ def test_same_field_is_its_definition(seed, k, values, tmp_path_factory):
     genres = [genre[g] for g in rng.integers(0, len(genre), size=15)]
     made = log_of(histories, 15, tmp_path_factory.mktemp("same"), genres)
     rows = rng.permutation(len(made))
-    chosen, mask = selector(SameField.Config(k=k)).select(made, made.targets(rows))
+    chosen, mask = SameField.Config(k=k).build().select(made, made.targets(rows))
     for place, row in enumerate(rows):
         past = range(int(made.offsets[made.user_N[row]]), row)
         wanted = genres[made.item_N[row]]
@@ -301,4 +301,4 @@ def test_same_field_is_its_definition(seed, k, values, tmp_path_factory):
 
 def test_same_field_names_the_fields_that_there_are(log):
     with pytest.raises(ConfigError, match="'author' is no field of this catalogue; it has none"):
-        selector(SameField.Config(field="author")).select(log, log.targets(np.array([1])))
+        SameField.Config(field="author").build().select(log, log.targets(np.array([1])))

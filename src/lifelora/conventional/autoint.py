@@ -12,8 +12,8 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, fields_and_past, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields, Recommender
+from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -72,6 +72,9 @@ class AutoInt(Recommender):
             if self.attention_hidden % self.heads:
                 raise ValueError(f"attention_hidden = {self.attention_hidden} is not a multiple of heads = {self.heads}")
             return self
+
+        def build(self, schema: Schema, extra: ExtraFields | None = None) -> "AutoInt":
+            return AutoInt(self, schema, extra)
 
     target_aware = True
 

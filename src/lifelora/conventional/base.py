@@ -5,19 +5,47 @@ A conventional model reads ids (fields of user and item, past items and their ra
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager, nullcontext
-from typing import final
+from typing import ClassVar, Protocol, final, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelora.data.dataset import Samples
+from lifelora.data.dataset import Samples, Schema
+from lifelora.kinds import Variant
 from lifelora.types import Layer
 
 
+@runtime_checkable
+class ExtraFields(Protocol):
+    """A module whose vectors are fields beside a model's own; whence it has them is its own business."""
+
+    n_user_fields: int
+    n_fields: int
+
+    def __call__(self, batch: Samples) -> Float[Tensor, "B F E"]:
+        """As wide as the model's own, the user's first, the target's last."""
+
+
 class Recommender(nn.Module, ABC):
-    """Scores samples; subclasses are final and bring ``logits``, ``represent…`` and ``item_embeddings``."""
+    """Scores samples; a subclass brings its ``Config``, ``logits``, ``represent…`` and ``item_embeddings``."""
+
+    class Config(Variant):
+        """What a recipe says of a model, and what makes it."""
+
+        next_item: ClassVar[bool] = False
+        "Whether it can be asked what comes next: its u knows no target and is as wide as its item vectors."
+        counts: ClassVar[bool] = False
+        "Whether it is counted, by ``fit(dataset)``, and not trained: then it represents no user."
+
+        @abstractmethod
+        def build(self, schema: Schema, extra: ExtraFields | None = None) -> "Recommender":
+            """The untrained model; its start is drawn from torch's global generator.
+
+            The fields of ``extra`` become its own: they train and are saved with it. A recipe gives them only to a model whose
+            Config is a ``layers.Common``.
+            """
 
     history_length: int
     "How many past behaviours it reads (the ``length`` of ``Dataset.gather``)."

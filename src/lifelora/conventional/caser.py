@@ -3,7 +3,7 @@
 Its representation is a *user* state: it does not depend on the target, so all candidates of a user share it.
 """
 
-from typing import Literal, cast, final
+from typing import ClassVar, Literal, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, meet, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields, Recommender
+from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -48,6 +48,7 @@ class Caser(Recommender):
     """
 
     class Config(Common):
+        next_item: ClassVar[bool] = True
         kind: Literal["caser"] = "caser"
         history_length: int = Field(default=30, ge=1)
         "L."
@@ -68,6 +69,9 @@ class Caser(Recommender):
                 raise ValueError(f"heights = {self.heights} is more than the history_length = {self.history_length} behaviours "
                                  "that there are to see")
             return self
+
+        def build(self, schema: Schema, extra: ExtraFields | None = None) -> "Caser":
+            return Caser(self, schema, extra)
 
     target_aware = False
 

@@ -10,8 +10,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, fields_and_past, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields, Recommender
+from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -31,6 +31,9 @@ class DCNv2(Recommender):
         "L."
         hidden: int = Field(default=256, ge=1)
         "Width of the DNN, so of the representation."
+
+        def build(self, schema: Schema, extra: ExtraFields | None = None) -> "DCNv2":
+            return DCNv2(self, schema, extra)
 
     target_aware = True
 

@@ -11,8 +11,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields, Recommender
+from lifelora.conventional.layers import Behaviours, Common, Features, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -34,6 +34,9 @@ class DIN(Recommender):
         "Its hidden layers."
         attention_dropout: float = Field(default=0.0, ge=0, lt=1)
         "After each of them; the same authors take 0.1."
+
+        def build(self, schema: Schema, extra: ExtraFields | None = None) -> "DIN":
+            return DIN(self, schema, extra)
 
     target_aware = True
 

@@ -3,15 +3,15 @@
 Its representation is a *user* state: it does not depend on the target, so all candidates of a user share it.
 """
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, meet, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields, Recommender
+from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -25,6 +25,7 @@ class GRU4Rec(Recommender):
     """
 
     class Config(Common):
+        next_item: ClassVar[bool] = True
         kind: Literal["gru4rec"] = "gru4rec"
         embedding: int = Field(default=64, ge=1)
         "E: width of the vectors of items, ratings and fields, of the state, and so of the representation."
@@ -32,6 +33,9 @@ class GRU4Rec(Recommender):
         "Recurrent layers, each reading the states of the one below."
         dropout: float = Field(default=0.1, ge=0, lt=1)
         "After every hidden layer of the DNN and between recurrent layers."
+
+        def build(self, schema: Schema, extra: ExtraFields | None = None) -> "GRU4Rec":
+            return GRU4Rec(self, schema, extra)
 
     target_aware = False
 

@@ -2,7 +2,6 @@
 
 import math
 from itertools import accumulate, pairwise
-from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -10,14 +9,13 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
+from lifelora.conventional.base import ExtraFields, Recommender
 from lifelora.data.dataset import Samples, Schema
-from lifelora.types import Frozen
 
 
-class Common(Frozen):
-    """What every model that embeds fields and behaviours is told."""
+class Common(Recommender.Config):
+    """What every model that embeds fields and behaviours is told; such a model takes extra fields."""
 
-    kind: str
     history_length: int = Field(default=30, ge=1)
     embedding: int = Field(default=64, ge=1)
     "E: width of the vectors of items, ratings and fields."
@@ -35,17 +33,6 @@ class Common(Frozen):
     "A value of a profile field (a zip code) that fewer people share is read as unknown: it would be an id."
     init_std: float = Field(default=0.01, gt=0)
     "Standard deviation of the embeddings at the start."
-
-
-@runtime_checkable
-class ExtraFields(Protocol):
-    """A module whose vectors are fields beside those of the table; whence it has them is its own business."""
-
-    n_user_fields: int
-    n_fields: int
-
-    def __call__(self, batch: Samples) -> Float[Tensor, "B F E"]:
-        """As wide as the table's, the user's first, the target's last."""
 
 
 class Features(nn.Module):

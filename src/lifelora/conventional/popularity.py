@@ -1,6 +1,6 @@
 """Popularity, the floor for every other model: how many of those who met the item liked it. Knows no user."""
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import numpy as np
 import torch
@@ -8,10 +8,9 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from lifelora.conventional.base import Recommender
+from lifelora.conventional.base import ExtraFields, Recommender
 from lifelora.data.dataset import Dataset, Samples, Schema
 from lifelora.errors import ConfigError
-from lifelora.types import Frozen
 
 
 @final
@@ -21,10 +20,18 @@ class Popularity(Recommender):
     Counted, not trained: call ``fit``. Its representation is the logit itself, one number that depends on the target.
     """
 
-    class Config(Frozen):
+    class Config(Recommender.Config):
+        next_item: ClassVar[bool] = True
+        counts: ClassVar[bool] = True
         kind: Literal["popularity"] = "popularity"
         smoothing: float = Field(default=10.0, gt=0)
         "s: so many imaginary rows with the overall rate are added to each item."
+
+        def build(self, schema: Schema, extra: ExtraFields | None = None) -> "Popularity":
+            if extra is not None:
+                raise ConfigError("popularity counts and reads no fields, so it can be given none; take another conventional "
+                                  "model.")
+            return Popularity(self, schema)
 
     width = 1
     target_aware = True

@@ -3,7 +3,7 @@
 Its representation is a *user* state: it does not depend on the target, so all candidates of a user share it.
 """
 
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,8 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Behaviours, Common, ExtraFields, Features, meet, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields, Recommender
+from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -49,6 +49,7 @@ class SASRec(Recommender):
     """
 
     class Config(Common):
+        next_item: ClassVar[bool] = True
         kind: Literal["sasrec"] = "sasrec"
         history_length: int = Field(default=50, ge=1)
         embedding: int = Field(default=64, ge=1)
@@ -63,6 +64,9 @@ class SASRec(Recommender):
             if self.embedding % self.heads:
                 raise ValueError(f"embedding = {self.embedding} is not a multiple of heads = {self.heads}")
             return self
+
+        def build(self, schema: Schema, extra: ExtraFields | None = None) -> "SASRec":
+            return SASRec(self, schema, extra)
 
     target_aware = False
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from lifelora.conventional.layers import Common
+from lifelora.kinds import MODELS
 from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
@@ -16,8 +18,6 @@ from lifelora.recipe.system import Representation, Soft, System
 from lifelora.retrieval.embed import AnyVectors, HiddenStates
 from lifelora.types import Frozen, names_a_folder
 
-NEXT_ITEM = ("popularity", "gru4rec", "caser", "sasrec")
-"""Conventional models that can be asked what comes next."""
 TASK_KEYS: dict[str, frozenset[str]] = {
     "ctr": frozenset({"template", "mix_with", "loss"}),
     "next-item": frozenset({"phrasings", "item_form", "candidates_in_prompt", "length_normalised", "retriever", "shortlist"}),
@@ -78,8 +78,8 @@ class Recipe(Frozen):
         elif step.knowledge not in self.knowledge:
             raise ValueError(f"conventional.{name}.knowledge = '{step.knowledge}' is none of this recipe's [knowledge.NAME] "
                              f"({', '.join(self.knowledge) or 'there are none'})")
-        elif step.model.kind == "popularity":
-            raise ValueError(f"conventional.{name}: popularity counts, and reads no fields; remove knowledge")
+        elif not isinstance(step.model, Common):
+            raise ValueError(f"conventional.{name}: {step.model.kind} reads no extra fields; remove knowledge")
         elif self.task == "next-item":
             raise ValueError(f"conventional.{name}.knowledge becomes fields of the target, and task = 'next-item' asks for the "
                              "target; remove knowledge")
@@ -89,7 +89,7 @@ class Recipe(Frozen):
             if getattr(system, key) != System.model_fields[key].default:
                 raise ValueError(f"systems.{name}.{key} has no meaning where task = '{self.task}'; remove it")
         u, soft = system.representation, system.soft
-        allowed = sorted(n for n, c in self.conventional.items() if c.model.kind != "popularity")
+        allowed = sorted(n for n, c in self.conventional.items() if not c.model.counts)
         for key, model in (("representation", u.model if isinstance(u, Representation) else None), ("soft", soft and soft.model)):
             if model is not None and model not in allowed:
                 raise ValueError(f"systems.{name}.{key}.model = '{model}' is none of this recipe's conventional models with "
@@ -117,16 +117,17 @@ class Recipe(Frozen):
     def _asks_what_comes_next(self) -> None:
         if self.two_towers:
             raise ValueError("a two-tower encoder cannot answer task = 'next-item'; remove [two_towers]")
+        able = [kind for kind in MODELS.ours if MODELS.find(kind).next_item]
         for name, step in self.conventional.items():
-            if step.model.kind not in NEXT_ITEM:
+            if not step.model.next_item:
                 raise ValueError(f"conventional.{name}.model.kind = '{step.model.kind}' knows one target and cannot say "
-                                 f"what comes next; choose one of {', '.join(NEXT_ITEM)}")
-            if step.behaviours is not None and step.behaviours.kind != "most-recent":
+                                 f"what comes next; choose one of {', '.join(able)}")
+            if step.behaviours is not None and step.behaviours.needs_target:
                 raise ValueError(f"conventional.{name}.behaviours.kind = '{step.behaviours.kind}' chooses by the target, which "
                                  "task = 'next-item' asks for; choose 'most-recent'")
         for name, system in self.systems.items():
             u, soft = system.representation, system.soft
-            if system.behaviours.kind != "most-recent":
+            if system.behaviours.needs_target:
                 raise ValueError(f"systems.{name}.behaviours.kind = '{system.behaviours.kind}' chooses by the target, which "
                                  "task = 'next-item' asks for; choose 'most-recent'")
             if isinstance(u, Representation) and u.layer == "fields":

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError, LeakError
+from lifelora.kinds import SELECTORS, Variant
 from lifelora.retrieval.similarity import LEAST, Kind, Similarity
-from lifelora.types import Frozen
 
 Chosen = tuple[Int[np.ndarray, "B K"], Bool[np.ndarray, "B K"]]
 Order = Literal["time", "high", "low"]
@@ -29,8 +29,32 @@ ROWS = 128
 class Selector(ABC):
     """Chooses behaviours by ``_choose``; ``select`` checks that nothing of the future is among them."""
 
+    class Config(Variant):
+        """What a recipe says of a selector, and what makes it."""
+
+        needs_vectors: ClassVar[bool] = False
+        "Whether it asks how alike items are."
+        needs_target: ClassVar[bool] = True
+        "Whether it looks at the target's item: then it cannot choose where that item is what is asked for."
+
+        @abstractmethod
+        def build(self, vectors_ME: Float[Tensor, "M E"] | None = None) -> "Selector":
+            """The selector; item vectors, one row per item, where it needs them."""
+
+        def in_words(self) -> str:
+            """Which behaviours are chosen, for a reader of the report."""
+            return f"the behaviours that '{self.kind}' chooses"
+
+        @final
+        def vectors(self, vectors_ME: Float[Tensor, "M E"] | None) -> Float[Tensor, "M E"]:
+            """``vectors_ME``, which this selector cannot do without."""
+            if vectors_ME is None:
+                raise ConfigError(f"behaviours.kind = '{self.kind}' needs item vectors and got none; run `lifelora embed`.")
+            return vectors_ME
+
     @abstractmethod
-    def _choose(self, dataset: Dataset, targets: Targets) -> Chosen: ...
+    def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
+        """Event rows and which cells hold one, as ``select`` gives them."""
 
     @final
     def select(self, dataset: Dataset, targets: Targets) -> Chosen:
@@ -54,14 +78,20 @@ class Selector(ABC):
 class MostRecent(Selector):
     """The last k behaviours, or the last k that the user liked."""
 
-    class Config(Frozen):
+    class Config(Selector.Config):
         """The last k behaviours before the target."""
 
-        needs_vectors: ClassVar[bool] = False
+        needs_target: ClassVar[bool] = False
         kind: Literal["most-recent"] = "most-recent"
         k: int = Field(default=30, ge=1)
         liked: bool = False
         "Only those with a positive label, as in CoLLM's prompts."
+
+        def build(self, vectors_ME: Float[Tensor, "M E"] | None = None) -> "MostRecent":
+            return MostRecent(self)
+
+        def in_words(self) -> str:
+            return f"the last {self.k} liked behaviours" if self.liked else f"the {self.k} behaviours before the target"
 
     def __init__(self, config: Config) -> None:
         self.k, self.liked = config.k, config.liked
@@ -83,7 +113,7 @@ class MostSimilar(Selector):
     however long the log.
     """
 
-    class Config(Frozen):
+    class Config(Selector.Config):
         """The k behaviours before the target whose items are most similar to it."""
 
         needs_vectors: ClassVar[bool] = True
@@ -93,6 +123,14 @@ class MostSimilar(Selector):
         "Of the item vectors: their cosine (ReLLa), their dot product (its code on two data sets), or l2: the nearest first."
         order: Order = "time"
         "How they are shown: as they happened (ReLLa's `sequential`), or the most similar first (`high`) or last (`low`)."
+
+        def build(self, vectors_ME: Float[Tensor, "M E"] | None = None) -> "MostSimilar":
+            return MostSimilar(self, self.vectors(vectors_ME))
+
+        def in_words(self) -> str:
+            how = {"cosine": "", "dot": " (dot product)", "l2": " (distance)"}[self.similarity]
+            order = {"time": "", "high": ", the most similar first", "low": ", the most similar last"}[self.order]
+            return f"the {self.k} behaviours most like the target{how}{order}"
 
     def __init__(self, config: Config, vectors_ME: Float[Tensor, "M E"]) -> None:
         self.config, self.n_items = config, len(vectors_ME)
@@ -186,13 +224,18 @@ class SameField(Selector):
     Where the target's value is unknown nothing is like it, and nothing is chosen.
     """
 
-    class Config(Frozen):
+    class Config(Selector.Config):
         """The last k behaviours with the target's value of a field of the catalogue."""
 
-        needs_vectors: ClassVar[bool] = False
         kind: Literal["same-field"] = "same-field"
         k: int = Field(default=30, ge=1)
         field: str = "genre"
+
+        def build(self, vectors_ME: Float[Tensor, "M E"] | None = None) -> "SameField":
+            return SameField(self)
+
+        def in_words(self) -> str:
+            return f"the last {self.k} behaviours with the target's {self.field}"
 
     def __init__(self, config: Config) -> None:
         self.k, self.field = config.k, config.field
@@ -230,7 +273,7 @@ class SimilarAndRecent(Selector):
     (Pi et al., CIKM 2020) joins what it retrieves with the recent past in this way.
     """
 
-    class Config(Frozen):
+    class Config(Selector.Config):
         """The last behaviours before the target, and the most similar ones among all before those."""
 
         needs_vectors: ClassVar[bool] = True
@@ -239,6 +282,12 @@ class SimilarAndRecent(Selector):
         recent: int = Field(default=30, ge=1)
         similarity: Kind = "cosine"
         "As in `most-similar`."
+
+        def build(self, vectors_ME: Float[Tensor, "M E"] | None = None) -> "SimilarAndRecent":
+            return SimilarAndRecent(self, self.vectors(vectors_ME))
+
+        def in_words(self) -> str:
+            return f"the last {self.recent} behaviours and, of those before them, the {self.similar} most like the target"
 
     def __init__(self, config: Config, vectors_ME: Float[Tensor, "M E"]) -> None:
         self.recent = config.recent
@@ -259,16 +308,4 @@ def _by_first_sight(vector_H: Int[np.ndarray, "H"]) -> tuple[Int[np.ndarray, "V"
     return distinct[order], np.argsort(order)[inverse]
 
 
-AnyConfig = MostRecent.Config | MostSimilar.Config | SimilarAndRecent.Config | SameField.Config
-AnySelector = Annotated[AnyConfig, Field(discriminator="kind")]
-
-
-def selector(config: AnyConfig, vectors_ME: Float[Tensor, "M E"] | None = None) -> Selector:
-    """The selector that ``config`` describes; ``vectors_ME`` have one row per item."""
-    if isinstance(config, MostRecent.Config):
-        return MostRecent(config)
-    if isinstance(config, SameField.Config):
-        return SameField(config)
-    if vectors_ME is None:
-        raise ConfigError(f"behaviours.kind = '{config.kind}' needs item vectors and got none; run `lifelora embed`.")
-    return MostSimilar(config, vectors_ME) if isinstance(config, MostSimilar.Config) else SimilarAndRecent(config, vectors_ME)
+AnySelector = Annotated[Selector.Config, SELECTORS]

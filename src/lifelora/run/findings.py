@@ -26,7 +26,6 @@ from lifelora.llm.nano import Nano
 from lifelora.lora.summary import Summary
 from lifelora.recipe.sections import Knowledge
 from lifelora.recipe.system import AnyRepresentation, Representation
-from lifelora.retrieval.select import AnyConfig, MostRecent, SameField, SimilarAndRecent
 from lifelora.run import known
 from lifelora.run.parts import ABOUT, SCORES, SUMMARY, Parts
 from lifelora.run.stages import RECIPE_FILE
@@ -69,22 +68,22 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
     systems = []
     for name, step in recipe.conventional.items():
         length, seen = getattr(step.model, "history_length", 0), min(step.train_samples or train, train)
-        read = in_words(step.behaviours) if step.behaviours else f"the last {length} behaviours"
+        read = step.behaviours.in_words() if step.behaviours else f"the last {length} behaviours"
         reads = f"ids; {read}; {seen:,} training rows" if length else f"{train:,} training rows, no user"
         reads += f"; fields of {step.knowledge}: {_told(recipe.knowledge[step.knowledge])}" if step.knowledge else ""
         systems.append(SystemResult(name, "conventional", reads, scores[name],
                                     curves(stages.conventional(name).require()), seconds.get(f"fit/{name}")))
     for name, encoder in recipe.two_towers.items():
-        reads = f"words; {in_words(encoder.behaviours)}; {min(encoder.train_samples or train, train):,} training rows"
+        reads = f"words; {encoder.behaviours.in_words()}; {min(encoder.train_samples or train, train):,} training rows"
         reads += "; only its head has learnt" if encoder.train == "head" else ""
         folder = stages.encoder(name).require()
         systems.append(SystemResult(name, "encoder", reads, scores[name], curves(folder), seconds.get(f"train/{name}")))
         facts.append((f"encoder of {name}", read_json(folder / ABOUT)["label"]))
     for name, system in recipe.systems.items():
         shots = train if system.train_samples is None else min(system.train_samples, train)
-        reads = f"words; {in_words(system.behaviours)}; {shots:,} training rows"
+        reads = f"words; {system.behaviours.in_words()}; {shots:,} training rows"
         if system.mix_with is not None:
-            reads += f", each also with {in_words(system.mix_with)}"
+            reads += f", each also with {system.mix_with.in_words()}"
         if system.representation is not None:
             reads += f"; u {maker_of_u(parts, system.representation)}"
         if system.soft is not None:
@@ -177,7 +176,7 @@ def _example(parts: Parts, rows: np.ndarray, scores: Mapping[str, np.ndarray]) -
     shown = []
     for name, reader in (parts.recipe.two_towers | parts.recipe.systems).items():
         chosen_1K, mask_1K = parts.selector(reader.behaviours).select(dataset, target)
-        how = f"{in_words(reader.behaviours)}: shown to {name}"
+        how = f"{reader.behaviours.in_words()}: shown to {name}"
         shown.append(Shown(how, behaviours(parts, chosen_1K[mask_1K])))
     profile = dataset.profiles.slice(int(target.user_B[0]), 1).to_pylist()[0]
     place = int(np.flatnonzero(rows == row)[0])
@@ -209,16 +208,3 @@ def curves(folder: Path) -> Curves | None:
         loss=[(point.step / history.steps_per_epoch, point.loss) for point in history.training],
         validation=[(e.step / history.steps_per_epoch, e.metrics["auc"]) for e in history.evaluations],
     )
-
-
-def in_words(config: AnyConfig) -> str:
-    """Which behaviours a system shows, for a person."""
-    if isinstance(config, SameField.Config):
-        return f"the last {config.k} behaviours with the target's {config.field}"
-    if isinstance(config, MostRecent.Config):
-        return f"the last {config.k} liked behaviours" if config.liked else f"the {config.k} behaviours before the target"
-    if isinstance(config, SimilarAndRecent.Config):
-        return f"the last {config.recent} behaviours and, of those before them, the {config.similar} most like the target"
-    how = {"cosine": "", "dot": " (dot product)", "l2": " (distance)"}[config.similarity]
-    order = {"time": "", "high": ", the most similar first", "low": ", the most similar last"}[config.order]
-    return f"the {config.k} behaviours most like the target{how}{order}"

@@ -283,7 +283,7 @@ def _reads_ids(parts: Parts, name: str) -> str:
 def _reads_words(parts: Parts, name: str) -> str:
     system, train = parts.recipe.systems[name], len(parts.dataset.samples["train"])
     shots = train if system.train_samples is None else min(system.train_samples, train)
-    reads = f"words; {findings.in_words(system.behaviours)}; {shots:,} training rows"
+    reads = f"words; {system.behaviours.in_words()}; {shots:,} training rows"
     if system.representation is not None:
         reads += f"; u {findings.maker_of_u(parts, system.representation)}"
     if system.soft is not None:

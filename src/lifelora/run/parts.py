@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float, Int
 
 from lifelora import seeds
 from lifelora.artefacts import read_json
-from lifelora.conventional import build
 from lifelora.conventional.base import Recommender
+from lifelora.conventional.layers import Common
 from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Dataset, Samples, Targets
@@ -34,7 +34,7 @@ from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBatch, TowerBuilder
 from lifelora.recipe.system import AnyRepresentation, Representation
 from lifelora.retrieval.embed import ItemVectors
-from lifelora.retrieval.select import AnyConfig, MostRecent, Selector, selector
+from lifelora.retrieval.select import Selector
 from lifelora.run.stages import Stages
 from lifelora.tensors import read_tensors, to_device
 from lifelora.tokens import check_fits
@@ -109,7 +109,7 @@ class Parts:
     def __init__(self, stages: Stages, options: Options) -> None:
         self.stages, self.recipe, self.options = stages, stages.recipe, options
         self.device = _device(options.device)
-        self._selectors: dict[AnyConfig, Selector] = {}
+        self._selectors: dict[Selector.Config, Selector] = {}
         self._frozen: dict[str, Recommender] = {}
 
     @cached_property
@@ -186,11 +186,11 @@ class Parts:
         chosen = None if behaviours is None else self.selector(behaviours).select(self.dataset, targets)
         return self.dataset.gather(targets, model.history_length, chosen)
 
-    def selector(self, config: AnyConfig) -> Selector:
+    def selector(self, config: Selector.Config) -> Selector:
         """What chooses behaviours to show or to read."""
         if config in self._selectors:
             return self._selectors[config]
-        self._selectors[config] = selector(config, self.vectors.vectors_ME if config.needs_vectors else None)
+        self._selectors[config] = config.build(self.vectors.vectors_ME if config.needs_vectors else None)
         return self._selectors[config]
 
     @property
@@ -221,10 +221,10 @@ class Parts:
         with seeds.torch_seeded(self.recipe.seed, "conventional", name):
             extra = None
             if step.knowledge is not None:
-                assert not isinstance(step.model, Popularity.Config)
+                assert isinstance(step.model, Common)
                 extra = KnowledgeFields(
                     step.knowledge_experts, self.known(step.knowledge), step.model.embedding, step.model.init_std)
-            return build(step.model, self.dataset.schema(), extra)
+            return step.model.build(self.dataset.schema(), extra)
 
     def untrained_encoder(self, name: str) -> tuple[TwoTowerModel, TowerBuilder, str]:
         """An encoder as its training finds it, what writes its texts, and one line that says what it is."""
@@ -299,7 +299,7 @@ class Parts:
             parameter.grad = None
         return model
 
-    def asked(self, name: str, targets: Targets, behaviours: AnyConfig | None = None) -> Asked:
+    def asked(self, name: str, targets: Targets, behaviours: Selector.Config | None = None) -> Asked:
         """``targets`` as an encoder or a system sees them; with other ``behaviours`` than its own, if they are given."""
         config = (self.recipe.two_towers.get(name) or self.recipe.systems[name]).behaviours if behaviours is None else behaviours
         chosen_NK, mask_NK = self.selector(config).select(self.dataset, targets)
@@ -347,7 +347,7 @@ class Parts:
         if not isinstance(config, Representation):
             return False
         read = self.recipe.conventional[config.model].behaviours
-        chosen = read is not None and not isinstance(read, MostRecent.Config)
+        chosen = read is not None and read.needs_target
         return chosen or self.untrained(config.model).sees_target(config.layer)
 
     def conventional_scores(
