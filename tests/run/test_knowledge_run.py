@@ -146,7 +146,7 @@ def test_nobody_with_so_many_events(tmp_path: Path):
 
 @pytest.mark.parametrize(("conventional", "message"), [
     ({"din": DIN | {"knowledge": "nothing"}}, r"none of this recipe's \[knowledge.NAME\] \(asked, written\)"),
-    ({"popular": {"model": {"kind": "popularity"}, "knowledge": "asked"}}, "conventional.popular: popularity reads no extra fields"),
+    ({"popular": {"model": {"kind": "popularity"}, "knowledge": "asked"}}, "popular: popularity reads no extra fields"),
     ({"din": DIN | {"knowledge_experts": {"specific": 3}}}, "knowledge_experts needs knowledge; add knowledge = NAME"),
     ({"din": DIN | {"knowledge": "asked", "knowledge_experts": {"user": False, "item": False}}}, "leave no field"),
 ])
