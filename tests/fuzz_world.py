@@ -31,15 +31,15 @@ from lifelora.data.sources.llara import Llara
 from lifelora.data.sources.movielens import GENRES_100K
 from lifelora.door import cut
 from lifelora.errors import UNSAFE, LifeloraError
-from lifelora.knowledge.encode import Files, _users_file
+from lifelora.knowledge.read import EVENTS
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise
 from lifelora.lora.saved import load as load_adapter
 from lifelora.lora.saved import read_peft, save
 from lifelora.recipe.files import built_in, dump, load, parse
-from lifelora.retrieval.precomputed import Precomputed, read_vectors
 from lifelora.run.export import read_cohort
+from lifelora.vectors.precomputed import VectorFile, by_item
 
 Judge = Callable[[Any, Mapping[str, bytes]], list[str]]
 """What was read and the files it was read from to what is wrong with it."""
@@ -386,10 +386,10 @@ def inputs(folder: Path) -> dict[str, Input]:
         "tables toml": source(MAPPED, "tables:{}/t.toml", _only_tables),
         "tables parquet": source(PARQUET, "tables:{}", _only_tables, binary=True),
         "precomputed": Input({"v.parquet": _parquet(item=list(ITEMS), vector=[[0.5, float(i)] for i in ITEMS])},
-                             lambda at: read_vectors(Precomputed(path=str(at / "v.parquet")), item_map), _vectors),
+                             lambda at: by_item(str(at / "v.parquet"), "vectors.path", item_map), _vectors),
         "users' vectors": Input(
             {"v.parquet": _parquet(user=["a", "b"], events=[1, 2], vector=[[0.5, 1.0], [1.0, 2.0]])},
-            lambda at: _users_file(Files(items="x", users=str(at / "v.parquet")))[::-1], _vectors),
+            lambda at: (VectorFile(str(at / "v.parquet"), "vectors.users", "user", EVENTS).vectors_ND, None), _vectors),
         "cohort": Input({"cohort.txt": "".join(f"u{u}é\n" for u in range(20)).encode()},
                         lambda at: read_cohort(at / "cohort.txt"), _cohort, ("cohort.txt",)),
         "adapter of peft": Input(_peft(), lambda at: (load_adapter(Tiny(), at), read_peft(at)), _adapters, CONFIG),

@@ -32,13 +32,13 @@ from lifelora.evaluation import drawing
 from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.measured import plain
 from lifelora.evaluation.significance import Difference, estimate, paired_test
-from lifelora.knowledge.encode import Vectors
-from lifelora.knowledge.texts import shown
+from lifelora.knowledge.questions import shown
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.parts import ITEMS, USERS, Parts
 from lifelora.run.recommend import served
 from lifelora.run.seeds import together as over_runs
+from lifelora.vectors.base import Vectors
 
 SHARES = (1, 2, 5, 10, 20, 50, 100)
 MODELS = {"deepfm": "DeepFM", "autoint": "AutoInt", "dcnv2": "DCNv2", "gru4rec": "GRU4Rec", "caser": "Caser", "sasrec": "SASRec",

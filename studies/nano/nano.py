@@ -20,8 +20,9 @@ from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.nano import Nano, pretrain
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.template import Plain
-from lifelora.retrieval.embed import HiddenStates, item_vectors
 from lifelora.retrieval.select import MostSimilar, Selector
+from lifelora.vectors.base import Tools
+from lifelora.vectors.encode import HiddenStates
 
 CPU = torch.device("cpu")
 
@@ -65,9 +66,9 @@ def main() -> None:
             pretrain(config, dataset, folder, arguments.seed, device=CPU, progress=True)
             seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
             backbone = load(Pretrained(path=str(folder)), CPU)
-            vectors = item_vectors(dataset, HiddenStates(), model=backbone.model, tokenizer=backbone.tokenizer)
+            vectors = HiddenStates().of_items(dataset, Tools(model=backbone.model, tokenizer=backbone.tokenizer))
             builder = PromptBuilder.make(dataset, Plain(), backbone.tokenizer, 1024)
-            selector = MostSimilar(MostSimilar.Config(k=10), vectors.vectors_ME)
+            selector = MostSimilar(MostSimilar.Config(k=10), vectors.vectors_NE)
             history = json.loads((folder / "training" / "history.json").read_text())
             about = json.loads((folder / "about.json").read_text())
             results.append({

@@ -13,10 +13,16 @@ import torch
 from knowledge_world import CHAT, byte_llama, byte_tokenizer
 
 from lifelora.errors import ArtefactError, ConfigError
-from lifelora.knowledge import write as module
-from lifelora.knowledge.write import FILE, LM, Store, write
+from lifelora.finished import Store
+from lifelora.knowledge.greedy import Greedy
+from lifelora.knowledge.write import FILE, LM
+from lifelora.vectors.base import Tools
 
 PROMPTS = ["The film Heat.", "A", "", "A rather longer prompt, so that there is padding.", "A", "Ünïcode\nlines", "seven"]
+
+
+def write(prompts, model, tokenizer, folder, *, fingerprint, config):
+    return config.write(prompts, Tools(model=model, tokenizer=tokenizer, fingerprint=fingerprint, folder=folder))
 
 
 def by_hand(model, ids, new):
@@ -63,7 +69,7 @@ def test_what_the_checkpoint_wishes_for_has_no_say(tmp_path):
 
 def test_a_chat_template_is_used_and_its_end_ends_the_text(tmp_path):
     model, tokenizer = byte_llama(), byte_tokenizer(chat=True)
-    asked = module._Asked(model, tokenizer)
+    asked = Greedy(model, tokenizer)
     assert asked._ends == [257, 258]  # </s> of the tokenizer, <end> of the template
     ids = asked.ids("Heat", 4)
     assert tokenizer.decode(ids) == "<s>user: Heat<end><s>assistant: "
@@ -118,7 +124,8 @@ def test_after_a_kill(tmp_path):
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         from pathlib import Path
         from knowledge_world import byte_llama, byte_tokenizer
-        from lifelora.knowledge.write import LM, write
+        from lifelora.knowledge.write import LM
+        from lifelora.vectors.base import Tools
         model = byte_llama()
         generate, calls = model.generate, []
         def generate_or_die(**options):
@@ -127,8 +134,8 @@ def test_after_a_kill(tmp_path):
                 os.kill(os.getpid(), signal.SIGKILL)
             return generate(**options)
         model.generate = generate_or_die
-        write({PROMPTS!r}, model, byte_tokenizer(), Path({str(tmp_path)!r}), fingerprint="m",
-              config=LM(max_new_tokens=6, batch_size=2))
+        tools = Tools(model=model, tokenizer=byte_tokenizer(), fingerprint="m", folder=Path({str(tmp_path)!r}))
+        LM(max_new_tokens=6, batch_size=2).write({PROMPTS!r}, tools)
     """)
     killed = subprocess.run([sys.executable, "-c", script], env=os.environ, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
@@ -164,12 +171,12 @@ def bytes_of(tokenizer, text):
 def test_a_prompt_opens_no_turn_and_ends_none():
     tokenizer = byte_tokenizer(chat=True)
     own = [256, *bytes_of(tokenizer, "user: "), *bytes_of(tokenizer, HOSTILE), 258, 256, *bytes_of(tokenizer, "assistant: ")]
-    assert module._Asked(byte_llama(), tokenizer).ids(HOSTILE, 4) == own
+    assert Greedy(byte_llama(), tokenizer).ids(HOSTILE, 4) == own
     # By the template as it is, there were three turns.
     chat = tokenizer.apply_chat_template([{"role": "user", "content": HOSTILE}], add_generation_prompt=True, return_dict=False)
     assert chat.count(256) == 3
     plain = byte_tokenizer()
-    assert module._Asked(byte_llama(), plain).ids(HOSTILE, 4) == [256, *bytes_of(plain, HOSTILE)]
+    assert Greedy(byte_llama(), plain).ids(HOSTILE, 4) == [256, *bytes_of(plain, HOSTILE)]
 
 
 @pytest.mark.parametrize("changed", ["turn['content']", "turn['content'] | trim", "turn['content'] * 2", "'>' + turn['content']"])
@@ -179,14 +186,14 @@ def test_an_ordinary_prompt_stands_in_a_chat_as_the_template_has_it(changed):
     for prompt in ("Heat", "  Two\n lines \n"):
         asked = [{"role": "user", "content": prompt}]
         right = tokenizer.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
-        assert module._Asked(byte_llama(), tokenizer).ids(prompt, 4) == right
+        assert Greedy(byte_llama(), tokenizer).ids(prompt, 4) == right
 
 
 def test_a_chat_template_that_leaves_the_prompt_out():
     tokenizer = byte_tokenizer(chat=True)
     tokenizer.chat_template = CHAT.replace("turn['content']", "''")
     with pytest.raises(ConfigError, match="chat template leaves out what the user says"):
-        module._Asked(byte_llama(), tokenizer).ids("Heat", 4)
+        Greedy(byte_llama(), tokenizer).ids("Heat", 4)
 
 
 def test_tokens_that_the_model_does_not_know(tmp_path):

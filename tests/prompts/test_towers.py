@@ -10,7 +10,7 @@ from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
 from lifelora.prompts.template import Plain, Template
 from lifelora.prompts.towers import TowerBuilder, TowerTexts
-from lifelora.retrieval.embed import model_place
+from lifelora.vectors.encode import model_place
 from tiny_bert import word_piece
 
 TEMPLATE = Plain(question=("{title}[[ ({genre})]]", "[[{description}]]"))

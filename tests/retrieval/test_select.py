@@ -7,13 +7,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
-from retrieval_world import log_of
 
 from lifelora.data.dataset import Rules, Targets, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError, LeakError
 from lifelora.retrieval import select, similarity
 from lifelora.retrieval.select import AnySelector, MostRecent, MostSimilar, SameField, Selector
+from log_world import log_of
 
 
 @pytest.fixture(scope="module")

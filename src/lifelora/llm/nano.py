@@ -25,11 +25,11 @@ from lifelora.prompts.next_item import NextItemLines
 from lifelora.prompts.phrasing import NextItemTemplate, answer_line
 from lifelora.prompts.segments import Segments, table_texts
 from lifelora.prompts.template import Plain, Rella, Template, marked
-from lifelora.retrieval.embed import item_texts
 from lifelora.seeds import generator, torch_seeded
 from lifelora.tokens import LineTokenizer
 from lifelora.training import TrainingConfig, fit
 from lifelora.types import Frozen
+from lifelora.vectors.texts import item_texts
 
 BEGIN = "<begin>"
 IGNORED = -100

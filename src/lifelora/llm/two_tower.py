@@ -22,8 +22,8 @@ from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Backbone, Pretrained, fingerprint, read
 from lifelora.llm.probe import EXACT, FAILS, named_context, ordinary
 from lifelora.prompts.towers import TowerBatch, TowerTexts
-from lifelora.retrieval.embed import masked_mean, model_place
 from lifelora.types import Frozen
+from lifelora.vectors.encode import masked_mean, model_place
 
 
 class TwoTowerConfig(Frozen):

@@ -13,10 +13,10 @@ from lifelora.kinds import MODELS
 from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
-from lifelora.recipe.sections import AnyBackbone, Conventional, Data, Evaluation, Knowledge, TwoTower, of_kind
+from lifelora.recipe.sections import AnyBackbone, AnyVectors, Conventional, Data, Evaluation, Knowledge, TwoTower, of_kind
 from lifelora.recipe.system import Representation, Soft, System
-from lifelora.retrieval.embed import AnyVectors, HiddenStates
 from lifelora.types import Frozen, names_a_folder
+from lifelora.vectors.encode import HiddenStates
 
 TASK_KEYS: dict[str, frozenset[str]] = {
     "ctr": frozenset({"template", "mix_with", "loss"}),

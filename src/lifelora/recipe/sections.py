@@ -12,12 +12,11 @@ from lifelora.conventional.sasrec import SASRec
 from lifelora.data.dataset import Rules
 from lifelora.data.sources import AnySource
 from lifelora.data.sources.simulated import Simulated
-from lifelora.knowledge.encode import AnyVectors as AnyKnowledge
-from lifelora.knowledge.encode import AnyWriter, Files
-from lifelora.knowledge.encode import HiddenStates as ReadByLM
 from lifelora.knowledge.experts import KnowledgeExperts
-from lifelora.knowledge.texts import Questions
-from lifelora.knowledge.write import LM, RawPrompt
+from lifelora.knowledge.questions import Questions
+from lifelora.knowledge.read import BY_LM, OwnKnowledge
+from lifelora.knowledge.read import AnyVectors as AnyKnowledge
+from lifelora.knowledge.write import AnyWriter, RawPrompt
 from lifelora.llm.backbone import Pretrained
 from lifelora.llm.nano import Nano
 from lifelora.llm.two_tower import TwoTowerConfig
@@ -25,8 +24,12 @@ from lifelora.prompts.template import AnyTemplate, Plain
 from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig
 from lifelora.types import Frozen
+from lifelora.vectors.encode import HiddenStates, SentenceEncoder
+from lifelora.vectors.endpoint import EndpointVectors
+from lifelora.vectors.precomputed import Precomputed
 
 AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
+AnyVectors = Annotated[HiddenStates | SentenceEncoder | EndpointVectors | Precomputed, Field(discriminator="kind")]
 
 
 def of_kind(word: str) -> BeforeValidator:
@@ -46,17 +49,17 @@ class Knowledge(Questions):
 
     text: Annotated[AnyWriter, of_kind("prompt")] = RawPrompt()
     "What answers the questions about items and users: nothing (the question itself is read), the backbone, or an endpoint."
-    vectors: Annotated[AnyKnowledge, of_kind("hidden-states")] = ReadByLM()
+    vectors: Annotated[AnyKnowledge, of_kind("hidden-states")] = BY_LM
     "What turns texts into vectors; or where the vectors lie, and then nothing is written."
 
     @property
     def needs_backbone(self) -> bool:
         """Whether the recipe's language model is asked."""
-        return isinstance(self.text, LM) or isinstance(self.vectors, ReadByLM)
+        return self.text.needs_backbone or self.vectors.needs_backbone
 
     @model_validator(mode="after")
     def _written_for_something(self) -> "Knowledge":
-        if isinstance(self.vectors, Files) and not isinstance(self.text, RawPrompt):
+        if isinstance(self.vectors, OwnKnowledge) and not isinstance(self.text, RawPrompt):
             raise ValueError(f"text.kind = '{self.text.kind}' writes what nobody reads: vectors.kind = 'precomputed' brings the "
                              "vectors; leave text away")
         return self

@@ -19,9 +19,8 @@ from lifelora.conventional.popularity import Popularity
 from lifelora.data.dataset import Dataset, Samples, Targets
 from lifelora.errors import ConfigError
 from lifelora.evaluation.jackknife import Scored
-from lifelora.knowledge.encode import Vectors
 from lifelora.knowledge.experts import KnowledgeFields, Known
-from lifelora.knowledge.texts import states
+from lifelora.knowledge.questions import states
 from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
@@ -33,13 +32,13 @@ from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBatch, TowerBuilder
 from lifelora.recipe.system import AnyRepresentation, Representation
-from lifelora.retrieval.embed import ItemVectors
 from lifelora.retrieval.select import Selector
-from lifelora.run.stages import Stages
+from lifelora.run.stages import KNOWLEDGE, Stages
 from lifelora.tensors import read_tensors, to_device
 from lifelora.tokens import check_fits
 from lifelora.training.checkpoint import Learnt
 from lifelora.types import LayerOrRandom, Part
+from lifelora.vectors.base import Tools, Vectors
 
 SCORING_BATCH = 2048
 PROMPT_BATCH = 64
@@ -190,13 +189,23 @@ class Parts:
         """What chooses behaviours to show or to read."""
         if config in self._selectors:
             return self._selectors[config]
-        self._selectors[config] = config.build(self.vectors.vectors_ME if config.needs_vectors else None)
+        self._selectors[config] = config.build(self.vectors.vectors_NE if config.needs_vectors else None)
         return self._selectors[config]
 
     @property
-    def vectors(self) -> ItemVectors:
+    def vectors(self) -> Vectors:
         """The item vectors."""
-        return ItemVectors.load(self.stages.vectors.require() / VECTORS)
+        return Vectors.load(self.stages.vectors.require() / VECTORS)
+
+    def tools(self, needs_backbone: bool) -> Tools:
+        """What makes texts and vectors may use; what it has finished stays in the run's folder, whatever is made of it."""
+        backbone = self.backbone() if needs_backbone else None
+        given = {} if backbone is None else {
+            "model": backbone.model, "tokenizer": backbone.tokenizer, "fingerprint": self.stages.backbone.key,
+            "context": backbone.context,
+        }
+        return Tools(**given, device=self.device, download=self.options.download, folder=self.stages.folder / KNOWLEDGE,
+                     progress=self.options.progress)
 
     def known(self, name: str) -> Known:
         """What is known of items and people."""

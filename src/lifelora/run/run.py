@@ -28,11 +28,9 @@ from lifelora.llm.two_tower import TwoTowerModel
 from lifelora.lora.adapters import Adapters
 from lifelora.lora.saved import save
 from lifelora.lora.summary import summarise
-from lifelora.progress import Progress
 from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBuilder
 from lifelora.recipe.recipe import Recipe
-from lifelora.retrieval.embed import ItemVectors, item_vectors
 from lifelora.run import findings, known, nano, next_item
 from lifelora.run.parts import (
     ABOUT,
@@ -141,7 +139,8 @@ class Run:
         if self.stages.need_vectors:
             with self.work.making(self.stages.vectors) as folder:
                 if folder is not None:
-                    self._vectors().save(folder / VECTORS)
+                    tools = self.parts.tools(self.recipe.vectors.needs_backbone)
+                    self.recipe.vectors.of_items(self.parts.dataset, tools).save(folder / VECTORS)
         for name in self.recipe.knowledge:
             with self.work.making(self.stages.knowledge(name)) as folder:
                 if folder is not None:
@@ -157,17 +156,6 @@ class Run:
             pretrain(self.recipe.backbone, self.parts.dataset, folder, self.recipe.seed,
                      device=self.parts.device, progress=self.options.progress)
         nano.keep(stage)
-
-    def _vectors(self) -> ItemVectors:
-        dataset, config, device, download = self.parts.dataset, self.recipe.vectors, self.parts.device, self.options.download
-        # An encoder of sentences brings its own model; only hidden states need the run's.
-        backbone = self.parts.backbone() if config.kind == "hidden-states" else None
-        with Progress("item vectors", dataset.n_items, unit="items", enabled=self.options.progress) as ticker:
-            return item_vectors(
-                dataset, config, model=backbone.model if backbone else None,
-                tokenizer=backbone.tokenizer if backbone else None,
-                device=device, download=download, advance=ticker.advance,
-            )
 
     @_alone
     def train(self) -> None:

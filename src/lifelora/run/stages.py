@@ -12,20 +12,19 @@ import hashlib
 import itertools
 import re
 import tomllib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from lifelora.artefacts import file_hash, write_atomically
 from lifelora.errors import ArtefactError, ConfigError
-from lifelora.knowledge.encode import Files
 from lifelora.llm.backbone import Pretrained, fingerprint
 from lifelora.llm.two_tower import encoder_fingerprint
 from lifelora.progress import say
 from lifelora.recipe.files import dump, parse
 from lifelora.recipe.recipe import TASK_KEYS, Recipe
 from lifelora.recipe.system import Representation
-from lifelora.retrieval.precomputed import Precomputed
 from lifelora.stage import Stage, manifest_of
 
 RECIPE_FILE = "recipe.toml"
@@ -141,10 +140,7 @@ class Stages:
     def knowledge(self, name: str) -> Stage:
         """Vectors of what is known of items and people."""
         known, folder = self.recipe.knowledge[name], self.folder / KNOWLEDGE / name
-        config = known.model_dump(mode="json")
-        if isinstance(known.vectors, Files):
-            config["files"] = [_kept_hash(folder, "files", place, Path(path).expanduser())
-                               for place, path in enumerate((known.vectors.items, known.vectors.users))]
+        config = known.model_dump(mode="json") | _hashes(folder, known.vectors.files())
         inputs = {"data": self.data} | ({"backbone": self.backbone} if known.needs_backbone else {})
         return Stage(folder, f"embed/knowledge/{name}", config, inputs)
 
@@ -160,16 +156,14 @@ class Stages:
     def need_backbone(self) -> bool:
         """Whether anything asks the language model."""
         by_knowledge = any(known.needs_backbone for known in self.recipe.knowledge.values())
-        return bool(self.recipe.systems) or by_knowledge or (self.need_vectors and self.recipe.vectors.kind == "hidden-states")
+        return bool(self.recipe.systems) or by_knowledge or (self.need_vectors and self.recipe.vectors.needs_backbone)
 
     @cached_property
     def vectors(self) -> Stage:
         """Item vectors; a sentence encoder brings its own model, and a file needs none."""
         folder, vectors = self.folder / "3-vectors", self.recipe.vectors
-        config = vectors.model_dump(mode="json") | {"lengths": "kept"}  # they were scaled to 1 once
-        if isinstance(vectors, Precomputed):
-            config["file_hash"] = _kept_hash(folder, "file_hash", None, Path(vectors.path).expanduser())
-        inputs = {"data": self.data} | ({"backbone": self.backbone} if vectors.kind == "hidden-states" else {})
+        config = vectors.model_dump(mode="json") | {"tensor": "vectors_NE"} | _hashes(folder, vectors.files())
+        inputs = {"data": self.data} | ({"backbone": self.backbone} if vectors.needs_backbone else {})
         return Stage(folder, "embed/vectors", config, inputs)
 
     def encoder(self, name: str) -> Stage:
@@ -233,13 +227,11 @@ class Stages:
                      {name: self.scores(name) for name in self.names})
 
 
-def _kept_hash(folder: Path, key: str, place: int | None, path: Path) -> str | None:
-    """Of a file; a finished stage goes on without it, by the hash in its manifest."""
-    if path.is_file():
-        return file_hash(path)
-    kept = _kept(folder, key)
-    found: str | None = kept if place is None or not isinstance(kept, list) else kept[place]
-    return found
+def _hashes(folder: Path, paths: Sequence[str]) -> dict[str, list[str | None]]:
+    """Of the files that a recipe names, if it names any; a finished stage goes on without them, by those in its manifest."""
+    kept = dict(zip(paths, _kept(folder, "files") or (), strict=False))
+    found = {path: file_hash(place) if (place := Path(path).expanduser()).is_file() else kept.get(path) for path in paths}
+    return {"files": list(found.values())} if found else {}
 
 
 def _kept(folder: Path, key: str) -> Any:

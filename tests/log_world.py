@@ -1,4 +1,4 @@
-"""Logs that are written down as histories: shared by the tests of retrieval."""
+"""Logs that are written down as histories: shared by the tests of retrieval and of vectors."""
 
 import pyarrow as pa
 

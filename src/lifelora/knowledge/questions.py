@@ -24,8 +24,8 @@ from pydantic import Field, field_validator, model_validator
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import LeakError
 from lifelora.prompts.template import Texts, check_fields, fill, whole_lines
-from lifelora.retrieval.embed import item_texts
 from lifelora.types import Frozen
+from lifelora.vectors.texts import item_texts
 
 FILM = ("genre", "makers and cast", "period and country", "characters", "plot", "mood", "reception", "craft")
 BOOK = ("subject", "author", "period", "style", "themes", "mood", "audience")

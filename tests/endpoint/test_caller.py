@@ -1,6 +1,5 @@
 """An endpoint on this machine that answers as told: success, retries, refusals, a key that nobody sees, going on later."""
 
-import base64
 import contextlib
 import html
 import json
@@ -9,80 +8,24 @@ import threading
 import time
 import urllib.parse
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import numpy as np
 import pytest
-import torch
 from pydantic import ValidationError
 
-from lifelora.errors import ArtefactError, ConfigError
-from lifelora.knowledge import endpoint
-from lifelora.knowledge.endpoint import EndpointError, EndpointVectors, EndpointWriter, embed, write
-from lifelora.knowledge.request import Deadline, anyhow_written
-from lifelora.knowledge.write import FILE
+from endpoint_world import usual
+from lifelora.endpoint import caller
+from lifelora.endpoint.caller import EndpointError
+from lifelora.endpoint.request import Deadline, anyhow_written
+from lifelora.errors import ConfigError
+from lifelora.knowledge.write import FILE, EndpointWriter
+from lifelora.vectors.base import Tools
+
+
+def write(prompts, config, folder):
+    return config.write(prompts, Tools(folder=folder))
+
 
 KEY = "sk-very/secret-0123456789"
-
-
-class Server:
-    """Takes its answers from a list, (status, headers, body); when that is empty, answers as an LM would."""
-
-    def __init__(self):
-        self.planned, self.requests, self.lock = [], [], threading.Lock()
-        self.slow = 0.0
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self):
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with server.lock:
-                    server.requests.append((self.path, body, dict(self.headers)))
-                    status, headers, answer = server.planned.pop(0) if server.planned else (200, {}, usual(self.path, body))
-                time.sleep(server.slow)
-                data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-                self.send_response(status)
-                for name, value in {"Content-Length": str(len(data)), **headers}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(data)
-
-            do_GET = do_POST
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
-
-    def stop(self):
-        self.http.shutdown()
-        self.thread.join()
-        self.http.server_close()
-
-
-def usual(path, body):
-    if path.endswith("/chat/completions"):
-        return {"choices": [{"message": {"content": f" You said {body['messages'][0]['content']}. "}}]}
-    rows = [{"index": place, "embedding": [len(text), place, 0.5]} for place, text in enumerate(body["input"])]
-    return {"data": rows[::-1]}
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = Server()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def waits(monkeypatch):
-    waited = []
-    monkeypatch.setattr(endpoint, "sleep", waited.append)
-    return waited
 
 
 def test_it_is_asked_as_the_protocol_says(server, tmp_path):
@@ -143,7 +86,7 @@ def test_nobody_there_and_nobody_answers(tmp_path, server, waits):
 ])  # fmt: skip
 def test_other_answers_are_errors_at_once(server, tmp_path, waits, monkeypatch, answer, kind, message):
     if "2,000" in message:
-        monkeypatch.setattr(endpoint, "LARGEST", 2000)
+        monkeypatch.setattr(caller, "LARGEST", 2000)
     server.planned = [answer]
     with pytest.raises(kind, match=message):
         write(["a"], EndpointWriter(url=server.url, model="m"), tmp_path)
@@ -197,26 +140,6 @@ def test_addresses_that_are_refused(url):
 def test_there_is_no_default_address():
     with pytest.raises(ValidationError, match="url"):
         EndpointWriter(model="m")
-
-
-def test_vectors(server, tmp_path, waits):
-    config = EndpointVectors(url=server.url, model="e", batch_size=2, together=1, retries=0)
-    texts = ["a", "bb", "ccc", "a", "dddd", "eeeee"]
-    server.planned = [(200, {}, usual("/embeddings", {"input": ["a", "bb"]})), (500, {}, b"")]
-    with pytest.raises(EndpointError, match="failed 1 times"):
-        embed(texts, config, tmp_path)
-    made = embed(texts, config, tmp_path)  # in their order, though they come in another
-    assert made.dtype == torch.float32
-    assert made.tolist() == [[1, 0, .5], [2, 1, .5], [3, 0, .5], [1, 0, .5], [4, 1, .5], [5, 0, .5]]
-    assert [request[1]["input"] for request in server.requests] == [["a", "bb"], ["ccc", "dddd"], ["ccc", "dddd"], ["eeeee"]]
-    assert server.requests[0][:2] == ("/v1/embeddings", {"model": "e", "input": ["a", "bb"]})
-
-
-@pytest.mark.parametrize("rows", [[[1.0]], [[1.0], [1.0, 2.0]], [[1.0], [float("nan")]], [["x"], ["y"]], [[], []]])
-def test_vectors_that_are_none(server, tmp_path, rows):
-    server.planned = [(200, {}, {"data": [{"index": place, "embedding": row} for place, row in enumerate(rows)]})]
-    with pytest.raises(EndpointError, match="answered something else"):
-        embed(["a", "b"], EndpointVectors(url=server.url, model="e"), tmp_path)
 
 
 def drip(first: bytes, seconds: float = 30.0, every: float = 0.05):
@@ -277,7 +200,7 @@ def test_one_deadline_holds_for_all_of_a_request(tmp_path, monkeypatch, first, k
     ("Mon, 01 Jan 0001 00:00:00 +2359", None), ("120", 120.0),
 ])
 def test_whatever_retry_after_says(asked, seconds):
-    found = endpoint._seconds(asked)
+    found = caller._seconds(asked)
     assert found == seconds if seconds is not None else found is None or found >= 0
 
 
@@ -315,14 +238,3 @@ def test_a_key_that_comes_back_escaped_is_masked(server, tmp_path, waits, monkey
             write(["a"], config, tmp_path)
         assert "secret" not in str(caught.value)
         assert "***" in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["%%%", "AAAA", "AAA=", base64.b64encode(np.float32([1, np.nan, 3]).tobytes()).decode(), ""])
-def test_kept_vectors_that_are_damaged(server, tmp_path, text):
-    config = EndpointVectors(url=server.url, model="e")
-    embed(["a", "bb"], config, tmp_path)
-    path = tmp_path / endpoint.VECTORS_FILE
-    lines = path.read_text().splitlines()
-    path.write_text("\n".join([json.dumps(json.loads(lines[0]) | {"text": text}), *lines[1:]]) + "\n")
-    with pytest.raises((ArtefactError, EndpointError), match="embedded.jsonl"):
-        embed(["a", "bb"], config, tmp_path)

@@ -1,0 +1,3 @@
+from endpoint_world import server, waits
+
+__all__ = ["server", "waits"]
