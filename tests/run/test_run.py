@@ -268,7 +268,7 @@ def test_a_run_is_named_by_its_folder_on_the_command_line(folder: Path, capsys: 
     assert main(["show", str(folder)]) == 0
     assert manifests(folder) == before
     assert main(["run", str(folder), "--set", "seed=1"]) == 1
-    assert "is a run with a recipe of its own" in capsys.readouterr().err
+    assert "is a run, which has its own recipe" in capsys.readouterr().err
 
 
 @pytest.mark.slow
