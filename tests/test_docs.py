@@ -142,7 +142,7 @@ def test_the_recipes_of_the_document_parse():
     recipe, knowing, next_items = shown
     assert next_items.task == "next-item"
     assert next_items.data.rules.candidates is not None
-    assert next_items.systems["ilora"].course == "text-to-hybrid"
+    assert next_items.systems["ilora"].item_form == "text-to-hybrid"
     assert next_items.systems["ilora"].training.groups["coupling"].learning_rate == 2.4e-4
     assert knowing.conventional["din-knows"].knowledge == "written"
     assert knowing.knowledge["written"].text.kind == "lm"
