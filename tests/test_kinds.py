@@ -104,7 +104,7 @@ def test_wrong_keys_and_values_of_a_plug_in_are_told_with_their_place(tmp_path: 
     from lifelora.recipe.files import parse
 
     install(tmp_path, monkeypatch, "switchboard", SWITCH)
-    system = {"coupling": {"kind": "switchboard:Switch", "slop": 1, "rank": 0}, "representation": "din"}
+    system = {"coupling": {"kind": "switchboard:Switch", "slop": 1, "rank": 0}, "representation": {"model": "din"}}
     with pytest.raises(ConfigError) as caught:
         parse({"name": "x", "conventional": {"din": {"model": {"kind": "din"}}}, "systems": {"p": system}}, "here")
     lines = str(caught.value).splitlines()

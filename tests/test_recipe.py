@@ -51,6 +51,10 @@ def test_docs_recipes_tells_every_key(section: type[Frozen]):
     assert not untold
 
 
+def test_docs_recipes_tells_what_like_takes():
+    assert "`like`" in (Path(__file__).parents[1] / "docs/recipes.md").read_text()
+
+
 def test_a_dump_keeps_every_value_that_is_not_a_default():
     values = DIN | {
         "seed": 7, "backbone": {"kind": "pretrained", "path": "models/a", "dtype": "bf16"},
@@ -174,7 +178,9 @@ def test_settings_are_numbers_strings_and_tables():
     assert recipe.systems["lora"].targets == ("q_proj", "v_proj")
     assert recipe.systems["lora"].training.learning_rate == 5e-4
     assert recipe.systems["lora"].behaviours.k == 3
-    assert recipe.systems["personal"] == load("demo").systems["personal"]
+    assert recipe.systems["personal"].targets == ("q_proj", "v_proj")  # it is like lora
+    assert recipe.systems["personal"].coupling == load("demo").systems["personal"].coupling
+    assert recipe.conventional == load("demo").conventional
 
 
 def test_a_setting_may_be_a_bare_word_and_the_last_one_counts():

@@ -8,16 +8,22 @@ from pydantic import BaseModel
 
 from lifelora import foreign
 from lifelora.kinds import Role
+from lifelora.recipe.like import LIKE, SECTIONS
 from lifelora.recipe.recipe import Recipe
+from lifelora.recipe.retired import new_name
 
 
 def explain(detail: Any, values: Mapping[str, Any]) -> str:
     """One of pydantic's errors about the ``values`` of a recipe."""
     unknown = detail["type"] == "extra_forbidden"
     place, allowed = _at(Recipe, detail["loc"][:-1] if unknown else detail["loc"], values)
-    where = ".".join([*place, str(detail["loc"][-1])] if unknown else place) or "the recipe as a whole"
     if unknown:
-        return f"{where}: there is no such key; allowed here: {', '.join(allowed)}."
+        if len(place) == 2 and place[0] in SECTIONS:
+            allowed = sorted([*allowed, LIKE])
+        place = [*place, str(detail["loc"][-1])]
+        said = new_name(place, detail["input"])
+        return f"{'.'.join(place)}: " + (said or f"there is no such key; allowed here: {', '.join(allowed)}.")
+    where = ".".join(place) or "the recipe as a whole"
     if detail["type"] == "union_tag_not_found":
         kinds = ", ".join(f"'{kind}'" for kind in allowed)
         return f"{where}: it lacks its kind, which is one of {kinds} (came: {foreign.shown(detail['input'])})"

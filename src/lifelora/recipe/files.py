@@ -13,6 +13,7 @@ from lifelora import foreign
 from lifelora.data.sources.base import Source
 from lifelora.errors import ConfigError
 from lifelora.recipe.explain import explain
+from lifelora.recipe.like import expanded, taken_from
 from lifelora.recipe.recipe import Recipe
 from lifelora.types import NULL
 
@@ -59,7 +60,7 @@ def enhanced(model: str, knowledge: str, source: Source | None = None, settings:
     ``knowledge`` is ``prompt`` (the backbone, a nano LM where none is set, reads the questions), ``lm`` (it answers them and
     reads its answers), or a sentence encoder (a folder, an installed package, a hub name) that reads the questions.
     """
-    laser = tomllib.loads(built_in()["laser"])
+    laser = expanded(tomllib.loads(built_in()["laser"]))
     knows = laser["conventional"]["din-knows"]
     plain = {"model": {"kind": model, "history_length": 30}, "training": knows["training"]}
     known: dict[str, Any] = {"text": {"kind": "lm" if knowledge == "lm" else "prompt"}}
@@ -83,13 +84,25 @@ def parse(values: Mapping[str, Any], where: str) -> Recipe:
     if beyond := list(_beyond(values)):
         raise ConfigError(f"{where} has numbers that nothing can be set to: {', '.join(beyond[:SHOWN])}.")
     try:
-        return Recipe.model_validate(values)
+        whole = expanded(values)
+        return Recipe.model_validate(whole)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        lines = [f"  {explain(detail, values)}" for detail in found[:SHOWN]]
+        found = list(_at_its_source(error.errors(include_url=False), values))
+        lines = [f"  {explain(detail, whole)}" for detail in found[:SHOWN]]
         raise ConfigError(f"{where} has {len(found)} mistake{'s' * (len(found) > 1)}:\n" + "\n".join(lines)) from error
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     except RecursionError:
         raise ConfigError(f"{where} has tables that are nested too deeply.") from None
+
+
+def _at_its_source(found: Sequence[Any], values: Mapping[str, Any]) -> Iterator[Any]:
+    """Mistakes without those that a part has only because it is like another one, which has them too."""
+    places = {(detail["loc"], detail["type"]) for detail in found}
+    for detail in found:
+        other = taken_from(values, detail["loc"])
+        if other is None or (other, detail["type"]) not in places:
+            yield detail
 
 
 def _beyond(values: Mapping[str, Any]) -> Iterator[str]:

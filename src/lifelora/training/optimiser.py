@@ -1,15 +1,15 @@
 """What moves the weights: the optimiser, its groups of parameters, and the learning rate at every step. Knows no loop."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from torch import nn
 
 from lifelora.errors import ConfigError
 from lifelora.training.checkpoint import Learnt
-from lifelora.types import Frozen
+from lifelora.types import NULL, Frozen
 
 Rate = Annotated[float, Field(gt=0)]
 Decay = Annotated[float, Field(ge=0)]
@@ -25,6 +25,11 @@ class Group(Frozen):
     """In place of the training's."""
 
 
+def _given(groups: Any) -> Any:
+    """Without those that are "null": a recipe's way to say that a group of the system it is like is not its own."""
+    return {name: group for name, group in groups.items() if group not in (None, NULL)} if isinstance(groups, dict) else groups
+
+
 class Optimisation(Frozen):
     """How trainable parameters are moved by their gradients."""
 
@@ -36,7 +41,7 @@ class Optimisation(Frozen):
     weight_decay: Decay = 0.0
     decay_vectors: bool = False
     """Whether weight decay is also on biases, norms and other vectors, and not on matrices only."""
-    groups: dict[str, Group] = Field(default_factory=dict)
+    groups: Annotated[dict[str, Group], BeforeValidator(_given)] = Field(default_factory=dict)
     """Parameters with a rate or a decay of their own, by the first part of their names, or the first parts ("net.0", in
     quotes): "coupling" stands for all that are called coupling.…, "soft" for soft.…. Where several fit, the longest counts.
     iLoRA (arXiv 2408.10159) trains projector, router and adapters apart: the router at 0.3 of the others' rate, and weight
