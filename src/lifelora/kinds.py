@@ -252,3 +252,12 @@ SELECTORS = Role("selectors", "selector of behaviours", "lifelora.retrieval.sele
     "similar-and-recent": "lifelora.retrieval.select:SimilarAndRecent",
     "same-field": "lifelora.retrieval.select:SameField",
 })
+SOURCES = Role("sources", "data source", "lifelora.data.sources.base:Source", {
+    "simulated": "lifelora.data.sources.simulated:Simulated",
+    "movielens": "lifelora.data.sources.movielens:Movielens",
+    "bookcrossing": "lifelora.data.sources.bookcrossing:Bookcrossing",
+    "goodreads": "lifelora.data.sources.goodreads:Goodreads",
+    "amazon": "lifelora.data.sources.amazon:Amazon",
+    "llara": "lifelora.data.sources.llara:Llara",
+    "tables": "lifelora.data.sources.tables:Tables",
+})

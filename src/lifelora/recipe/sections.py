@@ -10,8 +10,9 @@ from pydantic import BeforeValidator, Field, model_validator
 from lifelora.conventional import AnyRecommender
 from lifelora.conventional.sasrec import SASRec
 from lifelora.data.dataset import Rules
-from lifelora.data.sources import AnySource
+from lifelora.data.sources.base import Source
 from lifelora.data.sources.simulated import Simulated
+from lifelora.kinds import SOURCES
 from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.knowledge.questions import Questions
 from lifelora.knowledge.read import BY_LM, OwnKnowledge
@@ -40,7 +41,7 @@ def of_kind(word: str) -> BeforeValidator:
 class Data(Frozen):
     """The log and how it becomes samples."""
 
-    source: Annotated[AnySource, of_kind("simulated")] = Simulated()
+    source: Annotated[Source, SOURCES.unless_said("simulated")] = Simulated()
     rules: Rules = Rules()
 
 

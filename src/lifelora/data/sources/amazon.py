@@ -8,7 +8,7 @@ variants) is left out, and so are second rows of an item. An item's category is 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pyarrow.compute as pc
 
@@ -57,6 +57,7 @@ RELEASES = {
 class Amazon(Source):
     """The reviews of one category."""
 
+    form: ClassVar[str] = "amazon:PATH"
     kind: Literal["amazon"] = "amazon"
     path: str
     "A folder or zip with one file of reviews and perhaps its meta_*, each .json or .jsonl, gzipped or not."

@@ -10,24 +10,25 @@ from typing import ClassVar, final
 from lifelora.artefacts import file_hash
 from lifelora.data.raw import RawTables
 from lifelora.errors import ConfigError, DataError, Problem
-from lifelora.types import Frozen
+from lifelora.kinds import Variant, path_of
 
 
-class Source(Frozen, ABC):
+class Source(Variant, ABC):
     """Where a log, a catalogue and profiles come from; the fields of a subclass say which, in a recipe's words.
 
     A subclass is final. ``files`` has to name every file whose contents reach ``read``: a finished stage is used again
     as long as they are the same.
     """
 
-    kind: str
+    form: ClassVar[str] = ""
+    "How the command line writes it, for messages: ``KIND:PLACE``; empty where a recipe alone can name it."
     published: ClassVar[Mapping[str, str]] = {}
     """MD5, by the file's name, of files that are fetched when they are needed. By it such a file is known before it is there."""
 
     @classmethod
-    @abstractmethod
     def at(cls, place: str) -> "Source":
         """The source that the command line writes as ``KIND:PLACE``; ConfigError where it has no such place."""
+        raise ConfigError(f"'{path_of(cls)}' cannot be written on the command line; name it in a recipe, in [data.source].")
 
     @property
     @abstractmethod

@@ -12,7 +12,7 @@ in. 17,714 and 74,392 are 92,106, not 105,283: so ratings of books that ``BX-Boo
 
 import re
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +43,7 @@ SWALLOWED = re.compile(rb'^.*\\";[^"].*$', re.MULTILINE)
 class Bookcrossing(Source):
     """The BookCrossing set."""
 
+    form: ClassVar[str] = "bookcrossing:PATH"
     kind: Literal["bookcrossing"] = "bookcrossing"
     path: str
     "A folder or zip with BX-Book-Ratings.csv, BX-Books.csv and BX-Users.csv, or partial copies of the last two."

@@ -11,7 +11,7 @@ The largest file of the set (229 million rows) is too much for ids that are held
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -41,6 +41,7 @@ CTIME = r"^\s*\w{3} (\w{3}) (\d{2}) (\d{2}:\d{2}:\d{2}) ([+-]\d{4}) (\d{4})\s*$"
 class Goodreads(Source):
     """A set of the UCSD Book Graph, whole or of one genre."""
 
+    form: ClassVar[str] = "goodreads:PATH"
     kind: Literal["goodreads"] = "goodreads"
     path: str
     """A folder or zip with one goodreads_interactions*.json(.gz), one goodreads_books*.json(.gz), and perhaps

@@ -11,7 +11,7 @@ import html
 from collections import Counter
 from operator import itemgetter
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -48,6 +48,7 @@ CONVERT = "pandas.read_pickle('NAME.df').to_json('NAME.jsonl', orient='records',
 class Llara(Source):
     """A next-item set of LLaRA and iLoRA."""
 
+    form: ClassVar[str] = "llara:PATH"
     kind: Literal["llara"] = "llara"
     path: str
     "A folder or zip with train_data, Val_data and Test_data as .jsonl (and perhaps words before that), and the names."

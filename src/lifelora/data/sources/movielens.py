@@ -66,6 +66,7 @@ def fetch_set(name: str, to: Path, publisher: str = PUBLISHER, watch: Watch | No
 class Movielens(Source):
     """A MovieLens set."""
 
+    form: ClassVar[str] = f"movielens:PATH (folder or zip), movielens:{'|'.join(NAMES)}"
     kind: Literal["movielens"] = "movielens"
     path: str
     "A folder or zip with the published files (of 10M, too), or the name of a set: 100k, 1m, 25m, latest-small."

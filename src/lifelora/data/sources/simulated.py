@@ -6,7 +6,7 @@ catalogue; mood and place can be learned from titles and descriptions alone.
 
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +63,7 @@ AGES = ("under 20", "20-39", "40-59", "60 and over")
 class Simulated(Source):
     """A world with a known truth, drawn anew from its seed whenever it is asked for."""
 
+    form: ClassVar[str] = "simulated"
     kind: Literal["simulated"] = "simulated"
     users: int = Field(default=500, ge=2, le=20_000)
     items: int = Field(default=800, ge=60, le=20_000)

@@ -4,7 +4,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -28,6 +28,7 @@ RESERVED = ("item", "title", "description", "user")
 class Tables(Source):
     """One to three files of a user's own."""
 
+    form: ClassVar[str] = "tables:PATH (TOML file or folder)"
     kind: Literal["tables"] = "tables"
     interactions: str
     "Path of the log: .parquet, or delimited text with a header."
