@@ -74,7 +74,7 @@ def extra_fields(data: Dataset, width: int) -> KnowledgeFields:
 
 def knows(model: Recommender) -> bool:
     """Whether it has extra fields."""
-    return hasattr(model, "features") and model.features.extra is not None
+    return hasattr(model, "inputs") and model.inputs.extra is not None
 
 
 class RecommenderContract:
@@ -195,10 +195,10 @@ class RecommenderContract:
         if layer == "final":
             assert torch.equal(u_BD, model.represent(batch))
         if layer == "user":  # written out
-            h_BHE = model.behaviours(model.features, batch.history_BH, batch.rating_BH, batch.mask_BH)
+            h_BHE = model.inputs.joined(batch.history_BH, batch.rating_BH, batch.mask_BH)
             past = [h_HE[mask_H].mean(dim=0) for h_HE, mask_H in zip(h_BHE, batch.mask_BH, strict=True)]
             first = data.schema().n_items + 1 + data.schema().n_ratings + 1  # users come after items, ratings and their paddings
-            ids = [model.features.table.weight[first + batch.user_B]] if self.config.user_id else []
+            ids = [model.inputs.table.weight[first + batch.user_B]] if self.config.user_id else []
             torch.testing.assert_close(u_BD, torch.cat([*ids, torch.stack(past)], dim=1))
 
     @torch.no_grad()
@@ -242,18 +242,18 @@ class RecommenderContract:
         started.zero_grad()
         rows = np.flatnonzero(np.arange(len(data)) - data.offsets[data.user_N] >= 2)  # not all of them have a state
         started.loss(data.gather(data.targets(rows), started.history_length)).backward()
-        extra = dict(started.features.extra.named_parameters())
+        extra = dict(started.inputs.extra.named_parameters())
         assert {name.split(".")[0] for name in extra} == {"shared", "user", "item", "nobody_E"}
         assert all(p.grad.any() for p in extra.values())
-        kept = {name for name in started.state_dict() if name.startswith("features.extra.")}
-        assert kept == {f"features.extra.{name}" for name in extra}
+        kept = {name for name in started.state_dict() if name.startswith("inputs.extra.")}
+        assert kept == {f"inputs.extra.{name}" for name in extra}
 
     def test_extra_fields_make_it_wider_by_two_fields_and_change_nothing_else(self, model: Recommender, data: Dataset):
         if not knows(model):
             return
         plain = self.built(data, knowing=False)
         shape = {name: tuple(p.shape) for name, p in plain.named_parameters()}
-        wider = {name: tuple(p.shape) for name, p in model.named_parameters() if not name.startswith("features.extra.")}
+        wider = {name: tuple(p.shape) for name, p in model.named_parameters() if not name.startswith("inputs.extra.")}
         new = {"first_of_extra.weight": (1, 2 * self.config.embedding)} if self.config.kind == "deepfm" else {}
         assert wider.keys() == shape.keys() | new.keys()
         assert {name: wider[name] for name in new} == new
@@ -270,14 +270,14 @@ class RecommenderContract:
         if not knows(model):
             return
         batch, E = self.batch(model, data, "test", slice(0, 8)), self.config.embedding
-        user_BX, item_BY = model.features.fields(batch)
-        extra_BFE = model.features.extra(batch)
+        user_BX, item_BY = model.inputs.fields(batch)
+        extra_BFE = model.inputs.extra(batch)
         assert torch.equal(user_BX[:, -E:], extra_BFE[:, 0])
         assert torch.equal(item_BY[:, -E:], extra_BFE[:, 1])
         assert torch.equal(item_BY[:, :E], model.item_embeddings()[batch.item_B])
         assert torch.equal(torch.cat([user_BX[:, :-E], item_BY[:, :-E]], dim=1),
-                           model.features.table(model.features.rows(batch)).flatten(1))
-        assert torch.equal(model.features.extra_of(model.features.vectors(batch)), extra_BFE)
+                           model.inputs.table(model.inputs.rows(batch)).flatten(1))
+        assert torch.equal(model.inputs.extra_of(model.inputs.vectors(batch)), extra_BFE)
 
     def test_golden(self, data: Dataset):
         model = self.fitted(data, seed=0, steps=20)

@@ -28,7 +28,7 @@ class TestDIN(RecommenderContract):
         assert not batch.mask_BH.all()
 
         w = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
-        table = w["features.table.weight"]
+        table = w["inputs.table.weight"]
         M, R, U = schema.n_items, schema.n_ratings, schema.n_users
         rating_at, user_at = M + 1, M + 1 + R + 1
         age_at = user_at + U
@@ -46,7 +46,7 @@ class TestDIN(RecommenderContract):
             pooled = np.zeros(4)
             for j in np.flatnonzero(batch.mask_BH[b].numpy()):
                 past, rating = int(batch.history_BH[b, j]), int(batch.rating_BH[b, j])
-                h = relu(layer("behaviours.join", np.concatenate([table[past], table[rating_at + rating]])))
+                h = relu(layer("inputs.join", np.concatenate([table[past], table[rating_at + rating]])))
                 asked = relu(layer("ask", np.concatenate([t, h, t - h, t * h])))
                 asked = relu(layer("attention.0.0", asked))
                 pooled += layer("attention.1", asked) * h
@@ -68,7 +68,7 @@ class TestDIN(RecommenderContract):
             if name.startswith(("ask", "attention")):
                 parameter.fill_(float(name in ("ask.bias", "attention.0.0.weight", "attention.1.weight")))
         batch = self.batch(model, data, "train", slice(0, 64))
-        h_BE = model.behaviours(model.features, batch.history_BH, batch.rating_BH, batch.mask_BH)[:, 0]
+        h_BE = model.inputs.joined(batch.history_BH, batch.rating_BH, batch.mask_BH)[:, 0]
         torch.testing.assert_close(model.eval().represent_fields(batch)[:, -4:], h_BE)
         pooled_BE = model.train().represent_fields(batch)[:, -4:]
         kept_B = pooled_BE.any(dim=1)

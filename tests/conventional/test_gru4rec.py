@@ -38,7 +38,7 @@ class TestGRU4Rec(RecommenderContract):
         assert not batch.mask_BH.all()
         model.zero_grad()
         model.represent(batch).sum().backward()
-        rows = model.features.table.weight.grad.abs().sum(dim=1)
+        rows = model.inputs.table.weight.grad.abs().sum(dim=1)
         assert rows[data.n_items] == 0
         assert rows[batch.history_BH[batch.mask_BH]].all()
 

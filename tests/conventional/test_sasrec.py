@@ -31,7 +31,7 @@ class TestTwoBlocks(RecommenderContract):
         config = SASRec.Config(history_length=6, embedding=8, blocks=2, heads=2, hidden=8, init_std=1.0)
         model = config.build(data.schema()).double().eval()
         batch = self.batch(model, data, "train", slice(0, 6))
-        h_BHE = model.behaviours(model.features, batch.history_BH, batch.rating_BH, batch.mask_BH) + model.position_HE
+        h_BHE = model.inputs.joined(batch.history_BH, batch.rating_BH, batch.mask_BH) + model.position_HE
         for block in model.blocks:
             layer = nn.TransformerEncoderLayer(8, 2, 32, 0.0, batch_first=True, norm_first=True).double().eval()
             q, kv = block.query, block.key_value

@@ -4,8 +4,7 @@ import numpy as np
 import torch
 
 from lifelora.conventional import AnyRecommender
-from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import ExtraFields
+from lifelora.conventional.base import ExtraFields, Recommender
 from lifelora.data.dataset import Dataset, Samples
 
 ROWS = 6
@@ -63,7 +62,7 @@ class Written:
 
     def fields(self, b: int) -> list[np.ndarray]:
         """The vectors of these; extra ones (one of the user, one of the target) behind those of their side."""
-        fields = [self.w["features.table.weight"][place] for place in self.places(b)]
+        fields = [self.w["inputs.table.weight"][place] for place in self.places(b)]
         if self.extra_BFE is None:
             return fields
         of_user, of_target = self.extra_BFE[b]
@@ -71,8 +70,8 @@ class Written:
 
     def past(self, b: int) -> list[np.ndarray]:
         """h_j = ReLU(W [item_j ; rating_j] + b) of the real behaviours, oldest first."""
-        table, batch = self.w["features.table.weight"], self.batch
-        return [relu(self.layer("behaviours.join", np.concatenate([
+        table, batch = self.w["inputs.table.weight"], self.batch
+        return [relu(self.layer("inputs.join", np.concatenate([
             table[int(batch.history_BH[b, j])], table[self.schema.n_items + 1 + int(batch.rating_BH[b, j])]])))
             for j in np.flatnonzero(batch.mask_BH[b].numpy())]
 
@@ -82,7 +81,7 @@ class Written:
 
     def head(self, b: int, u: np.ndarray) -> float:
         """w·DNN([fields ; u ; u*t]) + b."""
-        target = self.w["features.table.weight"][self.places(b)[2]]
+        target = self.w["inputs.table.weight"][self.places(b)[2]]
         return float(self.layer("out", self.mlp("dnn", np.concatenate([*self.fields(b), u, u * target])))[0])
 
     @torch.no_grad()

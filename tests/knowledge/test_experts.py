@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from sklearn.metrics import roc_auc_score
 
 from lifelora.conventional import AnyRecommender
+from lifelora.conventional.base import ExtraFields
 from lifelora.conventional.deepfm import DeepFM
 from lifelora.conventional.din import DIN
-from lifelora.conventional.layers import ExtraFields
 from lifelora.data.dataset import Dataset, Rules, Samples, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError

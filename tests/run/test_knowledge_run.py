@@ -47,9 +47,9 @@ def test_the_model_reads_what_was_known_before_each_target(run: Run):
     model = parts.recommender("din-asked")
     before = parts.conventional_scores("din-asked", model, targets)
     user = int(np.argmax(np.bincount(targets.user_B)))
-    row = int(model.features.extra.first_U[user]) + 1  # the second state
+    row = int(model.inputs.extra.first_U[user]) + 1  # the second state
     with torch.no_grad():
-        model.features.extra.user.known_NK[row] += 1
+        model.inputs.extra.user.known_NK[row] += 1
     changed = before != parts.conventional_scores("din-asked", model, targets)
     position = targets.before_B - dataset.offsets[targets.user_B]
     assert changed.any()
@@ -71,9 +71,9 @@ def test_recommending_reads_the_last_state(run: Run, capsys: pytest.CaptureFixtu
     parts, dataset = run.parts, run.parts.dataset
     targets: Targets = dataset.candidates(0, np.arange(3))
     model = parts.recommender("din-asked")
-    rows_B, known_B = model.features.extra.states(parts.samples("din-asked", model, targets))
+    rows_B, known_B = model.inputs.extra.states(parts.samples("din-asked", model, targets))
     assert known_B.all()
-    assert rows_B.tolist() == [int(model.features.extra.first_U[0]) + int(dataset.offsets[1] - dataset.offsets[0]) // 4 - 1] * 3
+    assert rows_B.tolist() == [int(model.inputs.extra.first_U[0]) + int(dataset.offsets[1] - dataset.offsets[0]) // 4 - 1] * 3
     user = dataset.users.outside(np.array([0]))[0]
     assert main(["recommend", str(run.folder), "--user", user, "--system", "din-asked", "-k", "2"]) == 0
     assert "by 'din-asked'" in capsys.readouterr().out

@@ -86,7 +86,7 @@ def test_u_is_that_layer_of_that_model(parts: Parts):
             torch.testing.assert_close(u_ND, model.representation(samples, layer))
             assert parts.personal(system)[0].coupling.user_width == u_ND.shape[1]
     assert parts.asked("user", targets).user_ND.shape[1] == E
-    assert parts.asked("fields", targets).user_ND.shape[1] == (model.features.n_fields + 1) * E
+    assert parts.asked("fields", targets).user_ND.shape[1] == (model.inputs.n_fields + 1) * E
 
 
 def test_a_random_u_is_the_users_at_all_times_and_says_nothing_else(parts: Parts):
@@ -109,7 +109,7 @@ def test_a_learning_representation_learns_in_its_layer(parts: Parts):
     assert joint.layer == "user"
     moved = {name for (name, a), b in zip(trained.named_parameters(), joint.representer.parameters(), strict=True)
              if not torch.equal(a.cpu(), b)}
-    assert moved == {"features.table.weight", "behaviours.join.weight", "behaviours.join.bias"}
+    assert moved == {"inputs.table.weight", "inputs.join.weight", "inputs.join.bias"}
 
 
 def test_a_frozen_representation_can_keep_its_dropout_while_the_lm_learns(parts: Parts):
@@ -122,7 +122,7 @@ def test_a_frozen_representation_can_keep_its_dropout_while_the_lm_learns(parts:
     asis_ND = parts.represented("sasrec", "final", targets)
     with torch.no_grad():
         torch.testing.assert_close(lm.eval().represented(batch), asis_ND)
-        lm.representer.drop.p = 0.5  # of what SASRec reads; the recipe's .1 is inside its block
+        lm.representer.inputs.drop.p = 0.5  # of what SASRec reads; the recipe's .1 is inside its block
         seen = torch.stack([lm.train().represented(batch) for _ in range(20)])
     assert (seen[0] - seen[1]).abs().max() > 0.1
     assert parts.asked("random", targets).gather is None

@@ -12,8 +12,9 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from lifelora.conventional.base import ExtraFields, Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields
+from lifelora.conventional.inputs import Common, Neural
+from lifelora.conventional.layers import mlp
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -45,7 +46,7 @@ class Interacting(nn.Module):
 
 
 @final
-class AutoInt(Recommender):
+class AutoInt(Neural):
     """logit = w·[x'_1 ; … ; x'_F] + b, with x' the fields' states after all layers of attention (see ``Interacting``).
 
     x_f are the vectors of the fields, the last of them the mean of the past, x_F = (1/n) Σ_j h_j, which is zero without
@@ -79,41 +80,31 @@ class AutoInt(Recommender):
     target_aware = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
-        super().__init__()
+        super().__init__(config, schema, extra)
         E, A = config.embedding, config.attention_hidden
         self.config = config
-        self.features = Features(config, schema, extra)
-        self.behaviours = Behaviours(self.features)
         self.attention = nn.Sequential(*(
             Interacting(ins, A, config.heads, config.dropout) for ins in [E, *[A] * (config.attention_layers - 1)]
         ))
-        fields = self.features.n_fields + 1
+        fields = self.inputs.n_fields + 1
         self.out = nn.Linear(fields * A, 1)
         if config.structure == "parallel":
             self.dnn = mlp([fields * E, *[config.hidden] * config.layers], config.dropout)
             self.out_of_dnn = nn.Linear(config.hidden, 1, bias=False)
-        self.history_length = config.history_length
         self.width = config.hidden if config.structure == "parallel" else fields * A
-        self.drop = nn.Dropout(config.embedding_dropout)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
-        x_BFE = fields_and_past(self.features, self.behaviours, batch, self.drop)
+        x_BFE = self.inputs.fields_and_past(batch)
         logit_B1: Tensor = self.out(self.attention(x_BFE).flatten(1))
         if self.config.structure == "parallel":
             logit_B1 = logit_B1 + self.out_of_dnn(self.dnn(x_BFE.flatten(1)))
         return logit_B1.squeeze(1)
 
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
-        x_BFE = fields_and_past(self.features, self.behaviours, batch, self.drop)
+        x_BFE = self.inputs.fields_and_past(batch)
         parallel = self.config.structure == "parallel"
         u_BD: Tensor = self.dnn(x_BFE.flatten(1)) if parallel else self.attention(x_BFE).flatten(1)
         return u_BD
 
     def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
-        return fields_and_past(self.features, self.behaviours, batch, self.drop).flatten(1)
-
-    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
-        return user_and_past(self.features, self.behaviours, batch, self.drop)
-
-    def item_embeddings(self) -> Float[Tensor, "M E"]:
-        return self.features.items()[:-1]
+        return self.inputs.fields_and_past(batch).flatten(1)

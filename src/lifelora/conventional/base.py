@@ -44,7 +44,7 @@ class Recommender(nn.Module, ABC):
             """The untrained model; its start is drawn from torch's global generator.
 
             The fields of ``extra`` become its own: they train and are saved with it. A recipe gives them only to a model whose
-            Config is a ``layers.Common``.
+            Config is a ``inputs.Common``.
             """
 
     history_length: int

@@ -11,8 +11,9 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from lifelora.conventional.base import ExtraFields, Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields
+from lifelora.conventional.inputs import Common, Neural
+from lifelora.conventional.layers import meet, mlp
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -38,7 +39,7 @@ class Horizontal(nn.Module):
 
 
 @final
-class Caser(Recommender):
+class Caser(Neural):
     """u = ReLU(W [o ; õ] + b);  logit = DNN([fields ; u ; u*t]), t the target's vector.
 
     The picture S has L rows, h_j = ReLU(W' [item_j ; rating_j]) of the last L behaviours, zero where there are fewer.
@@ -76,18 +77,14 @@ class Caser(Recommender):
     target_aware = False
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
-        super().__init__()
+        super().__init__(config, schema, extra)
         E = config.embedding
-        self.config = config
-        self.history_length, self.width = config.history_length, E
-        self.features = Features(config, schema, extra)
-        self.behaviours = Behaviours(self.features)
+        self.width = E
         self.horizontal = Horizontal(E, config.heights, config.horizontal)
         self.vertical = nn.Linear(config.history_length, config.vertical, bias=False)
         self.join = nn.Linear(config.heights * config.horizontal + E * config.vertical, E)
-        self.dnn = mlp([(self.features.n_fields + 2) * E, *[config.hidden] * config.layers], config.dropout)
+        self.dnn = mlp([(self.inputs.n_fields + 2) * E, *[config.hidden] * config.layers], config.dropout)
         self.out = nn.Linear(config.hidden, 1)
-        self.drop = nn.Dropout(config.embedding_dropout)
         self.drop_seen = nn.Dropout(config.dropout)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
@@ -97,18 +94,11 @@ class Caser(Recommender):
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
         L = self.history_length
         past_BH = batch.history_BH[:, -L:], batch.rating_BH[:, -L:], batch.mask_BH[:, -L:]
-        h_BHE = self.drop(self.behaviours(self.features, *past_BH))
+        h_BHE = self.inputs.past(*past_BH)
         picture_BEL = F.pad(h_BHE.transpose(1, 2), (L - h_BHE.shape[1], 0))
         seen_BX = torch.cat([self.horizontal(picture_BEL), self.vertical(picture_BEL).flatten(1)], dim=1)
         u_BE: Tensor = F.relu(self.join(self.drop_seen(seen_BX)))
         return u_BE
 
     def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
-        user_BX, item_BY = self.features.fields(batch)
-        return meet(self.drop(user_BX), self.drop(item_BY), self.represent(batch))
-
-    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
-        return user_and_past(self.features, self.behaviours, batch, self.drop)
-
-    def item_embeddings(self) -> Float[Tensor, "M E"]:
-        return self.features.items()[:-1]
+        return meet(*self.inputs.fields(batch), self.represent(batch))

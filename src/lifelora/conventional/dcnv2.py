@@ -10,13 +10,14 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from lifelora.conventional.base import ExtraFields, Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields
+from lifelora.conventional.inputs import Common, Neural
+from lifelora.conventional.layers import mlp
 from lifelora.data.dataset import Samples, Schema
 
 
 @final
-class DCNv2(Recommender):
+class DCNv2(Neural):
     """x_{l+1} = x_0 * (W_l x_l + b_l) + x_l, with x_0 the vectors of all fields side by side and W_l of full rank.
 
     Parallel: u = DNN(x_0), logit = w·[x_L ; u] + b. Stacked: u = DNN(x_L), logit = w·u + b. The last field is the mean
@@ -38,16 +39,13 @@ class DCNv2(Recommender):
     target_aware = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
-        super().__init__()
+        super().__init__(config, schema, extra)
         self.config = config
-        self.history_length, self.width = config.history_length, config.hidden
-        self.features = Features(config, schema, extra)
-        self.behaviours = Behaviours(self.features)
-        X = (self.features.n_fields + 1) * config.embedding
+        self.width = config.hidden
+        X = (self.inputs.n_fields + 1) * config.embedding
         self.cross = nn.ModuleList(nn.Linear(X, X) for _ in range(config.cross_layers))
         self.dnn = mlp([X, *[config.hidden] * config.layers], config.dropout)
         self.out = nn.Linear(config.hidden + (X if config.structure == "parallel" else 0), 1)
-        self.drop = nn.Dropout(config.embedding_dropout)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
         x_BX = self.represent_fields(batch)
@@ -63,13 +61,7 @@ class DCNv2(Recommender):
         return u_BD
 
     def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
-        return fields_and_past(self.features, self.behaviours, batch, self.drop).flatten(1)
-
-    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
-        return user_and_past(self.features, self.behaviours, batch, self.drop)
-
-    def item_embeddings(self) -> Float[Tensor, "M E"]:
-        return self.features.items()[:-1]
+        return self.inputs.fields_and_past(batch).flatten(1)
 
     def _crossed(self, start_BX: Tensor) -> Tensor:
         x_BX = start_BX

@@ -9,13 +9,14 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from lifelora.conventional.base import ExtraFields, Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, fields_and_past, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields
+from lifelora.conventional.inputs import Common, Neural
+from lifelora.conventional.layers import mlp
 from lifelora.data.dataset import Samples, Schema
 
 
 @final
-class DeepFM(Recommender):
+class DeepFM(Neural):
     """logit = b + Σ_f w_f + Σ_{f<g} <x_f, x_g> + w·u;  u = DNN([x_1 ; … ; x_F]).
 
     x_f are the vectors of the fields, the last of them the mean of the past, x_F = (1/n) Σ_j h_j; w_f is a number of
@@ -34,42 +35,33 @@ class DeepFM(Recommender):
     target_aware = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
-        super().__init__()
+        super().__init__(config, schema, extra)
         E = config.embedding
-        self.config = config
-        self.history_length, self.width = config.history_length, config.hidden
-        self.features = Features(config, schema, extra)
-        self.behaviours = Behaviours(self.features)
-        self.first = nn.Embedding(self.features.table.num_embeddings, 1)
+        self.width = config.hidden
+        self.first = nn.Embedding(self.inputs.table.num_embeddings, 1)
         nn.init.zeros_(self.first.weight)
         self.first_of_past = nn.Linear(E, 1, bias=False)
-        self.dnn = mlp([(self.features.n_fields + 1) * E, *[config.hidden] * config.layers], config.dropout)
+        self.dnn = mlp([(self.inputs.n_fields + 1) * E, *[config.hidden] * config.layers], config.dropout)
         self.out = nn.Linear(config.hidden, 1)
-        self.drop = nn.Dropout(config.embedding_dropout)
         if extra is not None:
             self.first_of_extra = nn.Linear(extra.n_fields * E, 1, bias=False)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
-        x_BFE = fields_and_past(self.features, self.behaviours, batch, self.drop)
-        first_B1: Tensor = self.first(self.features.rows(batch)).sum(dim=1) + self.first_of_past(x_BFE[:, -1])
-        if self.features.extra is not None:
-            first_B1 = first_B1 + self.first_of_extra(self.features.extra_of(x_BFE).flatten(1))
+        x_BFE = self.inputs.fields_and_past(batch)
+        first_B1: Tensor = self.first(self.inputs.rows(batch)).sum(dim=1) + self.first_of_past(x_BFE[:, -1])
+        if self.inputs.extra is not None:
+            first_B1 = first_B1 + self.first_of_extra(self.inputs.extra_of(x_BFE).flatten(1))
         deep_B1: Tensor = self.out(self.dnn(x_BFE.flatten(1)))
         return (first_B1 + deep_B1).squeeze(1) + interactions(x_BFE)
 
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
-        x_BFE = fields_and_past(self.features, self.behaviours, batch, self.drop)
+        x_BFE = self.inputs.fields_and_past(batch)
         u_BD: Tensor = self.dnn(x_BFE.flatten(1))
         return u_BD
 
     def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
-        return fields_and_past(self.features, self.behaviours, batch, self.drop).flatten(1)
+        return self.inputs.fields_and_past(batch).flatten(1)
 
-    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
-        return user_and_past(self.features, self.behaviours, batch, self.drop)
-
-    def item_embeddings(self) -> Float[Tensor, "M E"]:
-        return self.features.items()[:-1]
 
 
 def interactions(x_BFE: Float[Tensor, "B F E"]) -> Float[Tensor, "B"]:

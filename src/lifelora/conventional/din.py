@@ -11,13 +11,14 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from lifelora.conventional.base import ExtraFields, Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields
+from lifelora.conventional.inputs import Common, Neural
+from lifelora.conventional.layers import mlp
 from lifelora.data.dataset import Samples, Schema
 
 
 @final
-class DIN(Recommender):
+class DIN(Neural):
     """h_j = ReLU(W [item_j ; rating_j]);  a_j = MLP([t ; h_j ; t - h_j ; t*h_j]);  u = DNN([fields ; Σ_j a_j h_j]).
 
     The logit is w·u + b and t the target's vector. The a_j are masked and not normalised (no softmax), so the pooled
@@ -41,17 +42,14 @@ class DIN(Recommender):
     target_aware = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
-        super().__init__()
+        super().__init__(config, schema, extra)
         E, A = config.embedding, config.attention_hidden
         self.config = config
-        self.history_length, self.width = config.history_length, config.hidden
-        self.features = Features(config, schema, extra)
-        self.behaviours = Behaviours(self.features)
+        self.width = config.hidden
         self.ask = nn.Linear(4 * E, A)
         self.attention = nn.Sequential(mlp([A] * config.attention_layers, config.attention_dropout), nn.Linear(A, 1))
-        self.dnn = mlp([(self.features.n_fields + 1) * E, *[config.hidden] * config.layers], config.dropout)
+        self.dnn = mlp([(self.inputs.n_fields + 1) * E, *[config.hidden] * config.layers], config.dropout)
         self.out = nn.Linear(config.hidden, 1)
-        self.drop = nn.Dropout(config.embedding_dropout)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
         logit_B1: Tensor = self.out(self.represent(batch))
@@ -62,9 +60,8 @@ class DIN(Recommender):
         return u_BD
 
     def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
-        user_BX, item_BY = self.features.fields(batch)
-        user_BX, item_BY = self.drop(user_BX), self.drop(item_BY)
-        h_BHE = self.drop(self.behaviours(self.features, batch.history_BH, batch.rating_BH, batch.mask_BH))
+        user_BX, item_BY = self.inputs.fields(batch)
+        h_BHE = self.inputs.past(batch.history_BH, batch.rating_BH, batch.mask_BH)
         pooled_BE = self._pool(item_BY[:, : self.config.embedding], h_BHE)
         return torch.cat([user_BX, item_BY, pooled_BE], dim=1)
 
@@ -77,9 +74,3 @@ class DIN(Recommender):
         asked_BHA = F.dropout(asked_BHA, self.config.attention_dropout, self.training)
         a_BH = self.attention(asked_BHA).squeeze(-1)  # and h_j is zero where there is no behaviour
         return torch.bmm(a_BH[:, None], h_BHE).squeeze(1)
-
-    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
-        return user_and_past(self.features, self.behaviours, batch, self.drop)
-
-    def item_embeddings(self) -> Float[Tensor, "M E"]:
-        return self.features.items()[:-1]

@@ -10,13 +10,14 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
 
-from lifelora.conventional.base import ExtraFields, Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields
+from lifelora.conventional.inputs import Common, Neural
+from lifelora.conventional.layers import meet, mlp
 from lifelora.data.dataset import Samples, Schema
 
 
 @final
-class GRU4Rec(Recommender):
+class GRU4Rec(Neural):
     """s_j = GRU(h_j, s_{j-1}) from s_0 = 0;  u = s_n, the state after the last behaviour;  logit = DNN([fields ; u ; u*t]).
 
     A step is r = σ(W_r h + U_r s), z = σ(W_z h + U_z s), ŝ = tanh(W h + r*(U s)), s' = (1 - z)*ŝ + z*s, all with biases
@@ -40,16 +41,12 @@ class GRU4Rec(Recommender):
     target_aware = False
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
-        super().__init__()
+        super().__init__(config, schema, extra)
         E = config.embedding
-        self.config = config
-        self.history_length, self.width = config.history_length, E
-        self.features = Features(config, schema, extra)
-        self.behaviours = Behaviours(self.features)
+        self.width = E
         self.gru = nn.GRU(E, E, config.gru_layers, dropout=config.dropout if config.gru_layers > 1 else 0.0)
-        self.dnn = mlp([(self.features.n_fields + 2) * E, *[config.hidden] * config.layers], config.dropout)
+        self.dnn = mlp([(self.inputs.n_fields + 2) * E, *[config.hidden] * config.layers], config.dropout)
         self.out = nn.Linear(config.hidden, 1)
-        self.drop = nn.Dropout(config.embedding_dropout)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
         logit_B1: Tensor = self.out(self.dnn(self.represent_fields(batch)))
@@ -60,17 +57,10 @@ class GRU4Rec(Recommender):
         # and time first, which is how torch computes it (packing costs several times as much on a CPU).
         mask_BH, order_BH = batch.mask_BH.byte().sort(dim=1, descending=True, stable=True)
         past_HB, rating_HB = batch.history_BH.gather(1, order_BH).T, batch.rating_BH.gather(1, order_BH).T
-        state_HBE: Tensor = self.gru(self.drop(self.behaviours(self.features, past_HB, rating_HB, mask_BH.T.bool())))[0]
+        state_HBE: Tensor = self.gru(self.inputs.past(past_HB, rating_HB, mask_BH.T.bool()))[0]
         count_B = batch.mask_BH.sum(dim=1)
         last_1BE = (count_B - 1).clamp(min=0)[None, :, None].expand(1, -1, self.width)
         return torch.where(count_B[:, None] > 0, state_HBE.gather(0, last_1BE).squeeze(0), 0)
 
     def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
-        user_BX, item_BY = self.features.fields(batch)
-        return meet(self.drop(user_BX), self.drop(item_BY), self.represent(batch))
-
-    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
-        return user_and_past(self.features, self.behaviours, batch, self.drop)
-
-    def item_embeddings(self) -> Float[Tensor, "M E"]:
-        return self.features.items()[:-1]
+        return meet(*self.inputs.fields(batch), self.represent(batch))

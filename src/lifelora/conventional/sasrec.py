@@ -11,8 +11,9 @@ from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from lifelora.conventional.base import ExtraFields, Recommender
-from lifelora.conventional.layers import Behaviours, Common, Features, meet, mlp, user_and_past
+from lifelora.conventional.base import ExtraFields
+from lifelora.conventional.inputs import Common, Neural
+from lifelora.conventional.layers import meet, mlp
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -41,7 +42,7 @@ class Block(nn.Module):
 
 
 @final
-class SASRec(Recommender):
+class SASRec(Neural):
     """x_j = ReLU(W [item_j ; rating_j]) + position_j;  u = the last position's state;  logit = DNN([fields ; u ; u*t]).
 
     t is the target's vector. Positions count back from the present, and padding is never looked at, so neither the
@@ -71,19 +72,15 @@ class SASRec(Recommender):
     target_aware = False
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
-        super().__init__()
+        super().__init__(config, schema, extra)
         E = config.embedding
-        self.config = config
-        self.history_length, self.width = config.history_length, E
-        self.features = Features(config, schema, extra)
-        self.behaviours = Behaviours(self.features)
+        self.width = E
         self.position_HE = nn.Parameter(torch.empty(config.history_length, E).normal_(std=config.init_std))
         self.nobody_E = nn.Parameter(torch.zeros(E))
         self.blocks = nn.ModuleList(Block(E, config.heads, config.dropout) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(E)
-        self.dnn = mlp([(self.features.n_fields + 2) * E, *[config.hidden] * config.layers], config.dropout)
+        self.dnn = mlp([(self.inputs.n_fields + 2) * E, *[config.hidden] * config.layers], config.dropout)
         self.out = nn.Linear(config.hidden, 1)
-        self.drop = nn.Dropout(config.embedding_dropout)
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
         logit_B1: Tensor = self.out(self.dnn(self.represent_fields(batch)))
@@ -92,8 +89,8 @@ class SASRec(Recommender):
     def represent(self, batch: Samples) -> Float[Tensor, "B D"]:
         H = min(batch.mask_BH.shape[1], self.history_length)
         mask_BH = batch.mask_BH[:, -H:]
-        h_BHE = self.behaviours(self.features, batch.history_BH[:, -H:], batch.rating_BH[:, -H:], mask_BH)
-        x_BHE = self.drop(torch.where(mask_BH[..., None], h_BHE + self.position_HE[-H:], self.nobody_E))
+        h_BHE = self.inputs.joined(batch.history_BH[:, -H:], batch.rating_BH[:, -H:], mask_BH)
+        x_BHE = self.inputs.drop(torch.where(mask_BH[..., None], h_BHE + self.position_HE[-H:], self.nobody_E))
         # Everybody sees itself, padding too: a softmax over nothing would be nan. Nobody else ever sees padding.
         itself_HH = torch.eye(H, dtype=torch.bool, device=mask_BH.device)
         seen_BHH = torch.ones_like(itself_HH).tril() & mask_BH[:, None] | itself_HH
@@ -104,11 +101,4 @@ class SASRec(Recommender):
         return u_BE
 
     def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
-        user_BX, item_BY = self.features.fields(batch)
-        return meet(self.drop(user_BX), self.drop(item_BY), self.represent(batch))
-
-    def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
-        return user_and_past(self.features, self.behaviours, batch, self.drop)
-
-    def item_embeddings(self) -> Float[Tensor, "M E"]:
-        return self.features.items()[:-1]
+        return meet(*self.inputs.fields(batch), self.represent(batch))

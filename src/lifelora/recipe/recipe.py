@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lifelora.conventional.layers import Common
+from lifelora.conventional.inputs import Common
 from lifelora.kinds import MODELS
 from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.llm.nano import Nano

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lifelora.artefacts import read_json, write_atomically
-from lifelora.conventional.next_item import MostPopular, NextItem
+from lifelora.conventional.sequence import MostPopular, NextItem
 from lifelora.data.dataset import Targets
 from lifelora.evaluation.measured import figures
 from lifelora.evaluation.ranking_report import Cost as PerRow

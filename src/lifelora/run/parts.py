@@ -13,9 +13,9 @@ from jaxtyping import Bool, Float, Int
 from lifelora import seeds
 from lifelora.artefacts import read_json
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.layers import Common
-from lifelora.conventional.next_item import MostPopular, NextItem
+from lifelora.conventional.inputs import Common
 from lifelora.conventional.popularity import Popularity
+from lifelora.conventional.sequence import MostPopular, NextItem
 from lifelora.data.dataset import Dataset, Samples, Targets
 from lifelora.errors import ConfigError
 from lifelora.evaluation.jackknife import Scored

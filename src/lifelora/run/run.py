@@ -16,8 +16,8 @@ from torch import Tensor
 
 from lifelora.artefacts import write_atomically
 from lifelora.conventional.base import Recommender
-from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.conventional.popularity import Popularity
+from lifelora.conventional.sequence import MostPopular, NextItem
 from lifelora.data.dataset import Samples, Targets, prepare
 from lifelora.errors import ArtefactError
 from lifelora.evaluation.metrics import auc, log_loss

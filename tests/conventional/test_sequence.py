@@ -9,8 +9,8 @@ import torch
 from lifelora.conventional.caser import Caser
 from lifelora.conventional.din import DIN
 from lifelora.conventional.gru4rec import GRU4Rec
-from lifelora.conventional.next_item import MostPopular, NextItem
 from lifelora.conventional.sasrec import SASRec
+from lifelora.conventional.sequence import MostPopular, NextItem
 from lifelora.data.candidates import Candidates
 from lifelora.data.dataset import Dataset, Rules, Samples, prepare
 from lifelora.data.raw import RawTables, Words
