@@ -172,8 +172,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _say(text: str) -> None:
     """Print text that may come from a data set or an adapter; its control characters are shown, not obeyed."""
     from lifelora.errors import harmless
+    from lifelora.progress import speaks
 
-    print(harmless(text))
+    if speaks():
+        print(harmless(text))
 
 
 def _open(arguments: argparse.Namespace) -> "Run":

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from lifelora.errors import LifeloraError, harmless
+from lifelora.errors import LifeloraError, PeerError, harmless
+from lifelora.progress import speaks
 
 LINE, LINES = 600, 60
 """Longer messages are cut: to so many characters a line, and so many lines."""
@@ -46,6 +47,8 @@ def through(handler: Callable[[], int], words: Sequence[str]) -> int:
         status = handler()
         sys.stdout.flush()
         return status
+    except PeerError as error:
+        return 1 if error.told else _told(str(error))
     except LifeloraError as error:
         return _told(str(error))
     except KeyboardInterrupt as stop:
@@ -80,7 +83,10 @@ def cut(message: str) -> str:
 
 
 def _told(message: str) -> int:
-    sys.stderr.write(f"lifelora: {cut(harmless(message))}\n")
+    # Until processes have joined, what ends one ends all alike, and the first says it.
+    joined = (module := sys.modules.get("torch.distributed")) is not None and module.is_initialized()
+    if speaks() or joined:
+        sys.stderr.write(f"lifelora: {cut(harmless(message))}\n")
     return 1
 
 

@@ -43,7 +43,11 @@ class BusyError(LifeloraError, RuntimeError):
 
 
 class PeerError(LifeloraError, RuntimeError):
-    """Another of the processes that work together has ended; its own error says why."""
+    """Another of the processes that work together has ended; ``told``: it has said itself why."""
+
+    def __init__(self, message: str, *, told: bool = False) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class ScopeError(LifeloraError, RuntimeError):

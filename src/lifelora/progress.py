@@ -4,6 +4,7 @@ On a terminal it is a bar; anywhere else (a log file, CI) a line every half minu
 standard error, and nothing about a result depends on it.
 """
 
+import os
 import time
 from types import TracebackType
 
@@ -25,8 +26,15 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes}:{whole % 60:02}"
 
 
+def speaks() -> bool:
+    """Whether this process shows anything: of those that torchrun starts, the first alone."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def say(text: str) -> None:
     """One line about the work, where its progress is shown."""
+    if not speaks():
+        return
     Console(stderr=True, soft_wrap=True).print(text, highlight=False, markup=False)
 
 
@@ -38,11 +46,11 @@ class Progress:
 
     def __init__(self, name: str, total: int, *, unit: str = "rows", done: int = 0, enabled: bool = True,
                  console: Console | None = None) -> None:
-        self.name, self.total, self.unit, self.done, self.enabled = name, total, unit, done, enabled
+        self.name, self.total, self.unit, self.done, self.enabled = name, total, unit, done, enabled and speaks()
         self._before, self._note = done, ""
         self._console = console or Console(stderr=True, soft_wrap=True)
         self._bar = None
-        if enabled and self._console.is_terminal:
+        if self.enabled and self._console.is_terminal:
             columns = rich.progress.BarColumn(), rich.progress.TaskProgressColumn(), "{task.fields[text]}"
             self._bar = rich.progress.Progress("{task.description}", *columns, console=self._console)
         self._task = self._bar.add_task(name, total=total, completed=done, text="") if self._bar else None

@@ -89,8 +89,7 @@ class Run:
     @_alone
     def prepare(self) -> None:
         """1. Read and check the source, sort it, split it, write it."""
-        self.stages.data.lacking()  # in a folder of somebody else's nothing is written at all
-        self.stages.write_recipe()
+        self.work.write_recipe()
         with self.work.making(self.stages.data) as folder:
             if folder is not None:
                 source = self.recipe.data.source
@@ -102,7 +101,7 @@ class Run:
         if self.recipe.knowledge or any(map(self.stages.reads_by_vectors, self.recipe.conventional)):
             self.embed()
         for name, step in self.recipe.conventional.items():
-            with self.work.making(self.stages.conventional(name)) as folder:
+            with self.work.making(self.stages.conventional(name), together=True) as folder:
                 if folder is None:
                     continue
                 dataset, ctr = self.parts.dataset, self.recipe.task == "ctr"
@@ -148,7 +147,7 @@ class Run:
 
     def _ready_backbone(self) -> None:
         stage = self.stages.backbone
-        with self.work.making(stage) as folder:
+        with self.work.making(stage, together=True) as folder:
             if folder is None or isinstance(self.recipe.backbone, Pretrained):
                 return
             if nano.kept(stage, folder):
@@ -161,11 +160,11 @@ class Run:
     def train(self) -> None:
         """4. Tune each encoder, and each system's adapters (and its coupling) on its shots; the backbone stays frozen."""
         for name in self.recipe.two_towers:
-            with self.work.making(self.stages.encoder(name)) as folder:
+            with self.work.making(self.stages.encoder(name), together=True) as folder:
                 if folder is not None:
                     self._train_encoder(name, folder)
         for name in self.recipe.systems:
-            with self.work.making(self.stages.system(name)) as folder:
+            with self.work.making(self.stages.system(name), together=True) as folder:
                 if folder is not None:
                     ctr = self.recipe.task == "ctr"
                     adapters, users = self._train_system(name, folder) if ctr else next_item.train(self.parts, name, folder)
@@ -222,7 +221,7 @@ class Run:
     def score(self) -> None:
         """5. Score the same test rows with everything."""
         for name in self.stages.names:
-            with self.work.making(self.stages.scores(name)) as folder:
+            with self.work.making(self.stages.scores(name), together=True) as folder:
                 if folder is not None and self.recipe.task == "next-item":
                     next_item.evaluate(self.parts, name, folder)
                 elif folder is not None:

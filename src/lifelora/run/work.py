@@ -1,11 +1,16 @@
-"""Work in a run's folder: one owner at a time, stage by stage, and how long each took. Knows stages, not what is in them."""
+"""Work in a run's folder: one owner at a time, stage by stage, and how long each took. Knows stages, not what is in them.
+
+Of several processes the first alone owns the folder and makes what is in it; the others wait, or work with it on the stages that
+all make together.
+"""
 
 import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors import SafetensorError
@@ -16,16 +21,17 @@ from lifelora.owner import owned
 from lifelora.progress import say
 from lifelora.run.stages import RECIPE_FILE, Stages
 from lifelora.stage import NOT_MADE, Stage
+from lifelora.training import parallel
 
 TIMING = ".lifelora.timing.json"
 """A name that nobody else gives to a file: it is replaced without a look."""
 
 
 class Work:
-    """What a process does in the folder of some stages; ``progress`` is whether it says why."""
+    """What lifelora does in the folder of some stages; ``progress`` is whether it says why."""
 
     def __init__(self, stages: Stages, progress: bool) -> None:
-        self.folder, self._progress, self._owner = stages.folder, progress, False
+        self.stages, self.folder, self._progress, self._owner = stages, stages.folder, progress, False
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -33,18 +39,50 @@ class Work:
         if self._owner:
             yield
             return
-        with owned(self.folder):
-            for name in (RECIPE_FILE, TIMING):
-                clear_torn(self.folder, name)
+        with ExitStack() as lock, parallel.ending_together():
+            with parallel.by_the_first() as first:
+                if first:
+                    lock.enter_context(owned(self.folder))
+                    for name in (RECIPE_FILE, TIMING):
+                        clear_torn(self.folder, name)
             self._owner = True
             try:
                 yield
             finally:
                 self._owner = False
 
+    def write_recipe(self) -> None:
+        """The recipe, beside the stages; nothing at all is written in a folder of somebody else's."""
+        with parallel.by_the_first() as first:
+            if first:
+                self.stages.data.lacking()
+                self.stages.write_recipe()
+
     @contextmanager
-    def making(self, stage: Stage) -> Iterator[Path | None]:
-        """The stage's folder to fill, or None where it is finished; how long it took is noted."""
+    def making(self, stage: Stage, *, together: bool = False) -> Iterator[Path | None]:
+        """The stage's folder to fill, or None where it is finished; how long it took is noted.
+
+        Of several processes the first makes the stage, and the others, which get None, wait until it is there. ``together``: all
+        of them make it, as training and scoring ask for. Each writes into the folder that it gets as if it were alone; the
+        first one's becomes the stage, and those of the others are thrown away.
+        """
+        with parallel.by_the_first() as first, ExitStack() as begun:
+            folder = begun.enter_context(self._making(stage, parallel.processes() if together else 1)) if first else None
+            if not together:
+                yield folder
+                return
+            ending = begun.pop_all()  # the stage is not at its end here
+        with ending:
+            if parallel.agreed(folder is not None):
+                with parallel.together():
+                    yield folder or Path(ending.enter_context(TemporaryDirectory(prefix="lifelora-")))
+            else:
+                yield None
+            with parallel.by_the_first() as first:
+                ending.close()
+
+    @contextmanager
+    def _making(self, stage: Stage, processes: int) -> Iterator[Path | None]:
         why = stage.why_not()
         if why is None:
             stage.tidy()
@@ -54,7 +92,7 @@ class Work:
             say(f"{stage.name}: made again; it was {why}")
         again, began = stage.begun(), time.monotonic()
         try:
-            with stage.making({"threads": torch.get_num_threads()}) as folder:
+            with stage.making({"threads": torch.get_num_threads(), "processes": processes}) as folder:
                 yield folder
         except SafetensorError as error:  # which is no OSError
             raise ArtefactError(f"a file of tensors for stage '{stage.name}' cannot be read or written ({error}).") from error

@@ -31,6 +31,7 @@ from lifelora.errors import ConfigError, LifeloraError
 from lifelora.progress import Progress
 from lifelora.seeds import derive, torch_generator
 from lifelora.tensors import to_device
+from lifelora.training import parallel
 from lifelora.training.accelerator import accelerator_for
 from lifelora.training.checkpoint import CHECKPOINT, MODEL, Checkpoint, Learnt
 from lifelora.training.config import TrainingConfig
@@ -119,6 +120,7 @@ def fit(
     key = key_of([config.model_dump(mode="json"), seed, digest, shapes])
     accelerator = accelerator_for(config.precision, device, isinstance(gather, Scheduled))
     module.to(accelerator.device)
+    folder = Path(parallel.agreed(str(folder)))  # all go on from what the first process, which alone writes, has there
     finished = folder / HISTORY
     if finished.exists():
         history = History.read(finished.read_bytes(), finished, key)

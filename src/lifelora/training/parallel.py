@@ -34,9 +34,14 @@ _alone = False
 _meetings = 0
 
 
+def processes() -> int:
+    """How many were started."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def world() -> int:
-    """How many processes work together."""
-    return 1 if _alone else int(os.environ.get("WORLD_SIZE", "1"))
+    """How many processes work together just now."""
+    return 1 if _alone else processes()
 
 
 def rank() -> int:
@@ -109,7 +114,7 @@ def by_the_first() -> Iterator[bool]:
         yield False
         _wait(f"{meeting}/0")
         return
-    with _telling():
+    with ending_together():
         _alone = True
         try:
             yield True
@@ -125,7 +130,7 @@ def together() -> Iterator[None]:
         yield
         return
     meeting = _next_meeting()
-    with _telling():
+    with ending_together():
         yield
     _store().set(f"{meeting}/{rank()}", "done")
     _wait(*(f"{meeting}/{other}" for other in range(world())))
@@ -140,8 +145,11 @@ def _next_meeting() -> int:
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def ending_together() -> Iterator[None]:
     """An error in the block is told to the others; one that only follows from another process's end is a PeerError."""
+    if world() == 1:
+        yield
+        return
     try:
         yield
     except PeerError:
@@ -153,18 +161,19 @@ def _telling() -> Iterator[None]:
         lost = isinstance(error, RuntimeError) and LOST.search(str(error))
         if lost:
             _raise_if_failed(error)
-            raise PeerError(f"process {rank() + 1} of {world()} lost another one ({str(error).splitlines()[0]}).") from error
+            raise PeerError(f"process {rank() + 1} of {world()} lost another one, which was killed or waited for over "
+                            f"{PATIENCE} ({str(error).splitlines()[0]}).") from error
         _tell(f"{type(error).__name__}: {error}")
         raise
 
 
 def _tell(message: str) -> None:
-    _store().set(FAILED, f"process {int(os.environ['RANK']) + 1} of {os.environ['WORLD_SIZE']} ended: {message}")
+    _store().set(FAILED, f"process {rank() + 1} of {world()} ended: {message}")
 
 
 def _raise_if_failed(error: BaseException | None = None) -> None:
     if _store().check([FAILED]):
-        raise PeerError(_store().get(FAILED).decode()) from error
+        raise PeerError(_store().get(FAILED).decode(), told=True) from error
 
 
 def _wait(*keys: str) -> None:
