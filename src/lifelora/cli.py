@@ -165,6 +165,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # This must be set before torch is imported. A thread that has finished its part of a product then sleeps; by default it
     # spins. With one busy core, two spinning threads took five times as long as one thread for a small LM.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if "RANK" in os.environ:  # of several processes each would warn that no parameter was unused in its first batch
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     handler: Handler = arguments.handler
     return through(lambda: handler(arguments), sys.argv[1:] if argv is None else argv)
 

@@ -10,8 +10,8 @@ from lifelora.errors import ConfigError
 from lifelora.training import parallel
 
 
-def accelerator_for(precision: str, device: torch.device | str, scheduled: bool = False) -> Accelerator:
-    """Of one training; ``scheduled`` where its batches change as training goes on.
+def accelerator_for(precision: str, device: torch.device | str) -> Accelerator:
+    """Of one training.
 
     Raises ConfigError for fp16 where Accelerate would train in fp32 and not say so.
     """
@@ -22,10 +22,11 @@ def accelerator_for(precision: str, device: torch.device | str, scheduled: bool 
     AcceleratorState._reset_state(reset_partial_state=not joined)
     if not joined and (kind := str(device)).startswith("cuda:"):
         torch.cuda.set_device(kind)
-    # Batches that change as training goes on may leave some parameters out, which data parallelism would wait for.
-    handlers = [DistributedDataParallelKwargs(find_unused_parameters=True)] if scheduled else []
+    # Some parameters have no part in some losses, or in none: those of a form that a batch does not have, or the layers for a
+    # score of a model that is asked for the next item. Data parallelism would wait for their gradients.
+    unused = DistributedDataParallelKwargs(find_unused_parameters=True)
     accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=str(device) == "cpu",
-                              kwargs_handlers=handlers)
+                              kwargs_handlers=[unused])
     if precision == "fp16" and accelerator.scaler is None:
         raise ConfigError(f"precision = 'fp16' cannot run on '{accelerator.device}'; choose 'bf16' or 'fp32'.")
     return accelerator

@@ -118,7 +118,7 @@ def fit(
     shapes = {tensor_name: [*tensor.shape, str(tensor.dtype)] for tensor_name, tensor in learnt.tensors.items()}
     digest = hashlib.sha256(np.asarray(rows_N, np.int64).tobytes()).hexdigest()
     key = key_of([config.model_dump(mode="json"), seed, digest, shapes])
-    accelerator = accelerator_for(config.precision, device, isinstance(gather, Scheduled))
+    accelerator = accelerator_for(config.precision, device)
     module.to(accelerator.device)
     folder = Path(parallel.agreed(str(folder)))  # all go on from what the first process, which alone writes, has there
     finished = folder / HISTORY
