@@ -24,9 +24,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
 from lifelora.data.dataset import Dataset, Rules, prepare
 from lifelora.data.raw import RawTables, Words
-from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.slots import ITEM, USER, SlotTokenizer
-from lifelora.prompts.template import Rella, Template, marked
+from lifelora.prompts.wording.fields import marked
+from lifelora.prompts.wording.yes_no import Rella, Template
+from lifelora.prompts.yes_no import YesNoBuilder
 from lifelora.tokens import LineTokenizer
 
 SYLLABLES = ["ar", "be", "cor", "den", "el", "fa", "gri", "ho", "in", "ju", "ka", "lo", "mi", "nor", "os", "pe", "qua"]
@@ -82,13 +83,13 @@ def main() -> None:
             vocab_size=700, initial_alphabet=alphabet, show_progress=False))
         began = time.perf_counter()
         template = Rella(opening=("USER:",))
-        builder = PromptBuilder.make(dataset, template, tokenizer, max_tokens=2048, soft=args.soft_at)
+        builder = YesNoBuilder.make(dataset, template, tokenizer, max_tokens=2048, soft=args.soft_at)
         built = time.perf_counter() - began
         line_tokenizer = SlotTokenizer(tokenizer) if args.soft_at else LineTokenizer(tokenizer)
         result = measured(dataset, builder, marked(template.slotted(args.soft_at), line_tokenizer.marked), line_tokenizer, args)
     result |= {
         "soft_at": args.soft_at,
-        "seconds_to_tokenise_lines": round(built, 3), "lines": len(builder.segments.offsets_N) - 1, "k": args.k,
+        "seconds_to_tokenise_lines": round(built, 3), "lines": len(builder.lines.offsets_N) - 1, "k": args.k,
         "batch": args.batch, "rounds": args.rounds, "seed": args.seed, "command": shlex.join(["python", *sys.argv]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"), "threads": 1,
     }
@@ -98,7 +99,7 @@ def main() -> None:
 
 
 def measured(
-    dataset: Dataset, builder: PromptBuilder, template: Template, line_tokenizer: LineTokenizer, args: argparse.Namespace
+    dataset: Dataset, builder: YesNoBuilder, template: Template, line_tokenizer: LineTokenizer, args: argparse.Namespace
 ) -> dict[str, object]:
     """Both ways in turn, CPU seconds of each; every prompt made from a string is compared."""
     rng = np.random.default_rng(args.seed)

@@ -28,7 +28,8 @@ from lifelora.llm.titles import choose, likelihoods, write
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise
-from lifelora.prompts.next_item import NextItemPrompts, Titles
+from lifelora.prompts.fill import Prompts
+from lifelora.prompts.titles import Titles
 from lifelora.seeds import torch_generator
 
 VOCABULARY, USER, CANDIDATES, END = 32_000, 64, 20, 1
@@ -65,7 +66,7 @@ def made_rows(count: int, generator: torch.Generator) -> tuple[NextItemBatch, Ti
     mask_BCA = torch.arange(A) < length_BC[..., None]
     titles_BCA = draw(2, VOCABULARY, count, CANDIDATES, A) * mask_BCA
     titles_BCA[torch.arange(A) == length_BC[..., None] - 1] = END
-    prompts = NextItemPrompts(draw(2, VOCABULARY, count, L) * mask_BL, mask_BL, torch.full((count,), 10))
+    prompts = Prompts(draw(2, VOCABULARY, count, L) * mask_BL, mask_BL, torch.full((count,), 10))
     return NextItemBatch(prompts, torch.randn(count, USER, generator=generator)), Titles(titles_BCA, mask_BCA)
 
 
@@ -81,7 +82,7 @@ def full_prompts(lm: NextItemLM, batch: NextItemBatch, titles: Titles) -> Tensor
         for column, length in enumerate(lengths):
             tokens[column, longest - length :] = torch.cat([ids, titles.tokens_BCA[row, column, :length]])
         mask = torch.arange(tokens.shape[1]) >= longest - torch.tensor(lengths)[:, None]
-        prompts = NextItemPrompts(tokens, mask, torch.zeros(CANDIDATES, dtype=torch.int64))
+        prompts = Prompts(tokens, mask, torch.zeros(CANDIDATES, dtype=torch.int64))
         with lm.adapters.scope(batch.user_BD[[row]].expand(CANDIDATES, -1)):
             logits = lm.run(prompts, logits_to_keep=longest + 1, use_cache=False).logits[:, :-1]
         own = logits.log_softmax(dim=-1).gather(2, tokens[:, -longest:, None])[..., 0]

@@ -18,8 +18,8 @@ from lifelora.data.sources.simulated import Simulated
 from lifelora.evaluation.metrics import auc
 from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.nano import Nano, pretrain
-from lifelora.prompts.batch import PromptBuilder
-from lifelora.prompts.template import Plain
+from lifelora.prompts.wording.yes_no import Plain
+from lifelora.prompts.yes_no import YesNoBuilder
 from lifelora.retrieval.select import MostSimilar, Selector
 from lifelora.vectors.base import Tools
 from lifelora.vectors.encode import HiddenStates
@@ -28,7 +28,7 @@ CPU = torch.device("cpu")
 
 
 @torch.inference_mode()
-def untuned_auc(backbone: Backbone, builder: PromptBuilder, selector: Selector, targets: Targets) -> float:
+def untuned_auc(backbone: Backbone, builder: YesNoBuilder, selector: Selector, targets: Targets) -> float:
     """AUC of P(yes) before any tuning, on ``targets``."""
     chosen_NK, mask_NK = selector.select(builder.dataset, targets)
     margins = []
@@ -67,7 +67,7 @@ def main() -> None:
             seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
             backbone = load(Pretrained(path=str(folder)), CPU)
             vectors = HiddenStates().of_items(dataset, Tools(model=backbone.model, tokenizer=backbone.tokenizer))
-            builder = PromptBuilder.make(dataset, Plain(), backbone.tokenizer, 1024)
+            builder = YesNoBuilder.make(dataset, Plain(), backbone.tokenizer, 1024)
             selector = MostSimilar(MostSimilar.Config(k=10), vectors.vectors_NE)
             history = json.loads((folder / "training" / "history.json").read_text())
             about = json.loads((folder / "about.json").read_text())

@@ -17,8 +17,8 @@ from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise
-from lifelora.prompts.batch import find_answers
-from lifelora.prompts.template import Plain
+from lifelora.prompts.wording.yes_no import Plain
+from lifelora.prompts.yes_no import find_answers
 from lifelora.seeds import torch_generator
 from lifelora.training.checkpoint import Learnt
 

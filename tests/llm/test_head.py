@@ -16,8 +16,9 @@ from lifelora.llm.titles import likelihoods
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full, Identity
 from lifelora.lora.inject import personalise
-from lifelora.prompts.batch import Answers
-from lifelora.prompts.next_item import NextItemPrompts, Titles
+from lifelora.prompts.fill import Prompts
+from lifelora.prompts.titles import Titles
+from lifelora.prompts.yes_no import Answers
 
 YES, NO = 7, 3
 HALVES = pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -119,7 +120,7 @@ def test_in_bf16_titles_are_scored_in_full_precision():
     B, C = 6, 40
     tokens_BL, user_BD = ids(B, 8), torch.randn(B, 3)
     titles_BCA = torch.arange(4, 4 + C)[None, :, None].expand(B, -1, -1)  # of one token each, so that only the head is looked at
-    prompts = NextItemPrompts(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool), torch.zeros(B, dtype=torch.int64))
+    prompts = Prompts(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool), torch.zeros(B, dtype=torch.int64))
     titles = Titles(titles_BCA, torch.ones_like(titles_BCA, dtype=torch.bool))
     score_BC = likelihoods(lm, NextItemBatch(prompts, user_BD), titles).score_BC
     with adapters.scope(user_BD):

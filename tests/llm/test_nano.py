@@ -14,9 +14,9 @@ from lifelora.data.sources.simulated import Simulated
 from lifelora.llm import nano
 from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.nano import Nano, pretrain
-from lifelora.prompts.batch import find_answers
-from lifelora.prompts.phrasing import NextItemTemplate
-from lifelora.prompts.template import Plain
+from lifelora.prompts.wording.titles import TitleTemplate
+from lifelora.prompts.wording.yes_no import Plain
+from lifelora.prompts.yes_no import find_answers
 from lifelora.tokens import LineTokenizer
 from lifelora.training import TrainingConfig
 
@@ -123,7 +123,7 @@ def test_only_events_of_the_training_period_are_read(
     assert told >= len(rows_N)
 
 
-@pytest.mark.parametrize("template", [Plain(), NextItemTemplate()])
+@pytest.mark.parametrize("template", [Plain(), TitleTemplate()])
 def test_a_title_that_spells_its_first_token_does_not_begin_a_document(tmp_path, monkeypatch, template):
     source = Simulated(users=6, items=60, events_per_user=10).read()
     titles = pa.array([f"<begin> again {number} <BEGIN>" for number in range(len(source.catalogue))])

@@ -23,8 +23,8 @@ from lifelora.llm.titles import choose, likelihoods, write
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise
-from lifelora.prompts.next_item import NextItemBuilder
-from lifelora.prompts.phrasing import PHRASINGS, NextItemTemplate
+from lifelora.prompts.titles import TitleBuilder
+from lifelora.prompts.wording.titles import PHRASINGS, TitleTemplate
 from lifelora.seeds import torch_generator
 from lifelora.training import TrainingConfig, fit
 
@@ -167,8 +167,8 @@ class Lessons:
 
     def __init__(self, films: Dataset, phrasings: int = 3) -> None:
         self.films, self.tokenizer = films, tiny_tokenizer()
-        template = NextItemTemplate(phrasings=PHRASINGS[:phrasings])
-        self.builder = NextItemBuilder.make(films, template, self.tokenizer, 400, seed=0, forms=("text", "hybrid"))
+        template = TitleTemplate(phrasings=PHRASINGS[:phrasings])
+        self.builder = TitleBuilder.make(films, template, self.tokenizer, 400, seed=0, forms=("text", "hybrid"))
         torch.manual_seed(0)
         model = LlamaForCausalLM(LlamaConfig(
             vocab_size=len(self.tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,

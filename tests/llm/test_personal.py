@@ -10,7 +10,7 @@ from lifelora.llm.personal import Loss, PersonalBatch, PersonalLM
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Coupling, Full, Identity
 from lifelora.lora.inject import personalise
-from lifelora.prompts.batch import Answers
+from lifelora.prompts.yes_no import Answers
 from lifelora.seeds import torch_generator
 
 VOCABULARY, D = 50, 6

@@ -12,8 +12,8 @@ from lifelora.llm.soft import SoftTokens
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise
-from lifelora.prompts.batch import Answers
 from lifelora.prompts.slots import USER
+from lifelora.prompts.yes_no import Answers
 
 VOCABULARY, D, E, M, X = 50, 6, 5, 9, 4
 

@@ -12,7 +12,8 @@ from lifelora.llm.soft import SoftTokens
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Coupling, Experts, Full, Identity
 from lifelora.lora.inject import personalise
-from lifelora.prompts.next_item import NextItemPrompts, Titles
+from lifelora.prompts.fill import Prompts
+from lifelora.prompts.titles import Titles
 from lifelora.seeds import torch_generator
 
 VOCABULARY, D, M, E = 50, 6, 9, 5
@@ -61,7 +62,7 @@ def tokens(length: int, seed: int) -> list[int]:
     return torch.randint(2, VOCABULARY, (length,), generator=torch_generator(seed, "tokens")).tolist()
 
 
-def prompts_of(rows: list[list[int]], answers: list[list[int]] | None = None) -> NextItemPrompts:
+def prompts_of(rows: list[list[int]], answers: list[list[int]] | None = None) -> Prompts:
     whole = [torch.tensor(row + (answers[place] if answers else [])) for place, row in enumerate(rows)]
     longest = max(map(len, whole))
     tokens_BL, mask_BL = torch.zeros(len(rows), longest, dtype=torch.int64), torch.zeros(len(rows), longest, dtype=torch.bool)
@@ -71,7 +72,7 @@ def prompts_of(rows: list[list[int]], answers: list[list[int]] | None = None) ->
     if answers:
         A = max(map(len, answers))
         answer_BA = torch.arange(A) >= A - torch.tensor([len(answer) for answer in answers])[:, None]
-    return NextItemPrompts(tokens_BL, mask_BL, torch.zeros(len(rows), dtype=torch.int64), None, answer_BA)
+    return Prompts(tokens_BL, mask_BL, torch.zeros(len(rows), dtype=torch.int64), None, answer_BA)
 
 
 def titles_of(rows: list[list[list[int]]]) -> Titles:
@@ -93,7 +94,7 @@ TITLES = [
 ]
 
 
-def batch_of(prompts: NextItemPrompts, users: Tensor | None = None) -> NextItemBatch:
+def batch_of(prompts: Prompts, users: Tensor | None = None) -> NextItemBatch:
     users_BD = torch.randn(len(prompts.tokens_BL), D, generator=torch_generator(4, "people")) if users is None else users
     return NextItemBatch(prompts, users_BD)
 

@@ -12,12 +12,13 @@ from lifelora.data.dataset import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError
-from lifelora.prompts.batch import PromptBuilder, find_answers
-from lifelora.prompts.next_item import NextItemLines
-from lifelora.prompts.phrasing import Phrasing, answer_line
-from lifelora.prompts.segments import Segments
-from lifelora.prompts.template import Plain, marked
+from lifelora.prompts.lines.titles import TitleLines
+from lifelora.prompts.lines.yes_no import YesNoLines
 from lifelora.prompts.towers import TowerBuilder
+from lifelora.prompts.wording.fields import marked
+from lifelora.prompts.wording.titles import Phrasing, answer_line
+from lifelora.prompts.wording.yes_no import Plain
+from lifelora.prompts.yes_no import YesNoBuilder, find_answers
 from lifelora.tokens import LineTokenizer
 from tiny_bert import word_piece
 
@@ -72,7 +73,7 @@ def controls_of(tokenizer, lines):
 
 
 def test_the_controls_of_a_prompt_are_its_templates(ordinary, hostile, spelling):
-    right, found = (Segments.build(dataset, TEMPLATE, spelling) for dataset in (ordinary, hostile))
+    right, found = (YesNoLines.build(dataset, TEMPLATE, spelling) for dataset in (ordinary, hostile))
     number = spelling.token_to_id
     assert controls_of(spelling, found) == controls_of(spelling, right)
     assert controls_of(spelling, found)[found.question_M[0]] == [number("<think>"), number("<|im_end|>")]
@@ -88,7 +89,7 @@ def test_the_controls_of_a_prompt_are_its_templates(ordinary, hostile, spelling)
 
 
 def test_the_controls_of_a_question_for_a_title_are_its_phrasings(ordinary, hostile, spelling):
-    right, found = (NextItemLines.build(dataset, [PHRASING], spelling) for dataset in (ordinary, hostile))
+    right, found = (TitleLines.build(dataset, [PHRASING], spelling) for dataset in (ordinary, hostile))
     assert controls_of(spelling, found) == controls_of(spelling, right)
     line_tokenizer, items = LineTokenizer(spelling), hostile.catalogue.to_pylist()
     own = marked(PHRASING, line_tokenizer.marked)
@@ -118,7 +119,7 @@ def test_answers_may_be_controls(spelling):
 
 def test_a_title_that_is_a_token_with_space_around_it_refuses_no_catalogue(hostile, spelling):
     """RoBERTa's <mask> takes the space before it, so that a line seemed to be joined to the one before."""
-    assert len(PromptBuilder.make(hostile, Plain(), spelling, 1000).segments.question_M) == len(HOSTILE)
+    assert len(YesNoBuilder.make(hostile, Plain(), spelling, 1000).lines.question_M) == len(HOSTILE)
 
 
 def test_what_is_said_of_a_line_is_said_in_its_own_words(hostile):
@@ -126,7 +127,7 @@ def test_what_is_said_of_a_line_is_said_in_its_own_words(hostile):
     joining = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[("\n", "(")]))
     joining.add_special_tokens(["<|im_end|>"])
     with pytest.raises(ConfigError, match=r"in or around 'Nothing<\|im_end\|>\\n'"):
-        Segments.build(hostile, Plain(nothing="Nothing<|im_end|>", behaviour="({title}"), joining)
+        YesNoLines.build(hostile, Plain(nothing="Nothing<|im_end|>", behaviour="({title}"), joining)
 
 
 @pytest.mark.parametrize("broken", BREAKS, ids=ascii)

@@ -17,12 +17,15 @@ from tokenizers.decoders import ByteLevel
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError
 from lifelora.llm.next_item import forms_of
-from lifelora.prompts.batch import PromptBatch, PromptBuilder
-from lifelora.prompts.next_item import NextItemBuilder, NextItemPrompts
-from lifelora.prompts.phrasing import PHRASINGS, Form, NextItemTemplate, Phrasing
-from lifelora.prompts.segments import Segments
+from lifelora.prompts.fill import Prompts
+from lifelora.prompts.lines.titles import TitleLines
+from lifelora.prompts.lines.yes_no import YesNoLines
 from lifelora.prompts.slots import ITEM_SLOT, USER, USER_SLOT, Place, SlotTokenizer
-from lifelora.prompts.template import Plain, Rella, marked
+from lifelora.prompts.titles import TitleBuilder
+from lifelora.prompts.wording.fields import marked
+from lifelora.prompts.wording.titles import PHRASINGS, Form, Phrasing, TitleTemplate
+from lifelora.prompts.wording.yes_no import Plain, Rella
+from lifelora.prompts.yes_no import YesNoBuilder
 from lifelora.recipe.files import load
 
 USER_INDEX, ROW, SHOWN, C = 3, 12, 2, 3
@@ -30,7 +33,7 @@ TITLE = {"title": "Heat", "genre": "Crime"}
 WORDS = {"item": "film", "items": "films", "did": "watched", "star": "star", "stars": "stars"}
 
 
-def layout(batch: PromptBatch | NextItemPrompts, place: int, tokenizer: Tokenizer) -> str:
+def layout(batch: Prompts | Prompts, place: int, tokenizer: Tokenizer) -> str:
     """A prompt's text, read back from its token ids, with ``[soft:item]`` and ``[soft:user]`` where soft tokens are."""
     real = batch.mask_BL[place]
     tokens = batch.tokens_BL[place][real].tolist()
@@ -79,7 +82,7 @@ def star(rating: float) -> str:
 
 def ctr_layout(recipe: str, system: str, dataset: Dataset, tokenizer: Tokenizer) -> tuple[list[str], Any]:
     config = load(recipe).systems[system]
-    builder = PromptBuilder.make(dataset, config.template, tokenizer, 1024, config.soft.at if config.soft else ())
+    builder = YesNoBuilder.make(dataset, config.template, tokenizer, 1024, config.soft.at if config.soft else ())
     question = asked(dataset, ROW, SHOWN)
     return layout(builder.build(*question), 0, tokenizer).splitlines(), lines_of(dataset, *question)
 
@@ -114,7 +117,7 @@ def test_collm_has_the_user_after_the_history(dataset, fresh):
 def test_llara_and_ilora_have_them_beside_titles_of_behaviours_and_candidates(dataset, fresh, recipe, system):
     """``Title [HistoryEmb], Title [HistoryEmb] … Title [CansEmb], …``: our separator is the end of the line."""
     config, tokenizer = load(recipe).systems[system], fresh("byte-level")
-    builder = NextItemBuilder.make(dataset, NextItemTemplate(phrasings=config.phrasings), tokenizer, 1024, 0,
+    builder = TitleBuilder.make(dataset, TitleTemplate(phrasings=config.phrasings), tokenizer, 1024, 0,
                                    forms_of(config.item_form))
     question = asked(dataset, ROW, SHOWN)
     shown, target, _ = lines_of(dataset, *question)
@@ -138,7 +141,7 @@ def test_llara_and_ilora_have_them_beside_titles_of_behaviours_and_candidates(da
 @pytest.mark.parametrize("soft", [("behaviours", "target"), ("user", "target"), ("user",), get_args(Place)], ids="-".join)
 def test_tokens_are_those_by_added_special_tokens(dataset, tokenizer, template, soft):
     """ReLLaX's own regular expressions on the text without soft tokens, for every family of tokenizers."""
-    segments, words = Segments.build(dataset, template, tokenizer, soft), dataset.words.model_dump()
+    segments, words = YesNoLines.build(dataset, template, tokenizer, soft), dataset.words.model_dump()
     rng, marks = np.random.default_rng(5), {"[hist]": -1, "[target]": -1, "[user]": USER}
     for number in range(40):
         user, target = int(rng.integers(dataset.n_users)), int(rng.integers(dataset.n_items))
@@ -163,23 +166,80 @@ def test_tokens_are_those_by_added_special_tokens(dataset, tokenizer, template, 
         assert segments.prompt(user, items, ratings, target) == by_added_tokens(tokenizer, head + behaviours + question, marks)
 
 
+SOFT = [("behaviours", "target"), ("behaviours",), ("target",), ("user",), get_args(Place)]
+
+
+@pytest.mark.parametrize("soft", SOFT, ids="-".join)
 @pytest.mark.parametrize("form", ["hybrid", "ids"])
-def test_what_comes_next_has_the_tokens_by_added_special_tokens(dataset, tokenizer, form):
-    """LLaRA's replacement of lists by ``Title [HistoryEmb]`` and ``Title [CansEmb]``."""
-    builder = NextItemBuilder.make(dataset, NextItemTemplate(), tokenizer, 1024, 0, (form,))
+def test_what_comes_next_has_the_tokens_by_added_special_tokens(dataset, tokenizer, form, soft):
+    """LLaRA's replacement of lists by ``Title [HistoryEmb]`` and ``Title [CansEmb]``, and CoLLM's of the user after them."""
+    builder = TitleBuilder.make(dataset, TitleTemplate(), tokenizer, 1024, 0, (form,), soft)
     words, rng = dataset.words.model_dump(), np.random.default_rng(4)
     names = [" ".join(title.split()) or "unknown film" for title in dataset.titles]
-    marks = {"[HistoryEmb]": -1, "[CansEmb]": -1}
+    marks = {"[HistoryEmb]": -1, "[CansEmb]": -1, "[UserEmb]": USER}
+
+    def line(item: int, place: str, mark: str) -> str:
+        if place not in soft:
+            return f"{names[item]}\n"
+        return f"{names[item]} {mark}\n" if form == "hybrid" else f"{mark}\n"
+
     for number in range(40):
         seen, phrasing = rng.integers(0, dataset.n_items, number % 5).tolist(), PHRASINGS[number % 3]
         listed = None if number % 4 == 0 else rng.integers(0, dataset.n_items, number % 9).tolist()
         target = int(rng.integers(dataset.n_items))
-        title = "{} " if form == "hybrid" else ""
-        text = phrasing.head(words, bool(seen)) + "".join(f"{title.format(names[item])}[HistoryEmb]\n" for item in seen)
+        text = phrasing.head(words, bool(seen)) + "".join(line(item, "behaviours", "[HistoryEmb]") for item in seen)
+        if "user" in soft:
+            text += "Their taste: [UserEmb]\n"
         if listed is not None:
-            text += phrasing.announcement_line(words) + "".join(f"{title.format(names[item])}[CansEmb]\n" for item in listed)
+            text += phrasing.announcement_line(words) + "".join(line(item, "target", "[CansEmb]") for item in listed)
         text += f"{phrasing.question_lines(words)} {names[target]}\n"
         assert builder.lines.prompt(number % 3, seen, listed, target, form) == by_added_tokens(tokenizer, text, marks)
+
+
+def test_whose_soft_tokens_stand_before_the_title(dataset, fresh):
+    """Every form and choice of places: items in the lines that have theirs, the user's between behaviours and candidates."""
+    tokenizer, forms = fresh("byte-level"), get_args(Form)
+    phrasing = PHRASINGS[0].model_copy(update={"soft_user": "{soft} is who asks."})
+    question = asked(dataset, ROW, SHOWN)
+    shown, target, _ = lines_of(dataset, *question)
+    names = {item: " ".join(dataset.titles[item].split()) for item in (target, (target + 1) % dataset.n_items)}
+    for soft in SOFT:
+        builder = TitleBuilder.make(dataset, TitleTemplate(phrasings=(phrasing,)), tokenizer, 1024, 0, forms, soft)
+        for form in forms:
+            for listed_BC in (np.array([list(names)]), None):
+                prompts = builder.question(*question, listed_BC, form)
+
+                def line(name, item, place, form=form, soft=soft):
+                    beside = {"text": name, "hybrid": f"{name} [soft:{item}]", "ids": f"[soft:{item}]"}[form]
+                    return beside if place in soft else name
+
+                candidates = [] if listed_BC is None else [
+                    "The films to choose from:", *(line(name, item, "target") for item, name in names.items())]
+                assert layout(prompts, 0, tokenizer).splitlines() == [
+                    "They watched these films, oldest first:", *(line(seen, item, "behaviours") for item, seen, _ in shown),
+                    *["[soft:user] is who asks."] * ("user" in soft and form != "text"),
+                    *candidates, "Name the film that came next.", "Answer:",
+                ]
+                assert (prompts.soft_BL is None) == (form == "text")
+                assert builder.lengths(*question, listed_BC, form).tolist() == prompts.mask_BL.sum(dim=1).tolist()
+
+
+def test_the_users_line_is_never_cut_off(dataset, fresh):
+    """What is too long loses its oldest behaviours; the soft token of the user stays, with and without the answer."""
+    builder = TitleBuilder.make(dataset, TitleTemplate(), fresh("byte-level"), 1024, 0, ("hybrid",), get_args(Place))
+    targets = dataset.targets(np.arange(60))
+    listed_BC = (targets.item_B[:, None] + np.arange(C)) % dataset.n_items
+    longest = int(builder.answered(targets, *dataset.history(targets, 0), listed_BC, "hybrid").mask_BL.sum(1).max())
+    cut = TitleBuilder(dataset, builder.lines, longest + 30, 0)
+    rows_BK, mask_BK = dataset.history(targets, 8)
+    for make in (cut.question, cut.answered):
+        prompts = make(targets, rows_BK, mask_BK, listed_BC, "hybrid")
+        assert 0 < int(prompts.shown_B.sum()) < int(mask_BK.sum())
+        for row in range(60):
+            left = int(prompts.shown_B[row])
+            seen = dataset.item_N[rows_BK[row][mask_BK[row]]].tolist()
+            assert prompts.soft_BL[row][prompts.soft_BL[row] != -1].tolist() == [
+                *seen[len(seen) - left :], USER, *listed_BC[row].tolist()]
 
 
 @pytest.mark.parametrize(("behaviour", "with_soft", "without"), [
@@ -223,11 +283,19 @@ def test_a_question_says_where(question, with_soft):
 def test_a_place_that_is_none_is_refused(change: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         Plain(**change)
+    if "soft_user" in change:
+        with pytest.raises(ValueError, match=message):
+            Phrasing(**(PHRASINGS[0].model_dump() | change))
 
 
 def test_only_lines_about_a_user_have_one(dataset, fresh):
     with pytest.raises(ConfigError, match=r"template\.history uses \{soft\}"):
-        Segments.build(dataset, Plain(history="These {soft}:"), fresh("byte-level"), ("behaviours",))
+        YesNoLines.build(dataset, Plain(history="These {soft}:"), fresh("byte-level"), ("behaviours",))
+
+
+def test_the_users_line_of_a_phrasing_knows_no_item(dataset, fresh):
+    with pytest.raises(ConfigError, match=r"template\.soft_user uses \{title\}"):
+        TitleLines.build(dataset, [PHRASINGS[0].model_copy(update={"soft_user": "{title} {soft}"})], fresh("byte-level"))
 
 
 def test_no_title_makes_a_slot(dataset, tokenizer):
@@ -246,7 +314,7 @@ def test_each_form_has_its_own_lines(dataset, fresh: Callable[[str], Tokenizer])
     """In turn, as the curriculum draws them: words alone are what they were, whatever else has lines."""
     tokenizer = fresh("sentencepiece-bpe")
     all_forms: tuple[Form, ...] = ("hybrid", "text", "ids")
-    both, alone = (NextItemBuilder.make(dataset, NextItemTemplate(), tokenizer, 1024, 0, forms)
+    both, alone = (TitleBuilder.make(dataset, TitleTemplate(), tokenizer, 1024, 0, forms)
                    for forms in (all_forms, ("text",)))
     for row in range(1, 12):
         question = asked(dataset, row, 5)

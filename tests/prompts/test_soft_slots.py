@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.slots import ITEM, USER
-from lifelora.prompts.template import Plain, Rella
+from lifelora.prompts.wording.yes_no import Plain, Rella
+from lifelora.prompts.yes_no import YesNoBuilder
 
 
 @pytest.fixture(scope="module", params=[("sentencepiece-bpe", Plain()), ("byte-level", Rella())], ids=["plain", "rella"])
@@ -15,12 +15,12 @@ def builders(request, dataset, fresh):
     family, template = request.param
     tokenizer = fresh(family)
     places = ((), ("behaviours", "target"), ("user", "behaviours", "target"))
-    return [PromptBuilder.make(dataset, template, tokenizer, 1024, soft) for soft in places]
+    return [YesNoBuilder.make(dataset, template, tokenizer, 1024, soft) for soft in places]
 
 
 def both(builders, rows, length, max_tokens=1024):
     for builder in builders:
-        limited = PromptBuilder(builder.dataset, builder.segments, builder.answers, max_tokens, builder.soft)
+        limited = YesNoBuilder(builder.dataset, builder.lines, builder.answers, max_tokens, builder.soft)
         targets = builder.dataset.targets(np.asarray(rows))
         yield limited.build(targets, *builder.dataset.history(targets, length))
 
@@ -59,7 +59,7 @@ def test_there_is_one_for_every_behaviour_that_is_left_and_one_for_the_target(bu
 
 def test_a_batch_is_the_lines_put_together(builders):
     for builder in builders[1:]:
-        segments, data = builder.segments, builder.dataset
+        segments, data = builder.lines, builder.dataset
         targets = data.targets(np.array([40, 3, 41]))
         rows_BK, mask_BK = data.history(targets, 3)
         batch = builder.build(targets, rows_BK, mask_BK)
@@ -74,10 +74,10 @@ def test_a_batch_is_the_lines_put_together(builders):
 
 def test_collms_prompt_has_two_whatever_is_shown(dataset, fresh):
     """Behaviours are words alone there; what is cut off takes no soft token with it."""
-    builder = PromptBuilder.make(dataset, Plain(), fresh("byte-level"), 1024, ("target", "user"))
+    builder = YesNoBuilder.make(dataset, Plain(), fresh("byte-level"), 1024, ("target", "user"))
     targets = dataset.targets(np.arange(80))
     longest = int(builder.build(targets, *dataset.history(targets, 0)).mask_BL.sum(1).max())
-    cut = PromptBuilder(dataset, builder.segments, builder.answers, longest + 20, builder.soft)
+    cut = YesNoBuilder(dataset, builder.lines, builder.answers, longest + 20, builder.soft)
     history = dataset.history(targets, 8)
     batch = cut.build(targets, *history)
     assert 0 < int(batch.shown_B.sum()) < int(history[1].sum())

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from lifelora.errors import ConfigError
-from lifelora.prompts.template import Plain, Rella
+from lifelora.prompts.wording.yes_no import Plain, Rella
 
 WORDS = {"item": "film", "items": "films", "did": "watched", "star": "star", "stars": "stars"}
 USER = {"user": "u1", "gender": "female", "age": "25-34", "occupation": "writer", "zip": "12345"}

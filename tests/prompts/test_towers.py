@@ -8,8 +8,8 @@ from tokenizers import Tokenizer
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
-from lifelora.prompts.template import Plain, Template
 from lifelora.prompts.towers import TowerBuilder, TowerTexts
+from lifelora.prompts.wording.yes_no import Plain, Template
 from lifelora.vectors.encode import model_place
 from tiny_bert import word_piece
 

@@ -23,7 +23,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import LeakError
-from lifelora.prompts.template import Texts, check_fields, fill, whole_lines
+from lifelora.prompts.wording.fields import Texts, check_fields, fill, whole_lines
 from lifelora.types import Frozen
 from lifelora.vectors.texts import item_texts
 

@@ -21,10 +21,12 @@ from torch import Tensor, nn
 
 from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Dataset
-from lifelora.prompts.next_item import NextItemLines
-from lifelora.prompts.phrasing import NextItemTemplate, answer_line
-from lifelora.prompts.segments import Segments, table_texts
-from lifelora.prompts.template import Plain, Rella, Template, marked
+from lifelora.prompts.lines.base import table_texts
+from lifelora.prompts.lines.titles import TitleLines
+from lifelora.prompts.lines.yes_no import YesNoLines
+from lifelora.prompts.wording.fields import marked
+from lifelora.prompts.wording.titles import TitleTemplate, answer_line
+from lifelora.prompts.wording.yes_no import Plain, Rella, Template
 from lifelora.seeds import generator, torch_seeded
 from lifelora.tokens import LineTokenizer
 from lifelora.training import TrainingConfig, fit
@@ -58,7 +60,7 @@ class Nano(Frozen):
     "Share of the histories' stretches that are read, drawn once by seed."
     item_texts: int = Field(default=10, ge=0)
     "How often an epoch reads the item texts; there are far fewer of them than of histories."
-    template: Annotated[Plain | Rella | NextItemTemplate, Field(discriminator="kind")] = Plain()
+    template: Annotated[Plain | Rella | TitleTemplate, Field(discriminator="kind")] = Plain()
     "How the documents are written; by ``next-item`` they ask what came next, and list no candidates."
     training: Annotated[TrainingConfig, BeforeValidator(
         lambda values: TRAINING.model_dump() | values if isinstance(values, dict) else values)] = TRAINING
@@ -97,7 +99,7 @@ def pretrain(config: Nano, dataset: Dataset, folder: Path, seed: int, *, device:
 
     tokenizer = train_tokenizer(config, dataset)
     tokenizer.save_pretrained(folder)
-    histories = _sequences if isinstance(config.template, NextItemTemplate) else _histories
+    histories = _sequences if isinstance(config.template, TitleTemplate) else _histories
     documents = histories(config, dataset, tokenizer, seed) + _item_texts(config, dataset, tokenizer)
     order = generator(seed, "nano", "validation").permutation(len(documents))
     held = max(1, len(documents) // 20)  # one document in twenty is kept back to choose the epoch
@@ -167,10 +169,10 @@ def collate(documents: list[Int[np.ndarray, "_"]]) -> Documents:
     return Documents(torch.from_numpy(tokens_BL), torch.from_numpy(next_BL))
 
 
-def _lines(template: Template | NextItemTemplate, dataset: Dataset) -> Iterator[str]:
+def _lines(template: Template | TitleTemplate, dataset: Dataset) -> Iterator[str]:
     """Every item's texts, every head, and the answers: what the tokenizer's words are counted in."""
     words = dataset.words.model_dump()
-    if isinstance(template, NextItemTemplate):
+    if isinstance(template, TitleTemplate):
         yield from item_texts(dataset.catalogue, dataset.words.item)
         for phrasing in template.phrasings:
             yield phrasing.render(words, [], [])
@@ -202,8 +204,8 @@ def _sequences(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> lis
 
     Stretches take turns with the phrasings.
     """
-    assert isinstance(config.template, NextItemTemplate)
-    lines, rows_N = NextItemLines.build(dataset, config.template.phrasings, tokenizer), dataset.training_events()
+    assert isinstance(config.template, TitleTemplate)
+    lines, rows_N = TitleLines.build(dataset, config.template.phrasings, tokenizer), dataset.training_events()
     stretches = _kept(config, _stretches(rows_N, dataset.user_N[rows_N], config.behaviours), seed)
     documents = []
     for number, stretch in enumerate(stretches):
@@ -218,8 +220,8 @@ def _histories(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> lis
 
     So the text has the form of a prompt with its answer, and the LM knows the answer words before anything is tuned.
     """
-    assert not isinstance(config.template, NextItemTemplate)
-    segments, rows_N = Segments.build(dataset, config.template, tokenizer), dataset.training_events()
+    assert not isinstance(config.template, TitleTemplate)
+    segments, rows_N = YesNoLines.build(dataset, config.template, tokenizer), dataset.training_events()
     orders = [rows_N]
     if dataset.item_field_names:
         # Once more, of one kind of item at a time: there, what somebody thought of the last ones says most of the next.

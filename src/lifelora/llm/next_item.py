@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from lifelora.errors import ConfigError
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.adapters import Adapters
-from lifelora.prompts.next_item import NextItemPrompts
-from lifelora.prompts.phrasing import Form
+from lifelora.prompts.fill import Prompts
+from lifelora.prompts.wording.titles import Form
 from lifelora.seeds import generator
 
 ItemForm = Literal["text", "hybrid", "ids", "text-to-hybrid"]
@@ -31,7 +31,7 @@ ItemForm = Literal["text", "hybrid", "ids", "text-to-hybrid"]
 class NextItemBatch:
     """Prompts and a vector of each one's person (width 0 where nobody is needed)."""
 
-    prompts: NextItemPrompts
+    prompts: Prompts
     user_BD: Float[Tensor, "B D"]
 
 
@@ -49,7 +49,7 @@ class NextItemLM(nn.Module):
         """Holds C(u) of the batch's people, for forward and backward."""
         return self.adapters.scope(batch.user_BD)
 
-    def run(self, prompts: NextItemPrompts, **options: Any) -> Any:
+    def run(self, prompts: Prompts, **options: Any) -> Any:
         """The model's output for prompts; needs ``scope`` around it.
 
         Positions count real tokens only, so a row gives the same whatever it is padded to. A prompt of words leaves the

@@ -20,7 +20,7 @@ from lifelora.data.dataset import Samples
 from lifelora.llm.head import full_precision
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.adapters import Adapters
-from lifelora.prompts.batch import Answers
+from lifelora.prompts.yes_no import Answers
 from lifelora.types import Layer
 
 Loss = Literal["answer", "yes"]

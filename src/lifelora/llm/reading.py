@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from lifelora.prompts.next_item import Titles
+from lifelora.prompts.titles import Titles
 
 
 class Reader:

@@ -26,7 +26,7 @@ from lifelora.llm.head import full_precision
 from lifelora.llm.next_item import NextItemBatch, NextItemLM
 from lifelora.llm.probe import named_context
 from lifelora.llm.reading import Reader
-from lifelora.prompts.next_item import Titles
+from lifelora.prompts.titles import Titles
 
 
 @dataclass
@@ -169,7 +169,7 @@ class _Prompt:
         """Compute the prompts."""
         prompts = batch.prompts
         if prompts.answer_BA is not None:
-            raise ConfigError("these prompts have their answers already: ask with NextItemBuilder.question.")
+            raise ConfigError("these prompts have their answers already: ask with TitleBuilder.question.")
         C = lm.adapters.couplings(batch.user_BD)
         with lm.adapters.holding(C), full_precision(lm.model, when=lm.head):
             output = lm.run(prompts, use_cache=True, logits_to_keep=1)

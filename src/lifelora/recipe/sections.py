@@ -21,7 +21,7 @@ from lifelora.knowledge.write import AnyWriter, RawPrompt
 from lifelora.llm.backbone import Pretrained
 from lifelora.llm.nano import Nano
 from lifelora.llm.two_tower import TwoTowerConfig
-from lifelora.prompts.template import AnyTemplate, Plain
+from lifelora.prompts.wording.yes_no import AnyTemplate, Plain
 from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig
 from lifelora.types import Frozen

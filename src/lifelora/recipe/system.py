@@ -8,9 +8,9 @@ from lifelora.llm.next_item import ItemForm
 from lifelora.llm.personal import Loss
 from lifelora.llm.soft import Form
 from lifelora.lora.adapters import Adaptation
-from lifelora.prompts.phrasing import PHRASINGS, Phrasing
 from lifelora.prompts.slots import Place
-from lifelora.prompts.template import AnyTemplate, Plain
+from lifelora.prompts.wording.titles import PHRASINGS, Phrasing
+from lifelora.prompts.wording.yes_no import AnyTemplate, Plain
 from lifelora.recipe.sections import of_kind
 from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig

@@ -22,8 +22,8 @@ from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import Cost, choose, likelihoods, write
 from lifelora.lora.saved import tensors
 from lifelora.progress import Progress
-from lifelora.prompts.next_item import NextItemBuilder, Titles
-from lifelora.prompts.phrasing import Form, NextItemTemplate
+from lifelora.prompts.titles import TitleBuilder, Titles
+from lifelora.prompts.wording.titles import Form, TitleTemplate
 from lifelora.run.parts import ADAPTER, MODEL, PROMPT_BATCH, Parts, keep_untrained
 from lifelora.tensors import to_device
 from lifelora.tokens import check_fits
@@ -56,9 +56,9 @@ class Chooser:
         if backbone.titles:
             raise ConfigError(f"systems.{name} asks for titles, and {backbone.titles} Take another backbone, or task 'ctr'.")
         self.tokenizer, self.context = backbone.tokenizer, backbone.context
-        template = NextItemTemplate(phrasings=self.system.phrasings)
+        template = TitleTemplate(phrasings=self.system.phrasings)
         most = min(self.system.max_tokens, backbone.context)
-        self.builder = NextItemBuilder.make(
+        self.builder = TitleBuilder.make(
             parts.dataset, template, backbone.tokenizer, most, parts.recipe.seed, forms_of(self.system.item_form))
         check_fits(self.builder.highest, backbone.model, backbone.tokenizer)
         adapters, soft = parts.adapters(name, backbone), None

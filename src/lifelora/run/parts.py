@@ -29,8 +29,8 @@ from lifelora.lora.adapters import Adapters
 from lifelora.lora.inject import personalise
 from lifelora.lora.saved import start_from, tensors
 from lifelora.progress import Progress
-from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBatch, TowerBuilder
+from lifelora.prompts.yes_no import YesNoBuilder
 from lifelora.recipe.system import AnyRepresentation, Representation
 from lifelora.retrieval.select import Selector
 from lifelora.run.stages import KNOWLEDGE, Stages
@@ -87,14 +87,15 @@ class Asked:
         soft_user_NX = None if self.soft_user_NX is None else self.soft_user_NX.repeat(2, 1)
         return Asked(targets, chosen_NK, mask_NK, self.user_ND.repeat(2, 1), self.gather, soft_user_NX)
 
-    def batch(self, builder: PromptBuilder, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
+    def batch(self, builder: YesNoBuilder, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         """The prompts of some of them."""
         targets = self.targets.at(index_B)
         prompts = builder.build(targets, self.chosen_NK[index_B], self.mask_NK[index_B])
         samples = None if self.gather is None else self.gather(targets)
         rows_B = torch.from_numpy(index_B)
         soft_user_BX = None if self.soft_user_NX is None else self.soft_user_NX[rows_B]
-        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, prompts.label_B, self.user_ND[rows_B], prompts.soft_BL, samples,
+        label_B = torch.from_numpy(targets.label_B.astype(np.float32))
+        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, label_B, self.user_ND[rows_B], prompts.soft_BL, samples,
                              soft_user_BX)
 
     def towers(self, builder: TowerBuilder, index_B: Int[np.ndarray, "B"]) -> TowerBatch:
@@ -171,7 +172,7 @@ class Parts:
         Learnt(model).read(folder / MODEL)
         return model.to(self.device).eval(), builder
 
-    def personal(self, name: str) -> tuple[PersonalLM, PromptBuilder]:
+    def personal(self, name: str) -> tuple[PersonalLM, YesNoBuilder]:
         """A trained system and what writes its prompts."""
         folder = self.stages.system(name).require()
         lm, builder = self.untuned(name)
@@ -259,12 +260,12 @@ class Parts:
         config = self.recipe.backbone
         return config.path if isinstance(config, Pretrained) else str(self.stages.backbone.folder.resolve())
 
-    def untuned(self, name: str) -> tuple[PersonalLM, PromptBuilder]:
+    def untuned(self, name: str) -> tuple[PersonalLM, YesNoBuilder]:
         """A system as its training finds it, but for the LoRA that it starts from."""
         system, backbone = self.recipe.systems[name], self.backbone()
         most = min(system.max_tokens, backbone.context)
         places = () if system.soft is None else system.soft.at
-        builder = PromptBuilder.make(self.dataset, system.template, backbone.tokenizer, most, places)
+        builder = YesNoBuilder.make(self.dataset, system.template, backbone.tokenizer, most, places)
         check_fits(builder.highest, backbone.model, backbone.tokenizer)
         adapters = self.adapters(name, backbone)
         encoder = self._encoder_beside_adapters(name)
@@ -371,7 +372,7 @@ class Parts:
                 ticker.advance(len(some))
         return np.concatenate(parts)
 
-    def lm_scores(self, lm: PersonalLM, builder: PromptBuilder, asked: Asked, said: str | None = None) -> Float[np.ndarray, "N"]:
+    def lm_scores(self, lm: PersonalLM, builder: YesNoBuilder, asked: Asked, said: str | None = None) -> Float[np.ndarray, "N"]:
         # Prompts of like length together, so that little is padded; the scores come back in the order asked.
         order = np.argsort(asked.mask_NK.sum(axis=1), kind="stable")
         scores_N = np.empty(len(order))

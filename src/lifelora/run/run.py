@@ -28,8 +28,8 @@ from lifelora.llm.two_tower import TwoTowerModel
 from lifelora.lora.adapters import Adapters
 from lifelora.lora.saved import save
 from lifelora.lora.summary import summarise
-from lifelora.prompts.batch import PromptBuilder
 from lifelora.prompts.towers import TowerBuilder
+from lifelora.prompts.yes_no import YesNoBuilder
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import findings, known, nano, next_item
 from lifelora.run.parts import (
@@ -251,7 +251,7 @@ class Run:
     def _validate_encoder(self, model: TwoTowerModel, builder: TowerBuilder, valid: Asked) -> dict[str, float]:
         return _metrics(valid.targets, self.parts.encoder_scores(model, builder, valid))
 
-    def _validate_lm(self, lm: PersonalLM, builder: PromptBuilder, valid: Asked) -> dict[str, float]:
+    def _validate_lm(self, lm: PersonalLM, builder: YesNoBuilder, valid: Asked) -> dict[str, float]:
         return _metrics(valid.targets, self.parts.lm_scores(lm, builder, valid))
 
 

@@ -9,8 +9,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import ByteLevel
 
 from lifelora.errors import ConfigError
-from lifelora.prompts.next_item import NextItemBuilder, NextItemLines
-from lifelora.prompts.phrasing import PHRASINGS, Form, NextItemTemplate, Phrasing, answer_line
+from lifelora.prompts.lines.titles import TitleLines
+from lifelora.prompts.titles import TitleBuilder
+from lifelora.prompts.wording.titles import PHRASINGS, Form, Phrasing, TitleTemplate, answer_line
 from lifelora.tokens import LineTokenizer
 
 C = 7
@@ -24,7 +25,7 @@ def pieces(fresh):
 
 @pytest.fixture(scope="module")
 def builder(dataset, pieces):
-    return NextItemBuilder.make(dataset, NextItemTemplate(), pieces, max_tokens=1024, seed=5, forms=FORMS)
+    return TitleBuilder.make(dataset, TitleTemplate(), pieces, max_tokens=1024, seed=5, forms=FORMS)
 
 
 def asked(dataset, rows, length):
@@ -46,7 +47,7 @@ def texts_of(dataset, items):
 
 def test_prompts_are_the_tokens_of_their_text(dataset, tokenizer):
     """Every family, every phrasing, with and without behaviours, candidates and answer."""
-    lines, line_tokenizer = NextItemLines.build(dataset, PHRASINGS, tokenizer), LineTokenizer(tokenizer)
+    lines, line_tokenizer = TitleLines.build(dataset, PHRASINGS, tokenizer), LineTokenizer(tokenizer)
     words, rng = dataset.words.model_dump(), np.random.default_rng(3)
     for number in range(60):
         seen = rng.integers(0, dataset.n_items, number % 5).tolist()
@@ -95,7 +96,7 @@ def test_a_batch_is_the_lines_put_together(builder, form, answered):
 
 
 def test_a_form_without_lines_is_refused(builder, dataset, pieces):
-    words = NextItemBuilder.make(dataset, NextItemTemplate(), pieces, max_tokens=1024, seed=5)
+    words = TitleBuilder.make(dataset, TitleTemplate(), pieces, max_tokens=1024, seed=5)
     with pytest.raises(ConfigError, match="no lines for prompts of form 'ids', only of text"):
         words.question(*asked(dataset, [50], 4), "ids")
 
@@ -119,9 +120,9 @@ def test_the_phrasing_is_drawn_by_seed_and_row(builder):
     drawn = builder._phrasing_N[rows]
     assert {int(n) for n in drawn} == {0, 1, 2}
     assert (np.bincount(drawn) > len(rows) / 5).all()
-    again = NextItemBuilder(dataset, builder.lines, 1024, builder.seed)
+    again = TitleBuilder(dataset, builder.lines, 1024, builder.seed)
     np.testing.assert_array_equal(again._phrasing_N, drawn)
-    assert (NextItemBuilder(dataset, builder.lines, 1024, 6)._phrasing_N != drawn).any()
+    assert (TitleBuilder(dataset, builder.lines, 1024, 6)._phrasing_N != drawn).any()
     words = dataset.words.model_dump()
     first = builder.question(*asked(dataset, rows[:30], 3))  # an evaluation has the first, whatever the row
     question = builder.lines.question_W[0]
@@ -142,7 +143,7 @@ def test_what_is_too_long_loses_its_oldest_behaviours_only(builder, form):
         some_BK = mask_BK & (np.arange(8) >= 8 - shown)
         fitting[shown] = real(builder.question(targets, chosen_BK, some_BK, candidates_BC, form), 0)
     for limit in range(len(fitting[0]) + longest, len(fitting[8]) + longest + 2):
-        small = NextItemBuilder(dataset, builder.lines, limit, builder.seed)
+        small = TitleBuilder(dataset, builder.lines, limit, builder.seed)
         expected = max((n for n in range(1, 9) if len(fitting[n]) + longest <= limit), default=0)
         batch = small.question(targets, chosen_BK, mask_BK, candidates_BC, form)
         assert batch.shown_B.tolist() == [expected]
@@ -153,7 +154,7 @@ def test_what_is_too_long_loses_its_oldest_behaviours_only(builder, form):
     needed = len(fitting[0]) + longest
     name = dataset.items.outside(targets.item_B)[0]
     with pytest.raises(ConfigError, match=rf"item '{name}' .* needs {needed} tokens with {C} candidates.*= {needed - 1};"):
-        NextItemBuilder(dataset, builder.lines, needed - 1, 0).question(targets, chosen_BK, mask_BK, candidates_BC, form)
+        TitleBuilder(dataset, builder.lines, needed - 1, 0).question(targets, chosen_BK, mask_BK, candidates_BC, form)
 
 
 def test_an_answer_that_is_no_candidate_is_refused(builder):
@@ -198,9 +199,9 @@ def characters(newline: bool) -> Tokenizer:
 
 def test_a_tokenizer_without_newline_is_refused(dataset):
     """"A" would begin "A Space Odyssey", and nobody could tell when an answer is over."""
-    NextItemLines.build(dataset, PHRASINGS, characters(newline=True))
+    TitleLines.build(dataset, PHRASINGS, characters(newline=True))
     with pytest.raises(ConfigError, match="writes no end of a line"):
-        NextItemLines.build(dataset, PHRASINGS, characters(newline=False))
+        TitleLines.build(dataset, PHRASINGS, characters(newline=False))
 
 
 @pytest.mark.parametrize(("change", "message"), [
@@ -225,9 +226,9 @@ def test_phrasings_that_cannot_be_asked(change, message):
 def test_unknown_fields_stop_the_build(dataset, fresh):
     ask = PHRASINGS[0].model_copy(update={"candidate": "{title} by {director}"})
     with pytest.raises(ConfigError, match=r"template\.candidate uses \{director\}"):
-        NextItemLines.build(dataset, (ask,), fresh("byte-level"))
+        TitleLines.build(dataset, (ask,), fresh("byte-level"))
     with pytest.raises(ConfigError, match=r"template\.question uses \{title\}"):
-        NextItemLines.build(dataset, (PHRASINGS[0].model_copy(update={"question": ("Is it {title}?",)}),), fresh("byte-level"))
+        TitleLines.build(dataset, (PHRASINGS[0].model_copy(update={"question": ("Is it {title}?",)}),), fresh("byte-level"))
 
 
 def test_no_rows(builder):

@@ -2,24 +2,27 @@
 
     opening, history | nothing        the head
     behaviour                         one per item, oldest first
+    soft_user                         where the prompt has a soft token of the user
     announcement, candidate           one per candidate; both are left out where there is none
     question, answer                  the title comes after the cue, and the end of its line after the title
 
-Soft tokens stand in the lines of behaviours and candidates (``slots``).
+Soft tokens of items stand in the lines of behaviours and candidates (``slots``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from lifelora.prompts.slots import ITEM_SLOT, one_mark, with_slot
-from lifelora.prompts.template import FIELD, Texts, check_fields, fill, whole_lines
+from lifelora.prompts.slots import ITEM_SLOT, USER_SLOT, Place, one_mark, with_slot
+from lifelora.prompts.wording.fields import FIELD, Texts, check_fields, fill, whole_lines
 from lifelora.types import Frozen
 
 Form = Literal["text", "hybrid", "ids"]
 """How items stand in a prompt: their titles, each title and a soft token, a soft token alone on its line."""
 WORDS_ALONE: tuple[Form, ...] = ("text",)
+ITEMS: tuple[Place, ...] = ("behaviours", "target")
+"""The target's soft token is that of each candidate, for any may be it."""
 
 
 class Phrasing(Frozen):
@@ -35,6 +38,8 @@ class Phrasing(Frozen):
     nothing: str
     "Stands in for history where no behaviour is shown."
     behaviour: str = "{title}"
+    soft_user: str = "Their taste: {soft}"
+    "Stands between behaviours and candidates where the prompt has a soft token of the user, which is {soft} here."
     announcement: str
     "Announces the candidates; where there are none, it is left out with them."
     candidate: str = "{title}"
@@ -43,7 +48,7 @@ class Phrasing(Frozen):
     answer: str = "Answer:"
     "The cue at the very end; the answer brings its own space."
 
-    @field_validator("opening", "history", "nothing", "behaviour", "announcement", "candidate", "question")
+    @field_validator("opening", "history", "nothing", "behaviour", "soft_user", "announcement", "candidate", "question")
     @classmethod
     def _whole_lines(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
         return whole_lines(value)
@@ -56,8 +61,8 @@ class Phrasing(Frozen):
                              "blank")
         if "{title}" not in self.candidate:
             raise ValueError("candidate must show what the answer is: put {title} into it")
-        one_mark("behaviour", (self.behaviour,))
-        one_mark("candidate", (self.candidate,))
+        for name in ("behaviour", "candidate", "soft_user"):
+            one_mark(name, (getattr(self, name),))
         if self.answer != self.answer.rstrip(" ") or FIELD.search(self.answer):
             raise ValueError("answer cannot end with a space (the title brings it) and has no fields")
         return self
@@ -65,14 +70,17 @@ class Phrasing(Frozen):
     def check(self, catalogue: Sequence[str], words: Texts) -> None:
         """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
         items, plain = {"title", "soft", *catalogue, *words}, ("opening", "history", "nothing", "announcement", "question")
-        check_fields(self, {**{part: set(words) for part in plain}, "behaviour": items, "candidate": items})
+        check_fields(self, {**{part: set(words) for part in plain}, "behaviour": items, "candidate": items,
+                            "soft_user": {"soft", *words}})
 
-    def slotted(self, form: Form) -> "Phrasing":
-        """The phrasing of prompts in this form: slots in the lines of items, or in place of them."""
+    def slotted(self, form: Form, soft: Collection[Place] = ITEMS) -> "Phrasing":
+        """The phrasing of prompts in this form with these soft tokens: slots in the lines of items, or in place of them."""
         if form == "text":
             return self
-        return self.model_copy(update={name: ITEM_SLOT if form == "ids" else with_slot(getattr(self, name), ITEM_SLOT)
-                                       for name in ("behaviour", "candidate")})
+        lines = {"behaviours": "behaviour", "target": "candidate"}
+        items = {name: ITEM_SLOT if form == "ids" else with_slot(getattr(self, name), ITEM_SLOT)
+                 for place, name in lines.items() if place in soft}
+        return self.model_copy(update={**items, "soft_user": with_slot(self.soft_user, USER_SLOT)})
 
     def head(self, words: Texts, shown: bool) -> str:
         """All that comes before the behaviours; ``shown`` says whether any follow."""
@@ -81,6 +89,10 @@ class Phrasing(Frozen):
     def behaviour_line(self, words: Texts, item: Texts) -> str:
         """One behaviour."""
         return _lines((self.behaviour,), _texts(words, item))
+
+    def user_line(self, words: Texts) -> str:
+        """The line of the user's soft token."""
+        return _lines((self.soft_user,), words)
 
     def announcement_line(self, words: Texts) -> str:
         """What comes before the candidates."""
@@ -95,13 +107,21 @@ class Phrasing(Frozen):
         return _lines(self.question, words) + self.answer
 
     def render(
-        self, words: Texts, behaviours: Sequence[Texts], candidates: Sequence[Texts] | None, target: Texts | None = None
+        self, words: Texts, behaviours: Sequence[Texts], candidates: Sequence[Texts] | None, target: Texts | None = None, *,
+        user: bool = False,
     ) -> str:
-        """The whole prompt as text, with its answer where there is a target: what the token ids must be equal to."""
+        """The whole prompt as text, with its answer where there is a target: what the token ids must be equal to.
+
+        ``user`` says whether it has a soft token of the user.
+        """
         listed = [] if candidates is None else [self.announcement_line(words),
                                                 *(self.candidate_line(words, item) for item in candidates)]
-        return "".join([self.head(words, bool(behaviours)), *(self.behaviour_line(words, item) for item in behaviours),
-                        *listed, self.question_lines(words), "" if target is None else answer_line(words, target)])
+        lines = [
+            self.head(words, bool(behaviours)), *(self.behaviour_line(words, item) for item in behaviours),
+            self.user_line(words) if user else "", *listed, self.question_lines(words),
+            "" if target is None else answer_line(words, target),
+        ]
+        return "".join(lines)
 
 
 def answer_line(words: Texts, item: Texts) -> str:
@@ -135,7 +155,7 @@ PHRASINGS = (
 """Three ways to ask the same, as LLaRA has them."""
 
 
-class NextItemTemplate(Frozen):
+class TitleTemplate(Frozen):
     """The ways to ask: training draws one for every row, and whatever is evaluated is asked in the first way."""
 
     kind: Literal["next-item"] = "next-item"

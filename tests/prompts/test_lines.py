@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from lifelora.errors import ConfigError
-from lifelora.prompts.segments import Segments
-from lifelora.prompts.template import Plain, Rella
+from lifelora.prompts.lines.yes_no import YesNoLines
+from lifelora.prompts.wording.yes_no import Plain, Rella
 from lifelora.tokens import LineTokenizer
 
 TEMPLATES = {
@@ -23,7 +23,7 @@ def texts_of(dataset, item):
 
 @pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
 def test_lines_put_together_are_the_whole_text(dataset, tokenizer, template):
-    segments, line_tokenizer = Segments.build(dataset, template, tokenizer), LineTokenizer(tokenizer)
+    segments, line_tokenizer = YesNoLines.build(dataset, template, tokenizer), LineTokenizer(tokenizer)
     words, rng = dataset.words.model_dump(), np.random.default_rng(3)
     for _ in range(60):
         user, target = int(rng.integers(dataset.n_users)), int(rng.integers(dataset.n_items))
@@ -58,7 +58,7 @@ def test_the_start_is_kept_and_the_end_token_is_not(dataset, fresh):
     line_tokenizer = LineTokenizer(fresh("sentencepiece-bpe"))
     assert line_tokenizer.start == [1]  # <s>; </s> would stand between the question and its answer
     assert LineTokenizer(fresh("byte-level")).start == []
-    segments = Segments.build(dataset, Plain(), fresh("sentencepiece-bpe"))
+    segments = YesNoLines.build(dataset, Plain(), fresh("sentencepiece-bpe"))
     prompt = segments.prompt(0, [], [], 0)
     assert prompt[0] == 1
     assert 1 not in prompt[1:]
@@ -67,10 +67,10 @@ def test_the_start_is_kept_and_the_end_token_is_not(dataset, fresh):
 
 def test_truncation_and_padding_of_the_tokenizer_do_not_matter_and_stay(dataset, fresh):
     tokenizer = fresh("byte-level")
-    plain = Segments.build(dataset, Plain(), tokenizer)
+    plain = YesNoLines.build(dataset, Plain(), tokenizer)
     tokenizer.enable_truncation(4)
     tokenizer.enable_padding(length=50)
-    np.testing.assert_array_equal(Segments.build(dataset, Plain(), tokenizer).tokens_T, plain.tokens_T)
+    np.testing.assert_array_equal(YesNoLines.build(dataset, Plain(), tokenizer).tokens_T, plain.tokens_T)
     assert tokenizer.truncation["max_length"] == 4
     assert tokenizer.padding["length"] == 50
 
@@ -86,11 +86,11 @@ def test_a_tokenizer_that_joins_lines_is_refused(dataset, merges):
     alphabet = sorted(set("".join(dataset.titles)) | set(map(chr, range(32, 127))) | {"\n"})
     vocab = {token: i for i, token in enumerate([*alphabet, *(a + b for a, b in merges)])}
     with pytest.raises(ConfigError, match="one token out of the end of one line and the start of the next"):
-        Segments.build(dataset, Plain(), Tokenizer(models.BPE(vocab=vocab, merges=merges)))
+        YesNoLines.build(dataset, Plain(), Tokenizer(models.BPE(vocab=vocab, merges=merges)))
 
 
 def test_every_distinct_line_is_tokenised_once(dataset, fresh):
-    segments = Segments.build(dataset, Plain(), fresh("byte-level"))
+    segments = YesNoLines.build(dataset, Plain(), fresh("byte-level"))
     pairs = len({(int(i), int(r)) for i, r in zip(dataset.item_N, dataset.rating_N, strict=True)})
     heads = 2 * 3  # nobody, male, female
     assert len(segments.offsets_N) - 1 == heads + pairs + dataset.n_items
@@ -99,15 +99,6 @@ def test_every_distinct_line_is_tokenised_once(dataset, fresh):
     assert pa.array(segments.head_U2[:, 0]).value_counts().field("counts").to_pylist() == [1, 6, 5]
 
 
-def test_saved_and_loaded(dataset, fresh, tmp_path):
-    made = Segments.build(dataset, Plain(), fresh("byte-level"))
-    made.save(tmp_path / "segments")
-    back = Segments.load(tmp_path / "segments")
-    for name in ("tokens_T", "offsets_N", "head_U2", "behaviour_MR", "question_M"):
-        np.testing.assert_array_equal(getattr(back, name), getattr(made, name))
-    assert isinstance(back.tokens_T, np.memmap)
-
-
 def test_unknown_fields_stop_the_build(dataset, fresh):
     with pytest.raises(ConfigError, match="director"):
-        Segments.build(dataset, Plain(question=("Would they like {title} by {director}?",)), fresh("byte-level"))
+        YesNoLines.build(dataset, Plain(question=("Would they like {title} by {director}?",)), fresh("byte-level"))

@@ -4,19 +4,19 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lifelora.errors import ConfigError
-from lifelora.prompts.batch import Answers, PromptBuilder, find_answers
-from lifelora.prompts.segments import Segments
-from lifelora.prompts.template import Plain, Rella
+from lifelora.prompts.lines.yes_no import YesNoLines
+from lifelora.prompts.wording.yes_no import Plain, Rella
+from lifelora.prompts.yes_no import Answers, YesNoBuilder, find_answers
 from lifelora.tokens import LineTokenizer
 
 
 @pytest.fixture(scope="module")
 def builder(dataset, fresh):
-    return PromptBuilder.make(dataset, Plain(), fresh("sentencepiece-bpe"), max_tokens=1024)
+    return YesNoBuilder.make(dataset, Plain(), fresh("sentencepiece-bpe"), max_tokens=1024)
 
 
 def limited(builder, max_tokens):
-    return PromptBuilder(builder.dataset, builder.segments, builder.answers, max_tokens)
+    return YesNoBuilder(builder.dataset, builder.lines, builder.answers, max_tokens)
 
 
 def asked(builder, rows, length):
@@ -38,14 +38,14 @@ def test_a_batch_is_the_lines_put_together(builder):
     data = builder.dataset
     for place in range(50):
         seen = rows_BK[place, mask_BK[place]]
-        expected = builder.segments.prompt(
+        expected = builder.lines.prompt(
             int(targets.user_B[place]), data.item_N[seen].tolist(), data.rating_N[seen].tolist(),
             int(targets.item_B[place]),
         )
         assert real(batch, place) == expected
     assert batch.shown_B.tolist() == mask_BK.sum(axis=1).tolist()
-    assert batch.label_B.tolist() == data.label_N[rows].astype(float).tolist()
-    assert (batch.tokens_BL.dtype, batch.mask_BL.dtype, batch.label_B.dtype) == (torch.int64, torch.bool, torch.float32)
+    assert builder.lengths(targets, rows_BK, mask_BK).tolist() == batch.mask_BL.sum(dim=1).tolist()
+    assert (batch.tokens_BL.dtype, batch.mask_BL.dtype) == (torch.int64, torch.bool)
 
 
 def test_a_batch_is_its_rows(builder):
@@ -71,7 +71,7 @@ def test_truncation_drops_the_oldest_and_counts(builder):
     """For every limit from the bare question to the whole prompt, the longest run of recent behaviours that fits."""
     row = int(builder.dataset.offsets[3]) + 10
     targets, rows_BK, mask_BK = asked(builder, [row], 8)
-    data, segments = builder.dataset, builder.segments
+    data, segments = builder.dataset, builder.lines
     user, item = int(targets.user_B[0]), int(targets.item_B[0])
     fitting = {}
     for shown in range(9):
@@ -88,7 +88,7 @@ def test_truncation_drops_the_oldest_and_counts(builder):
 
 def test_a_question_without_room_names_its_item(builder):
     targets, rows_BK, mask_BK = asked(builder, [30], 4)
-    needed = len(builder.segments.prompt(int(targets.user_B[0]), [], [], int(targets.item_B[0])))
+    needed = len(builder.lines.prompt(int(targets.user_B[0]), [], [], int(targets.item_B[0])))
     assert limited(builder, needed).build(targets, rows_BK, mask_BK).tokens_BL.shape == (1, needed)
     name = builder.dataset.items.outside(targets.item_B)[0]
     with pytest.raises(ConfigError, match=rf"item '{name}' .* needs {needed} tokens .* max_tokens = {needed - 1}"):
@@ -98,7 +98,7 @@ def test_a_question_without_room_names_its_item(builder):
 def test_nobody_shown_and_no_targets(builder):
     targets, rows_BK, mask_BK = asked(builder, [0, 1], 4)
     batch = builder.build(targets, rows_BK, np.zeros_like(mask_BK))
-    assert real(batch, 0) == builder.segments.prompt(int(targets.user_B[0]), [], [], int(targets.item_B[0]))
+    assert real(batch, 0) == builder.lines.prompt(int(targets.user_B[0]), [], [], int(targets.item_B[0]))
     assert builder.build(*asked(builder, np.zeros(0, np.int64), 4)).tokens_BL.shape[0] == 0
 
 
@@ -112,7 +112,7 @@ def test_candidates_that_are_not_in_the_log(builder):
 def test_answers_come_where_they_are_said(dataset, tokenizer, template):
     """prompt + answer token is how the tokenizer begins the whole text with the answer said."""
     answers = find_answers(tokenizer, template)
-    builder = PromptBuilder(dataset, Segments.build(dataset, template, tokenizer), answers, 1024)
+    builder = YesNoBuilder(dataset, YesNoLines.build(dataset, template, tokenizer), answers, 1024)
     targets = dataset.targets(np.array([40]))
     prompt = builder.build(targets, np.zeros((1, 0), np.int64), np.zeros((1, 0), np.bool_)).tokens_BL[0].tolist()
     user, item = (dataset.profiles.slice(int(targets.user_B[0]), 1), dataset.catalogue.slice(int(targets.item_B[0]), 1))
@@ -135,7 +135,7 @@ def test_what_both_answers_begin_with_belongs_to_the_prompt(dataset):
     tokenizer = characters()
     space, y, n = (tokenizer.token_to_id(c) for c in "ĠYN")
     assert find_answers(tokenizer, Plain()) == Answers(yes=y, no=n, shared=(space,))
-    builder = PromptBuilder.make(dataset, Plain(), tokenizer, 4000)
+    builder = YesNoBuilder.make(dataset, Plain(), tokenizer, 4000)
     targets, rows_BK, mask_BK = asked(builder, [0, 9, 70], 3)
     batch = builder.build(targets, rows_BK, mask_BK)
     assert (batch.tokens_BL[:, -1] == space).all()

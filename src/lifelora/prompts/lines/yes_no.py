@@ -1,58 +1,32 @@
-"""The lines of all prompts, tokenised once. Knows a tokenizer and the texts, not which behaviours a prompt shows.
-
-The lines put one after another are, token by token, what the tokenizer makes of the whole prompt. For that each line is
-tokenised between a line before and a line after it and cut out by its offsets; where a token reaches across the end of
-a line this cannot work, and is an error. Slots of soft tokens are part of the lines.
-"""
+"""The lines of questions that are answered yes or no, tokenised once. Knows a tokenizer and texts, not what a prompt shows."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from jaxtyping import Int
 
 from lifelora.data.dataset import Dataset
+from lifelora.prompts.lines.base import CHECKED, CHECKED_BEHAVIOURS, Lines, flat, table_texts
 from lifelora.prompts.slots import Place, SlotTokenizer
-from lifelora.prompts.template import Template, marked
+from lifelora.prompts.wording.fields import marked
+from lifelora.prompts.wording.yes_no import Template
 from lifelora.tokens import LineTokenizer, lines_join
 
-CHECKED = 64
-"""Prompts that are compared with the tokens of their whole text at build time."""
-CHECKED_BEHAVIOURS = 30
-
 
 @dataclass(frozen=True)
-class Lines:
-    """Token ids of all lines in one flat array; segment ``s`` is ``tokens_T[offsets_N[s] : offsets_N[s + 1]]``.
-
-    Where a soft token goes stands ``slots.ITEM`` or ``slots.USER``, which are no ids.
-    """
-
-    tokens_T: Int[np.ndarray, "T"]
-    offsets_N: Int[np.ndarray, "N"]
-
-    def joined(self, parts_BS: Int[np.ndarray, "B S"], lengths_BS: Int[np.ndarray, "B S"]) -> Int[np.ndarray, "T"]:
-        """The tokens of segments one after another, row by row; a length of 0 leaves a segment out."""
-        lengths_S = lengths_BS.ravel()
-        source_T = np.repeat(self.offsets_N[parts_BS].ravel() - np.cumsum(lengths_S) + lengths_S, lengths_S)
-        return self.tokens_T[source_T + np.arange(len(source_T))]
-
-
-@dataclass(frozen=True)
-class Segments(Lines):
+class YesNoLines(Lines):
     """The lines of questions that are answered yes or no."""
 
     head_U2: Int[np.ndarray, "U 2"]
-    "Segments of each user's head: without behaviours, with."
+    "YesNoLines of each user's head: without behaviours, with."
     behaviour_MR: Int[np.ndarray, "M R"]
     "Segment of an item's line by the code of its rating; -1 where nobody gave it that rating."
     question_M: Int[np.ndarray, "M"]
 
     @classmethod
-    def build(cls, dataset: Dataset, template: Template, tokenizer: Any, soft: Collection[Place] = ()) -> "Segments":
+    def build(cls, dataset: Dataset, template: Template, tokenizer: Any, soft: Collection[Place] = ()) -> "YesNoLines":
         """Tokenise every line that a prompt about ``dataset`` can need; ``soft`` says whose soft tokens it has.
 
         Raises ConfigError for a template with fields that the data lack, and for a tokenizer that joins lines.
@@ -86,8 +60,7 @@ class Segments(Lines):
         behaviour_MR = np.full(dataset.n_items * n_ratings, -1, np.int32)
         behaviour_MR[pairs] = len(heads) + np.arange(len(pairs))
         made = cls(
-            tokens_T=np.concatenate(segments),
-            offsets_N=np.cumsum([0, *(len(segment) for segment in segments)], dtype=np.int64),
+            *flat(segments),
             head_U2=head_U2,
             behaviour_MR=behaviour_MR.reshape(-1, n_ratings),
             question_M=(len(heads) + len(pairs) + np.arange(dataset.n_items)).astype(np.int32),
@@ -97,24 +70,11 @@ class Segments(Lines):
 
     def prompt(self, user: int, items: Sequence[int], ratings: Sequence[int], target: int) -> list[int]:
         """One prompt by plain concatenation; ``ratings`` are codes of rating levels."""
-        chosen = [
+        return self.plain([
             self.head_U2[user, int(len(items) > 0)],
             *(self.behaviour_MR[item, rating] for item, rating in zip(items, ratings, strict=True)),
             self.question_M[target],
-        ]
-        return [int(token) for s in chosen for token in self.tokens_T[self.offsets_N[s] : self.offsets_N[s + 1]]]
-
-    def save(self, folder: Path) -> None:
-        """One .npy per array."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for field in fields(self):
-            np.save(folder / f"{field.name}.npy", getattr(self, field.name), allow_pickle=False)
-
-    @classmethod
-    def load(cls, folder: Path) -> "Segments":
-        """What ``save`` wrote, memory-mapped."""
-        names = [field.name for field in fields(cls)]
-        return cls(**{name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in names})
+        ])
 
     def _compare_with_whole_texts(
         self, dataset: Dataset, template: Template, line_tokenizer: LineTokenizer, items: list[dict[str, str]]
@@ -135,8 +95,3 @@ class Segments(Lines):
 def _distinct(line_tokenizer: LineTokenizer, texts: Sequence[str], before: str) -> Iterator[tuple[str, Int[np.ndarray, "L"]]]:
     distinct = list(dict.fromkeys(texts))
     return zip(distinct, line_tokenizer.lines(distinct, before, ""), strict=True)
-
-
-def table_texts(table: pa.Table) -> list[dict[str, str]]:
-    """The rows of a table of texts."""
-    return [{name: value or "" for name, value in row.items()} for row in table.to_pylist()]

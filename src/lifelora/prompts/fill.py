@@ -1,0 +1,118 @@
+"""Prompts of both tasks, put together from tokenised lines by array operations. Knows segments, not what they say.
+
+    head, behaviours, what follows them        from left to right, ending in the same column
+
+A prompt that is too long loses its oldest behaviours, never a word of what follows them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from lifelora.prompts.lines.base import Lines
+from lifelora.prompts.slots import ITEM, USER
+
+
+@final
+@dataclass(frozen=True)
+class Prompts:
+    """Token ids with their padding (id 0) at the left; an answer is at the very end, or comes right after it."""
+
+    tokens_BL: Int[Tensor, "B L"]
+    mask_BL: Bool[Tensor, "B L"]
+    shown_B: Int[Tensor, "B"]
+    "How many of the chosen behaviours found room."
+    soft_BL: Int[Tensor, "B L"] | None = None
+    "The item of each soft token, or USER, and -1 at every other place; None for prompts of words alone."
+    answer_BA: Bool[Tensor, "B A"] | None = None
+    "Which of the last A tokens are the answer; None where it is asked for."
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """The segments of each row's prompt from left to right; one of length 0 is left out."""
+
+    lines: Lines
+    part_BS: Int[np.ndarray, "B S"]
+    length_BS: Int[np.ndarray, "B S"]
+    shown_B: Int[np.ndarray, "B"]
+    item_BS: Int[np.ndarray, "B S"] | None = None
+    "Whose soft token is in a segment that has an item's; None for words alone."
+
+    @classmethod
+    def of(
+        cls, lines: Lines, head_B2: Int[np.ndarray, "B 2"], behaviour_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"], rest_BS: Int[np.ndarray, "B X"], room_B: Int[np.ndarray, "B"],
+        refuse: Callable[[int, int], None], item_BS: Int[np.ndarray, "B S"] | None = None,
+    ) -> "Plan":
+        """The newest behaviours that find room, between a head (without behaviours, with) and the rest.
+
+        ``refuse`` gets the first row that has no room even with no behaviour, and the tokens that it needs, and raises.
+        """
+        lengths_N = lines.lengths
+        needed_B2 = lengths_N[head_B2] + lengths_N[rest_BS].sum(axis=1)[:, None]
+        kept_BK = mask_BK & newest_that_fit(np.where(mask_BK, lengths_N[behaviour_BK], 0), room_B - needed_B2[:, 1])
+        shown_B = kept_BK.sum(axis=1)
+        over_B = (shown_B == 0) & (needed_B2[:, 0] > room_B)
+        if over_B.any():
+            row = int(over_B.argmax())
+            refuse(row, int(needed_B2[row, 0]))
+        head_B = np.where(shown_B > 0, head_B2[:, 1], head_B2[:, 0])
+        part_BS = np.column_stack([head_B, behaviour_BK, rest_BS])
+        length_BS = lengths_N[part_BS]
+        length_BS[:, 1 : 1 + behaviour_BK.shape[1]] *= kept_BK
+        return cls(lines, part_BS, length_BS, shown_B, item_BS)
+
+    def then(self, part_B: Int[np.ndarray, "B"]) -> "Plan":
+        """With one segment more at the right."""
+        part_BS, length_BS = (np.column_stack(pair) for pair in (
+            (self.part_BS, part_B), (self.length_BS, self.lines.lengths[part_B])))
+        item_BS = None if self.item_BS is None else np.column_stack([self.item_BS, np.full(len(part_B), -1)])
+        return Plan(self.lines, part_BS, length_BS, self.shown_B, item_BS)
+
+    @property
+    def lengths(self) -> Int[np.ndarray, "B"]:
+        """How many tokens each prompt has."""
+        return np.asarray(self.length_BS.sum(axis=1))
+
+    def fill(self, answer_BA: Bool[np.ndarray, "B A"] | None = None) -> Prompts:
+        """The prompts; ``answer_BA`` says which of their last tokens are an answer."""
+        code_BL, mask_BL = aligned(self.lines, self.part_BS, self.length_BS, "right")
+        soft_BL = None
+        if self.item_BS is not None:
+            item_BL = np.full(code_BL.shape, -1)
+            item_BL[mask_BL] = np.repeat(self.item_BS.ravel(), self.length_BS.ravel())
+            soft_BL = np.where(code_BL == ITEM, item_BL, np.where(code_BL == USER, USER, -1))
+        return Prompts(
+            tokens_BL=torch.from_numpy(np.maximum(code_BL, 0)), mask_BL=torch.from_numpy(mask_BL),
+            shown_B=torch.from_numpy(self.shown_B), soft_BL=None if soft_BL is None else torch.from_numpy(soft_BL),
+            answer_BA=None if answer_BA is None else torch.from_numpy(answer_BA),
+        )
+
+
+def newest_that_fit(lengths_BK: Int[np.ndarray, "B K"], room_B: Int[np.ndarray, "B"]) -> Bool[np.ndarray, "B K"]:
+    """Which behaviours find room: summed from the right, the most recent end, so what is cut off is the oldest."""
+    return np.asarray(np.cumsum(lengths_BK[:, ::-1], axis=1)[:, ::-1] <= room_B[:, None])
+
+
+def aligned(
+    lines: Lines, part_BS: Int[np.ndarray, "*B S"], length_BS: Int[np.ndarray, "*B S"], side: str, pad: int = 0,
+) -> tuple[Int[np.ndarray, "*B L"], Bool[np.ndarray, "*B L"]]:
+    """What the segments of each row hold, one after another, as wide as the longest row; and where that is.
+
+    Rows begin in the same column (``side`` "left") or end in the same one ("right").
+    """
+    total_B = length_BS.sum(axis=-1)[..., None]
+    longest = int(total_B.max(initial=0))
+    column_L = np.arange(longest)
+    mask_BL = column_L >= longest - total_B if side == "right" else column_L < total_B
+    code_BL = np.full(mask_BL.shape, pad, np.int64)
+    # The true cells of the mask, read row by row, are all segments in order.
+    code_BL[mask_BL] = lines.joined(part_BS, length_BS)
+    return code_BL, mask_BL

@@ -1,0 +1,62 @@
+"""The lines of prompts, tokenised once, as segments of one flat array. Knows token ids, not what the lines say.
+
+The lines put one after another are, token by token, what the tokenizer makes of the whole prompt. For that each line is
+tokenised between a line before and a line after it and cut out by its offsets; where a token reaches across the end of
+a line this cannot work, and is an error. Slots of soft tokens are part of the lines.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Int
+
+CHECKED = 64
+"""Prompts that are compared with the tokens of their whole text at build time."""
+CHECKED_BEHAVIOURS = 30
+
+AnyLines = TypeVar("AnyLines", bound="Lines")
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Token ids of all lines in one flat array; segment ``s`` is ``tokens_T[offsets_N[s] : offsets_N[s + 1]]``.
+
+    Where a soft token goes stands ``slots.ITEM`` or ``slots.USER``, which are no ids.
+    """
+
+    tokens_T: Int[np.ndarray, "T"]
+    offsets_N: Int[np.ndarray, "N"]
+
+    @cached_property
+    def lengths(self) -> Int[np.ndarray, "N"]:
+        """The tokens of each segment."""
+        return np.diff(self.offsets_N)
+
+    def joined(self, parts_BS: Int[np.ndarray, "*B S"], lengths_BS: Int[np.ndarray, "*B S"]) -> Int[np.ndarray, "T"]:
+        """The tokens of segments one after another, row by row; a length of 0 leaves a segment out."""
+        lengths_S = lengths_BS.ravel()
+        source_T = np.repeat(self.offsets_N[parts_BS].ravel() - np.cumsum(lengths_S) + lengths_S, lengths_S)
+        return self.tokens_T[source_T + np.arange(len(source_T))]
+
+    def plain(self, parts: Sequence[int | np.integer[Any]]) -> list[int]:
+        """Some segments by plain concatenation."""
+        return [int(token) for s in parts for token in self.tokens_T[self.offsets_N[s] : self.offsets_N[s + 1]]]
+
+    def longer(self: AnyLines, segments: Sequence[Int[np.ndarray, "_"]]) -> AnyLines:
+        """With more segments at the end."""
+        offsets_N = np.append(self.offsets_N, self.offsets_N[-1] + np.cumsum([*map(len, segments)], dtype=np.int64))
+        return replace(self, tokens_T=np.concatenate([self.tokens_T, *segments]), offsets_N=offsets_N)
+
+
+def flat(segments: Sequence[Int[np.ndarray, "_"]]) -> tuple[Int[np.ndarray, "T"], Int[np.ndarray, "N"]]:
+    """YesNoLines as ``tokens_T`` and ``offsets_N``."""
+    return np.concatenate(segments), np.cumsum([0, *map(len, segments)], dtype=np.int64)
+
+
+def table_texts(table: pa.Table) -> list[dict[str, str]]:
+    """The rows of a table of texts."""
+    return [{name: value or "" for name, value in row.items()} for row in table.to_pylist()]
