@@ -142,7 +142,7 @@ def test_recipes_that_are_refused(bert: Path, tmp_path: Path):
         values(bert) | {"two_towers": {"popular": {"path": "x"}}})
     assert "two_towers.towers.path: Field required" in refused(values(bert) | {"two_towers": {"towers": {}}})
     assert "two_towers.towers.pth: there is no such key; allowed here: behaviours" in refused(values(bert, pth=1))
-    assert "is no good as a name of a folder" in refused(values(bert) | {"two_towers": {"a/b": {"path": "x"}}})
+    assert "cannot be the name of a folder" in refused(values(bert) | {"two_towers": {"a/b": {"path": "x"}}})
     nowhere = Run(parse(values(tmp_path / "nowhere"), "it"), tmp_path / "run", QUIET)
     nowhere.prepare()
     with pytest.raises(ConfigError, match=r"^two_towers\.towers\.path = '.*nowhere': no such folder"):

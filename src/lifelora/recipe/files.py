@@ -82,7 +82,7 @@ def enhanced(model: str, knowledge: str, source: Source | None = None, settings:
 def parse(values: Mapping[str, Any], where: str) -> Recipe:
     """Check a recipe's values; ConfigError lists all that is wrong, each with its place."""
     if beyond := list(_beyond(values)):
-        raise ConfigError(f"{where} has numbers that nothing can be set to: {', '.join(beyond[:SHOWN])}.")
+        raise ConfigError(f"{where} has numbers that no key takes: {', '.join(beyond[:SHOWN])}.")
     try:
         whole = expanded(values)
         return Recipe.model_validate(whole)

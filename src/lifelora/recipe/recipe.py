@@ -55,8 +55,8 @@ class Recipe(Frozen):
                 raise ValueError(f"the name '{name}' stands for {' and '.join(kinds)}; rename one")
         for name in [self.name, *names, *self.knowledge]:
             if not names_a_folder(name):
-                raise ValueError(f"{name!a:.120} is no good as a name of a folder; use letters, digits, '-' and '_', 100 bytes "
-                                 "at most")
+                raise ValueError(f"{name!a:.120} cannot be the name of a folder; use letters, digits, '-' and '_', at most "
+                                 "100 bytes")
         for some in (names, self.knowledge):
             same = [name for name in some if sum(name.casefold() == other.casefold() for other in some) > 1]
             if same:

@@ -61,8 +61,8 @@ class Knowledge(Questions):
     @model_validator(mode="after")
     def _written_for_something(self) -> "Knowledge":
         if isinstance(self.vectors, OwnKnowledge) and not isinstance(self.text, RawPrompt):
-            raise ValueError(f"text.kind = '{self.text.kind}' writes what nobody reads: vectors.kind = 'precomputed' brings the "
-                             "vectors; leave text away")
+            raise ValueError(f"text.kind = '{self.text.kind}' writes texts, and vectors.kind = 'precomputed' reads none; "
+                             "remove text")
         return self
 
 

@@ -67,7 +67,7 @@ class Optimisation(Frozen):
     def _schedule_fits(self) -> "Optimisation":
         if self.warmup and self.warmup_steps:
             raise ValueError(f"warmup = {self.warmup} and warmup_steps = {self.warmup_steps} say the same thing twice; "
-                             "leave one away")
+                             "remove one")
         if self.warmup_from is not None and not (self.warmup or self.warmup_steps):
             raise ValueError(f"warmup_from = {self.warmup_from} begins a warm-up that is not there; give warmup or warmup_steps")
         if self.final_rate and self.schedule == "constant":

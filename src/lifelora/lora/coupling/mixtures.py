@@ -145,7 +145,7 @@ class Meta(Coupling):
         def _nothing_hidden_by_token(self) -> "Meta.Config":
             for key in ("hidden", "gate_dropout"):
                 if self.gate == "token" and getattr(self, key) != type(self).model_fields[key].default:
-                    raise ValueError(f"{key} is about a gate's hidden layer, and with gate = 'token' it has none; leave it away, "
+                    raise ValueError(f"{key} is about a gate's hidden layer, and with gate = 'token' it has none; remove it, "
                                      "or choose gate = 'instance'")
             return self
 

@@ -45,14 +45,14 @@ def test_there_is_a_demo():
     TrainingConfig, Group])
 def test_docs_recipes_tells_every_key(section: type[Frozen]):
     """As code: in backticks, or in a recipe that the page shows."""
-    page = (Path(__file__).parents[1] / "docs/recipes.md").read_text()
+    page = (Path(__file__).parents[2] / "docs/recipes.md").read_text()
     code = "\n".join([*re.findall(r"^```toml\n(.*?)^```", page, re.DOTALL | re.MULTILINE), *re.findall(r"`([^`\n]+)`", page)])
     untold = [key for key in section.model_fields if not re.search(rf"\b{key}\b", code)]
     assert not untold
 
 
 def test_docs_recipes_tells_what_like_takes():
-    assert "`like`" in (Path(__file__).parents[1] / "docs/recipes.md").read_text()
+    assert "`like`" in (Path(__file__).parents[2] / "docs/recipes.md").read_text()
 
 
 def test_a_dump_keeps_every_value_that_is_not_a_default():
@@ -142,7 +142,7 @@ def test_a_personal_coupling_needs_a_representation_that_exists():
 
 def test_names_are_folders_and_stand_for_one_thing():
     assert "the name 'din' stands for a conventional model and a system; rename one" in refused(DIN | {"systems": {"din": {}}})
-    assert "'../a' is no good as a name of a folder" in refused(DIN | {"systems": {"../a": {}}})
+    assert "'../a' cannot be the name of a folder" in refused(DIN | {"systems": {"../a": {}}})
     assert "at least one [conventional.NAME], [two_towers.NAME] or [systems.NAME]" in refused({"name": "mine"})
 
 
@@ -244,8 +244,8 @@ def test_a_start_that_cannot_be(changes: dict[str, Any], message: str):
 @pytest.mark.parametrize(("written", "said"), [
     (b"x = " + b"[" * 5000, "is not TOML: its brackets are nested too deeply"),
     (b"seed = " + b"9" * 5000, "is not TOML: .*4300 digits"),
-    (b"name = 'x'\nseed = 0x" + b"f" * 5000, r"nothing can be set to: seed \(an integer of 20,000 bits\)"),
-    (b"name = 'x'\n[evaluation]\nresamples = nan", "nothing can be set to: evaluation.resamples = nan"),
+    (b"name = 'x'\nseed = 0x" + b"f" * 5000, r"no key takes: seed \(an integer of 20,000 bits\)"),
+    (b"name = 'x'\n[evaluation]\nresamples = nan", "no key takes: evaluation.resamples = nan"),
     ("name = 'caf\u00e9'".encode("iso-8859-1"), "is not TOML: it is not UTF-8: byte.s. e9 in line 1; save it as UTF-8"),
     ("name = 'x'".encode("utf-16"), "it is not UTF-8"),
     (b"#" * 2_000_000, "it has more than 1,048,576 bytes"),

@@ -13,7 +13,7 @@ from lifelora.recipe.files import built_in, load
 from lifelora.recipe.like import expanded
 from lifelora.recipe.system import System
 
-PAGE = Path(__file__).parents[1] / "docs/recipes-fidelity.md"
+PAGE = Path(__file__).parents[2] / "docs/recipes-fidelity.md"
 FOLLOW_NOTHING = {"conventional", "demo", "next-item"}
 TABLES = ("conventional", "systems", "two_towers", "knowledge", "data", "backbone", "vectors", "evaluation", "task")
 ALWAYS = {"optimiser", "learning_rate", "weight_decay", "schedule", "clip", "batch_size", "accumulation", "epochs",
