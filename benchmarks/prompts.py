@@ -22,7 +22,8 @@ import pyarrow as pa
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-from lifelora.data.dataset import Dataset, Rules, prepare
+from lifelora.data.dataset import Dataset
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.prompts.slots import ITEM, USER, SlotTokenizer
 from lifelora.prompts.wording.fields import marked

@@ -1,4 +1,4 @@
-"""Behaviour retrieval at scale: seconds, rows per second and peak memory of MostSimilar, and the time of one call online.
+"""Behaviour retrieval at scale: seconds, rows per second and peak memory of MostSimilar; a log that grows, and one user asked.
 
     python benchmarks/retrieval.py              MovieLens-1M, simulated logs of 1 M, 5 M and 25 M rows, online
     python benchmarks/retrieval.py --part growth --rows 100000 --dimensions 64 --out small.json
@@ -20,6 +20,8 @@ import statistics
 import sys
 import tempfile
 import time
+import tracemalloc
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,8 +31,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from lifelora.data.dataset import EVENT_COLUMNS, Dataset, Rules, prepare
+from lifelora.data.dataset import Dataset
+from lifelora.data.extend import Event
 from lifelora.data.idmap import IdMap
+from lifelora.data.log import EVENT_COLUMNS
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import Words
 from lifelora.data.sources.movielens import Movielens
 from lifelora.retrieval.select import MostSimilar
@@ -65,7 +70,8 @@ def simulated(rows: int, seed: int, folder: Path) -> Dataset:
         ids = pa.array(np.arange(count).astype(str))
         IdMap.of(ids).save(folder / f"{name}s.parquet")
         pq.write_table(pa.table({name: ids, "title": ids}), folder / f"{'catalogue' if name == 'item' else 'profiles'}.parquet")
-    facts = {"name": "simulated", "has_times": True, "rating_levels": [1.0], "words": Words().model_dump(), "notes": []}
+    facts = {"name": "simulated", "has_times": True, "rating_levels": [1.0], "words": Words().model_dump(), "notes": [],
+             "label_above": 0.5, "keep_from": None}
     (folder / "dataset.json").write_text(json.dumps(facts))
     return Dataset(folder)
 
@@ -97,7 +103,7 @@ def beside(
     unit_ME = torch.nn.functional.normalize(vectors_ME, dim=1).numpy()
     cpu, found = time.process_time(), []
     for row in drawn:
-        first = dataset.offsets[dataset.user_N[row]]
+        first = dataset.log.offsets[dataset.user_N[row]]
         score_H = unit_ME[dataset.item_N[first:row]] @ unit_ME[dataset.item_N[row]]
         found.append(first + np.sort(np.argsort(-score_H)[:K]))
     loop = (time.process_time() - cpu) / looped
@@ -107,20 +113,45 @@ def beside(
             "us_a_row": round(ours * 1e6, 2), "times_faster": round(loop / ours, 1)}
 
 
-def online(dimensions: int, history: int, calls: int, seed: int) -> dict[str, Any]:
-    """One person with a history of ``history`` behaviours, one target and twenty."""
+def online(folder: Path, dimensions: int, history: int, calls: int, seed: int) -> dict[str, Any]:
+    """Ten events, two of new users and two with new items, come after a prepared log; then one user is asked about.
+
+    The user is the one whose history is nearest to ``history`` behaviours. What all calls look ids up in is made by the first.
+    """
     torch.set_num_threads(1)
-    vectors_ME = vectors(history + 20, dimensions, seed)
-    chooser, rows_NE = MostSimilar(MostSimilar.Config(k=K), vectors_ME), vectors_ME.numpy()
-    milliseconds = {}
-    for targets in (1, 20):
-        taken = []
-        for _ in range(calls):
-            cpu = time.process_time()
-            chooser.online(rows_NE[:history], rows_NE[history : history + targets])
-            taken.append((time.process_time() - cpu) * 1e3)
-        milliseconds[f"ms_{targets}_targets"] = round(statistics.median(taken), 2)
-    return {"history": history, "dimensions": dimensions, "n": calls, **milliseconds}
+    dataset = Dataset(folder)
+    chooser = MostSimilar(MostSimilar.Config(k=K), vectors(dataset.n_items, dimensions, seed))
+    length_U = dataset.log.count(np.arange(dataset.n_users))
+    user = int(np.abs(length_U - history).argmin())
+    people = [user, *np.random.default_rng(seed).integers(0, dataset.n_users, 7).tolist()]
+    names = [*dataset.users.outside(people), "new a", "new b"]
+    items = [*dataset.items.outside(np.arange(8)), "new a", "new b"]
+    events = [Event(name, item, 1.0, 1) for name, item in zip(names, items, strict=True)]
+
+    def ask(targets: int) -> None:
+        chooser.select(grown, grown.candidates(user, np.arange(targets)))
+
+    first = milliseconds(lambda: dataset.extended(events), 1)
+    tracemalloc.start()
+    grown = dataset.extended(events)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return {
+        "events": len(dataset), "users": dataset.n_users, "items": dataset.n_items, "dimensions": dimensions, "n": calls,
+        "ms_first": first, "ms_extended": milliseconds(lambda: dataset.extended(events), calls),
+        "kb_kept": round(kept / 1024, 1), "kb_peak": round(peak / 1024, 1), "history": int(length_U[user]),
+        **{f"ms_{targets}_targets": milliseconds(lambda targets=targets: ask(targets), calls) for targets in (1, 20)},
+    }
+
+
+def milliseconds(call: Callable[[], object], calls: int) -> float:
+    """Median CPU time."""
+    taken = []
+    for _ in range(calls):
+        cpu = time.process_time()
+        call()
+        taken.append((time.process_time() - cpu) * 1e3)
+    return round(statistics.median(taken), 3)
 
 
 def vectors(n_items: int, dimensions: int, seed: int) -> torch.Tensor:
@@ -164,7 +195,10 @@ def main() -> None:
                     measured.append(alone(selected, folder, args.dimensions[-1], 0, args.seed))
                     print(measured[-1], flush=True)
             if part == "online":
-                measured = [alone(online, E, args.history, 200, args.seed) for E in args.dimensions]
+                for rows in args.events:
+                    folder = Path(temporary) / str(rows)
+                    alone(simulated, rows, args.seed, folder)
+                    measured.append(alone(online, folder, args.dimensions[-1], args.history, 200, args.seed))
         results[part] = {
             "command": shlex.join(["python", *sys.argv]), "date": datetime.now(UTC).date().isoformat(), "seed": args.seed,
             "k": K, "threads": 1, "results": measured,

@@ -33,7 +33,7 @@ def measured(parts: Parts, system: str, users: int, count: int, seed: int) -> di
     drawn = generator(seed, "people").permutation(dataset.n_users)[: users + WARM_UP]
     seconds, tokens = [], []
     for user in drawn.tolist():
-        seen = np.unique(dataset.item_N[dataset.offsets[user] : dataset.offsets[user + 1]])
+        seen = np.unique(dataset.item_N[dataset.log.offsets[user] : dataset.log.offsets[user + 1]])
         began = time.process_time()
         score_1M = catalogue_scores(parts, chooser.system.retriever_name, model,
                                     dataset.candidates(user, np.zeros(1, np.int64)))

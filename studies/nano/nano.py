@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lifelora.data.dataset import Rules, Targets, prepare
+from lifelora.data.dataset import Targets
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.sources.simulated import Simulated
 from lifelora.evaluation.metrics import auc
 from lifelora.llm.backbone import Backbone, Pretrained, load

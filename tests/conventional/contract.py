@@ -13,7 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from lifelora.conventional import AnyRecommender
 from lifelora.conventional.base import Recommender
-from lifelora.data.dataset import Dataset, Rules, Samples, prepare
+from lifelora.data.dataset import Dataset, Samples
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError
 from lifelora.knowledge.experts import KnowledgeExperts, KnowledgeFields, Known
@@ -57,7 +58,7 @@ EVERY = 4
 def known(data: Dataset) -> Known:
     """Vectors that tell the tribe amid noise; some are of zeros, some users have no state yet, and one never gets any."""
     rng = torch.Generator().manual_seed(4)
-    states_U = torch.from_numpy(np.diff(data.offsets) // EVERY)
+    states_U = torch.from_numpy(np.diff(data.log.offsets) // EVERY)
     states_U[-1] = 0
     tribe_N = torch.cat([torch.arange(data.n_items), torch.arange(data.n_users).repeat_interleave(states_U)]) % 2
     known_NK = torch.randn(len(tribe_N), 6, generator=rng)
@@ -152,7 +153,7 @@ class RecommenderContract:
     def test_any_amount_of_left_padding_gives_the_same(self, model: Recommender, data: Dataset, extra: int):
         rows = data.samples["train"][:6]  # all of them have a short past
         targets = data.targets(rows)
-        longest = int((rows - data.offsets[targets.user_B]).max())
+        longest = int((rows - data.log.offsets[targets.user_B]).max())
         assert longest < model.history_length or not self.personal
         exact, padded = data.gather(targets, longest), data.gather(targets, longest + extra)
         torch.testing.assert_close(model.score(exact), model.score(padded))
@@ -240,7 +241,7 @@ class RecommenderContract:
             return
         started = self.fitted(data, seed=0, steps=1, knowing=True)
         started.zero_grad()
-        rows = np.flatnonzero(np.arange(len(data)) - data.offsets[data.user_N] >= 2)  # not all of them have a state
+        rows = np.flatnonzero(np.arange(len(data)) - data.log.offsets[data.user_N] >= 2)  # not all of them have a state
         started.loss(data.gather(data.targets(rows), started.history_length)).backward()
         extra = dict(started.inputs.extra.named_parameters())
         assert {name.split(".")[0] for name in extra} == {"shared", "user", "item", "nobody_E"}

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from lifelora.conventional.popularity import Popularity
-from lifelora.data.dataset import Rules, prepare
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError
 

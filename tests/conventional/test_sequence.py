@@ -12,7 +12,8 @@ from lifelora.conventional.gru4rec import GRU4Rec
 from lifelora.conventional.sasrec import SASRec
 from lifelora.conventional.sequence import MostPopular, NextItem
 from lifelora.data.candidates import Candidates
-from lifelora.data.dataset import Dataset, Rules, Samples, prepare
+from lifelora.data.dataset import Dataset, Samples
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import UsersByTime
 from lifelora.errors import ConfigError

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lifelora.data.candidates import Candidates, candidate_lists
-from lifelora.data.dataset import Rules, prepare
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.sources.simulated import Simulated
 from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError

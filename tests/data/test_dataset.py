@@ -9,7 +9,8 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lifelora.data.dataset import Dataset, Rules, prepare
+from lifelora.data.dataset import Dataset
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut, OneEach
 from lifelora.errors import ConfigError
@@ -43,7 +44,7 @@ def test_events_stand_by_user_time_and_item(dataset: Dataset) -> None:
            zip(dataset.user_N.tolist(), dataset.item_N.tolist(), strict=True)]
     # ann's a and b are of the same second: item order decides
     assert ids == [("ann", "c"), ("ann", "a"), ("ann", "b"), ("ann", "d"), ("bob", "a"), ("bob", "b"), ("bob", "d"), ("bob", "c")]
-    assert dataset.offsets.tolist() == [0, 4, 8]
+    assert dataset.log.offsets.tolist() == [0, 4, 8]
     assert dataset.rating_levels == (1, 2, 3, 4, 5)
     assert dataset.label_N.tolist() == [True, False, True, False, False, True, False, True]  # above 3
 
@@ -123,7 +124,7 @@ def test_one_sample_each_of_a_log_without_times_does_not_ask_how_the_file_is_ord
     for part, rows in first.samples.items():
         assert ids(first, rows) == ids(turned, turned.samples[part])
     rows = np.concatenate(list(first.samples.values()))
-    assert sorted(rows.tolist()) == (first.offsets[1:] - 1).tolist()  # everybody's last, once
+    assert sorted(rows.tolist()) == (first.log.offsets[1:] - 1).tolist()  # everybody's last, once
     # where a person's events stand in the file says nothing about where they stand now: the last of the file is rarely last
     last_of_file = {user: item for user, item, _, _ in log}
     assert sum(last_of_file[user] == item for user, item in ids(first, rows)) < 15
@@ -173,11 +174,11 @@ def test_nothing_of_the_future_is_ever_in_a_history(
     for chosen in dataset.samples.values():
         targets = dataset.targets(np.asarray(chosen))
         rows_BH, mask_BH = dataset.history(targets, length)
-        before = np.broadcast_to(targets.before_B[:, None], rows_BH.shape)
+        before = np.broadcast_to(np.asarray(chosen)[:, None], rows_BH.shape)
         assert (rows_BH[mask_BH] < before[mask_BH]).all()
         assert (dataset.time_N[rows_BH[mask_BH]] <= dataset.time_N[before[mask_BH]]).all()
         assert (dataset.user_N[rows_BH[mask_BH]] == dataset.user_N[before[mask_BH]]).all()
-        counts = np.minimum(targets.before_B - dataset.offsets[targets.user_B], length)
+        counts = np.minimum(targets.position_B, length)
         assert (mask_BH.sum(axis=1) == counts).all()
 
 

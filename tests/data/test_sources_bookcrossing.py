@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 import pytest
 from pydantic import ValidationError
 
-from lifelora.data.dataset import Rules, prepare
 from lifelora.data.describe import describe
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.sources import parse_source
 from lifelora.data.sources.bookcrossing import Bookcrossing
 from lifelora.data.split import OneEach

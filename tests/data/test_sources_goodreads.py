@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lifelora.data.dataset import Rules, prepare
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.rows import Rows
 from lifelora.data.sources import parse_source
 from lifelora.data.sources.goodreads import Goodreads, iso

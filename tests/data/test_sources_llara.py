@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lifelora.data.dataset import Rules, prepare
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.sources import parse_source
 from lifelora.data.sources.llara import Llara
 from lifelora.data.sources.movielens import Movielens
@@ -131,7 +131,7 @@ def test_the_rule_makes_the_authors_films_from_movielens_100k(tmp_path: Path, ml
         late = []
         for n, user in enumerate(targets.user_B):
             first = rows_NH[n, mask_NH[n]][0]
-            of_user = np.arange(made.offsets[user], made.offsets[user + 1])
+            of_user = np.arange(made.log.offsets[user], made.log.offsets[user + 1])
             late.append(set(made.items.outside(made.item_N[of_user[made.time_N[of_user] >= made.time_N[first]]])))
         theirs = [json.loads(line) for line in (place / f"{name}.jsonl").read_text().splitlines()]
         for row in theirs:

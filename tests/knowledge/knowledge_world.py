@@ -6,7 +6,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lifelora.data.dataset import Dataset, Rules, prepare
+from lifelora.data.dataset import Dataset
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.sources.simulated import Simulated
 
 CHAT = "{% for turn in messages %}<s>{{ turn['role'] }}: {{ turn['content'] }}<end>{% endfor %}{% if add_generation_prompt %}" \

@@ -15,7 +15,8 @@ from lifelora.conventional import AnyRecommender
 from lifelora.conventional.base import ExtraFields
 from lifelora.conventional.deepfm import DeepFM
 from lifelora.conventional.din import DIN
-from lifelora.data.dataset import Dataset, Rules, Samples, prepare
+from lifelora.data.dataset import Dataset, Samples
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError
 from lifelora.knowledge.experts import KnowledgeExperts, KnowledgeFields, Known

@@ -8,7 +8,7 @@ import pytest
 from knowledge_world import log
 from pydantic import ValidationError
 
-from lifelora.data.dataset import Rules, prepare
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut, OneEach
 from lifelora.errors import ConfigError, LeakError
@@ -105,10 +105,10 @@ def test_a_target_reads_the_last_state_that_ended_before_it(library, every):
     row_B = state_before(library, targets, every)
     seen = shown(library, every, 30)
     has_B = row_B >= 0
-    position_B = targets.before_B - library.offsets[targets.user_B]
+    position_B = targets.position_B
     assert (has_B == (position_B >= every)).all()
     assert (seen.user_N[row_B[has_B]] == targets.user_B[has_B]).all()
-    late_B = targets.before_B[has_B] - seen.end_N[row_B[has_B]]
+    late_B = np.flatnonzero(has_B) - seen.end_N[row_B[has_B]]
     assert ((late_B >= 0) & (late_B < every)).all()
 
 
@@ -118,7 +118,7 @@ def test_no_state_depends_on_later_events(library):
     asked = AboutUsers(library, questions)
     for state in (0, 5, len(asked) - 1):
         end, user = int(asked.shown.end_N[state]), int(asked.shown.user_N[state])
-        begin = int(library.offsets[user])
+        begin = int(library.log.offsets[user])
         titles = [library.titles[item] for item in library.item_N[begin:end]]
         listed = [line.rpartition(" (")[0] for line in asked[state].splitlines()[2:-2]]
         assert listed == titles[-6:]
@@ -128,7 +128,7 @@ def test_nobody_asks_about_a_state_that_nothing_reads(library, tmp_path):
     """With one sample a user, the last event, somebody reads what is known before it and what is known now, nothing else."""
     one_each = log(tmp_path, Rules(split=OneEach()))
     asked, (first_U, _) = AboutUsers(one_each, Questions(every=3)), states(one_each, 3)
-    events_U = np.diff(one_each.offsets)
+    events_U = np.diff(one_each.log.offsets)
     before_U = np.where(events_U > Rules().min_history, events_U - 1, 0)  # whoever has a sample
     read = {int(first + number // 3 - 1) for number_U in (before_U, events_U)
             for first, number in zip(first_U, number_U, strict=True) if number >= 3}
@@ -157,7 +157,7 @@ def test_a_leak_is_found(library, monkeypatch, broken):
 
 def test_training_states_show_what_training_may_see(library):
     seen, rows = shown(library, 3, 3), set(library.training_events().tolist())
-    expected = [all(row in rows for row in range(library.offsets[u], end))
+    expected = [all(row in rows for row in range(library.log.offsets[u], end))
                 for u, end in zip(seen.user_N, seen.end_N, strict=True)]
     assert training_states(library, 3).tolist() == expected
     assert 0 < sum(expected) < len(expected)

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from lifelora.data.dataset import Dataset, Rules, prepare
+from lifelora.data.dataset import Dataset
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.sources.simulated import Simulated
 from lifelora.llm import nano
 from lifelora.llm.backbone import Backbone, Pretrained, load

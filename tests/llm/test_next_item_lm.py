@@ -12,7 +12,8 @@ from titles_world import COUPLINGS, FAMILIES, ROWS, TITLES, asked_lm, batch_of, 
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lifelora.data.candidates import Candidates
-from lifelora.data.dataset import Dataset, Rules, prepare
+from lifelora.data.dataset import Dataset
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError, ScopeError

@@ -11,7 +11,8 @@ import pyarrow as pa
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from lifelora.data.dataset import Dataset, Rules, prepare
+from lifelora.data.dataset import Dataset
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
 from lifelora.tokens import LineTokenizer

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from control_world import CONTROLS, KINDS, WRITE_ANY_TEXT, with_controls
-from lifelora.data.dataset import Rules, prepare
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError

@@ -62,7 +62,7 @@ def by_added_tokens(tokenizer: Any, text: str, marks: Mapping[str, int]) -> list
 
 
 def asked(dataset: Dataset, row: int, shown: int) -> tuple[Any, Any, Any]:
-    targets = dataset.targets(np.array([int(dataset.offsets[USER_INDEX]) + row]))
+    targets = dataset.targets(np.array([int(dataset.log.offsets[USER_INDEX]) + row]))
     return targets, *dataset.history(targets, shown)
 
 

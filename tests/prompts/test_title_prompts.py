@@ -32,7 +32,7 @@ def asked(dataset, rows, length):
     """Targets, their last behaviours, and lists in which the target stands at a place of its own."""
     targets = dataset.targets(np.asarray(rows))
     others_BC = (targets.item_B[:, None] + 1 + np.arange(C)) % dataset.n_items
-    place_B = targets.before_B % C
+    place_B = np.asarray(rows) % C
     others_BC[np.arange(len(rows)), place_B] = targets.item_B
     return targets, *dataset.history(targets, length), others_BC
 
@@ -135,7 +135,7 @@ def test_the_phrasing_is_drawn_by_seed_and_row(builder):
 def test_what_is_too_long_loses_its_oldest_behaviours_only(builder, form):
     """For every limit, the longest run of recent behaviours that leaves room for the longest answer."""
     dataset = builder.dataset
-    row = int(dataset.offsets[3]) + 10
+    row = int(dataset.log.offsets[3]) + 10
     targets, chosen_BK, mask_BK, candidates_BC = asked(dataset, [row], 8)
     longest = int(builder.titles(candidates_BC).mask_BCA.sum(-1).max())
     fitting = {}

@@ -94,7 +94,7 @@ def test_padding_is_at_the_right_with_the_tokenizers_own(dataset: Dataset, bert:
 
 
 def test_the_same_text_is_there_once(dataset: Dataset, builder: TowerBuilder):
-    start = int(dataset.offsets[1])
+    start = int(dataset.log.offsets[1])
     same = dataset.candidates(1, np.arange(5))  # one person now, five items
     chosen_BK, mask_BK = dataset.history(same, SHOWN)
     batch = builder.batch(same, chosen_BK, mask_BK)

@@ -69,7 +69,7 @@ def test_padding_is_at_the_left(builder):
 
 def test_truncation_drops_the_oldest_and_counts(builder):
     """For every limit from the bare question to the whole prompt, the longest run of recent behaviours that fits."""
-    row = int(builder.dataset.offsets[3]) + 10
+    row = int(builder.dataset.log.offsets[3]) + 10
     targets, rows_BK, mask_BK = asked(builder, [row], 8)
     data, segments = builder.dataset, builder.lines
     user, item = int(targets.user_B[0]), int(targets.item_B[0])

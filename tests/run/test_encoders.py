@@ -85,10 +85,10 @@ def test_what_was_learnt_is_what_learns(run: Run):
 def test_no_label_and_no_later_event_of_the_target_is_read(run: Run):
     parts, dataset = run.parts, run.parts.dataset
     targets = dataset.targets(parts.test_samples)
-    flipped = Targets(targets.user_B, targets.item_B, targets.before_B, ~targets.label_B)
+    flipped = Targets(targets.user_B, targets.item_B, targets.position_B, ~targets.label_B)
     np.testing.assert_array_equal(parts.scores("towers", targets), parts.scores("towers", flipped))
     asked = parts.asked("towers", targets)
-    assert (asked.chosen_NK[asked.mask_NK] < np.repeat(targets.before_B, asked.mask_NK.sum(axis=1))).all()
+    assert (asked.chosen_NK[asked.mask_NK] < np.repeat(parts.test_samples, asked.mask_NK.sum(axis=1))).all()
 
 
 def test_it_recommends_and_says_what_it_read(run: Run):

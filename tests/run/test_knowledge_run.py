@@ -51,7 +51,7 @@ def test_the_model_reads_what_was_known_before_each_target(run: Run):
     with torch.no_grad():
         model.inputs.extra.user.known_NK[row] += 1
     changed = before != parts.conventional_scores("din-asked", model, targets)
-    position = targets.before_B - dataset.offsets[targets.user_B]
+    position = targets.position_B
     assert changed.any()
     assert np.array_equal(changed, (targets.user_B == user) & (position // 4 == 2))
 
@@ -73,7 +73,7 @@ def test_recommending_reads_the_last_state(run: Run, capsys: pytest.CaptureFixtu
     model = parts.recommender("din-asked")
     rows_B, known_B = model.inputs.extra.states(parts.samples("din-asked", model, targets))
     assert known_B.all()
-    assert rows_B.tolist() == [int(model.inputs.extra.first_U[0]) + int(dataset.offsets[1] - dataset.offsets[0]) // 4 - 1] * 3
+    assert rows_B.tolist() == [int(model.inputs.extra.first_U[0]) + int(dataset.log.count(np.array([0]))[0]) // 4 - 1] * 3
     user = dataset.users.outside(np.array([0]))[0]
     assert main(["recommend", str(run.folder), "--user", user, "--system", "din-asked", "-k", "2"]) == 0
     assert "by 'din-asked'" in capsys.readouterr().out

@@ -74,7 +74,7 @@ def test_places_are_those_that_counting_gives(run: Run, name: str):
         own = score[int(dataset.item_N[row])]
         among = [score[item] for item in dataset.lists["test"][samples.index(row)].tolist()]
         assert (better, tied) == (sum(s > own for s in among), among.count(own))
-        seen = set(dataset.item_N[dataset.offsets[dataset.user_N[row]] : row].tolist()) - {int(dataset.item_N[row])}
+        seen = set(dataset.item_N[dataset.log.offsets[dataset.user_N[row]] : row].tolist()) - {int(dataset.item_N[row])}
         others = [s for item, s in enumerate(score) if item not in seen]
         assert (whole_better, whole_tied) == (sum(s > own for s in others), others.count(own))
 
@@ -151,7 +151,7 @@ def test_a_system_puts_targets_where_whole_texts_put_them(run: Run, name: str):
         model, target = parts.next_item(first), dataset.targets(np.array([row]))
         with torch.inference_mode():
             of_first = model.scores(parts.samples(first, model, target))[0].tolist()
-        seen = set(dataset.item_N[dataset.offsets[dataset.user_N[row]] : row].tolist()) - {item}
+        seen = set(dataset.item_N[dataset.log.offsets[dataset.user_N[row]] : row].tolist()) - {item}
         unseen = sorted((i for i in range(dataset.n_items) if i not in seen), key=lambda i: (-of_first[i], i))
         short, rest = sorted(unseen[: chooser.system.shortlist]), unseen[chooser.system.shortlist :]
         if item in short:
@@ -172,7 +172,7 @@ def test_what_was_met_is_never_ahead_of_a_target(run: Run):
         target = dataset.targets(np.array([row]))
         score = chooser.scores(chooser.questions(of_users(target, every), every))[0][0].tolist()
         own = score[int(target.item_B[0])]
-        seen = set(dataset.item_N[dataset.offsets[target.user_B[0]] : row].tolist())
+        seen = set(dataset.item_N[dataset.log.offsets[target.user_B[0]] : row].tolist())
         assert found.better_N[place] == sum(s > own + 1e-5 for item, s in enumerate(score) if item not in seen)
 
 

@@ -61,5 +61,5 @@ def test_every_user_of_bookcrossing_is_in_one_part_with_one_sample(tmp_path: Pat
     users = dataset.users.outside(dataset.user_N[rows])
     assert sorted(map(int, users)) == [u for u in range(30) if u % 4 >= 2]  # more than 5 ratings
     assert {part: len(chosen) for part, chosen in dataset.samples.items()} == {"train": 7, "valid": 2, "test": 5}  # 14: 9 + 5
-    assert np.array_equal(rows + 1, dataset.offsets[dataset.user_N[rows] + 1])  # everybody's last
+    assert np.array_equal(rows + 1, dataset.log.offsets[dataset.user_N[rows] + 1])  # everybody's last
     assert any("there are no times" in note for note in dataset.notes)

@@ -187,7 +187,7 @@ def test_a_recommendation_is_of_the_unmet_and_shows_the_users_own_past(run: Run,
     scores = [item.score for item in answer.items]
     assert scores == sorted(scores, reverse=True)
     user = int(dataset.users.inside(["u00007"])[0])
-    seen = np.asarray(dataset.item_N[dataset.offsets[user] : dataset.offsets[user + 1]])
+    seen = np.asarray(dataset.item_N[dataset.log.offsets[user] : dataset.log.offsets[user + 1]])
     past = {dataset.titles[item] for item in seen}
     chosen = dataset.items.inside([item.item for item in answer.items])
     assert not set(chosen.tolist()) & set(seen.tolist())
@@ -204,7 +204,7 @@ def test_a_recommendation_is_of_the_unmet_and_shows_the_users_own_past(run: Run,
 def test_most_recent_behaviours_are_the_last_ones(run: Run):
     dataset = run.parts.dataset
     user = int(dataset.users.inside(["u00003"])[0])
-    last = [dataset.titles[item] for item in dataset.item_N[dataset.offsets[user + 1] - 3 : dataset.offsets[user + 1]]]
+    last = [dataset.titles[item] for item in dataset.item_N[dataset.log.offsets[user + 1] - 3 : dataset.log.offsets[user + 1]]]
     answer = recommend(run.parts, "u00003", None, 2, "lora")
     assert [[behaviour.title for behaviour in item.shown] for item in answer.items] == [last, last]
     assert "Shown for all of them: " in str(answer)

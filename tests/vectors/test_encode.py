@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from lifelora.data.dataset import Rules, prepare
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError, MissingExtraError

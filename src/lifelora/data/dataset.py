@@ -1,62 +1,40 @@
-"""A prepared log: events by user in time order, memory-mapped, with samples by part. Knows no model and no prompt.
+"""A data set as everything above reads it: a log, who and what is in it, samples by part. Knows no model and no prompt.
 
-Everything about a user's past is a slice of flat arrays: rows ``offsets[u] .. offsets[u + 1]`` of the event columns,
-oldest first. A sample is the row of its target; what may be seen of it are the user's rows before that row.
+A sample is the row of its target; what may be seen of it are its user's earlier events. ``prepare`` makes a data set;
+``extended`` gives one in which more has happened since.
 """
 
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from copy import copy
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field
 from torch import Tensor
 
-from lifelora.artefacts import read_json, reserve, write_atomically
-from lifelora.data.candidates import Candidates, candidate_lists
-from lifelora.data.core import k_core
+from lifelora.artefacts import read_json
+from lifelora.data.extend import Event, checked_events, numbered, with_new
 from lifelora.data.idmap import IdMap
-from lifelora.data.raw import RawTables, Words
-from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTime, split
-from lifelora.errors import ConfigError
-from lifelora.types import PARTS, Frozen, Part
-
-MAX_LEVELS = 100
-EVENT_COLUMNS = {"user": np.int32, "item": np.int32, "rating": np.int8, "label": np.bool_, "time": np.int64}
-
-
-class Rules(Frozen):
-    """How a log becomes samples."""
-
-    label_above: float = 3.0
-    "A rating above this is a like (label 1)."
-    min_history: int = Field(default=5, ge=1)
-    "Samples have at least this many earlier behaviours."
-    core: int = Field(default=1, ge=1)
-    """Every user and every item has at least this many events (1: no such filter); RecLoRA takes 5 (its appendix A).
-    It is applied once, to the log as a whole: whether an item of the training period stays depends on the test period too."""
-    keep_from: float | None = None
-    "Events rated below this are left out of the log, as LLaRA does for next items (3); all stay when left out."
-    split: AnySplit = GlobalTime()
-    candidates: Candidates | None = None
-    "For next items: the list that every sample's target has to stand out from; without one there is the whole catalogue."
+from lifelora.data.log import Log, Values, longer
+from lifelora.data.raw import Words
+from lifelora.errors import ArtefactError
+from lifelora.types import PARTS, Part
 
 
 @dataclass(frozen=True)
 class Targets:
-    """Items in question: behaviours that may be seen are rows ``offsets[user] <= row < before`` of the same user."""
+    """Items in question, and how many of their users' events may be seen: the first ``position`` of each history."""
 
     user_B: Int[np.ndarray, "B"]
     item_B: Int[np.ndarray, "B"]
-    before_B: Int[np.ndarray, "B"]
+    position_B: Int[np.ndarray, "B"]
+    "A logged target's own position; for a question of now, the number of all events of the user."
     label_B: Bool[np.ndarray, "B"]
 
     def __len__(self) -> int:
@@ -64,12 +42,16 @@ class Targets:
 
     def at(self, index: Int[np.ndarray, "_"] | slice) -> "Targets":
         """Some of them."""
-        return Targets(self.user_B[index], self.item_B[index], self.before_B[index], self.label_B[index])
+        return Targets(self.user_B[index], self.item_B[index], self.position_B[index], self.label_B[index])
 
 
 @dataclass(frozen=True)
 class Samples:
-    """A batch for a conventional model; histories are left-padded, the most recent behaviour last."""
+    """A batch for a conventional model; histories are left-padded, the most recent behaviour last.
+
+    Such a model has a vector for each user and item of the prepared data. One that came later is read as unknown: U stands
+    for the user, M for the target, and a behaviour with such an item is a cell that the mask leaves out.
+    """
 
     user_B: Int[Tensor, "B"]
     item_B: Int[Tensor, "B"]
@@ -97,7 +79,7 @@ class Schema:
 
 
 class Dataset:
-    """A prepared data set, opened from its folder (see ``prepare``)."""
+    """A prepared data set, opened from its folder (see ``prepare``), or one extended since."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -107,24 +89,32 @@ class Dataset:
         self.rating_levels: tuple[float, ...] = tuple(facts["rating_levels"])
         self.words = Words(**facts["words"])
         self.notes: tuple[str, ...] = tuple(facts["notes"])
+        self._label_above: float | None = facts.get("label_above")
+        self._keep_from: float | None = facts.get("keep_from")
         self.users, self.items = IdMap.load(folder / "users.parquet"), IdMap.load(folder / "items.parquet")
         self.catalogue, self.profiles = pq.read_table(folder / "catalogue.parquet"), pq.read_table(folder / "profiles.parquet")
+        self._open(Log.open(folder / "events"))
 
         def mapped(name: str) -> np.ndarray:
             array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             return array
 
-        self.user_N, self.item_N, self.rating_N, self.label_N, self.time_N = (mapped(f"events/{c}") for c in EVENT_COLUMNS)
-        self.offsets = np.asarray(mapped("events/offsets"))
         self.samples: dict[Part, np.ndarray] = {part: mapped(f"samples/{part}") for part in PARTS}
         self.lists: dict[Part, np.ndarray] = {
             part: mapped(f"candidates/{part}") for part in PARTS if (folder / f"candidates/{part}.npy").exists()}
         """Candidates of each sample, [N, C] item indices in the order of ``samples``; empty where none were asked for."""
+        self.known_users, self.known_items = len(self.users), len(self.items)
+        "Users and items of the prepared data, which come first: those that a trained model has vectors of."
         self.user_field_names = tuple(n for n in self.profiles.column_names if n != "user")
         self.item_field_names = tuple(n for n in self.catalogue.column_names if n not in ("item", "title", "description"))
+        self._codes: dict[str, tuple[Int[np.ndarray, "M"], dict[str, int]]] = {}
+
+    def _open(self, log: Log) -> None:
+        self.log = log
+        self.user_N, self.item_N, self.rating_N, self.label_N, self.time_N = log.columns.values()
 
     def __len__(self) -> int:
-        return len(self.item_N)
+        return len(self.log)
 
     @property
     def n_users(self) -> int:
@@ -141,24 +131,22 @@ class Dataset:
 
     def targets(self, rows_B: Int[np.ndarray, "B"]) -> Targets:
         """Logged rows as targets: all that happened before each of them may be seen."""
+        rows_B = np.asarray(rows_B, np.int64)
         return Targets(
-            self.user_N[rows_B].astype(np.int64), self.item_N[rows_B].astype(np.int64), np.asarray(rows_B, np.int64),
+            self.user_N[rows_B].astype(np.int64), self.item_N[rows_B].astype(np.int64), self.log.positions(rows_B),
             np.asarray(self.label_N[rows_B]),
         )
 
     def candidates(self, user: int, items_B: Int[np.ndarray, "B"]) -> Targets:
         """Items put to a user now, after everything in the log; labels are unknown and set to False."""
-        n = len(items_B)
-        return Targets(
-            np.full(n, user, np.int64), np.asarray(items_B, np.int64), np.full(n, self.offsets[user + 1], np.int64),
-            np.zeros(n, np.bool_),
-        )
+        user_B = np.full(len(items_B), user, np.int64)
+        return Targets(user_B, np.asarray(items_B, np.int64), self.log.count(user_B), np.zeros(len(items_B), np.bool_))
 
     def history(self, targets: Targets, length: int) -> tuple[Int[np.ndarray, "B H"], Bool[np.ndarray, "B H"]]:
         """The last ``length`` event rows before each target, most recent last, and which of them are real."""
-        rows_BH = targets.before_B[:, None] - length + np.arange(length)
-        mask_BH = rows_BH >= self.offsets[targets.user_B][:, None]
-        return np.where(mask_BH, rows_BH, 0), mask_BH
+        position_BH = targets.position_B[:, None] - length + np.arange(length)
+        mask_BH = position_BH >= 0
+        return np.where(mask_BH, self.log.rows(targets.user_B[:, None], position_BH), 0), mask_BH
 
     def gather(
         self, targets: Targets, length: int,
@@ -166,21 +154,41 @@ class Dataset:
     ) -> Samples:
         """A batch for a conventional model that reads ``length`` behaviours: the last ones, or those that were chosen."""
         rows_BH, mask_BH = self.history(targets, length) if chosen is None else chosen
+        user_B, item_B, item_BH = targets.user_B, targets.item_B, self.item_N[rows_BH]
+        if self.n_users > self.known_users or self.n_items > self.known_items:
+            user_B, item_B = np.minimum(user_B, self.known_users), np.minimum(item_B, self.known_items)
+            mask_BH = mask_BH & (item_BH < self.known_items)
         return Samples(
-            user_B=torch.from_numpy(targets.user_B),
-            item_B=torch.from_numpy(targets.item_B),
+            user_B=torch.from_numpy(user_B),
+            item_B=torch.from_numpy(item_B),
             label_B=torch.from_numpy(targets.label_B.astype(np.float32)),
-            history_BH=torch.from_numpy(np.where(mask_BH, self.item_N[rows_BH], self.n_items).astype(np.int64)),
+            history_BH=torch.from_numpy(np.where(mask_BH, item_BH, self.known_items).astype(np.int64)),
             rating_BH=torch.from_numpy(np.where(mask_BH, self.rating_N[rows_BH], len(self.rating_levels)).astype(np.int64)),
             mask_BH=torch.from_numpy(mask_BH),
-            position_B=torch.from_numpy(targets.before_B - self.offsets[targets.user_B]),
+            position_B=torch.from_numpy(targets.position_B),
         )
 
     def schema(self) -> Schema:
-        """Sizes and field tables; code 0 of every field means unknown."""
-        users, user_sizes = _codes(self.profiles, self.user_field_names)
-        items, item_sizes = _codes(self.catalogue, self.item_field_names)
-        return Schema(self.n_users, self.n_items, len(self.rating_levels), users, user_sizes, items, item_sizes)
+        """Sizes and field tables of the prepared data; code 0 of every field means unknown."""
+        users, user_sizes = _codes(self.profiles.slice(0, self.known_users), self.user_field_names)
+        items, item_sizes = _codes(self.catalogue.slice(0, self.known_items), self.item_field_names)
+        return Schema(self.known_users, self.known_items, len(self.rating_levels), users, user_sizes, items, item_sizes)
+
+    def item_codes(self, field: str) -> Values:
+        """The number of each item's value of a field of the catalogue, [M]; 0 means unknown."""
+        if field not in self._codes:
+            values = self.catalogue.column(field).slice(0, self.known_items)
+            codes_MF, _ = _codes(pa.table({field: values}), (field,))
+            numbers = dict(zip(values.to_pylist(), codes_MF[:, 0].tolist(), strict=True))
+            self._codes[field] = codes_MF[:, 0].numpy(), numbers
+        codes_M, numbers = self._codes[field]
+        if self.n_items == self.known_items:
+            return codes_M
+        more, new = list[int](), dict[str, int]()
+        for value in self.catalogue.column(field).slice(self.known_items).to_pylist():
+            known = numbers.get(value) if value else 0
+            more.append(new.setdefault(value, 1 + max(numbers.values(), default=0) + len(new)) if known is None else known)
+        return longer(codes_M, np.array(more, codes_M.dtype))
 
     def training_events(self) -> Int[np.ndarray, "N"]:
         """Every event that training may look at: the training samples and what came before them, in row order.
@@ -188,12 +196,40 @@ class Dataset:
         With a global-time split that is all events up to the last training sample; with leave-one-out each user's
         events before the validation sample.
         """
-        allowed = np.zeros(len(self), dtype=np.bool_)
-        allowed[self.samples["train"]] = True
-        last = np.full(self.n_users, -1, np.int64)
-        np.maximum.at(last, self.user_N[self.samples["train"]], self.samples["train"])
+        n, train = self.log.n_prepared, np.asarray(self.samples["train"])
+        allowed = np.zeros(n, dtype=np.bool_)
+        allowed[train] = True
+        last = np.full(self.known_users, -1, np.int64)
+        np.maximum.at(last, self.user_N[train], train)
         # Early events that are too short-historied to be samples count as seen when a later training sample shows them.
-        return np.flatnonzero(allowed | (np.arange(len(self)) <= last[self.user_N]))
+        return np.flatnonzero(allowed | (np.arange(n) <= last[self.user_N[:n]]))
+
+    def extended(
+        self, events: Iterable[Event], items: Iterable[Mapping[str, str]] = (), users: Iterable[Mapping[str, str]] = ()
+    ) -> "Dataset":
+        """This data set with what happened since, to ask about it: samples, lists and fields of models stay the prepared ones.
+
+        Events go on after the last one of their user. Their order here is free: they are put in order by time and then, in
+        the same second, by item, as ``prepare`` does; an event in the second of its user's last one comes after that.
+        A data set without times takes them in the order that is given. What ``data.rules.keep_from`` leaves out is left out
+        here, too. Users and items that are new get the next numbers, in the order of ids that ``prepare`` has. ``items`` and
+        ``users`` tell of new ones: a mapping with "item" (or "user"), perhaps "title", "description" and fields of this data
+        set. Nothing of what is there is copied, so it costs what all that came since ``prepare`` costs.
+
+        Raises DataError, with all that is wrong, for an id that is no text, a rating that this data set does not have, a time
+        before the last event of its user, an event that is there already, and texts of something known.
+        """
+        if self._label_above is None:
+            raise ArtefactError(f"{self.folder} is of an earlier version and does not say what a like is; prepare it anew before "
+                                "it is extended.")
+        table = checked_events(events, self.rating_levels, self.has_times, self._keep_from)
+        other = copy(self)
+        other.__dict__.pop("titles", None)
+        other.items, other.catalogue = with_new("item", self.items, self.catalogue, items, table.column("item"))
+        other.users, other.profiles = with_new("user", self.users, self.profiles, users, table.column("user"))
+        later = numbered(table, self.log, other.users, other.items, self.rating_levels, self._label_above)
+        other._open(self.log.extended(later))
+        return other
 
 
 def _codes(table: pa.Table, names: tuple[str, ...]) -> tuple[Int[Tensor, "N F"], tuple[int, ...]]:
@@ -205,133 +241,3 @@ def _codes(table: pa.Table, names: tuple[str, ...]) -> tuple[Int[Tensor, "N F"],
         columns.append(torch.from_numpy(np.where(known, codes, 0)))
         sizes.append(len(encoded.dictionary) + 1)
     return (torch.stack(columns, dim=1) if columns else torch.zeros(len(table), 0, dtype=torch.int64)), tuple(sizes)
-
-
-def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
-    """Sort, number, label and split raw tables into ``folder``; nothing is ever held as Python lists of rows.
-
-    Events are ordered by (user, time, item): events of the same second stand in item order, as in ReLLa's protocol.
-    Where the set has no times the order of the file stands in (or, with one sample per user, one that is drawn), and a
-    split by time is refused.
-    """
-    has_times = "time" in raw.interactions.column_names
-    if not has_times and isinstance(rules.split, GlobalTime | UsersByTime):
-        raise ConfigError(f"this data set has no times, so data.rules.split cannot be '{rules.split.kind}'; choose "
-                          "'leave-one-out' or 'one-per-user'.")
-    if isinstance(rules.split, Given) and "part" not in raw.interactions.column_names:
-        raise ConfigError("data.rules.split = 'given', but this data set says of no row which part it belongs to; choose "
-                          "another split.")
-    raw = _core(_liked_enough(raw, rules.keep_from), rules.core)
-    levels = sorted(float(level) for level in pc.unique(raw.interactions.column("rating")).to_pylist())
-    if len(levels) > MAX_LEVELS:
-        raise ConfigError(
-            f"the ratings have {len(levels):,} distinct values (lifelora allows {MAX_LEVELS}); round them into levels first."
-        )
-    users = IdMap.of(raw.interactions.column("user"))
-    items = IdMap.of(pa.chunked_array([*raw.catalogue.column("item").chunks, *raw.interactions.column("item").chunks]))
-    (folder / "events").mkdir(parents=True, exist_ok=True)
-    (folder / "samples").mkdir(exist_ok=True)
-    users.save(folder / "users.parquet")
-    items.save(folder / "items.parquet")
-    pq.write_table(_in_order(raw.catalogue, "item", items), folder / "catalogue.parquet")
-    pq.write_table(_in_order(raw.profiles, "user", users), folder / "profiles.parquet")
-
-    n = len(raw.interactions)
-    events = {
-        column: np.lib.format.open_memmap(folder / f"events/{column}.npy", mode="w+", dtype=dtype, shape=(n,))
-        for column, dtype in EVENT_COLUMNS.items()
-    }
-    for column in events:
-        reserve(folder / f"events/{column}.npy")
-    given_N = np.empty(n, np.int8)
-    start = 0
-    for batch in _sorted_events(raw, users, items, levels, rules):
-        for column, memory in [*events.items(), ("part", given_N)]:
-            memory[start : start + len(batch)] = batch.column(column).to_numpy(zero_copy_only=False)
-        start += len(batch)
-    offsets = np.searchsorted(events["user"], np.arange(len(users) + 1)).astype(np.int64)
-    np.save(folder / "events/offsets.npy", offsets)
-
-    position_N = np.arange(n) - offsets[events["user"]]
-    rows = np.flatnonzero(position_N >= rules.min_history)
-    began_N = events["time"][offsets[events["user"][rows]]]
-    for part, chosen in split(
-        rules.split, rows, events["time"][rows], events["user"][rows], began_N, given_N[rows].astype(np.int64)
-    ).items():
-        np.save(folder / f"samples/{part}.npy", chosen.astype(np.int64))
-        if rules.candidates is not None:
-            (folder / "candidates").mkdir(exist_ok=True)
-            lists_NC = candidate_lists(rules.candidates, part, chosen, events["user"], events["item"], len(items))
-            np.save(folder / f"candidates/{part}.npy", lists_NC)
-    for memory in events.values():
-        memory.flush()
-    facts = {
-        "name": name, "has_times": has_times, "rating_levels": levels, "words": raw.words.model_dump(), "notes": raw.notes
-    }
-    write_atomically(folder / "dataset.json", json.dumps(facts, indent=1, ensure_ascii=False))
-    return Dataset(folder)
-
-
-def _liked_enough(raw: RawTables, keep_from: float | None) -> RawTables:
-    """The log without the events that are rated too low, and a note of how many went."""
-    if keep_from is None:
-        return raw
-    kept = raw.interactions.filter(pc.greater_equal(raw.interactions.column("rating"), keep_from))
-    if not len(kept):
-        raise ConfigError(f"data.rules.keep_from = {keep_from:g} leaves nothing of {len(raw.interactions):,} interactions.")
-    what = f"{len(raw.interactions) - len(kept):,} interactions rated below {keep_from:g} are left out."
-    return replace(raw, interactions=kept, notes=(*raw.notes, what))
-
-
-def _part_codes(log: pa.Table) -> Int[np.ndarray, "N"]:
-    """0, 1, 2 for train, valid, test, and -1 where the log says nothing."""
-    if "part" not in log.column_names:
-        return np.full(len(log), -1, np.int8)
-    code = pc.fill_null(pc.index_in(log.column("part"), value_set=pa.array(PARTS)), -1)
-    return np.asarray(code.to_numpy(), np.int8)
-
-
-def _core(raw: RawTables, k: int) -> RawTables:
-    """The k-core of the log, with the items that it holds, and a note of what went."""
-    if k == 1:
-        return raw
-    log = raw.interactions
-    user_N, item_N = (pc.dictionary_encode(log.column(c).combine_chunks()).indices.to_numpy() for c in ("user", "item"))
-    kept = log.filter(pa.array(k_core(user_N, item_N, k)))
-    if not len(kept):
-        raise ConfigError(f"data.rules.core = {k} leaves nothing of {len(log):,} interactions: no part of the log is so dense "
-                          "that every user and every item has as many; lower it.")
-    catalogue = raw.catalogue.filter(pc.is_in(raw.catalogue.column("item"), value_set=pc.unique(kept.column("item"))))
-    what = f"{k}-core: {len(kept):,} of {len(log):,} interactions are left, in which every user and item has at least {k}."
-    return replace(raw, interactions=kept, catalogue=catalogue, notes=(*raw.notes, what))
-
-
-def _in_order(table: pa.Table, column: str, ids: IdMap) -> pa.Table:
-    """The rows of a table of texts in index order; ids without a row get empty texts, never invented ones."""
-    wanted = pa.table({column: pa.array(ids.outside(np.arange(len(ids)))), "_order": pa.array(np.arange(len(ids)))})
-    joined = wanted.join(table, keys=column, join_type="left outer").sort_by("_order").drop_columns("_order")
-    return pa.table({name: pc.fill_null(joined.column(name), "") for name in table.column_names})
-
-
-def _sorted_events(
-    raw: RawTables, users: IdMap, items: IdMap, levels: list[float], rules: Rules
-) -> Iterator[pa.RecordBatch]:
-    table = raw.interactions
-    rating_N = table.column("rating").to_numpy()
-    user_N, item_N = users.inside(table.column("user")), items.inside(table.column("item"))
-    time_N = np.arange(len(table), dtype=np.int64)
-    if "time" in table.column_names:
-        time_N = table.column("time").to_numpy()
-    elif isinstance(rules.split, OneEach):  # by contents, not by place in the file: the same log gives the same draw
-        time_N[np.lexsort((rating_N, item_N, user_N))] = rules.split.order(len(table))
-    numbered = pa.table({  # noqa: F841 - DuckDB finds it by name
-        "user": user_N,
-        "item": item_N,
-        "rating": np.searchsorted(np.asarray(levels, rating_N.dtype), rating_N).astype(np.int8),
-        "label": rating_N > rules.label_above,
-        "time": time_N,
-        "part": _part_codes(table),
-    })
-    with duckdb.connect() as connection:
-        connection.execute("SET threads = 2")
-        yield from connection.sql("FROM numbered ORDER BY user, time, item").arrow(1 << 18)

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TypeAlias
 
@@ -16,14 +17,16 @@ from lifelora.errors import ArtefactError, DataError, Problem
 Ids: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
 NEAR_POOL = 2000
 """Close matches of an unknown id are looked for among at most this many known ones, so that an error stays quick."""
+FEW = 1000
+"""Up to so many ids are looked up one by one in a dict, which is made once; for more Arrow's own table of all ids is quicker."""
 
 
 class IdMap:
     """Index i stands for the i-th id: in numeric order if all are made of decimal digits, else in code-point order."""
 
-    def __init__(self, ids: pa.Array, name: str = "ids") -> None:
-        self._ids = ids
-        self.name = name
+    def __init__(self, ids: pa.Array, name: str = "ids", first: "IdMap | None" = None) -> None:
+        """``ids`` have the next numbers after those of ``first``, if there is one."""
+        self._ids, self._first, self.name = ids, first, name
 
     @classmethod
     def of(cls, ids: Ids, name: str = "ids") -> "IdMap":
@@ -38,16 +41,34 @@ class IdMap:
             order = [("length", "ascending"), ("digits", "ascending"), *order]
         return cls(distinct.take(pc.sort_indices(pa.table(keys), sort_keys=order)), name)
 
+    def extended(self, new: "IdMap") -> "IdMap":
+        """This map with the ids of another, none of which it has, after its last; nothing of this one is copied."""
+        if self._first is None:
+            return IdMap(new._ids, self.name, self)
+        return IdMap(pa.concat_arrays([self._ids, new._ids]), self.name, self._first)
+
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self._ids) + (0 if self._first is None else len(self._first))
 
     def __contains__(self, outside: object) -> bool:
-        return isinstance(outside, str) and bool(pc.index(self._ids, outside).as_py() >= 0)
+        return isinstance(outside, str) and self._place(outside) is not None
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        start = len(self) - len(self._ids)
+        return {one: start + place for place, one in enumerate(self._ids.to_pylist())}
+
+    def _place(self, outside: str | None) -> int | None:
+        place = self._places.get(outside) if outside is not None else None
+        return self._first._place(outside) if place is None and self._first is not None else place
 
     def inside(self, ids: Ids) -> Int[np.ndarray, "N"]:
         """Indices of ``ids``; DataError names unknown ones and what they may have meant."""
         asked = _strings(ids)
-        indices = pc.index_in(asked, value_set=self._ids)
+        if len(asked) <= FEW:
+            indices = pa.array(map(self._place, asked.to_pylist()), pa.int32())
+        else:
+            indices = pc.index_in(asked, value_set=self._all())
         if indices.null_count:
             unknown = pc.unique(asked.filter(pc.is_null(indices)))
             shown = unknown.slice(0, DataError.SHOWN).to_pylist()
@@ -56,12 +77,21 @@ class IdMap:
 
     def outside(self, indices: Int[np.ndarray, "N"] | Sequence[int]) -> list[str]:
         """Ids at ``indices``; an index outside 0 .. len - 1 is an IndexError."""
-        ids: list[str] = self._ids.take(pa.array(np.asarray(indices, np.int64))).to_pylist()
-        return ids
+        places, start = np.asarray(indices, np.int64), len(self) - len(self._ids)
+        if self._first is None or (len(places) and places.min() >= start):
+            ids: list[str] = self._ids.take(pa.array(places - start)).to_pylist()
+            return ids
+        if not len(places) or places.max() < start:
+            return self._first.outside(places)
+        found: list[str] = self._all().take(pa.array(places)).to_pylist()
+        return found
+
+    def _all(self) -> pa.Array:
+        return self._ids if self._first is None else pa.concat_arrays([self._first._ids, self._ids])
 
     def save(self, path: Path) -> None:
         """Write a Parquet file of one column, in index order."""
-        pq.write_table(pa.table({"id": self._ids}), path)
+        pq.write_table(pa.table({"id": self._all()}), path)
 
     @classmethod
     def load(cls, path: Path) -> "IdMap":
@@ -73,7 +103,8 @@ class IdMap:
     def _advice(self, asked: str | None) -> str:
         if asked is None or not len(self):
             return "an id is missing" if asked is None else "unknown id (none is known)"
-        pool = self._ids.filter(pc.starts_with(self._ids, asked[:1], ignore_case=True)).slice(0, NEAR_POOL).to_pylist()
+        ids = self._all()
+        pool = ids.filter(pc.starts_with(ids, asked[:1], ignore_case=True)).slice(0, NEAR_POOL).to_pylist()
         near = difflib.get_close_matches(asked, pool, n=3) or self.outside(range(min(3, len(self))))
         return f"unknown id; of the {len(self):,} known ones the nearest are {', '.join(map(repr, near))}"
 

@@ -107,14 +107,14 @@ def about_items(dataset: Dataset, questions: Questions) -> list[str]:
 
 def states(dataset: Dataset, every: int) -> tuple[Int[np.ndarray, "U"], Int[np.ndarray, "U"]]:
     """The row of each user's first state, and how many states they have: all that can ever be read, s·every <= events."""
-    states_U = np.diff(dataset.offsets).astype(np.int64) // every
+    states_U = np.diff(dataset.log.offsets).astype(np.int64) // every
     return np.cumsum(states_U) - states_U, states_U
 
 
 def state_before(dataset: Dataset, targets: Targets, every: int) -> Int[np.ndarray, "B"]:
     """The row of the last state made from nothing but what came before each target; -1 where there is none yet."""
     first_U, _ = states(dataset, every)
-    number_B = (targets.before_B - dataset.offsets[targets.user_B]) // every
+    number_B = targets.position_B // every
     return np.where(number_B > 0, first_U[targets.user_B] + number_B - 1, -1)
 
 
@@ -147,16 +147,16 @@ def shown(dataset: Dataset, every: int, behaviours: int) -> Shown:
     first_U, states_U = states(dataset, every)
     user_N = np.repeat(np.arange(dataset.n_users), states_U)
     number_N = np.arange(len(user_N)) - first_U[user_N] + 1
-    begin_N = dataset.offsets[user_N]
+    begin_N = dataset.log.offsets[user_N]
     end_N = begin_N + number_N * every
     return Shown(user_N, number_N, np.maximum(begin_N, end_N - behaviours), end_N)
 
 
 def check(dataset: Dataset, every: int, shown: Shown) -> None:
     """Raise LeakError where a question shows an event of somebody else, or one that is not before its state's end."""
-    begin_N = dataset.offsets[shown.user_N]
+    begin_N = dataset.log.offsets[shown.user_N]
     wrong_N = (shown.start_N < begin_N) | (shown.end_N > begin_N + shown.number_N * every)
-    wrong_N |= shown.end_N > dataset.offsets[shown.user_N + 1]
+    wrong_N |= shown.end_N > dataset.log.offsets[shown.user_N + 1]
     if wrong_N.any():
         n = int(np.flatnonzero(wrong_N)[0])
         begin = int(begin_N[n])

@@ -73,7 +73,8 @@ class TitleBuilder:
     ) -> Prompts:
         """What is learnt from: with the answer, and in the phrasing that was drawn for the event."""
         answer_B = self.lines.answer_M[targets.item_B]
-        plan = self._plan(targets, chosen_BK, mask_BK, candidates_BC, form, self._phrasing_N[targets.before_B]).then(answer_B)
+        phrasing_B = self._phrasing_N[self.dataset.log.rows(targets.user_B, targets.position_B)]
+        plan = self._plan(targets, chosen_BK, mask_BK, candidates_BC, form, phrasing_B).then(answer_B)
         length_B = self.lines.lengths[answer_B]
         longest = int(length_B.max(initial=0))
         return plan.fill(np.arange(longest) >= longest - length_B[:, None])

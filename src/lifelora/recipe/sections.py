@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from lifelora.conventional import AnyRecommender
 from lifelora.conventional.sasrec import SASRec
-from lifelora.data.dataset import Rules
+from lifelora.data.prepare import Rules
 from lifelora.data.sources.base import Source
 from lifelora.data.sources.simulated import Simulated
 from lifelora.kinds import SOURCES

@@ -4,6 +4,8 @@ Whatever the choice, only what happened before the target is chosen.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from copy import copy
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, final
 
@@ -63,13 +65,12 @@ class Selector(ABC):
         Raises LeakError if a row is not the same user's or not before its target.
         """
         rows_BK, mask_BK = self._choose(dataset, targets)
-        first_B, before_B = dataset.offsets[targets.user_B], targets.before_B
-        wrong = np.argwhere(mask_BK & ((rows_BK < first_B[:, None]) | (rows_BK >= before_B[:, None])))
+        wrong = np.argwhere(mask_BK & ~dataset.log.holds(targets.user_B, targets.position_B, rows_BK))
         if len(wrong):
             place, k = wrong[0]
             raise LeakError(
-                f"{type(self).__name__} chose event {rows_BK[place, k]} for target {place}, which may see events "
-                f"{first_B[place]} to {before_B[place] - 1} only; this is a fault in the selector, not in the data."
+                f"{type(self).__name__} chose event {rows_BK[place, k]} for target {place}, which may see the first "
+                f"{targets.position_B[place]} events of its user only; this is a fault in the selector, not in the data."
             )
         return rows_BK, mask_BK
 
@@ -99,10 +100,7 @@ class MostRecent(Selector):
     def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
         if not self.liked:
             return dataset.history(targets, self.k)
-        liked_N = np.flatnonzero(dataset.label_N)
-        places_BK = np.searchsorted(liked_N, targets.before_B)[:, None] - self.k + np.arange(self.k)
-        mask_BK = places_BK >= np.searchsorted(liked_N, dataset.offsets[targets.user_B])[:, None]
-        return np.where(mask_BK, liked_N[np.where(mask_BK, places_BK, 0)] if len(liked_N) else 0, 0), mask_BK
+        return _latest(dataset, targets, self.k, lambda rows_P: dataset.label_N[rows_P], np.ones(len(targets), np.int64))
 
 
 @final
@@ -133,27 +131,35 @@ class MostSimilar(Selector):
             return f"the {self.k} behaviours most like the target{how}{order}"
 
     def __init__(self, config: Config, vectors_ME: Float[Tensor, "M E"]) -> None:
-        self.config, self.n_items = config, len(vectors_ME)
+        self.config = config
         self._similarity = Similarity(config.similarity, vectors_ME.detach().cpu().float().numpy())
 
+    def extended(self, vectors_NE: Float[Tensor, "N E"]) -> "MostSimilar":
+        """This selector with vectors of the next items, made as the others were; those are shared. An item of an extended data
+        set that has no vector yet is like nothing, as one without words.
+        """
+        other = copy(self)
+        other._similarity = self._similarity.extended(vectors_NE.detach().cpu().float().numpy())
+        return other
+
     def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
-        if self.n_items != dataset.n_items:
+        if not dataset.known_items <= self._similarity.n_items <= dataset.n_items:
             raise ConfigError(
-                f"there are vectors of {self.n_items:,} items and the data set has {dataset.n_items:,}; make "
+                f"there are vectors of {self._similarity.n_items:,} items and the data set has {dataset.n_items:,}; make "
                 "the vectors from this data set."
             )
         k, order, similarity = self.config.k, self.config.order, self._similarity
         rows_BK, mask_BK = dataset.history(targets, k)
-        first_B, item_N, vector_M = dataset.offsets[targets.user_B], np.asarray(dataset.item_N), similarity.vector_M
-        length_B = targets.before_B - first_B
+        length_B = targets.position_B
         # A history of k or fewer is shown as a whole: only an order by similarity asks how alike they are.
         asking = np.flatnonzero(length_B > (k if order == "time" else 1))
         table_VV = similarity.table(products=int(length_B[asking].sum()))
         # All targets of one user together, the earliest first: blocks then need no more history than their last target.
         asking = asking[np.lexsort((length_B[asking], targets.user_B[asking]))]
         for mine in np.split(asking, np.flatnonzero(np.diff(targets.user_B[asking])) + 1) if len(asking) else []:
-            first, length = int(first_B[mine[0]]), int(length_B[mine[-1]])
-            vector_H = vector_M[item_N[first : first + length]]
+            length = int(length_B[mine[-1]])
+            rows = dataset.log.rows_of(int(targets.user_B[mine[0]]), length)
+            vector_H = similarity.numbers(dataset.item_N[rows])
             if table_VV is None:
                 distinct, vector_H = _by_first_sight(vector_H)
                 seen_VE = similarity.rows(distinct)
@@ -161,11 +167,11 @@ class MostSimilar(Selector):
             for start in range(0, len(mine), step):
                 block = mine[start : start + step]
                 past_H = vector_H[: length_B[block[-1]]]
-                target_B = vector_M[targets.item_B[block]]
+                target_B = similarity.numbers(targets.item_B[block])
                 if table_VV is None:
-                    earlier_VE = seen_VE[: past_H.max() + 1]
-                    score_BH = similarity.between(similarity.rows(target_B), earlier_VE)
-                    if len(earlier_VE) < len(past_H):  # something came more than once
+                    met_VE = seen_VE[: past_H.max() + 1]
+                    score_BH = similarity.between(similarity.rows(target_B), met_VE)
+                    if len(met_VE) < len(past_H):  # something came more than once
                         score_BH = score_BH[:, past_H]
                 else:
                     score_BH = table_VV.take(target_B[:, None] * len(table_VV) + past_H, mode="clip")  # all are inside
@@ -173,22 +179,9 @@ class MostSimilar(Selector):
                 future = np.arange(shortest, len(past_H)) >= length_B[block, None]
                 np.copyto(score_BH[:, shortest:], -np.inf, where=future)
                 place_BK = _highest(score_BH, k, order)
-                rows_BK[block, -place_BK.shape[1] :] = np.where(place_BK < 0, 0, place_BK + first)
+                row_BK = place_BK + rows.start if isinstance(rows, slice) else rows[place_BK]
+                rows_BK[block, -place_BK.shape[1] :] = np.where(place_BK < 0, 0, row_BK)
         return rows_BK, mask_BK
-
-    def online(
-        self, history_HE: Float[np.ndarray, "H E"], target_BE: Float[np.ndarray, "B E"]
-    ) -> Int[np.ndarray, "B k"]:
-        """Places in one user's history of what ``select`` would choose for each target, were all of it in the log.
-
-        Given are vectors: those of the table, and those of items that came later, made in the same way. The history is
-        in time order and may go on after the log's end. There are k places, or as many as the history is long.
-        """
-        similarity = Similarity(self.config.similarity, np.concatenate([history_HE, target_BE]))
-        distinct, vector_H = np.unique(similarity.vector_M[: len(history_HE)], return_inverse=True)
-        target_B = similarity.vector_M[len(history_HE) :]
-        score_BV = similarity.between(similarity.rows(target_B), similarity.rows(distinct))
-        return _highest(score_BV[:, vector_H], self.config.k, self.config.order)
 
 
 def _highest(score_BH: Float[np.ndarray, "B H"], k: int, order: Order) -> Int[np.ndarray, "B k"]:
@@ -244,25 +237,31 @@ class SameField(Selector):
         if self.field not in dataset.item_field_names:
             raise ConfigError(f"behaviours.field = '{self.field}' is no field of this catalogue; it has "
                               f"{', '.join(dataset.item_field_names) or 'none'}.")
-        code_M = dataset.schema().item_fields_MF[:, dataset.item_field_names.index(self.field)].numpy()  # 0 is unknown
-        n_codes = int(code_M.max(initial=0)) + 1
-        # All events by (user, value), in time order inside: a target's candidates lie side by side.
-        users = np.unique(targets.user_B)
-        spans = [np.arange(dataset.offsets[user], dataset.offsets[user + 1]) for user in users]
-        row_N = np.concatenate(spans) if spans else np.zeros(0, np.int64)
-        key_N = np.asarray(dataset.user_N[row_N], np.int64) * n_codes + code_M[dataset.item_N[row_N]]
-        order = np.lexsort((row_N, key_N))
-        row_N, key_N = row_N[order], key_N[order]
+        code_M = dataset.item_codes(self.field)
         code_B = code_M[targets.item_B]
-        wanted_B = targets.user_B.astype(np.int64) * n_codes + code_B
-        first_B = np.searchsorted(key_N, wanted_B)
-        # How many of them happened before the target: rows grow with time inside (user, value).
-        width = len(dataset) + 1
-        before_B = np.searchsorted(key_N * width + row_N, wanted_B * width + targets.before_B)
-        places_BK = before_B[:, None] - self.k + np.arange(self.k)
-        mask_BK = (places_BK >= first_B[:, None]) & (code_B > 0)[:, None]
-        rows_BK = np.where(mask_BK, row_N[np.where(mask_BK, places_BK, 0)] if len(row_N) else 0, 0)
-        return rows_BK, mask_BK
+        rows_BK, mask_BK = _latest(dataset, targets, self.k, lambda rows_P: code_M[dataset.item_N[rows_P]], code_B)
+        return rows_BK, mask_BK & (code_B > 0)[:, None]  # 0 is unknown
+
+
+def _latest(
+    dataset: Dataset, targets: Targets, k: int, code_of: Callable[[Int[np.ndarray, "P"]], Int[np.ndarray, "P"]],
+    wanted_B: Int[np.ndarray, "B"],
+) -> Chosen:
+    """The last k rows before each target whose code, which is not negative, is the wanted one."""
+    user_U, place_B = np.unique(targets.user_B, return_inverse=True)
+    place_P, row_P = dataset.log.past(user_U, dataset.log.count(user_U))
+    code_P = np.asarray(code_of(row_P), np.int64)
+    n_codes = 1 + max(int(code_P.max(initial=0)), int(wanted_B.max(initial=0)))
+    # All events by (user, code), in time order inside: a target's are side by side, and rows grow with time.
+    key_P = place_P * n_codes + code_P
+    order = np.lexsort((row_P, key_P))
+    row_P, key_P = row_P[order], key_P[order]
+    key_B, width = place_B * n_codes + wanted_B, len(dataset) + 1
+    seen_B = np.where(targets.position_B > 0, dataset.log.rows(targets.user_B, targets.position_B - 1) + 1, 0)
+    end_B = np.searchsorted(key_P * width + row_P, key_B * width + seen_B)
+    places_BK = end_B[:, None] - k + np.arange(k)
+    mask_BK = places_BK >= np.searchsorted(key_P, key_B)[:, None]
+    return np.where(mask_BK, row_P[np.where(mask_BK, places_BK, 0)] if len(row_P) else 0, 0), mask_BK
 
 
 @final
@@ -293,9 +292,14 @@ class SimilarAndRecent(Selector):
         self.recent = config.recent
         self._similar = MostSimilar(MostSimilar.Config(k=config.similar, similarity=config.similarity), vectors_ME)
 
+    def extended(self, vectors_NE: Float[Tensor, "N E"]) -> "SimilarAndRecent":
+        """As of ``MostSimilar``."""
+        other = copy(self)
+        other._similar = self._similar.extended(vectors_NE)
+        return other
+
     def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
-        first_B = dataset.offsets[targets.user_B]
-        earlier = replace(targets, before_B=np.maximum(first_B, targets.before_B - self.recent))
+        earlier = replace(targets, position_B=np.maximum(0, targets.position_B - self.recent))
         pair = self._similar.select(dataset, earlier), dataset.history(targets, self.recent)
         rows_BK, mask_BK = (np.concatenate(tables, axis=1) for tables in zip(*pair, strict=True))
         return rows_BK, mask_BK

@@ -12,11 +12,13 @@ last bits, but hardly ever those that are kept: the same two items are as alike 
 multiplied once, so that they are equally similar to the last bit without any "hardly".
 """
 
+from copy import copy
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
+from lifelora.data.log import Column, Values, longer
 from lifelora.errors import ConfigError
 
 Kind = Literal["cosine", "dot", "l2"]
@@ -31,28 +33,71 @@ ROWS = 64
 
 
 class Similarity:
-    """Items by the number of their distinct vector (``vector_M``), and how alike those are."""
+    """Items by the number of their distinct vector, and how alike those are. An item beyond the last is one of zeros."""
 
     def __init__(self, kind: Kind, vectors_ME: Float[np.ndarray, "M E"]) -> None:
-        self.kind = kind
-        rows_ME = np.array(vectors_ME, np.float32, order="C")
-        if not np.isfinite(rows_ME).all():
-            raise ConfigError("item vectors hold values that are not finite numbers; make them anew.")
+        self.kind, self.n_items, width = kind, len(vectors_ME), vectors_ME.shape[1]
+        vectors_ME = _finite(np.array(vectors_ME, np.float32, order="C"))
         # By a power of two, which rounds nothing: no product can overflow.
-        largest = max(float(rows_ME.max(initial=0)), -float(rows_ME.min(initial=0))) * rows_ME.shape[1] ** 0.5
-        scale = 2.0 ** -np.frexp(largest)[1]
-        for start in range(0, len(rows_ME), ROWS):
-            block_NE = rows_ME[start : start + ROWS].astype(np.float64)
-            if kind == "cosine":
+        largest = max(float(vectors_ME.max(initial=0)), -float(vectors_ME.min(initial=0))) * width**0.5
+        self._scale = 2.0 ** -np.frexp(largest)[1]
+        rows_ME = self._ready(vectors_ME)
+        as_bytes = rows_ME.view(np.dtype((np.void, width * 4)))[:, 0]
+        _, first, vector_M = np.unique(as_bytes, return_index=True, return_inverse=True)
+        self._vector_M: Values = vector_M
+        distinct_VE = np.zeros((len(first) + 1, width), np.float32)
+        np.take(rows_ME, first, axis=0, out=distinct_VE[:-1])
+        self._distinct_VE: Values = distinct_VE
+        self._nothing = len(first)
+        """Number of the zeros of an item that has no vector."""
+        self._table_VV: Float[np.ndarray, "V V"] | None = None
+        self._of_hash = dict[int, int]()
+
+    def _ready(self, rows_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
+        """Rows, changed in their place: of length 1 or scaled, and without -0.0."""
+        for start in range(0, len(rows_NE), ROWS):
+            block_NE = rows_NE[start : start + ROWS].astype(np.float64)
+            if self.kind == "cosine":
                 length_N1 = np.linalg.norm(block_NE, axis=1, keepdims=True)
                 block_NE /= np.where(length_N1 > 0, length_N1, 1)
             else:
-                block_NE *= scale
-            rows_ME[start : start + ROWS] = block_NE + 0.0  # -0.0 becomes 0.0
-        as_bytes = rows_ME.view(np.dtype((np.void, rows_ME.shape[1] * 4)))[:, 0]
-        _, first, self.vector_M = np.unique(as_bytes, return_index=True, return_inverse=True)
-        self._distinct_VE = rows_ME[first]
-        self._table_VV: Float[np.ndarray, "V V"] | None = None
+                block_NE *= self._scale
+            rows_NE[start : start + ROWS] = block_NE + 0.0  # -0.0 becomes 0.0
+        return rows_NE
+
+    def extended(self, vectors_NE: Float[np.ndarray, "N E"]) -> "Similarity":
+        """With vectors of the next items; those that are there are shared."""
+        first_VE = self._distinct_VE.first if isinstance(self._distinct_VE, Column) else self._distinct_VE
+        later_WE = self._distinct_VE.later if isinstance(self._distinct_VE, Column) else first_VE[:0]
+        if vectors_NE.shape[1] != first_VE.shape[1]:
+            raise ConfigError(f"vectors of new items have {vectors_NE.shape[1]} numbers and the others {first_VE.shape[1]}; make "
+                              "them in the same way.")
+        if not self._of_hash:  # once for all that extend this one
+            self._of_hash.update((hash(row_E.tobytes()), number) for number, row_E in enumerate(first_VE))
+        of_bytes = {row_E.tobytes(): len(first_VE) + number for number, row_E in enumerate(later_WE)}
+        numbers, new = list[int](), list[np.ndarray]()
+        for row_E in self._ready(_finite(np.array(vectors_NE, np.float32, order="C"))):
+            number = self._of_hash.get(hash(row_E.tobytes()))
+            if number is None or not np.array_equal(first_VE[number], row_E):
+                number = of_bytes.setdefault(row_E.tobytes(), len(first_VE) + len(of_bytes))
+            if number >= len(self._distinct_VE) + len(new):
+                new.append(row_E)
+            numbers.append(number)
+        other = copy(self)
+        other.n_items += len(numbers)
+        other._vector_M = longer(self._vector_M, np.array(numbers, np.int64))
+        other._distinct_VE = longer(self._distinct_VE, np.array(new, np.float32).reshape(len(new), first_VE.shape[1]))
+        return other
+
+    def numbers(self, items_N: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
+        """The numbers of items' vectors; items beyond the last have that of zeros."""
+        if items_N.max(initial=0) < self.n_items:
+            found: np.ndarray = self._vector_M[items_N]
+            return found
+        known_N = items_N < self.n_items
+        found = np.full(items_N.shape, self._nothing)
+        found[known_N] = self._vector_M[items_N[known_N]]
+        return found
 
     def rows(self, numbers_N: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N E"]:
         """Vectors by number, ready for ``between``."""
@@ -72,8 +117,12 @@ class Similarity:
         return alike_BN.astype(np.float32)
 
     def table(self, products: int) -> Float[np.ndarray, "V V"] | None:
-        """All to all, where that takes less than ``products`` products and not too much memory; it is made once."""
+        """All to all, where that takes less than ``products`` products and not too much memory; it is made once. None where
+        there are vectors of later items: it would have to be made for them again and again.
+        """
         size = len(self._distinct_VE)
+        if isinstance(self._distinct_VE, Column):
+            return None
         if self._table_VV is None and size * size <= min(products, TABLE_CELLS):
             self._table_VV = np.empty((size, size), np.float32)
             blocks = [np.arange(start, min(start + BLOCK, size)) for start in range(0, size, BLOCK)]
@@ -82,3 +131,9 @@ class Similarity:
                 for those in blocks:
                     self._table_VV[these[0] : these[-1] + 1, those[0] : those[-1] + 1] = self.between(target_BE, self.rows(those))
         return self._table_VV
+
+
+def _finite(vectors_NE: Float[np.ndarray, "N E"]) -> Float[np.ndarray, "N E"]:
+    if not np.isfinite(vectors_NE).all():
+        raise ConfigError("item vectors hold values that are not finite numbers; make them anew.")
+    return vectors_NE

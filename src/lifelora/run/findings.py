@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int
 
 from lifelora import seeds
 from lifelora.artefacts import read_json, write_atomically
-from lifelora.data.dataset import Targets
 from lifelora.data.sources.simulated import Simulated
 from lifelora.evaluation.measured import Curves, figures
 from lifelora.evaluation.metrics import auc
@@ -100,9 +100,9 @@ def gather(parts: Parts, seconds: Mapping[str, float | None]) -> Report:
         facts=facts,
         systems=systems,
         user_N=targets.user_B, item_N=targets.item_B, label_N=targets.label_B,
-        history_N=targets.before_B - dataset.offsets[targets.user_B],
+        history_N=targets.position_B,
         reference=next(iter(recipe.systems), stages.names[0 if recipe.knowledge else -1]),
-        best_possible_auc=_best_possible(parts, targets),
+        best_possible_auc=_best_possible(parts, rows),
         example=_example(parts, rows, scores),
         notes=[*dataset.notes, *known.notes(parts), *(parts.vectors.notes if stages.need_vectors else ()), *about_nano(parts)],
         commands=[
@@ -159,13 +159,14 @@ def _example_row(parts: Parts, rows: np.ndarray) -> int:
     return int(rows[seeds.generator(parts.recipe.seed, "example").integers(len(rows))])
 
 
-def _best_possible(parts: Parts, targets: Targets) -> float | None:
+def _best_possible(parts: Parts, rows: Int[np.ndarray, "N"]) -> float | None:
     source, dataset = parts.recipe.data.source, parts.dataset
     if not isinstance(source, Simulated):
         return None
+    targets = dataset.targets(rows)
     truth_N = source.probability(
         dataset.users.outside(targets.user_B), dataset.items.outside(targets.item_B),
-        np.asarray(dataset.time_N[targets.before_B]),
+        np.asarray(dataset.time_N[rows]),
     )
     return auc(targets.label_B, truth_N)
 

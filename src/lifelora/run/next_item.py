@@ -142,12 +142,9 @@ def _joined(parts: Sequence[Ranks]) -> Ranks:
 
 
 def _leave_out_seen(score_BM: np.ndarray, parts: Parts, targets: Targets) -> None:
-    first_B = parts.dataset.offsets[targets.user_B]
     own_B = score_BM[np.arange(len(targets)), targets.item_B].copy()
-    length_B = targets.before_B - first_B
-    row_N = np.repeat(np.arange(len(targets)), length_B)
-    event_N = np.arange(len(row_N)) - np.repeat(np.cumsum(length_B) - length_B, length_B) + np.repeat(first_B, length_B)
-    score_BM[row_N, parts.dataset.item_N[event_N]] = -np.inf
+    number_P, event_P = parts.dataset.log.past(targets.user_B, targets.position_B)
+    score_BM[number_P, parts.dataset.item_N[event_P]] = -np.inf
     score_BM[np.arange(len(targets)), targets.item_B] = own_B
 
 

@@ -389,7 +389,7 @@ class Parts:
     ) -> Float[np.ndarray, "N"]:
         targets = asked.targets
         # Texts of like length together, and those about one person: what is the same in a batch is read once.
-        order = np.lexsort((targets.before_B, targets.user_B, asked.mask_NK.sum(axis=1)))
+        order = np.lexsort((targets.position_B, targets.user_B, asked.mask_NK.sum(axis=1)))
         item_M, place_N = np.unique(targets.item_B, return_inverse=True)
         scores_N = np.empty(len(order))
         model.eval()

@@ -83,7 +83,7 @@ def recommend(parts: Parts, user: str, items: Sequence[str] | None, k: int, syst
             raise ConfigError("--items names an item twice; give each once.")
         how = f"{len(wanted)} items that were asked for"
     else:
-        seen = np.asarray(dataset.item_N[dataset.offsets[user_index] : dataset.offsets[user_index + 1]])
+        seen = np.asarray(dataset.item_N[dataset.log.rows_of(user_index)])
         wanted = np.setdiff1d(np.arange(dataset.n_items), seen)
         if not len(wanted):
             raise ConfigError(f"user '{user}' has met every item of the catalogue.")

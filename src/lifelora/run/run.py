@@ -18,7 +18,8 @@ from lifelora.artefacts import write_atomically
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.popularity import Popularity
 from lifelora.conventional.sequence import MostPopular, NextItem
-from lifelora.data.dataset import Samples, Targets, prepare
+from lifelora.data.dataset import Samples, Targets
+from lifelora.data.prepare import prepare
 from lifelora.errors import ArtefactError
 from lifelora.evaluation.metrics import auc, log_loss
 from lifelora.llm.backbone import Pretrained

@@ -1,0 +1,136 @@
+"""What happened since a data set was prepared: events, items and users by outside ids, checked at the door and numbered.
+
+Knows ids, texts and rules of the log, and no file. The checks are those of ``prepare``; what is new is that a log grows at its
+end only.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lifelora.data.idmap import IdMap
+from lifelora.data.interactions import Columns, checked_interactions
+from lifelora.data.log import Log
+from lifelora.data.rows import MAX_VALUE, Problems, Rows
+from lifelora.errors import Problem
+
+EVENTS = "events"
+"""What stands for the file's name in a problem, and the number of the event for the line."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """A user did something with an item and rated it."""
+
+    user: str
+    item: str
+    rating: float
+    time: float | None = None
+    "Unix seconds, of which a fraction is cut; None, and not looked at, where the data set has no times."
+
+
+def checked_events(events: Iterable[Event], levels: Sequence[float], has_times: bool, keep_from: float | None) -> pa.Table:
+    """user, item, rating and perhaps time as ``RawTables`` has them; DataError lists all that is wrong with them."""
+    problems, listed = Problems(), list(events)
+    wanted: dict[str, tuple[type, ...]] = {"user": (str,), "item": (str,), "rating": (int, float)}
+    wanted |= {"time": (int, float)} if has_times else {}
+    for number, event in enumerate(listed, start=1):
+        for column, kinds in wanted.items():
+            value = getattr(event, column, None)
+            if not isinstance(value, (*kinds, *_numpy(kinds))) or isinstance(value, bool):
+                what = "an id is a text" if str in kinds else f"a {column} is a number"
+                problems.add(Problem(EVENTS, number, column, repr(value)[:MAX_VALUE], what))
+    problems.refuse()
+    texts = {column: pa.array([str(getattr(event, column)) for event in listed], pa.string()) for column in wanted}
+    rows = Rows(EVENTS, pa.table(texts), np.arange(1, len(listed) + 1))
+    table = checked_interactions(rows, Columns(time="time" if has_times else None), None, problems)
+    problems.refuse()
+    assert table is not None, "no column is missing"
+    rating_N, level_R = table.column("rating").to_numpy(), np.asarray(levels, np.float32)
+    if keep_from is not None:
+        kept_N = rating_N >= keep_from
+        table, rows, rating_N = table.filter(pa.array(kept_N)), rows.where(kept_N), rating_N[kept_N]
+    known = ", ".join(f"{level:g}" for level in levels)
+    problems.add_rows(rows, "rating", ~np.isin(rating_N, level_R), f"nobody rated so in this data set; its ratings are {known}")
+    problems.refuse()
+    return table
+
+
+def _numpy(kinds: tuple[type, ...]) -> tuple[type, ...]:
+    return () if str in kinds else (np.integer, np.floating)
+
+
+def with_new(
+    what: str, ids: IdMap, table: pa.Table, told: Iterable[Mapping[str, str]], seen: pa.ChunkedArray
+) -> tuple[IdMap, pa.Table]:
+    """Ids and their table of texts with those that are new: told of in mappings, or only ``seen`` in an event.
+
+    DataError lists keys that the table does not have, values that are no texts, and ids that are known already.
+    """
+    problems, listed = Problems(), list(told)
+    file = f"{what}s"
+    for number, row in enumerate(listed, start=1):
+        for key, value in ({what: None} | dict(row)).items():
+            if key not in table.column_names:
+                allowed = f"there is no such field in this data set; it has: {', '.join(table.column_names)}"
+                problems.add(Problem(file, number, str(key), None, allowed))
+            elif not isinstance(value, str):
+                said = "an id is a text" if key == what else "this is no text"
+                problems.add(Problem(file, number, key, repr(value)[:MAX_VALUE], said))
+    problems.refuse()
+    names = [name for name in table.column_names if name != what]
+    texts = pa.table({name: pa.array([row.get(name, "") for row in listed], pa.string()) for name in (what, *names)})
+    rows = Rows(file, texts, np.arange(1, len(listed) + 1))
+    told_ids = rows.ids(what, problems, unique=True)
+    known_N = np.array([one in ids for one in told_ids.to_pylist()], np.bool_)
+    problems.add_rows(rows, what, known_N, f"this {what} is known already, and its texts stay; tell of new ones only")
+    problems.refuse()
+    bare = [one for one in pc.unique(seen).to_pylist() if one not in ids]
+    new = IdMap.of([*told_ids.to_pylist(), *bare])
+    if not len(new):
+        return ids, table
+    place = pc.index_in(pa.array(new.outside(np.arange(len(new)))), value_set=told_ids)
+    made = {name: pc.fill_null(rows.text(name, []).take(place), "") for name in names}
+    more = pa.table({what: pa.array(new.outside(np.arange(len(new)))), **made}).select(table.column_names).cast(table.schema)
+    return ids.extended(new), pa.concat_tables([table, more])
+
+
+def numbered(
+    table: pa.Table, log: Log, users: IdMap, items: IdMap, levels: Sequence[float], label_above: float
+) -> dict[str, np.ndarray]:
+    """Checked events as columns of the log, each user's in order; DataError for one that does not come after what is there."""
+    user_n, item_n = (ids.inside(table.column(name)).astype(np.int64) for ids, name in ((users, "user"), (items, "item")))
+    rating_n = table.column("rating").to_numpy()
+    if "time" in table.column_names:
+        time_n = table.column("time").to_numpy()
+        _after_the_last(table, log, user_n, item_n, time_n)
+    else:
+        time_n = len(log) + np.arange(len(table))
+    order = np.lexsort((item_n, time_n, user_n))
+    columns = {
+        "user": user_n, "item": item_n, "rating": np.searchsorted(np.asarray(levels, np.float32), rating_n),
+        "label": rating_n > label_above, "time": time_n,
+    }
+    return {name: column[order] for name, column in columns.items()}
+
+
+def _after_the_last(table: pa.Table, log: Log, user_n: np.ndarray, item_n: np.ndarray, time_n: np.ndarray) -> None:
+    problems, rows = Problems(), Rows(EVENTS, table, np.arange(1, len(table) + 1))
+    count_n = log.count(user_n)
+    old = np.flatnonzero(count_n)
+    last_n = np.full(len(table), np.iinfo(np.int64).min)
+    last_n[old] = log.columns["time"][log.rows(user_n[old], count_n[old] - 1)]
+    for number in np.flatnonzero(time_n < last_n)[:1000].tolist():
+        what = f"before the last event of user '{rows.table.column('user')[number]}', at {last_n[number]}"
+        problems.add(Problem(EVENTS, number + 1, "time", str(time_n[number]),
+                             f"{what}; a log grows at its end: prepare the data anew to put an event between others"))
+    for number in np.flatnonzero(time_n == last_n).tolist():
+        rows_of = log.rows_of(int(user_n[number]))
+        there = (log.columns["time"][rows_of] == time_n[number]) & (log.columns["item"][rows_of] == item_n[number])
+        if there.any():
+            item = str(table.column("item")[number])
+            problems.add(Problem(EVENTS, number + 1, "item", item, "this event is in the log already"))
+    problems.refuse()

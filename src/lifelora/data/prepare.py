@@ -1,0 +1,175 @@
+"""Raw tables become a prepared data set: sorted, numbered, labelled, split, written. Knows no source and no model."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jaxtyping import Int
+from pydantic import Field
+
+from lifelora.artefacts import reserve, write_atomically
+from lifelora.data.candidates import Candidates, candidate_lists
+from lifelora.data.core import k_core
+from lifelora.data.dataset import Dataset
+from lifelora.data.idmap import IdMap
+from lifelora.data.log import EVENT_COLUMNS
+from lifelora.data.raw import RawTables
+from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTime, split
+from lifelora.errors import ConfigError
+from lifelora.types import PARTS, Frozen
+
+MAX_LEVELS = 100
+
+
+class Rules(Frozen):
+    """How a log becomes samples."""
+
+    label_above: float = 3.0
+    "A rating above this is a like (label 1)."
+    min_history: int = Field(default=5, ge=1)
+    "Samples have at least this many earlier behaviours."
+    core: int = Field(default=1, ge=1)
+    """Every user and every item has at least this many events (1: no such filter); RecLoRA takes 5 (its appendix A).
+    It is applied once, to the log as a whole: whether an item of the training period stays depends on the test period too."""
+    keep_from: float | None = None
+    "Events rated below this are left out of the log, as LLaRA does for next items (3); all stay when left out."
+    split: AnySplit = GlobalTime()
+    candidates: Candidates | None = None
+    "For next items: the list that every sample's target has to stand out from; without one there is the whole catalogue."
+
+
+def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
+    """Sort, number, label and split raw tables into ``folder``; nothing is ever held as Python lists of rows.
+
+    Events are ordered by (user, time, item): events of the same second stand in item order, as in ReLLa's protocol.
+    Where the set has no times the order of the file stands in (or, with one sample per user, one that is drawn), and a
+    split by time is refused.
+    """
+    has_times = "time" in raw.interactions.column_names
+    if not has_times and isinstance(rules.split, GlobalTime | UsersByTime):
+        raise ConfigError(f"this data set has no times, so data.rules.split cannot be '{rules.split.kind}'; choose "
+                          "'leave-one-out' or 'one-per-user'.")
+    if isinstance(rules.split, Given) and "part" not in raw.interactions.column_names:
+        raise ConfigError("data.rules.split = 'given', but this data set says of no row which part it belongs to; choose "
+                          "another split.")
+    raw = _core(_liked_enough(raw, rules.keep_from), rules.core)
+    levels = sorted(float(level) for level in pc.unique(raw.interactions.column("rating")).to_pylist())
+    if len(levels) > MAX_LEVELS:
+        raise ConfigError(
+            f"the ratings have {len(levels):,} distinct values (lifelora allows {MAX_LEVELS}); round them into levels first."
+        )
+    users = IdMap.of(raw.interactions.column("user"))
+    items = IdMap.of(pa.chunked_array([*raw.catalogue.column("item").chunks, *raw.interactions.column("item").chunks]))
+    (folder / "events").mkdir(parents=True, exist_ok=True)
+    (folder / "samples").mkdir(exist_ok=True)
+    users.save(folder / "users.parquet")
+    items.save(folder / "items.parquet")
+    pq.write_table(_in_order(raw.catalogue, "item", items), folder / "catalogue.parquet")
+    pq.write_table(_in_order(raw.profiles, "user", users), folder / "profiles.parquet")
+
+    n = len(raw.interactions)
+    events = {
+        column: np.lib.format.open_memmap(folder / f"events/{column}.npy", mode="w+", dtype=dtype, shape=(n,))
+        for column, dtype in EVENT_COLUMNS.items()
+    }
+    for column in events:
+        reserve(folder / f"events/{column}.npy")
+    given_N = np.empty(n, np.int8)
+    start = 0
+    for batch in _sorted_events(raw, users, items, levels, rules):
+        for column, memory in [*events.items(), ("part", given_N)]:
+            memory[start : start + len(batch)] = batch.column(column).to_numpy(zero_copy_only=False)
+        start += len(batch)
+    offsets = np.searchsorted(events["user"], np.arange(len(users) + 1)).astype(np.int64)
+    np.save(folder / "events/offsets.npy", offsets)
+
+    position_N = np.arange(n) - offsets[events["user"]]
+    rows = np.flatnonzero(position_N >= rules.min_history)
+    began_N = events["time"][offsets[events["user"][rows]]]
+    for part, chosen in split(
+        rules.split, rows, events["time"][rows], events["user"][rows], began_N, given_N[rows].astype(np.int64)
+    ).items():
+        np.save(folder / f"samples/{part}.npy", chosen.astype(np.int64))
+        if rules.candidates is not None:
+            (folder / "candidates").mkdir(exist_ok=True)
+            lists_NC = candidate_lists(rules.candidates, part, chosen, events["user"], events["item"], len(items))
+            np.save(folder / f"candidates/{part}.npy", lists_NC)
+    for memory in events.values():
+        memory.flush()
+    facts = {
+        "name": name, "has_times": has_times, "rating_levels": levels, "words": raw.words.model_dump(), "notes": raw.notes,
+        "label_above": rules.label_above, "keep_from": rules.keep_from,
+    }
+    write_atomically(folder / "dataset.json", json.dumps(facts, indent=1, ensure_ascii=False))
+    return Dataset(folder)
+
+
+def _liked_enough(raw: RawTables, keep_from: float | None) -> RawTables:
+    """The log without the events that are rated too low, and a note of how many went."""
+    if keep_from is None:
+        return raw
+    kept = raw.interactions.filter(pc.greater_equal(raw.interactions.column("rating"), keep_from))
+    if not len(kept):
+        raise ConfigError(f"data.rules.keep_from = {keep_from:g} leaves nothing of {len(raw.interactions):,} interactions.")
+    what = f"{len(raw.interactions) - len(kept):,} interactions rated below {keep_from:g} are left out."
+    return replace(raw, interactions=kept, notes=(*raw.notes, what))
+
+
+def _part_codes(log: pa.Table) -> Int[np.ndarray, "N"]:
+    """0, 1, 2 for train, valid, test, and -1 where the log says nothing."""
+    if "part" not in log.column_names:
+        return np.full(len(log), -1, np.int8)
+    code = pc.fill_null(pc.index_in(log.column("part"), value_set=pa.array(PARTS)), -1)
+    return np.asarray(code.to_numpy(), np.int8)
+
+
+def _core(raw: RawTables, k: int) -> RawTables:
+    """The k-core of the log, with the items that it holds, and a note of what went."""
+    if k == 1:
+        return raw
+    log = raw.interactions
+    user_N, item_N = (pc.dictionary_encode(log.column(c).combine_chunks()).indices.to_numpy() for c in ("user", "item"))
+    kept = log.filter(pa.array(k_core(user_N, item_N, k)))
+    if not len(kept):
+        raise ConfigError(f"data.rules.core = {k} leaves nothing of {len(log):,} interactions: no part of the log is so dense "
+                          "that every user and every item has as many; lower it.")
+    catalogue = raw.catalogue.filter(pc.is_in(raw.catalogue.column("item"), value_set=pc.unique(kept.column("item"))))
+    what = f"{k}-core: {len(kept):,} of {len(log):,} interactions are left, in which every user and item has at least {k}."
+    return replace(raw, interactions=kept, catalogue=catalogue, notes=(*raw.notes, what))
+
+
+def _in_order(table: pa.Table, column: str, ids: IdMap) -> pa.Table:
+    """The rows of a table of texts in index order; ids without a row get empty texts, never invented ones."""
+    wanted = pa.table({column: pa.array(ids.outside(np.arange(len(ids)))), "_order": pa.array(np.arange(len(ids)))})
+    joined = wanted.join(table, keys=column, join_type="left outer").sort_by("_order").drop_columns("_order")
+    return pa.table({name: pc.fill_null(joined.column(name), "") for name in table.column_names})
+
+
+def _sorted_events(
+    raw: RawTables, users: IdMap, items: IdMap, levels: list[float], rules: Rules
+) -> Iterator[pa.RecordBatch]:
+    table = raw.interactions
+    rating_N = table.column("rating").to_numpy()
+    user_N, item_N = users.inside(table.column("user")), items.inside(table.column("item"))
+    time_N = np.arange(len(table), dtype=np.int64)
+    if "time" in table.column_names:
+        time_N = table.column("time").to_numpy()
+    elif isinstance(rules.split, OneEach):  # by contents, not by place in the file: the same log gives the same draw
+        time_N[np.lexsort((rating_N, item_N, user_N))] = rules.split.order(len(table))
+    numbered = pa.table({  # noqa: F841 - DuckDB finds it by name
+        "user": user_N,
+        "item": item_N,
+        "rating": np.searchsorted(np.asarray(levels, rating_N.dtype), rating_N).astype(np.int8),
+        "label": rating_N > rules.label_above,
+        "time": time_N,
+        "part": _part_codes(table),
+    })
+    with duckdb.connect() as connection:
+        connection.execute("SET threads = 2")
+        yield from connection.sql("FROM numbered ORDER BY user, time, item").arrow(1 << 18)
