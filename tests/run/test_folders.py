@@ -119,7 +119,7 @@ def test_names_that_are_paths_are_refused_everywhere(name: str):
     for values in ({"name": name, "conventional": {"popular": counted}}, {"name": "x", "conventional": {name: counted}},
                    {"name": "x", "conventional": {"popular": counted}, "knowledge": {name: {}}},
                    {"name": "x", "two_towers": {name: {"path": "x"}}}, {"name": "x", "systems": {name: {}}}):
-        with pytest.raises(ConfigError, match="no good as a name of a folder; use letters, digits, '-' and '_'"):
+        with pytest.raises(ConfigError, match="cannot be the name of a folder; use letters, digits, '-' and '_'"):
             parse(values, "it")
 
 
