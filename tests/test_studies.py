@@ -1,15 +1,20 @@
-"""The studies are whole: each has its recipe, its words and its figures, and today's lifelora reads what it names."""
+"""The studies are whole: each has its recipe, its words and its figures, today's lifelora reads what it names, and it runs."""
 
 import json
 import re
+import runpy
 import shlex
+import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tomli_w
 
 from lifelora.cli import _parser
 from lifelora.recipe.files import load, parse
+from lifelora.run import Options, Run
 
 ROOT = Path(__file__).parents[1]
 STUDIES = sorted(path for path in (ROOT / "studies").iterdir() if path.is_dir())
@@ -57,3 +62,147 @@ def test_its_recipes_are_recipes(path: Path):
     if values.pop("study", None):  # laser.py makes its models, many of each
         values["conventional"] = {"popularity": {"model": {"kind": "popularity"}}}
     assert parse(values, str(path))
+
+
+# What follows runs every study on a small simulated world: some seconds each.
+
+STEP = {"batch_size": 8, "epochs": 1, "max_steps": 1, "evaluations_per_epoch": 1}
+NANO = {"kind": "nano", "width": 16, "layers": 1, "heads": 2, "vocabulary": 500, "behaviours": 4, "histories": 0.3,
+        "training": STEP | {"select": "-loss"}}
+OPTIONS = Options(device="cpu", progress=False)
+
+
+def small(name: str, backbone: Path | None = None, **more: Any) -> dict[str, Any]:
+    """The recipe ``name`` of a study, with its models and systems, for a minute's work in all."""
+    values = tomllib.loads((ROOT / "studies" / name).read_text())
+    rules = values.get("data", {}).get("rules", {}) if values.get("task") == "next-item" else {}
+    values["data"] = {"source": {"kind": "simulated", "users": 40, "items": 100, "events_per_user": 20}, "rules": rules}
+    values["evaluation"] = values.get("evaluation", {}) | {"test_samples": 24, "resamples": 100}
+    if "written_tokens" in values["evaluation"]:
+        values["evaluation"]["written_tokens"] = 2
+    values["backbone"] = {"kind": "pretrained", "path": str(backbone)} if backbone else NANO | {
+        key: kept for key, kept in values.get("backbone", {}).items() if key == "template"}
+    values.pop("vectors", None)
+    for part in ("conventional", "systems"):
+        for step in values.get(part, {}).values():
+            kept = {key: kept for key, kept in step.get("training", {}).items() if key in ("select", "groups")}
+            if step.get("model", {}).get("kind") != "popularity" and step.get("train_samples") != 0:
+                step["training"] = STEP | kept
+            if part == "systems" or "train_samples" in step:
+                step |= {"train_samples": min(step.get("train_samples", 24), 24), "validation_samples": 24}
+    return values | more
+
+
+def ran(values: dict[str, Any], folder: Path) -> Run:
+    made = Run(parse(values, "a small study"), folder, OPTIONS)
+    made.all()
+    return made
+
+
+def script(path: str, *words: object) -> None:
+    """A script of the repository as a command, in this process: importing torch anew would take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [path, *map(str, words)])
+        runpy.run_path(str(ROOT / path), run_name="__main__")
+
+
+@pytest.fixture(scope="module")
+def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The small LMs that studies share among their runs, by the name of the study."""
+    made = {}
+    for study in ("factors", "next-item"):
+        run = Run(parse(small(f"{study}/backbone.toml"), study), tmp_path_factory.mktemp(study), OPTIONS)
+        run.prepare()
+        run.embed()
+        made[study] = run.stages.backbone.require()
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", ["couplings", "soft-tokens", "zoo"])
+def test_a_recipe_alone_runs(study: str, tmp_path: Path):
+    run = ran(small(f"{study}/recipe.toml"), tmp_path)
+    names = json.loads((ROOT / "studies" / study / "results.json").read_text())["systems"]
+    assert {name.partition(",")[0] for name in names} >= set(run.stages.names) - {"popularity"}
+
+
+@pytest.mark.slow
+def test_factors_are_told(backbones: dict[str, Path], tmp_path: Path):
+    ran(small("factors/recipe.toml", backbones["factors"]), tmp_path / "0")
+    script("studies/factors/tell.py", tmp_path / "0", "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
+    assert same_keys(tmp_path / "told.json", "factors/results.json", "effects on AUC") == 25
+    assert (tmp_path / "told.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_next_items_are_told(backbones: dict[str, Path], tmp_path: Path):
+    for seed in (0, 1):
+        ran(small("next-item/recipe.toml", backbones["next-item"], seed=seed), tmp_path / f"ml-{seed}")
+    ran(small("next-item/llara.toml", backbones["next-item"]), tmp_path / "llara")
+    ran(small("next-item/gates.toml", backbones["next-item"]), tmp_path / "gates")
+    script("studies/next-item/tell.py", "--set", "MovieLens-1M", tmp_path / "ml-0", tmp_path / "ml-1", "--set", "LastFM",
+           tmp_path / "llara", "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["sets"]["MovieLens-1M"]["seeds"] == [0, 1]
+    assert same_keys(tmp_path / "told.json", "next-item/results.json", "sets", "LastFM", "systems") > 5
+    assert (tmp_path / "told.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_knowledge_is_told(tmp_path: Path):
+    """With one reader, the nano LM: the other one is an encoder that has to be installed."""
+    recipe, values = tmp_path / "small.toml", tomllib.loads((ROOT / "studies/laser/ml-1m.toml").read_text())
+    study = values["study"] | {"training": [{"rows": 10**6, "training": STEP}], "validation_samples": 24}
+    shrunk = small("laser/ml-1m.toml") | {"study": study}
+    reader = values["knowledge"]["nano"] | {"every": 5, "behaviours": 3}
+    recipe.write_text(tomli_w.dumps(shrunk | {"knowledge": {"nano": reader}}))
+    script("studies/laser/laser.py", "vectors", recipe, "--out", tmp_path / "known", "--quiet")
+    for seed, shares in ((0, ("50", "100")), (1, ("100",))):
+        script("studies/laser/laser.py", "run", recipe, "--known", tmp_path / "known", "--seed", seed, "--out",
+               tmp_path / f"{seed}", "--models", "deepfm", "din", "--shares", *shares, "--quiet")
+    script("studies/laser/tell.py", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "told.json",
+           "--picture", tmp_path / "told.png")
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["figures"]["din-100-nano"]["seeds"] == [0, 1]
+    assert told["figures"]["din-50"]["seeds"] == [0]
+    assert told["knowledge against none"]["deepfm"]["nano"]["minus none, by share"].keys() == {"50", "100"}
+    assert (tmp_path / "told.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_an_lm_alone_is_told(backbones: dict[str, Path], tmp_path: Path):
+    for seed in (0, 1):
+        ran(small("laser-alone/bookcrossing.toml", backbones["factors"], seed=seed), tmp_path / f"{seed}")
+    script("studies/laser-alone/tell.py", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "told.json",
+           "--picture", tmp_path / "told.png")
+    assert same_keys(tmp_path / "told.json", "laser-alone/bookcrossing.json", "the LM alone, AUC minus") > 4
+    ran(small("laser-alone/ml-1m.toml", backbones["factors"]), tmp_path / "ml-1m")
+
+
+@pytest.mark.slow
+def test_the_worlds_oracles_are_told(tmp_path: Path):
+    script("studies/simulated/oracles.py", "--samples", 40, "--out", tmp_path / "told.json")
+    assert same_keys(tmp_path / "told.json", "simulated/results.json", "auc") > 8
+
+
+@pytest.mark.slow
+def test_sizes_of_the_nano_lm_are_told(tmp_path: Path):
+    script("studies/nano/nano.py", "--sizes", "16x1", "--histories", 0.01, "--epochs", 1, "--samples", 40,
+           "--out", tmp_path / "told.json")
+    assert json.loads((tmp_path / "told.json").read_text())["results"][0]["size"] == "16x1"
+
+
+@pytest.mark.slow
+def test_intervals_are_told(tmp_path: Path):
+    script("studies/intervals/coverage.py", "--sims", 2, "--users", 10, 20, "--population", 300, "--true-seeds", 2,
+           "--out", tmp_path / "told.json", "--picture", tmp_path / "one.png", "--false-positives", tmp_path / "two.png")
+    assert same_keys(tmp_path / "told.json", "intervals/results.json", "cells", "10 users, light") > 8
+
+
+def same_keys(made: Path, kept: str, *path: str) -> int:
+    """How many figures there are at a place of a result, where they are those of the published one."""
+    one, other = json.loads(made.read_text()), json.loads((ROOT / "studies" / kept).read_text())
+    for key in path:
+        one, other = one[key], other[key]
+    assert one.keys() == other.keys()
+    return len(one)

@@ -313,18 +313,18 @@ def _show(arguments: argparse.Namespace) -> int:
         if who := at_work(arguments.run):
             _say(f"working on it: {who}")
         return 0
-    from lifelora.run.compare import compare
+    from lifelora.study.compare import compare
 
     with _reading(arguments, arguments.run, arguments.against) as (run, other):
-        _say(compare(run.parts, other.parts))
+        _say(compare(run, other))
     return 0
 
 
 def _seeds(arguments: argparse.Namespace) -> int:
-    from lifelora.run.seeds import over_seeds
+    from lifelora.study.seeds import over_seeds
 
     with _reading(arguments, *arguments.runs) as runs:
-        found = over_seeds([run.parts for run in runs], arguments.minus)
+        found = over_seeds(runs, arguments.minus)
     _say(json.dumps(found.as_json(), indent=1) if arguments.json else str(found))
     return 0
 

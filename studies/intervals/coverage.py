@@ -10,7 +10,7 @@ near the truth (.01 to .02), "ece off" of scores that are too extreme (.08). Of 
 lifelora gives none below ENOUGH_USERS. The old ones are percentiles of a bootstrap over users.
 
 Under "seeds" are runs that are better or worse than one another by chance; the truth is the mean over all seeds, and "old" is an
-interval over users alone. Cells are kept as they are made, in results/coverage.json; a second call goes on with the missing ones.
+interval over users alone. Cells are kept as they are made, in results.json; a second call goes on with the missing ones.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from lifelora.evaluation import metrics as M
 from lifelora.evaluation.jackknife import Jackknifed, Rows, Scored
 from lifelora.evaluation.ranks import Ranks
 
-RESULT = Path(__file__).parent / "results" / "coverage.json"
+RESULT = Path(__file__).parent / "results.json"
 USERS = (1, 2, 3, 5, 10, 20, 30, 100, 300, 1000)
 TAILS = ("light", "heavy")
 DRAWS = 400
@@ -43,6 +43,7 @@ SPREAD = 0.07
 RESAMPLES = 200
 "Of the old intervals."
 TRUE_USERS = 200_000
+TRUE_SEEDS = 400
 PANELS = {
     "auc": "AUC", "gauc": "GAUC", "log_loss": "Log loss", "accuracy": "Accuracy", "ece": "ECE, nearly right",
     "ece off": "ECE, too extreme", "hr@1": "HR@1", "ndcg@10": "NDCG@10", "mrr": "MRR", "rare hr@10": "HR@10, rare",
@@ -100,7 +101,8 @@ class World:
 
 def off(odds_N: np.ndarray) -> np.ndarray:
     """Scores that are too extreme."""
-    return expit(1.8 * odds_N + 0.3)
+    score_N: np.ndarray = expit(1.8 * odds_N + 0.3)
+    return score_N
 
 
 def gap(user_N: np.ndarray, chance_N: np.ndarray, score_N: np.ndarray) -> float:
@@ -113,21 +115,21 @@ def scored(user_N: np.ndarray, label_N: np.ndarray, score_N: np.ndarray) -> Scor
     return Scored(user_N, user_N, label_N, score_N)
 
 
-def truth(tail: str, seed: int) -> dict[str, float]:
+def truth(tail: str, seed: int, users: int) -> dict[str, float]:
     """Every figure of the population."""
     random = np.random.default_rng([seed, 10**9])
-    user_N, chance_N, label_N, (odds_N, _) = next(World(TRUE_USERS, tail, random).ctr())
+    user_N, chance_N, label_N, (odds_N, _) = next(World(users, tail, random).ctr())
     found = jackknife.jackknife(scored(user_N, label_N, expit(odds_N)), COUNTED)
     true = {metric: found.by_run[metric][0] for metric in COUNTED}
     true |= {"ece": gap(user_N, chance_N, expit(odds_N)), "ece off": gap(user_N, chance_N, off(odds_N))}
-    next_items, _ = World(TRUE_USERS, tail, random).next_items()[1]
+    next_items, _ = World(users, tail, random).next_items()[1]
     return true | {metric: float(value_N.mean()) for metric, value_N in next_items.items()}
 
 
-def truth_over_seeds(seed: int) -> dict[str, float]:
-    """The mean of every figure over 400 seeds, 4,000 users each."""
+def truth_over_seeds(seed: int, seeds: int) -> dict[str, float]:
+    """The mean of every figure over many seeds, 4,000 users each."""
     every = []
-    for place in range(400):
+    for place in range(seeds):
         world = World(4000, "light", np.random.default_rng([seed, 10**9 + 1, place]))
         user_N, chance_N, label_N, (odds_N, _) = next(world.ctr(2))
         values = jackknife.jackknife(scored(user_N, label_N, expit(odds_N)), COUNTED).by_run
@@ -141,6 +143,7 @@ def percentiles(metric: str, user_N: np.ndarray, parts: tuple[np.ndarray, ...], 
     """A metric on each resample of the users; ``parts`` are (label, score), or (value,) of a mean."""
     users = times_RU.shape[1]
     rows_U = np.bincount(user_N, minlength=users).astype(float)
+    value_R: np.ndarray
     with np.errstate(invalid="ignore", divide="ignore"):
         if metric == "auc":
             label_N, score_N = parts
@@ -149,17 +152,19 @@ def percentiles(metric: str, user_N: np.ndarray, parts: tuple[np.ndarray, ...], 
             no_RN = weight_RN * ~label_N[order_N]
             yes_RN = weight_RN - no_RN  # scores of these worlds are never tied
             won_R = (yes_RN * np.cumsum(no_RN, axis=1)).sum(axis=1, dtype=np.float64)
-            return won_R / yes_RN.sum(axis=1, dtype=np.float64) / no_RN.sum(axis=1, dtype=np.float64)
-        if metric == "gauc":
+            value_R = won_R / yes_RN.sum(axis=1, dtype=np.float64) / no_RN.sum(axis=1, dtype=np.float64)
+        elif metric == "gauc":
             auc_U, _ = M.auc_by_user(user_N, *parts)
             use_U = np.where(np.isnan(auc_U), 0.0, rows_U)
-            return (times_RU @ (np.nan_to_num(auc_U) * use_U)) / (times_RU @ use_U)
-        if metric.startswith("ece"):
+            value_R = (times_RU @ (np.nan_to_num(auc_U) * use_U)) / (times_RU @ use_U)
+        elif metric.startswith("ece"):
             label_N, score_N = parts
             cell_N = user_N * M.BINS + M.bin_of(score_N)
             gap_UG = np.bincount(cell_N, weights=label_N - score_N, minlength=users * M.BINS).reshape(-1, M.BINS)
-            return np.abs(times_RU @ gap_UG).sum(axis=1) / (times_RU @ rows_U)
-        return (times_RU @ np.bincount(user_N, weights=parts[0], minlength=users)) / (times_RU @ rows_U)
+            value_R = np.abs(times_RU @ gap_UG).sum(axis=1) / (times_RU @ rows_U)
+        else:
+            value_R = (times_RU @ np.bincount(user_N, weights=parts[0], minlength=users)) / (times_RU @ rows_U)
+    return value_R
 
 
 def old(metric: str, value: float, draws_R: np.ndarray, *, difference: bool = False) -> tuple[float, float]:
@@ -284,11 +289,12 @@ def draw(found: dict[str, Any], what: str) -> Any:
         for way, colour in colours.items():
             for tail in TAILS:
                 cells = {users: found["cells"][f"{users} users, {tail}"][metric].get(f"{way} difference" if difference else way)
-                         for users in USERS}
+                         for users in USERS if f"{users} users, {tail}" in found["cells"]}
                 points = [(users, 1 - one["covers"] if difference else one["covers"]) for users, one in cells.items()
                           if one and one["given"] and (way == "old" or users >= enough)]
-                axis.plot(*zip(*points, strict=True), color=colour, linestyle="-" if tail == "light" else (0, (1.2, 1.4)),
-                          marker="o" if way == "new" else "s", markersize=3.5, linewidth=1.7)
+                axis.plot([users for users, _ in points], [share for _, share in points], color=colour,
+                          linestyle="-" if tail == "light" else (0, (1.2, 1.4)), marker="o" if way == "new" else "s",
+                          markersize=3.5, linewidth=1.7)
         axis.set_title(title, fontsize=12, color=drawing.INK, loc="left")
         axis.set(xscale="log", ylim=(0, 0.55) if difference else (0, 1.02), xticks=[1, 10, 100, 1000])
         axis.set_xticklabels(["1", "10", "100", "1,000"])
@@ -314,6 +320,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sims", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--users", type=int, nargs="+", choices=USERS, default=USERS, metavar="COUNT")
+    parser.add_argument("--population", type=int, default=TRUE_USERS, help="users whose figures are the truth")
+    parser.add_argument("--true-seeds", type=int, default=TRUE_SEEDS, help="seeds whose mean is the truth")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--picture", type=Path, help="a PNG of the coverage")
     parser.add_argument("--false-positives", type=Path, help="a PNG of the false positives")
@@ -338,13 +347,13 @@ def main() -> None:
         return found[kind][name]
 
     for tail in TAILS:
-        true = keep("truth", tail, lambda tail=tail: truth(tail, arguments.seed))
-        for users in USERS:
+        true = keep("truth", tail, lambda tail=tail: truth(tail, arguments.seed, arguments.population))
+        for users in arguments.users:
             keep("cells", f"{users} users, {tail}",
                  lambda users=users, tail=tail, true=true: cell(users, tail, true, arguments.sims, arguments.seed))
-    true = keep("truth", "over seeds", lambda: truth_over_seeds(arguments.seed))
+    true = keep("truth", "over seeds", lambda: truth_over_seeds(arguments.seed, arguments.true_seeds))
     for runs in (2, 3, 5):
-        for users in (10, 30, 100, 300):
+        for users in [users for users in (10, 30, 100, 300) if users in arguments.users]:
             keep("seeds", f"{runs} seeds, {users} users",
                  lambda runs=runs, users=users: seeds_cell(users, runs, true, arguments.sims, arguments.seed))
     significance.ENOUGH_USERS = given

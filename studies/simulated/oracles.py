@@ -1,21 +1,19 @@
 """What person, words and retrieval are worth in the simulated world: the oracles' AUC on the last tenth of the log.
 
-    python studies/simulated/oracles.py [--seed 0] [--rows 2000]
+    python studies/simulated/oracles.py [--seed 0] [--samples 2000]
 
-prints the table and writes it, with intervals, beside this file in results/simulated.json.
+prints the tables, and writes them with intervals.
 """
 
 import argparse
-import json
-import sys
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from lifelora.data.sources.simulated import Simulated
 from lifelora.evaluation.jackknife import Scored, jackknife
 from lifelora.evaluation.significance import estimate, paired_test
+from lifelora.study import tell
 
 PAIRS = (
     ("personalisation", "truth", "no person"),
@@ -28,9 +26,11 @@ PAIRS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Print the tables and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--samples", type=int, default=2000)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results.json")
     arguments = parser.parse_args()
     source = Simulated(seed=arguments.seed)
     started = time.process_time()
@@ -44,21 +44,15 @@ def main() -> None:
     n = len(found.rows_B)
     print(f"{events:,} events, made in {made:.1f} s of one core; n = {n:,} rows of {figures['truth'].users} people, "
           f"seed {arguments.seed}\n")
-    print("| oracle | AUC | 95 % interval |\n| --- | --- | --- |")
-    for name, f in figures.items():
-        print(f"| {name} | {f.value:.3f} | {f.low:.3f} – {f.high:.3f} |")
-    print("\n| worth of | difference | AUC | 95 % interval |\n| --- | --- | --- | --- |")
-    for what, a, b in PAIRS:
-        d = differences[what]
-        print(f"| {what} | {a} − {b} | {d.value:+.3f} | {d.low:+.3f} – {d.high:+.3f} |")
-    result = {
-        "command": " ".join(["python studies/simulated/oracles.py", *sys.argv[1:]]), "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "seed": arguments.seed, "n": n, "events": events, "cpu_seconds_to_make": round(made, 2),
-        "config": source.model_dump(), "auc": {k: asdict(v) for k, v in figures.items()},
-        "worth": {k: asdict(v) for k, v in differences.items()},
-    }
-    path = Path(__file__).parent / "results" / "simulated.json"
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    print(tell.markdown(["oracle", "AUC", "95 % interval"], {
+        name: [f"{f.value:.3f}", f"{f.low:.3f} – {f.high:.3f}"] for name, f in figures.items()}), "\n")
+    print(tell.markdown(["worth of", "difference", "AUC", "95 % interval"], {
+        what: [f"{a} − {b}", f"{differences[what].value:+.3f}", f"{differences[what].low:+.3f} – {differences[what].high:+.3f}"]
+        for what, a, b in PAIRS}))
+    tell.write(arguments.out, tell.origin(arguments.seed) | {
+        "n": n, "events": events, "cpu_seconds_to_make": round(made, 2), "config": source.model_dump(),
+        "auc": {name: asdict(figure) for name, figure in figures.items()},
+        "worth": {what: asdict(difference) for what, difference in differences.items()}})
 
 
 if __name__ == "__main__":

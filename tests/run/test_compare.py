@@ -11,7 +11,7 @@ from lifelora.cli import main
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranks import Ranks
 from lifelora.run import Options, Run, next_item
-from lifelora.run.compare import compare
+from lifelora.study.compare import compare
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_scores_turned_round_differ_by_twice_the_distance_from_guessing(two: tup
     parts = two[0].parts
     label_N = parts.dataset.targets(parts.test_samples).label_B
     area = roc_auc_score(label_N, np.load(two[0].stages.scores("din").folder / "score.npy"))
-    line = next(line for line in compare(*(run.parts for run in two)).splitlines() if "din" in line)
+    line = next(line for line in compare(*two).splitlines() if "din" in line)
     assert float(line.split()[2].replace("\u2212", "-")) == pytest.approx(area - (1 - area), abs=1e-4)
 
 
@@ -47,7 +47,7 @@ def test_other_rows_are_refused(two: tuple[Run, Run], tmp_path: Path) -> None:
     other = Run(recipe.model_copy(update={"seed": recipe.seed + 1}), tmp_path, Options(device="cpu", progress=False))
     other.all()
     with pytest.raises(ConfigError, match="different rows"):
-        compare(two[0].parts, other.parts)
+        compare(two[0], other)
 
 
 def test_next_items_moved_to_the_front_are_better(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_next_items_moved_to_the_front_are_better(tmp_path: Path) -> None:
     first = Run.open(tmp_path / "first", Options(device="cpu", progress=False))
     ranks_N4 = replace_array(  # alone at the front of the candidates
         first.stages.scores("sasrec"), next_item.RANKS, lambda was_N4: was_N4 * [0, 0, 1, 1] + np.array([0, 1, 0, 0], np.int32))
-    lines = compare(first.parts, run.parts).splitlines()
+    lines = compare(first, run).splitlines()
     assert len(lines) == 2 + 2 * 3
     gap = 1 - Ranks(*ranks_N4[:, :2].T.astype(np.int64)).hit(1).mean()
     hits = next(line for line in lines if line.split()[:2] == ["sasrec", "HR@1"])

@@ -13,7 +13,7 @@ from lifelora.cli import main
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranking_report import RankedSystem
 from lifelora.run import Options, Run, next_item
-from lifelora.run.seeds import over_seeds
+from lifelora.study.seeds import over_seeds
 
 OPTIONS = Options(device="cpu", progress=False)
 
@@ -29,7 +29,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 
 def test_the_mean_and_the_spread_are_those_of_the_runs(runs: list[Run], capsys: pytest.CaptureFixture[str]):
-    found = over_seeds([run.parts for run in runs], "popular")
+    found = over_seeds(runs, "popular")
     by_hand = []
     for run in runs:
         targets = run.parts.dataset.targets(run.parts.test_samples)
@@ -47,7 +47,7 @@ def test_the_mean_and_the_spread_are_those_of_the_runs(runs: list[Run], capsys: 
 
 
 def test_one_run_is_its_own_mean(runs: list[Run]):
-    found = over_seeds([runs[0].parts])
+    found = over_seeds([runs[0]])
     assert found.reference == "popular"
     assert "± –" in str(found)
 
@@ -73,18 +73,18 @@ def test_few_users_get_no_interval_and_no_p_over_seeds_nor_against_another_run(
         assert "p = " not in text
     assert "no test" in over
     assert "no test" in against
-    found = over_seeds([Run.open(tmp_path / "0", OPTIONS).parts]).as_json()["systems"]["din"]
+    found = over_seeds([Run.open(tmp_path / "0", OPTIONS)]).as_json()["systems"]["din"]
     assert found["mean"]["auc"]["low"] is found["minus"]["auc"]["p"] is None
 
 
 def test_what_is_not_one_recipe_is_not_put_together(runs: list[Run], tmp_path: Path):
     with pytest.raises(ConfigError, match="a seed that comes twice"):
-        over_seeds([runs[0].parts, runs[0].parts])
+        over_seeds([runs[0], runs[0]])
     with pytest.raises(ConfigError, match="no system 'nobody'; they have popular, din"):
-        over_seeds([runs[0].parts], "nobody")
+        over_seeds([runs[0]], "nobody")
     changed = runs[1].recipe.model_copy(update={"conventional": {"popular": runs[1].recipe.conventional["popular"]}})
     with pytest.raises(ConfigError, match="another recipe"):
-        over_seeds([runs[0].parts, Run(changed, tmp_path, OPTIONS).parts])
+        over_seeds([runs[0], Run(changed, tmp_path, OPTIONS)])
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def next_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
 
 
 def test_next_items_too(next_runs: list[Run], capsys: pytest.CaptureFixture[str]):
-    found = over_seeds([run.parts for run in next_runs], "popularity")
+    found = over_seeds(next_runs, "popularity")
     by_hand = []
     for run in next_runs:
         ranks = next_item.ranked(run.parts, "sasrec").ranks
@@ -122,7 +122,7 @@ def test_without_candidates_the_catalogue_is_shown(next_runs: list[Run], monkeyp
         return replace(ranked(*asked), ranks=None)
 
     monkeypatch.setattr(next_item, "ranked", unlisted)
-    head = str(over_seeds([run.parts for run in next_runs])).splitlines()[0]
+    head = str(over_seeds(next_runs)).splitlines()[0]
     assert [cell.split(" ±")[0].strip() for cell in head.split("  ") if "±" in cell] == [
         "catalogue HR@10", "catalogue NDCG@10", "catalogue MRR"]
     assert head.endswith("catalogue HR@10 minus popularity")

@@ -1,18 +1,21 @@
-"""Two runs, system by system, on the same test rows: a paired test over users. Knows stored results, trains nothing."""
+"""What is set against what: a run against another, all systems with something against the same without. Knows stored results."""
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from lifelora.errors import ConfigError
+from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.significance import paired_test
 from lifelora.evaluation.tables import p_value, sureness, with_span
-from lifelora.run.parts import Parts
-from lifelora.run.seeds import NAMES, together
+from lifelora.run import Run
+from lifelora.study.seeds import NAMES, together
 
 SHOWN = ("auc", "gauc", "log_loss", "hr@1", "ndcg@10", "catalogue ndcg@10")
 """As far as both runs have them."""
 
 
-def compare(ours: Parts, theirs: Parts) -> str:
+def compare(ours: Run, theirs: Run) -> str:
     """This run minus the other for each system that both have, with 95 % intervals and p where there are users enough.
 
     Raises ConfigError where the runs share no system, or were judged on different rows.
@@ -20,17 +23,31 @@ def compare(ours: Parts, theirs: Parts) -> str:
     shared = [name for name in ours.stages.names if name in theirs.stages.names]
     if not shared:
         raise ConfigError(
-            f"{ours.stages.folder} has {', '.join(ours.stages.names)} and {theirs.stages.folder} has "
+            f"{ours.folder} has {', '.join(ours.stages.names)} and {theirs.folder} has "
             f"{', '.join(theirs.stages.names)}: there is no name in both to compare."
         )
-    lines = [f"{ours.stages.folder} minus {theirs.stages.folder}, paired over users:"]
+    lines = [f"{ours.folder} minus {theirs.folder}, paired over users:"]
     differences = {name: paired_test(together([ours], name), together([theirs], name)) for name in shared}
     width = max(len(NAMES[metric]) for difference in differences.values() for metric in SHOWN if metric in difference)
     for name, difference in differences.items():
         for metric, d in ((metric, difference[metric]) for metric in SHOWN if metric in difference):
             lines.append(f"  {name:<16} {NAMES[metric]:<{width}}  {with_span(d)}  {p_value(d.p)}")
-    user_N = ours.dataset.targets(ours.test_samples).user_B
+    user_N = ours.parts.dataset.targets(ours.parts.test_samples).user_B
     users = len(np.unique(user_N))
     lines.append(f"n = {len(user_N):,} test rows of {users:,} users; {sureness(users, tested=True)}; "
                  "p is not corrected for several comparisons.")
     return "\n".join(lines)
+
+
+def mean_of(systems: Sequence[Jackknifed]) -> Jackknifed:
+    """The mean over systems that were judged on the same rows, user by user, by the metrics that all have (ECE is no mean).
+
+    So a factor's effect is paired: the mean over all systems that have it, minus the mean over the same systems without it.
+    """
+    first = systems[0]
+    if any(one.rows_hash != first.rows_hash for one in systems):
+        raise ConfigError("the systems were judged on different rows; there is no mean of them.")
+    metrics = [metric for metric in first.without if all(metric in one.without for one in systems)]
+    return Jackknifed(
+        first.rows_hash, {metric: np.mean([one.by_run[metric] for one in systems], axis=0).tolist() for metric in metrics},
+        first.counted, {metric: np.mean([one.without[metric] for one in systems], axis=0) for metric in metrics})

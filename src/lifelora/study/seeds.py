@@ -7,6 +7,7 @@ what the runs differ by is added.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,7 @@ from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife, jackknife
 from lifelora.evaluation.measured import plain
 from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, estimate, paired_test
 from lifelora.evaluation.tables import p_value, short, span, with_span
-from lifelora.run import next_item
-from lifelora.run.parts import Parts
+from lifelora.run import Run, next_item
 
 SHOWN = (("auc", "log_loss", "accuracy"), ("hr@1", "ndcg@10", "mrr"), ("catalogue hr@10", "catalogue ndcg@10", "catalogue mrr"))
 """The table has the first of these that all systems have; differences are of the first metric in it."""
@@ -68,40 +68,77 @@ class OverSeeds:
                           f"in all; {sure}"])
 
 
-def over_seeds(runs: Sequence[Parts], reference: str | None = None) -> OverSeeds:
-    """The systems of finished ``runs``, and each minus ``reference`` (the first one when left out).
+class Several:
+    """Finished runs of one recipe under several seeds; a system stands on those of them that have judged it."""
 
-    Raises ConfigError where the runs are not of one recipe on the same data under different seeds.
+    def __init__(self, runs: Sequence[Run]) -> None:
+        """Raises ConfigError where the runs are not of one recipe on the same data under different seeds."""
+        first = runs[0]
+        for run in runs[1:]:
+            if run.recipe.model_dump(exclude={"seed"}) != first.recipe.model_dump(exclude={"seed"}):
+                raise ConfigError(f"{run.folder} has another recipe than {first.folder}; only the seed may differ.")
+            if run.stages.data.key != first.stages.data.key:
+                raise ConfigError(f"{run.folder} was made from other data than {first.folder}.")
+        self.runs, self.seeds = list(runs), [run.recipe.seed for run in runs]
+        if len(set(self.seeds)) < len(self.seeds):
+            seeds = ", ".join(map(str, self.seeds))
+            raise ConfigError(f"the runs have seeds {seeds}; a seed that comes twice is the same run twice.")
+        self._told: dict[tuple[str, tuple[int, ...]], Jackknifed] = {}
+
+    @cached_property
+    def judged(self) -> dict[str, tuple[int, ...]]:
+        """The seeds of the runs that have judged a system, by its name; a system that none has judged is left out."""
+        done = {name: tuple(run.recipe.seed for run in self.runs if run.stages.scores(name).complete())
+                for name in self.runs[0].stages.names}
+        return {name: seeds for name, seeds in done.items() if seeds}
+
+    def of(self, name: str, seeds: Sequence[int] | None = None) -> Jackknifed:
+        """One system over its runs, or over those of some ``seeds``."""
+        key = name, self.judged[name] if seeds is None else tuple(seeds)
+        if key not in self._told:
+            self._told[key] = together([run for run in self.runs if run.recipe.seed in key[1]], name)
+        return self._told[key]
+
+    def minus(self, name: str, other: str) -> dict[str, Difference]:
+        """One system minus another by every metric, over the runs that have both."""
+        both = [seed for seed in self.judged[name] if seed in self.judged[other]]
+        if not both:
+            raise ConfigError(f"no run has judged both {name} and {other}, so there is no difference to tell.")
+        return paired_test(self.of(name, both), self.of(other, both))
+
+    def figures(self, metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Every system's seeds, its mean of each metric with an interval, and the values of the seeds."""
+        return {name: {"seeds": seeds} | {
+            metric: asdict(estimate(self.of(name), metric)) | {"by seed": self.of(name).by_run[metric]} for metric in metrics}
+            for name, seeds in self.judged.items()}
+
+
+def over_seeds(runs: Sequence[Run], reference: str | None = None) -> OverSeeds:
+    """Every system of finished ``runs``, and each minus ``reference`` (the first one when left out).
+
+    Raises ConfigError where the runs are not of one recipe on the same data under different seeds, or have no such system.
     """
-    first = runs[0]
-    for run in runs[1:]:
-        if run.recipe.model_dump(exclude={"seed"}) != first.recipe.model_dump(exclude={"seed"}):
-            raise ConfigError(f"{run.stages.folder} has another recipe than {first.stages.folder}; only the seed may differ.")
-        if run.stages.data.key != first.stages.data.key:
-            raise ConfigError(f"{run.stages.folder} was made from other data than {first.stages.folder}.")
-    seeds = [run.recipe.seed for run in runs]
-    if len(set(seeds)) < len(seeds):
-        raise ConfigError(f"the runs have seeds {', '.join(map(str, seeds))}; a seed that comes twice is the same run twice.")
-    names = first.stages.names
+    several, names = Several(runs), runs[0].stages.names
     reference = names[0] if reference is None else reference
     if reference not in names:
         raise ConfigError(f"the runs have no system '{reference}'; they have {', '.join(names)}.")
-    found = {name: together(runs, name) for name in names}
-    return OverSeeds(seeds, reference, {
+    found = {name: several.of(name, several.seeds) for name in names}
+    return OverSeeds(several.seeds, reference, {
         name: OneSystem({metric: estimate(one, metric) for metric in one.by_run}, one.by_run, paired_test(one, found[reference]))
         for name, one in found.items()})
 
 
-def together(runs: Sequence[Parts], name: str) -> Jackknifed:
+def together(runs: Sequence[Run], name: str) -> Jackknifed:
     """One system in several runs of one task, by all its metrics.
 
     Chance behind ECE is always drawn by the same seed, whatever the runs' own.
     """
     if runs[0].recipe.task == "ctr":
-        return jackknife([run.scored(name) for run in runs], draws=runs[0].recipe.evaluation.resamples)
+        return jackknife([run.parts.scored(name) for run in runs], draws=runs[0].recipe.evaluation.resamples)
+    parts = [run.parts for run in runs]
     return jackknife_means([
-        Rows(run.dataset.targets(run.test_samples).user_B, ranking_report.row_values(next_item.ranked(run, name)),
-             next_item.rows_hash(run)) for run in runs])
+        Rows(one.dataset.targets(one.test_samples).user_B, ranking_report.row_values(next_item.ranked(one, name)),
+             next_item.rows_hash(one)) for one in parts])
 
 
 def _spread(values: Sequence[float]) -> float:

@@ -1,0 +1,69 @@
+"""How a study is written down: where its figures come from, tables in Markdown, JSON, pictures. Knows runs, trains nothing."""
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import lifelora
+from lifelora.artefacts import write_atomically
+from lifelora.evaluation import drawing
+from lifelora.evaluation.measured import plain
+from lifelora.evaluation.significance import Figure
+from lifelora.run import Options, Run
+
+
+def opened(folders: Sequence[Path]) -> list[Run]:
+    """Finished runs, to be read."""
+    return [Run.open(folder, Options(device="cpu", progress=False)) for folder in folders]
+
+
+def origin(seed: int | Sequence[int]) -> dict[str, Any]:
+    """By which command, code and seed, and when, figures were made."""
+    here = Path(lifelora.__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    return {"command": shlex.join(["python", *sys.argv]), "date": datetime.now(UTC).date().isoformat(),
+            "commit": commit.stdout.strip() or None, "seed": seed}
+
+
+def about(runs: Sequence[Run]) -> dict[str, Any]:
+    """What figures of ``runs`` stand on: the data, and how many samples there are of it."""
+    first = runs[0]
+    dataset = first.parts.dataset
+    model = {"language model": first.parts.backbone().label} if first.stages.need_backbone else {}
+    return {"recipe": first.recipe.name, "data": dataset.name, "data_hash": first.stages.data.key, "notes": dataset.notes,
+            "items": dataset.n_items, **model, "samples": {part: len(rows) for part, rows in dataset.samples.items()},
+            "test samples": [len(run.parts.test_samples) for run in runs], "seconds": [run.work.seconds() for run in runs]}
+
+
+def reported(run: Run) -> dict[str, Any]:
+    """All figures of a finished run, as its own report keeps them."""
+    kept: dict[str, Any] = json.loads((run.stages.report.require() / "evaluation.json").read_text())
+    return kept
+
+
+def write(path: Path, values: Mapping[str, Any]) -> None:
+    """As JSON; a figure that does not exist is null."""
+    write_atomically(path, json.dumps(plain(dict(values)), indent=1, ensure_ascii=False) + "\n")
+
+
+def markdown(head: Sequence[str], rows: Mapping[str, Sequence[str]]) -> str:
+    """A table."""
+    lines = [head, ["---"] * len(head), *([name, *cells] for name, cells in rows.items())]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def draw_forest(path: Path, figures: Mapping[str, Figure], said: str, colours: Mapping[str, int] | None = None) -> None:
+    """A PNG of each system's figure with its interval; ``said`` names the figure, ``colours`` numbers the systems' colours."""
+    with drawing.style(path.stem):
+        write_atomically(path, drawing.png(drawing.forest(figures, 760.0, said, colours=colours)))
+
+
+def draw_curve(axes: Any, at: Sequence[float] | Sequence[int], figures: Sequence[Figure], colour: str, label: str = "") -> None:
+    """Figures along an axis, with a band for their intervals."""
+    axes.plot(at, [f.value for f in figures], "o-", color=colour, markersize=3.5, linewidth=1.3, label=label or None)
+    axes.fill_between(at, [f.low for f in figures], [f.high for f in figures], color=colour, alpha=0.13)
