@@ -142,13 +142,6 @@ class Stage:
                                 "or `lifelora run` with the same recipe and --out makes it again.")
         return self.folder
 
-    def verify(self) -> None:
-        """Check every file against the manifest's hash; ArtefactError names those that differ, and how to mend it."""
-        self.require()
-        if damage := self.damage(thorough=True):
-            raise ArtefactError(f"stage '{self.name}' in {self.folder} is damaged: {_some(damage, '; ')}. Remove that folder; "
-                                "`lifelora run` with the same recipe and --out makes it again.")
-
     def begun(self) -> bool:
         """Whether an interrupted attempt at this very stage is there to be gone on with."""
         return _being_made(self.working) == self.key

@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers.pytorch_utils import Conv1D
 
 from lifelora.lora.adapters import Adaptation, Adapters
 from lifelora.lora.coupling import Coupling, Experts, Full, Hydra, Identity, Meta, Static
 from lifelora.lora.inject import personalise
+from lifelora.lora.layer import PersonalLoRALinear
 from lifelora.seeds import torch_generator
 
 D = 6  # width of a representation
@@ -74,3 +76,11 @@ def tokens(batch: int = 4, length: int = 7) -> Tensor:
 
 def some_users(batch: int = 4) -> Tensor:
     return torch.randn(batch, D, generator=torch_generator(4, "people"))
+
+
+@torch.no_grad()
+def merged_weight(layer: PersonalLoRALinear, C_QP: Tensor | None) -> Tensor:
+    """W + s·B·C·A, as O x I, or as I x O where the base (Conv1D) keeps it so; None stands for C = I."""
+    B_OP = layer.B_OQ if C_QP is None else layer.B_OQ @ C_QP.to(layer.B_OQ)
+    delta_OI = layer.scaling * (B_OP @ layer.A_PI)
+    return layer.base.weight + (delta_OI.T if isinstance(layer.base, Conv1D) else delta_OI)

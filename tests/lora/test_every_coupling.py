@@ -5,14 +5,26 @@ from pathlib import Path
 
 import pytest
 import torch
-from lora_world import EVERY, PERSONAL, PLAIN_FOR_ONE, adapt, called, learnt, some_users, tiny_gpt2, tiny_llama, tokens
+from lora_world import (
+    EVERY,
+    PERSONAL,
+    PLAIN_FOR_ONE,
+    adapt,
+    called,
+    learnt,
+    merged_weight,
+    some_users,
+    tiny_gpt2,
+    tiny_llama,
+    tokens,
+)
 from peft import PeftModel
 from torch import Tensor, nn
 
 from lifelora.errors import ArtefactError, ConfigError, ScopeError
 from lifelora.lora.adapters import Adapters
 from lifelora.lora.coupling import Coupling, Experts, Full, Meta
-from lifelora.lora.export import merged_weight, write_peft_adapter
+from lifelora.lora.export import write_peft_adapter
 from lifelora.lora.saved import load, save
 
 # PEFT asks transformers for a name that transformers 5.23 has deprecated; nothing of ours.

@@ -5,14 +5,14 @@ import json
 import pytest
 import torch
 from jaxtyping import TypeCheckError
-from lora_world import adapt, learnt, some_users, tiny_gpt2, tiny_llama, tokens
+from lora_world import adapt, learnt, merged_weight, some_users, tiny_gpt2, tiny_llama, tokens
 from peft import PeftModel
 from torch import Tensor, nn
 
 from lifelora.errors import ConfigError
 from lifelora.lora.adapters import Adapters
 from lifelora.lora.coupling import Full, Identity
-from lifelora.lora.export import merged_weight, peft_adapter, write_peft_adapter
+from lifelora.lora.export import peft_adapter, write_peft_adapter
 from lifelora.lora.layer import PersonalLoRALinear
 from lifelora.seeds import torch_generator
 
@@ -108,11 +108,3 @@ def test_for_one_user_only():
         peft_adapter(adapters, None)
     with pytest.raises((ConfigError, TypeCheckError)):  # the latter where the tests check signatures
         peft_adapter(adapters, some_users(2))
-
-
-def test_a_quantised_base_cannot_be_merged():
-    adapters = adapt(tiny_llama())
-    layer = adapters.layers[0][1]
-    layer.base.weight = nn.Parameter(torch.zeros(512, 1, dtype=torch.uint8), requires_grad=False)  # as 4-bit is packed
-    with pytest.raises(ConfigError, match=r"q_proj' has a quantised base \(Linear\).*export the adapter instead"):
-        merged_weight(layer, None)

@@ -16,7 +16,7 @@ from torch import Tensor
 from lifelora.artefacts import write_atomically
 from lifelora.errors import ConfigError
 from lifelora.lora.adapters import PREFIX, Adapters
-from lifelora.lora.layer import PersonalLoRALinear, is_conv1d
+from lifelora.lora.layer import is_conv1d
 from lifelora.lora.structure import Structure
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -73,21 +73,6 @@ def write_files(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]
     """The two files of an adapter; the configuration last, so that it is there only when all is."""
     write_atomically(folder / TENSORS, safetensors.torch.save(tensors, {"format": "pt"}))
     write_atomically(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True))
-
-
-@torch.no_grad()
-def merged_weight(layer: PersonalLoRALinear, C_QP: Float[Tensor, "Q P"] | None) -> Tensor:
-    """W + s·B·C·A, as O x I, or as I x O where the base (Conv1D) keeps it so; None stands for C = I."""
-    weight = layer.base.weight
-    if not isinstance(weight, Tensor) or not weight.is_floating_point() or weight.ndim != 2:
-        raise ConfigError(
-            f"layer '{layer.name}' has a quantised base ({type(layer.base).__name__}), into which nothing can be "
-            "merged; load the backbone in bf16 or fp32, or export the adapter instead."
-        )
-    B_OP = layer.B_OQ if C_QP is None else layer.B_OQ @ C_QP.to(layer.B_OQ)
-    delta_OI = layer.scaling * (B_OP @ layer.A_PI)
-    delta = delta_OI.T if is_conv1d(layer.base) else delta_OI
-    return (weight + delta).to(weight.dtype)
 
 
 def lost_in_peft(adapters: Adapters) -> list[str]:
