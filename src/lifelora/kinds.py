@@ -261,3 +261,20 @@ SOURCES = Role("sources", "data source", "lifelora.data.sources.base:Source", {
     "llara": "lifelora.data.sources.llara:Llara",
     "tables": "lifelora.data.sources.tables:Tables",
 })
+VECTORS = Role("vectors", "maker of vectors", "lifelora.vectors.base:ItemVectors", {
+    "hidden-states": "lifelora.vectors.encode:HiddenStates",
+    "sentence-encoder": "lifelora.vectors.encode:SentenceEncoder",
+    "endpoint": "lifelora.vectors.endpoint:EndpointVectors",
+    "precomputed": "lifelora.vectors.precomputed:Precomputed",
+})
+KNOWLEDGE = replace(VECTORS, ours={**VECTORS.ours, "precomputed": "lifelora.knowledge.read:OwnKnowledge"})
+"""Of knowledge: the same makers, but for the form of files of one's own."""
+WRITERS = Role("writers", "writer", "lifelora.knowledge.write:Writer", {
+    "prompt": "lifelora.knowledge.write:RawPrompt",
+    "lm": "lifelora.knowledge.write:LM",
+    "endpoint": "lifelora.knowledge.write:EndpointWriter",
+})
+BACKBONES = Role("backbones", "backbone", "lifelora.llm.backbone:BackboneConfig", {
+    "pretrained": "lifelora.llm.backbone:Pretrained",
+    "nano": "lifelora.llm.nano:Nano",
+})

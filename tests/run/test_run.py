@@ -18,9 +18,9 @@ from run_world import TRAINING, tiny
 from sklearn.metrics import log_loss, roc_auc_score
 
 import lifelora
-import lifelora.run.run
 from lifelora.cli import main
 from lifelora.errors import ArtefactError, ConfigError, DataError
+from lifelora.llm.nano import Nano
 from lifelora.recipe.files import dump, parse
 from lifelora.run import Options, Run
 from lifelora.run.parts import Parts
@@ -244,7 +244,7 @@ def test_another_run_on_the_same_data_takes_the_nano_lm_from_the_cache(
     def never(*words: object, **named: object) -> None:
         raise AssertionError("pretrained a second time")
 
-    monkeypatch.setattr(lifelora.run.run, "pretrain", never)
+    monkeypatch.setattr(Nano, "make", never)
     run = Run(tiny(), tmp_path / "second", QUIET)
     run.prepare()
     run.embed()

@@ -14,9 +14,8 @@ from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError, MissingExtraError
-from lifelora.recipe.sections import AnyVectors
 from lifelora.vectors import encode
-from lifelora.vectors.base import Tools, Vectors
+from lifelora.vectors.base import AnyVectors, Tools, Vectors
 from lifelora.vectors.encode import HiddenStates, SentenceEncoder, mean_hidden_states, model_place
 from lifelora.vectors.endpoint import EndpointVectors
 from lifelora.vectors.pca import reduced

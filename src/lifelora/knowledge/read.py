@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Bool
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator
 from torch import Tensor
 
 from lifelora.data.dataset import Dataset
+from lifelora.kinds import KNOWLEDGE
 from lifelora.knowledge.questions import shown
 from lifelora.vectors.base import ItemVectors, Tools, Vectors
-from lifelora.vectors.encode import HiddenStates, SentenceEncoder
-from lifelora.vectors.endpoint import EndpointVectors
+from lifelora.vectors.encode import HiddenStates
 from lifelora.vectors.pca import reduced
 from lifelora.vectors.precomputed import VectorFile, by_item
 
@@ -77,13 +77,10 @@ class OwnKnowledge(ItemVectors):
 
 
 def _with_defaults(value: Any) -> Any:
-    kind = value.get("kind") if isinstance(value, dict) else None
+    kind = value.get("kind", "hidden-states") if isinstance(value, dict) else None
     return {**DEFAULTS.get(kind, {}), **value} if isinstance(kind, str) else value
 
 
-AnyVectors = Annotated[
-    Annotated[HiddenStates | SentenceEncoder | EndpointVectors | OwnKnowledge, Field(discriminator="kind")],
-    BeforeValidator(_with_defaults),
-]
+AnyVectors = Annotated[ItemVectors, KNOWLEDGE.unless_said("hidden-states"), BeforeValidator(_with_defaults)]
 BY_LM = HiddenStates(**DEFAULTS["hidden-states"])
 """The run's language model reads the texts."""

@@ -11,17 +11,16 @@ from pydantic import Field
 
 from lifelora.endpoint.caller import Caller, Endpoint, together
 from lifelora.finished import Keep, Store, finished
+from lifelora.kinds import WRITERS, Variant
 from lifelora.knowledge.greedy import Greedy, neutral
-from lifelora.types import Frozen
 from lifelora.vectors.base import Tools
 
 FILE = "written.jsonl"
 
 
-class Writer(Frozen, ABC):
-    """Settings of what answers prompts; a subclass names its ``kind``."""
+class Writer(Variant, ABC):
+    """Settings of what answers prompts, and what answers them."""
 
-    kind: str
     needs_backbone: ClassVar[bool] = False
     "Whether the run's language model writes."
 
@@ -107,7 +106,7 @@ class EndpointWriter(Endpoint, Writer):
         return finished(prompts, store, make, "write", tools.progress)
 
 
-AnyWriter = Annotated[RawPrompt | LM | EndpointWriter, Field(discriminator="kind")]
+AnyWriter = Annotated[Writer, WRITERS.unless_said("prompt")]
 
 
 def _content(answer: Any) -> str:

@@ -4,36 +4,26 @@ Safetensors only, never remote code, and no network unless the person asks for a
 """
 
 import hashlib
+from abc import abstractmethod
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import PositiveInt
 from torch import nn
 
+from lifelora.data.dataset import Dataset
 from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
+from lifelora.kinds import BACKBONES, Variant
 from lifelora.llm.probe import CONTEXT, named_context, probe
-from lifelora.types import Frozen
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+ABOUT = "about.json"
+"""Of a stage: one line that says which model it holds, so that a report need not load it."""
 WHOLE_FILE = 1 << 31
 "Weights up to this many bytes are hashed whole; of larger files, 64 blocks."
-
-
-class Pretrained(Frozen):
-    """A pretrained causal LM in Hugging Face's layout."""
-
-    kind: Literal["pretrained"] = "pretrained"
-    path: str
-    "A folder with config.json, *.safetensors and a tokenizer, or a hub name."
-    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
-    quantization: Literal["none", "8-bit", "4-bit"] = "none"
-    "8- and 4-bit (NF4, double quantisation) weights need bitsandbytes and a device that it supports."
-    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    context: PositiveInt | None = None
-    "The longest prompt, in tokens, where not what the model's configuration names. Some name none (Mamba, BLOOM) and need this."
 
 
 @dataclass(frozen=True)
@@ -55,6 +45,55 @@ class Backbone:
     def context(self) -> int:
         """The longest sequence, in tokens, that the model was made for; ConfigError where nothing says it."""
         return longest(self.model, self.limit)
+
+
+class BackboneConfig(Variant):
+    """What a recipe says of its language model, and what makes it ready and loads it."""
+
+    made: ClassVar[bool] = False
+    "Whether ``make`` makes it from the run's own data."
+
+    @property
+    def place(self) -> str:
+        """The folder or hub name that an adapter's files say that it is for; empty where the run makes the model itself."""
+        return ""
+
+    def fingerprint(self) -> str:
+        """Of all that lies elsewhere and decides what the model is; empty where nothing does."""
+        return ""
+
+    def make(self, dataset: Dataset, folder: Path, seed: int, *, device: torch.device, progress: bool) -> None:
+        """Put the model and ``ABOUT``, with its label, into a stage's folder; called where ``made`` says so."""
+
+    @abstractmethod
+    def load(self, folder: Path, device: torch.device, download: bool = False) -> Backbone:
+        """The model, frozen and on its device; ``folder`` holds what ``make`` made."""
+
+
+class Pretrained(BackboneConfig):
+    """A pretrained causal LM in Hugging Face's layout."""
+
+    kind: Literal["pretrained"] = "pretrained"
+    path: str
+    "A folder with config.json, *.safetensors and a tokenizer, or a hub name."
+    dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
+    quantization: Literal["none", "8-bit", "4-bit"] = "none"
+    "8- and 4-bit (NF4, double quantisation) weights need bitsandbytes and a device that it supports."
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    context: PositiveInt | None = None
+    "The longest prompt, in tokens, where not what the model's configuration names. Some name none (Mamba, BLOOM) and need this."
+
+    @property
+    def place(self) -> str:
+        return self.path
+
+    def fingerprint(self) -> str:
+        """SHA-256 over the files of a local model (blocks of very large ones); of the name for a model on the hub."""
+        return fingerprint(self)
+
+    def load(self, folder: Path, device: torch.device, download: bool = False) -> Backbone:
+        """From its own place; see ``load``."""
+        return load(self, device, download)
 
 
 def load(config: Pretrained, device: torch.device, download: bool = False, label: str | None = None) -> Backbone:
@@ -176,3 +215,6 @@ def _quantization(config: Pretrained) -> Any:
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=DTYPES["bf16" if config.dtype == "fp32" else config.dtype],
     )
+
+
+AnyBackbone = Annotated[BackboneConfig, BACKBONES.unless_said("nano")]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -19,8 +19,9 @@ from pydantic import BeforeValidator, Field
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 
-from lifelora.artefacts import write_atomically
+from lifelora.artefacts import read_json, write_atomically
 from lifelora.data.dataset import Dataset
+from lifelora.llm.backbone import ABOUT, Backbone, BackboneConfig, Pretrained, load
 from lifelora.prompts.lines.base import table_texts
 from lifelora.prompts.lines.titles import TitleLines
 from lifelora.prompts.lines.yes_no import YesNoLines
@@ -30,7 +31,6 @@ from lifelora.prompts.wording.yes_no import Plain, Rella, Template
 from lifelora.seeds import generator, torch_seeded
 from lifelora.tokens import LineTokenizer
 from lifelora.training import TrainingConfig, fit
-from lifelora.types import Frozen
 from lifelora.vectors.texts import item_texts
 
 BEGIN = "<begin>"
@@ -43,9 +43,10 @@ TRAINING = TrainingConfig(
 )
 
 
-class Nano(Frozen):
+class Nano(BackboneConfig):
     """How small, and what it reads; ``studies/nano/nano.py`` measured the size."""
 
+    made: ClassVar[bool] = True
     kind: Literal["nano"] = "nano"
     width: int = Field(default=64, ge=8)
     layers: int = Field(default=2, ge=1)
@@ -65,6 +66,14 @@ class Nano(Frozen):
     training: Annotated[TrainingConfig, BeforeValidator(
         lambda values: TRAINING.model_dump() | values if isinstance(values, dict) else values)] = TRAINING
     "What is not said of it is as in the default, so that one value can be changed alone."
+
+    def make(self, dataset: Dataset, folder: Path, seed: int, *, device: torch.device, progress: bool) -> None:
+        """``pretrain``."""
+        pretrain(self, dataset, folder, seed, device=device, progress=progress)
+
+    def load(self, folder: Path, device: torch.device, download: bool = False) -> Backbone:
+        """As any other model in that folder."""
+        return load(Pretrained(path=str(folder)), device, label=read_json(folder / ABOUT)["label"])
 
 
 @dataclass(frozen=True)
@@ -125,7 +134,7 @@ def pretrain(config: Nano, dataset: Dataset, folder: Path, seed: int, *, device:
         name="nano: reading the data set's texts", device=device, progress=progress)
     transformers_logging.disable_progress_bar()
     model.eval().save_pretrained(folder)
-    write_atomically(folder / "about.json", json.dumps({
+    write_atomically(folder / ABOUT, json.dumps({
         "label": label(model, dataset.name), "documents": len(documents), "held_back": held,
         "tokens": int(sum(map(len, documents))), "parameters": sum(p.numel() for p in model.parameters()),
     }, indent=1))

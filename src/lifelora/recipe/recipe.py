@@ -4,18 +4,20 @@ A recipe is a point in the space of design: which behaviours are shown (data), h
 LM's updates depend on the user (parameter), and the task. Several systems may stand in one recipe, side by side.
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from lifelora.conventional.inputs import Common
 from lifelora.kinds import MODELS
 from lifelora.knowledge.experts import KnowledgeExperts
+from lifelora.llm.backbone import AnyBackbone
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
-from lifelora.recipe.sections import AnyBackbone, AnyVectors, Conventional, Data, Evaluation, Knowledge, TwoTower, of_kind
+from lifelora.recipe.sections import Conventional, Data, Evaluation, Knowledge, TwoTower
 from lifelora.recipe.system import Representation, Soft, System
 from lifelora.types import Frozen, names_a_folder
+from lifelora.vectors.base import AnyVectors
 from lifelora.vectors.encode import HiddenStates
 
 TASK_KEYS: dict[str, frozenset[str]] = {
@@ -36,8 +38,8 @@ class Recipe(Frozen):
     data: Data = Data()
     knowledge: dict[str, Knowledge] = Field(default_factory=dict)
     conventional: dict[str, Conventional] = Field(default_factory=dict)
-    backbone: Annotated[AnyBackbone, of_kind("nano")] = Nano()
-    vectors: Annotated[AnyVectors, of_kind("hidden-states")] = HiddenStates()
+    backbone: AnyBackbone = Nano()
+    vectors: AnyVectors = HiddenStates()
     two_towers: dict[str, TwoTower] = Field(default_factory=dict)
     systems: dict[str, System] = Field(default_factory=dict)
     evaluation: Evaluation = Evaluation()

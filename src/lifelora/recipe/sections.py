@@ -18,19 +18,12 @@ from lifelora.knowledge.questions import Questions
 from lifelora.knowledge.read import BY_LM, OwnKnowledge
 from lifelora.knowledge.read import AnyVectors as AnyKnowledge
 from lifelora.knowledge.write import AnyWriter, RawPrompt
-from lifelora.llm.backbone import Pretrained
-from lifelora.llm.nano import Nano
 from lifelora.llm.two_tower import TwoTowerConfig
 from lifelora.prompts.wording.yes_no import AnyTemplate, Plain
 from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig
 from lifelora.types import Frozen
-from lifelora.vectors.encode import HiddenStates, SentenceEncoder
-from lifelora.vectors.endpoint import EndpointVectors
-from lifelora.vectors.precomputed import Precomputed
-
-AnyBackbone = Annotated[Pretrained | Nano, Field(discriminator="kind")]
-AnyVectors = Annotated[HiddenStates | SentenceEncoder | EndpointVectors | Precomputed, Field(discriminator="kind")]
+from lifelora.vectors.base import TextVectors
 
 
 def of_kind(word: str) -> BeforeValidator:
@@ -48,15 +41,21 @@ class Data(Frozen):
 class Knowledge(Questions):
     """What a language model knows of items and of users, made into vectors before anything asks for them (Laser)."""
 
-    text: Annotated[AnyWriter, of_kind("prompt")] = RawPrompt()
+    text: AnyWriter = RawPrompt()
     "What answers the questions about items and users: nothing (the question itself is read), the backbone, or an endpoint."
-    vectors: Annotated[AnyKnowledge, of_kind("hidden-states")] = BY_LM
+    vectors: AnyKnowledge = BY_LM
     "What turns texts into vectors; or where the vectors lie, and then nothing is written."
 
     @property
     def needs_backbone(self) -> bool:
         """Whether the recipe's language model is asked."""
         return self.text.needs_backbone or self.vectors.needs_backbone
+
+    @model_validator(mode="after")
+    def _read_by_somebody(self) -> "Knowledge":
+        if not isinstance(self.vectors, TextVectors | OwnKnowledge):
+            raise ValueError(f"vectors.kind = '{self.vectors.kind}' makes vectors of items, not of texts; choose another")
+        return self
 
     @model_validator(mode="after")
     def _written_for_something(self) -> "Knowledge":

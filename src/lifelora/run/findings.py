@@ -22,12 +22,13 @@ from lifelora.evaluation.report import (
     measure,
     plain_table,
 )
+from lifelora.llm.backbone import ABOUT
 from lifelora.llm.nano import Nano
 from lifelora.lora.summary import Summary
 from lifelora.recipe.sections import Knowledge
 from lifelora.recipe.system import AnyRepresentation, Representation
 from lifelora.run import known
-from lifelora.run.parts import ABOUT, SCORES, SUMMARY, Parts
+from lifelora.run.parts import SCORES, SUMMARY, Parts
 from lifelora.run.stages import RECIPE_FILE
 from lifelora.training import HISTORY
 from lifelora.training.curve import History

@@ -11,7 +11,7 @@ from lifelora.errors import ConfigError
 from lifelora.knowledge.questions import AboutUsers, about_items, training_states
 from lifelora.knowledge.read import OwnKnowledge
 from lifelora.run.parts import ITEMS, USERS, Parts
-from lifelora.vectors.base import Vectors
+from lifelora.vectors.base import TextVectors, Vectors
 
 
 def make(parts: Parts, name: str, folder: Path) -> None:
@@ -22,6 +22,7 @@ def make(parts: Parts, name: str, folder: Path) -> None:
     if isinstance(vectors, OwnKnowledge):
         items, users = vectors.of_items(dataset, tools), vectors.of_states(dataset, config.every, learnt_N)
     else:
+        assert isinstance(vectors, TextVectors)  # the recipe knows
         asked = AboutUsers(dataset, config)
         items = vectors.of_texts(config.text.write(about_items(dataset, config), tools), tools)
         users = Vectors(torch.zeros(0, items.vectors_NE.shape[1]))

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from lifelora import seeds
-from lifelora.artefacts import read_json
 from lifelora.conventional.base import Recommender
 from lifelora.conventional.inputs import Common
 from lifelora.conventional.popularity import Popularity
@@ -21,7 +20,7 @@ from lifelora.errors import ConfigError
 from lifelora.evaluation.jackknife import Scored
 from lifelora.knowledge.experts import KnowledgeFields, Known
 from lifelora.knowledge.questions import states
-from lifelora.llm.backbone import Backbone, Pretrained, load
+from lifelora.llm.backbone import Backbone
 from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.two_tower import TwoTowerModel, load_encoder
@@ -47,7 +46,6 @@ VECTORS = "vectors.safetensors"
 ITEMS, USERS = "items.safetensors", "users.safetensors"
 SCORES = "score.npy"
 SUMMARY = "summary.json"
-ABOUT = "about.json"
 SUMMARISED = 32
 "Validation rows over which the effective rank of updates is measured."
 ADAPTER = "adapter"
@@ -248,17 +246,12 @@ class Parts:
         return model, builder, loaded.label
 
     def backbone(self) -> Backbone:
-        folder = self.stages.backbone.require()
-        if isinstance(self.recipe.backbone, Pretrained):
-            return load(self.recipe.backbone, self.device, self.options.download)
-        about = read_json(folder / "about.json")
-        return load(Pretrained(path=str(folder)), self.device, label=about["label"])
+        return self.recipe.backbone.load(self.stages.backbone.require(), self.device, self.options.download)
 
     @property
     def base_model(self) -> str:
         """What an adapter's files say that it is for: the backbone's folder or hub name."""
-        config = self.recipe.backbone
-        return config.path if isinstance(config, Pretrained) else str(self.stages.backbone.folder.resolve())
+        return self.recipe.backbone.place or str(self.stages.backbone.folder.resolve())
 
     def untuned(self, name: str) -> tuple[PersonalLM, YesNoBuilder]:
         """A system as its training finds it, but for the LoRA that it starts from."""

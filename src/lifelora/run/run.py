@@ -22,8 +22,7 @@ from lifelora.data.dataset import Samples, Targets
 from lifelora.data.prepare import prepare
 from lifelora.errors import ArtefactError
 from lifelora.evaluation.metrics import auc, log_loss
-from lifelora.llm.backbone import Pretrained
-from lifelora.llm.nano import pretrain
+from lifelora.llm.backbone import ABOUT
 from lifelora.llm.personal import PersonalLM
 from lifelora.llm.two_tower import TwoTowerModel
 from lifelora.lora.adapters import Adapters
@@ -34,7 +33,6 @@ from lifelora.prompts.yes_no import YesNoBuilder
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import findings, known, nano, next_item
 from lifelora.run.parts import (
-    ABOUT,
     ADAPTER,
     MODEL,
     SCORES,
@@ -149,12 +147,12 @@ class Run:
     def _ready_backbone(self) -> None:
         stage = self.stages.backbone
         with self.work.making(stage, together=True) as folder:
-            if folder is None or isinstance(self.recipe.backbone, Pretrained):
+            if folder is None or not self.recipe.backbone.made:
                 return
             if nano.kept(stage, folder):
                 return
-            pretrain(self.recipe.backbone, self.parts.dataset, folder, self.recipe.seed,
-                     device=self.parts.device, progress=self.options.progress)
+            self.recipe.backbone.make(self.parts.dataset, folder, self.recipe.seed,
+                                      device=self.parts.device, progress=self.options.progress)
         nano.keep(stage)
 
     @_alone

@@ -19,7 +19,6 @@ from typing import Any
 
 from lifelora.artefacts import file_hash, write_atomically
 from lifelora.errors import ArtefactError, ConfigError
-from lifelora.llm.backbone import Pretrained, fingerprint
 from lifelora.llm.two_tower import encoder_fingerprint
 from lifelora.progress import say
 from lifelora.recipe.files import dump, parse
@@ -148,8 +147,8 @@ class Stages:
     def backbone(self) -> Stage:
         """The LM: a note of which, or a nano one, which depends on the training rows it reads."""
         config = self.recipe.backbone.model_dump(mode="json", exclude=NO_SOFT_USER)
-        if isinstance(self.recipe.backbone, Pretrained):
-            return Stage(self.folder / "3-backbone", "embed/backbone", config | {"files": fingerprint(self.recipe.backbone)})
+        if not self.recipe.backbone.made:
+            return Stage(self.folder / "3-backbone", "embed/backbone", config | {"files": self.recipe.backbone.fingerprint()})
         return Stage(self.folder / "3-backbone", "embed/backbone", config | {"seed": self.recipe.seed}, {"data": self.data})
 
     @property

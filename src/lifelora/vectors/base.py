@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, final
+from typing import Annotated, Any, ClassVar, final
 
 import torch
 from jaxtyping import Bool, Float
@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError
+from lifelora.kinds import VECTORS, Variant
 from lifelora.progress import Progress
 from lifelora.tensors import read_tensors, write_tensors
-from lifelora.types import Frozen
 from lifelora.vectors.pca import reduced
 from lifelora.vectors.texts import item_texts
 
@@ -77,10 +77,9 @@ class Tools:
         return Progress("encode", texts, unit="texts", enabled=self.progress)
 
 
-class ItemVectors(Frozen, ABC):
-    """Settings of what makes item vectors; a subclass names its ``kind``."""
+class ItemVectors(Variant, ABC):
+    """Settings of what makes item vectors, and what makes them."""
 
-    kind: str
     needs_backbone: ClassVar[bool] = False
     "Whether the run's language model makes them."
     dimensions: int | None = Field(default=None, ge=1)
@@ -129,3 +128,6 @@ class TextVectors(ItemVectors):
     def files(self) -> tuple[str, ...]:
         """None: what they read comes from the data."""
         return ()
+
+
+AnyVectors = Annotated[ItemVectors, VECTORS.unless_said("hidden-states")]
