@@ -16,6 +16,7 @@ import pytest
 from lifelora.cli import STAGES, main
 from lifelora.data.sources import parse_source
 from lifelora.recipe.files import load, parse
+from lifelora.recipe.system import Representation
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -146,7 +147,7 @@ def test_the_recipes_of_the_document_parse():
     assert next_items.systems["ilora"].training.groups["coupling"].learning_rate == 2.4e-4
     assert knowing.conventional["din-knows"].knowledge == "written"
     assert knowing.knowledge["written"].text.kind == "lm"
-    assert recipe.systems["personal"].representation == "din"
+    assert recipe.systems["personal"].representation == Representation(model="din")
     assert recipe.systems["personal"].train_samples == 8192
 
 
