@@ -1,4 +1,4 @@
-"""lifelora: language-model recommenders that adapt to each person.
+"""lifelora: language-model recommenders that adapt to each user.
 
 The public names are loaded when they are first used, so that ``import lifelora`` needs neither torch nor transformers.
 """

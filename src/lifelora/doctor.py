@@ -19,7 +19,7 @@ GIB = 1 << 30
 
 
 def report() -> tuple[str, bool]:
-    """A text for a person, and whether everything that lifelora cannot do without is there."""
+    """What is here, as text; and whether everything that lifelora needs is here."""
     lines = [f"Python        {platform.python_version()} ({sys.executable})", f"System        {platform.platform()}"]
     missing = []
     for name in ("lifelora", *NEEDED):

@@ -17,10 +17,10 @@ GO_ON = "then run the same command again: it goes on from where it was"
 MENDS = {
     errno.ENOSPC: f"the disk is full; make room, {GO_ON}",
     errno.EDQUOT: f"your share of the disk is used up; make room, {GO_ON}",
-    errno.EFBIG: f"a file may not be so large here (see `ulimit -f`); raise the limit, {GO_ON}",
+    errno.EFBIG: f"files cannot be so large here (see `ulimit -f`); raise the limit, {GO_ON}",
     errno.EROFS: "nothing can be written there; choose another --out",
-    errno.EACCES: "this user may not; change the permissions, or choose another place",
-    errno.EPERM: "this user may not; change the permissions, or choose another place",
+    errno.EACCES: "you have no permission; change the permissions, or choose another place",
+    errno.EPERM: "you have no permission; change the permissions, or choose another place",
     errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`)",
     errno.ENAMETOOLONG: "the name is too long for this file system; choose a shorter one",
     errno.EIO: "the disk failed; copy what you need to another one",
@@ -35,7 +35,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def through(handler: Callable[[], int], words: Sequence[str]) -> int:
-    """The exit status of ``handler``, which was asked for by ``words``; what stops it is told on standard error."""
+    """The exit status of ``handler``, which the command line ``words`` asked for. What stops it is written to standard error."""
     for stream in (sys.stdout, sys.stderr):
         # A title that the terminal cannot show stops nothing.
         if callable(reconfigure := getattr(stream, "reconfigure", None)):
@@ -54,14 +54,14 @@ def through(handler: Callable[[], int], words: Sequence[str]) -> int:
     except KeyboardInterrupt as stop:
         sys.stderr.write("\nlifelora: stopped; run the same command again to go on from here.\n")
         return 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
-    except BrokenPipeError:  # `| head`: whoever read has enough
+    except BrokenPipeError:  # `| head`: the reader has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
         return _told(in_words(error))
     except MemoryError as error:
-        return _told(f"the memory does not suffice ({str(error).strip() or 'none is left'}); close other programs, lower "
-                     f"batch_size, or take a machine with more, {GO_ON}.")
+        return _told(f"there is not enough memory ({str(error).strip() or 'none is left'}). Close other programs, lower "
+                     f"batch_size, or use a machine with more memory, {GO_ON}.")
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
@@ -71,7 +71,7 @@ def in_words(error: OSError) -> str:
     """What the system refused, where, and the mend."""
     places = " to ".join(repr(os.fsdecode(name)) for name in (error.filename, error.filename2) if isinstance(name, str | bytes))
     what = error.strerror or str(error).strip() or type(error).__name__
-    mend = MENDS.get(error.errno or 0, f"see to that, {GO_ON}")
+    mend = MENDS.get(error.errno or 0, f"repair that, {GO_ON}")
     return f"{places or 'the system'}: {what}. Mend: {mend}."
 
 

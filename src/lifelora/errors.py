@@ -51,7 +51,7 @@ class PeerError(LifeloraError, RuntimeError):
 
 
 class ScopeError(LifeloraError, RuntimeError):
-    """A personalised layer ran without a person in scope, or with another number of people than rows."""
+    """A personalised layer ran without a user in scope, or with another number of users than rows."""
 
 
 class LeakError(LifeloraError, RuntimeError):

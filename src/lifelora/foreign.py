@@ -33,7 +33,7 @@ class Unreadable(Exception):  # noqa: N818 - no error of ours: it never leaves t
 
 
 def place(written: str) -> Path:
-    """A path as a user writes it, with ``~`` for a home; the home of nobody stays as it is written, and is not there."""
+    """A path as a user writes it, with ``~`` for a home. The ``~`` of an unknown user stays as it is, and is not found."""
     try:
         return Path(written).expanduser()
     except RuntimeError:

@@ -44,7 +44,7 @@ def owned(folder: Path) -> Iterator[None]:
         return
     try:
         if not _locked(descriptor, exclusive=True):
-            # Whoever reads does not say so in the file, which may still name the last writer.
+            # A reader leaves no note in the file, which may still name the last writer.
             who = "another lifelora, which reads it" if _locked(descriptor, exclusive=False) else _who(path)
             raise BusyError(f"{folder} is in use by {who}; one process at a time works on a run. Wait until it has ended, or "
                             "choose another --out.")
@@ -61,11 +61,11 @@ def owned(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def read(folder: Path) -> Iterator[None]:
-    """The folder is read, as by others at the same time, and nobody writes in it; BusyError where somebody does."""
+    """While the folder is read, others may read it too and none may write; BusyError if a process is writing."""
     path = folder / LOCK
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except OSError:  # nobody has written here since it was copied, or the file is not for us to read
+    except OSError:  # no process has written here since it was copied, or we may not read the file
         yield
         return
     try:
@@ -78,7 +78,7 @@ def read(folder: Path) -> Iterator[None]:
 
 
 def at_work(folder: Path) -> str | None:
-    """Who writes in the folder just now; None where nobody does."""
+    """The process that is writing in the folder now; None if there is none."""
     try:
         with read(folder):
             return None

@@ -1,4 +1,4 @@
-"""What a person sees of long work: how much is done, how fast it goes, how long it still takes. Knows no task.
+"""What a user sees of long work: how much is done, how fast it goes, how long it still takes. Knows no task.
 
 On a terminal it is a bar; anywhere else (a log file, CI) a line every half minute, and none for short work. It goes to
 standard error, and nothing about a result depends on it.

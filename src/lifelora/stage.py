@@ -264,7 +264,7 @@ def _own(folder: Path) -> tuple[list[Path], list[Path]]:
     try:
         manifest = manifest_of(folder)
     except ArtefactError as error:
-        raise _foreign(folder, f"cannot be told from a folder of somebody else's, for its {MANIFEST} is damaged") from error
+        raise _foreign(folder, f"may be a folder that lifelora did not make, for its {MANIFEST} is damaged") from error
     ours = {folder / name for name in (MANIFEST, *manifest["files"])} if manifest else set[Path]()
     around = {parent for path in ours for parent in path.parents}
     strange = [path for path in files if path not in ours]

@@ -165,7 +165,7 @@ class LineTokenizer:
 
 
 def only_text(tokenizer: Any) -> None:
-    """Make a tokenizer that somebody else will call take every text as data; what is no fast tokenizer stays as it is."""
+    """Make a tokenizer that other code will call take every text as data. A slow tokenizer stays as it is."""
     backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
     if not isinstance(backend, Tokenizer):
         return

@@ -16,7 +16,7 @@ from lifelora.evaluation.significance import estimate, paired_test
 from lifelora.study import tell
 
 PAIRS = (
-    ("personalisation", "truth", "no person"),
+    ("personalisation", "truth", "no user"),
     ("text and genre field", "truth", "no words, no genre"),
     ("text beyond the genre field", "truth", "no words"),
     ("retrieval, K = 5", "similar 5", "recent 5"),

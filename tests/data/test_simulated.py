@@ -132,19 +132,19 @@ def test_user_words_and_retrieval_each_carry_signal(ablations):
     value = {name: auc(ablations.label_B, score_B) for name, score_B in ablations.scores.items()}
     assert value["truth"] == max(value.values())
     assert 0.80 < value["truth"] < 0.90
-    assert value["truth"] - value["no person"] > 0.10
-    assert value["profile only"] > value["no person"]
+    assert value["truth"] - value["no user"] > 0.10
+    assert value["profile only"] > value["no user"]
     assert value["truth"] - value["no words, no genre"] > 0.05
     assert value["no words"] > value["no words, no genre"]
     assert value["similar 10"] - value["recent 10"] > 0.03
-    assert value["recent 10"] > value["no person"]
+    assert value["recent 10"] > value["no user"]
 
 
 def test_without_tastes_only_severity_and_profile_make_users_differ():
     alike = Simulated(users=200, items=400, events_per_user=90, tastes=0.0)
     scores = alike.ablations(rows=1200, shown=(), whole_past=False)
     value = {name: auc(scores.label_B, score_B) for name, score_B in scores.scores.items()}
-    assert value["truth"] - value["no person"] < 0.10
+    assert value["truth"] - value["no user"] < 0.10
     assert (alike.world.taste_UWAV == alike.world.mean_UAV[:, None]).all()
 
 

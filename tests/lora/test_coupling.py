@@ -212,7 +212,7 @@ def test_gradients_by_token_against_finite_differences(config: Coupling.Config):
 def test_nobodys_update_is_one_matrix_by_token(config: Coupling.Config):
     C = made(config)()
     assert C.batch is None
-    with pytest.raises(ConfigError, match="another one for every token.*gate = 'instance'"):
+    with pytest.raises(ConfigError, match="differs from token to token.*gate = 'instance'"):
         C.dense(0)
 
 
@@ -552,7 +552,7 @@ class TestConfig:
 
     @personal
     def test_u_of_another_model(self, config: Coupling.Config):
-        with pytest.raises(ConfigError, match="width 7, but this coupling was made for 10"):
+        with pytest.raises(ConfigError, match="width 7, but this coupling was made for width 10"):
             made(config)(torch.randn(2, 7))
         with pytest.raises(ConfigError, match="none was given"):
             made(config)()

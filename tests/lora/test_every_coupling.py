@@ -161,7 +161,7 @@ def test_any_users_export_gives_the_same_logits_in_peft(config: Coupling.Config,
 
 @pytest.mark.parametrize("config", [config for config in EVERY if config not in PLAIN_FOR_ONE], ids=called)
 def test_what_depends_on_the_token_is_nobodys_adapter(config: Coupling.Config, tmp_path: Path):
-    with pytest.raises(ConfigError, match="another one for every token"):
+    with pytest.raises(ConfigError, match="differs from token to token"):
         write_peft_adapter(tmp_path / "one", learnt(adapt(tiny_llama(), ALL, config)), some_users(1))
     assert not (tmp_path / "one").exists()
 
@@ -202,7 +202,7 @@ def test_keys_and_values_kept_from_before_are_those_of_the_whole_prompt(config: 
 @personal
 def test_nobody_another_number_of_users_and_other_userss_couplings(config: Coupling.Config):
     adapters = learnt(adapt(tiny_llama(), ALL, config))
-    with pytest.raises(ScopeError, match="nobody is in scope"):
+    with pytest.raises(ScopeError, match="no user is in scope"):
         adapters.model(tokens())
     with pytest.raises(ScopeError, match="brings no representation"):
         adapters.scope(None)
@@ -319,7 +319,7 @@ def test_coupling_alone_learns_on_a_and_b_as_they_are():
 
     config = Adaptation(coupling=Full.Config(rank=4), targets=ALL, dropout=0.0, train="coupling")
     adapters = personalise(tiny_llama(), config, user_width=6)
-    with pytest.raises(ConfigError, match="B is zero, so nothing could ever be learnt.*start_from"):
+    with pytest.raises(ConfigError, match="B is zero, so nothing could be learnt.*start_from"):
         adapters.parameters()
     with torch.no_grad():
         adapters.layers[0][1].B_OQ.fill_(0.1)

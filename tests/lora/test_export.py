@@ -104,7 +104,7 @@ def test_exporting_does_not_touch_the_model():
 
 def test_for_one_user_only():
     adapters = adapt(tiny_llama())
-    with pytest.raises(ConfigError, match=r"exported for one person.*none came"):
+    with pytest.raises(ConfigError, match=r"exported for one user.*none came"):
         peft_adapter(adapters, None)
     with pytest.raises((ConfigError, TypeCheckError)):  # the latter where the tests check signatures
         peft_adapter(adapters, some_users(2))

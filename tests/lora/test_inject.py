@@ -95,7 +95,7 @@ class TestLaws:
 
     def test_forward_without_any_user(self):
         adapters = adapt(tiny_llama())
-        with pytest.raises(ScopeError, match=r"layer 'model.layers.0.self_attn.q_proj' is personal, but nobody"):
+        with pytest.raises(ScopeError, match=r"layer 'model.layers.0.self_attn.q_proj' is personal, but no user"):
             adapters.model(tokens())
         with pytest.raises(ScopeError, match="coupling 'full' is personal, but the batch brings no representation"):
             adapters.scope(None)

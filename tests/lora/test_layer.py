@@ -200,11 +200,11 @@ class TestSlot:
 
     def test_nobody_in_scope(self):
         slot, layer = self.layer()
-        with pytest.raises(ScopeError, match=r"layer 'here' is personal, but nobody is in scope.*module\.scope"):
+        with pytest.raises(ScopeError, match=r"layer 'here' is personal, but no user is in scope.*module\.scope"):
             layer(torch.randn(2, 5))
         with slot.holding(Dense(torch.randn(1, 2, 3, 3))):
             assert layer(torch.randn(2, 5)).shape == (2, 4)
-        with pytest.raises(ScopeError, match="nobody is in scope"):
+        with pytest.raises(ScopeError, match="no user is in scope"):
             layer(torch.randn(2, 5))
 
     @pytest.mark.parametrize(("couplings", "rows"), [(1, 4), (4, 1), (3, 4), (4, 3), (2, 4)])

@@ -1,7 +1,7 @@
 """Which items a sample's target has to stand out from: lists that are drawn once and kept. Knows no model.
 
 iLoRA and LLaRA draw 19 items anew whenever a row is looked at, so that no two systems are asked the same. Here a list is
-part of the prepared data: the target at a place that is drawn, among items that its user had not met before it.
+part of the prepared data: the target at a place that is drawn, among items that its user had not seen before it.
 """
 
 import numpy as np
@@ -28,13 +28,13 @@ def candidate_lists(
 ) -> Int[np.ndarray, "N C"]:
     """A list for each of the rows, which are places in the log's A events, sorted by user and time.
 
-    Items are drawn without repetition from all but the target and what the user had met before it; what comes later plays
-    no part. Raises ConfigError where somebody has met so many that too few are left.
+    Items are drawn without repetition from all but the target and what the user had seen before it. Later events play no part.
+    Raises ConfigError if a user has seen so many items that too few are left.
     """
     random = seeds.generator(config.seed, "candidates", part)
     count = config.count - 1
     user_N, target_N = user_A[rows_N].astype(np.int64), item_A[rows_N].astype(np.int64)
-    # (user, item) -> the first event of the two: a pair was met before row n if it has an event there.
+    # (user, item) -> the first event of the two: a pair was seen before row n if it has an event there.
     pair_P, first_P = np.unique(user_A.astype(np.int64) * n_items + item_A, return_index=True)
 
     def taken(row_N: Int[np.ndarray, "n"], item_NC: Int[np.ndarray, "n c"]) -> np.ndarray:
@@ -60,7 +60,7 @@ def candidate_lists(
         others_NC[open_N] = fresh
     else:
         raise ConfigError(f"data.rules.candidates.count = {config.count}: of {n_items:,} items too few are left for the user of "
-                          f"row {rows_N[open_N[0]]:,}, who has met the others; lower it.")
+                          f"event {rows_N[open_N[0]]:,}, who has seen the others. Lower it.")
     lists_NC = np.concatenate([target_N[:, None], others_NC], axis=1)
     place_N = random.integers(0, config.count, len(rows_N))
     rows = np.arange(len(rows_N))

@@ -1,4 +1,4 @@
-"""What is in a data set, in a dozen lines for a person. Knows raw tables only."""
+"""What is in a data set, in a dozen lines. Knows raw tables only."""
 
 import numpy as np
 import pyarrow.compute as pc

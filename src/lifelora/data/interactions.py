@@ -18,7 +18,7 @@ LATEST = 1e11
 """No log holds the year 5138: a greater number of 'seconds' is milliseconds or finer."""
 MEND_RATING = (
     "; say with columns.rating which one holds the rating or a 0/1 label (a log of clicks or purchases alone says "
-    "nothing about what people did not like)"
+    "nothing about what users did not like)"
 )
 ISO = (
     r"^(?P<date>\d{4}-\d{2}-\d{2})(?:[Tt ](?P<clock>\d{2}:\d{2}(?::\d{2})?)(?:[.,]\d+)?"

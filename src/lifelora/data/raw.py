@@ -14,7 +14,7 @@ class Words(Frozen):
     "One thing of the catalogue: film, book, song."
     items: str = "items"
     did: str = "rated"
-    "What a person did to it, in the past tense: watched, read, played."
+    "What a user did to it, in the past tense: watched, read, played."
     star: str = "star"
     "One unit of a rating: star, point."
     stars: str = "stars"
@@ -33,4 +33,4 @@ class RawTables:
     "user: string, further string columns (categorical fields; empty = unknown)."
     words: Words
     notes: tuple[str, ...] = ()
-    "What a person should know about the data before trusting a figure made from it."
+    "What a reader should know about the data before trusting a figure made from it."

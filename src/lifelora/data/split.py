@@ -20,7 +20,7 @@ def _leaves_a_rest(config: Shares) -> Shares:
 
 
 class GlobalTime(Frozen):
-    """One cut through time for everybody, as ReLLa splits MovieLens: nothing in training is younger than any test row."""
+    """One cut through time for all users, as ReLLa splits MovieLens: nothing in training is younger than any test row."""
 
     kind: Literal["global-time"] = "global-time"
     train: float = Field(default=0.8, gt=0, lt=1)
@@ -34,7 +34,7 @@ class GlobalTime(Frozen):
 class LeaveOneOut(Frozen):
     """Each user's last sample is test, the one before it validation, the rest training.
 
-    The parts of different users overlap in time: a model trained on them has seen other people's future.
+    The parts of different users overlap in time: a model trained on them has seen other users' future.
     """
 
     kind: Literal["leave-one-out"] = "leave-one-out"
@@ -44,9 +44,9 @@ class OneEach(Frozen):
     """Each user's last event is their one sample, and users are drawn into parts: ReLLa's way with BookCrossing.
 
     Where the log has no times the events of a user are shuffled first, by ``seed``, so that the order of the file means
-    nothing: their 'history' is a set. The authors' parts are train and test, 15,942 and 1,772 of 17,714 people, and they
-    chose their model by the test part; here ``valid`` of the people who are not in test are kept for that choice.
-    Everything known of a person of one part is unknown to a model that is trained on another.
+    nothing: their 'history' is a set. The authors' parts are train and test, 15,942 and 1,772 of 17,714 users, and they
+    chose their model by the test part; here ``valid`` of the users who are not in test are kept for that choice.
+    Everything known of a user of one part is unknown to a model that is trained on another.
     """
 
     kind: Literal["one-per-user"] = "one-per-user"
@@ -78,7 +78,7 @@ class UsersByTime(Frozen):
 
 
 class Given(Frozen):
-    """The parts that the data set itself says, row by row: somebody published them."""
+    """The parts that the data set itself names, event by event, as it was published."""
 
     kind: Literal["given"] = "given"
 
@@ -128,7 +128,7 @@ def split(
     empty = [part for part, rows in parts.items() if len(rows) == 0]
     if empty:
         raise ConfigError(
-            f"the split leaves no rows for {', '.join(empty)} ({n:,} samples in all); "
-            "bring a longer log, lower data.min_history, or change data.split."
+            f"the split leaves no samples for {', '.join(empty)} ({n:,} samples in all). "
+            "Bring a longer log, lower data.rules.min_history, or change data.rules.split."
         )
     return parts

@@ -26,7 +26,7 @@ from lifelora.evaluation.tables import short, with_span
 
 INK, MUTED, GRID, PAPER = "#1b2530", "#5b6773", "#dde3e9", "#fffffe"
 SYSTEMS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b7280")
-"""Okabe and Ito's palette, which people with any colour vision can tell apart; markers differ too."""
+"""Okabe and Ito's palette, which readers with any colour vision can distinguish; markers differ too."""
 MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 MARKER_SIZES = (1.0, 0.95, 0.9, 1.3, 1.3, 1.15, 1.1)
 """Relative sizes that make the markers look equally large."""
@@ -133,7 +133,7 @@ def learning(curves: Mapping[str, Curves], names: Sequence[str], what: str, widt
     axes.yaxis.set_major_formatter(DECIMALS)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.set(xlabel="epochs (passes over the training rows)")
+    axes.set(xlabel="epochs (passes over the training samples)")
     axes.margins(x=0.04, y=0.1)
     _legend(axes, legend[0])
     return figure
@@ -189,8 +189,8 @@ def by_history(measured: MeasuredAnswers, width: float) -> Figure:
     axes.tick_params(axis="x", length=0)
     for edge in np.arange(len(buckets) - 1) + 0.5:
         axes.axvline(edge, color=GRID, linewidth=1)
-    axes.set(xlim=(-0.5, len(buckets) - 0.5), xlabel="earlier behaviours of the person" if wide else
-             "earlier behaviours of the person, and n")
+    axes.set(xlim=(-0.5, len(buckets) - 0.5), xlabel="earlier behaviours of the user" if wide else
+             "earlier behaviours of the user, and n")
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(DECIMALS)
     _legend(axes, legend[0])
@@ -208,7 +208,7 @@ def example_scores(scores: Mapping[str, float], names: Sequence[str], width: flo
         axes.text(0, y - 0.2, _cut(name, 30), va="center")
         axes.text(1, y - 0.2, short(score, 2), va="center", ha="right", weight="bold")
     axes.axvline(0.5, color=INK, linewidth=1, dashes=(4, 3))
-    axes.set(xlim=(0, 1), ylim=(len(scores) - 0.5, -0.5), yticks=[], xlabel="score: chance of a yes")
+    axes.set(xlim=(0, 1), ylim=(len(scores) - 0.5, -0.5), yticks=[], xlabel="score: probability of a yes")
     axes.set_xticks([0, 0.5, 1], ["0", ".5", "1"])
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)

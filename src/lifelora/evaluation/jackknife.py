@@ -32,7 +32,7 @@ class Scored:
         M.checked(self.label_N, self.score_N, probability=True)
         if not len(self.user_N) == len(self.item_N) == len(self.label_N):
             raise ConfigError(f"{len(self.user_N)} users, {len(self.item_N)} items, {len(self.label_N)} labels: "
-                              "these are columns of the same rows and must be equally long.")
+                              "these are columns of the same samples and must be equally long.")
 
     def rows_hash(self) -> str:
         """16 hexadecimal digits that stand for the rows (user, item, label) in their order; scores play no part."""
@@ -56,7 +56,7 @@ class Rows:
     def __post_init__(self) -> None:
         for metric, value_N in self.values.items():
             if bad := int((~((value_N >= 0) & (value_N <= 1))).sum()):
-                raise ConfigError(f"{metric} is outside [0, 1] on {bad:,} of {len(value_N):,} rows; its interval would be wrong.")
+                raise ConfigError(f"{metric} is outside [0, 1] on {bad:,} of {len(value_N):,} samples; its interval would be wrong.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ class Curves:
 
     loss: Sequence[tuple[float, float]]
     validation: Sequence[tuple[float, float]] = ()
-    """AUC on the validation rows."""
+    """AUC on the validation samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,14 +51,14 @@ def against(found: Mapping[str, Jackknifed], reference: str) -> dict[str, dict[s
 
 
 def verdict(measured: Measured, name: str, metric: str, unit: str, *, higher_is_better: bool = True) -> str:
-    """One sentence: is ``name`` better than the reference, worse, or not to be told apart? ``unit`` names the metric."""
+    """One sentence: is ``name`` better than the reference, worse, or not clearly either? ``unit`` names the metric."""
     difference, reference = measured.against[name][metric], measured.reference
     value, low, high = difference.value, difference.low, difference.high
     if math.isnan(value):
-        return f"{name} and {reference} cannot be compared: {unit} is undefined on these rows."
+        return f"{name} and {reference} cannot be compared: {unit} is undefined on these samples."
     if math.isnan(low):
         few = difference.users < ENOUGH_USERS
-        why = f"at least {ENOUGH_USERS} users are needed" if few else "how users differ cannot be told"
+        why = f"at least {ENOUGH_USERS} users are needed" if few else "the spread over users cannot be estimated"
         return (f"{name} and {reference} are not tested: {name} minus {reference} is {short(value, 3)} {unit} over "
                 f"{difference.users:,} users, and {why}.")
     apart = not low <= 0 <= high
@@ -67,7 +67,7 @@ def verdict(measured: Measured, name: str, metric: str, unit: str, *, higher_is_
     sure = f"95 % {short(low, 3)} to {short(high, 3)}, paired over {difference.users:,} users"
     found = f"{short(value, 3)} {unit} ({sure})"
     if not apart:
-        return f"{name} and {reference} cannot be told apart: {name} minus {reference} is {found}."
+        return f"{name} and {reference} do not differ clearly: {name} minus {reference} is {found}."
     better = (difference.value > 0) == higher_is_better
     return f"{name} is {'better' if better else 'worse'} than {reference} by {found}."
 

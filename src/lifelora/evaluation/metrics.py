@@ -52,21 +52,21 @@ def checked(
     bad = ~np.isfinite(score_N) if not probability else ~((score_N >= 0) & (score_N <= 1))
     if bad.any():
         allowed = "a probability in [0, 1]" if probability else "a finite number"
-        raise ConfigError(f"{bad.sum():,} scores are not {allowed}; the first is row {bad.argmax():,}: "
-                          f"{score_N[bad.argmax()]}. Score every row: no row may be dropped.")
+        raise ConfigError(f"{bad.sum():,} scores are not {allowed}; the first is that of sample {bad.argmax():,}: "
+                          f"{score_N[bad.argmax()]}. Score every sample.")
     return label_N, score_N
 
 
 def _as_bool(label_N: Shaped[np.ndarray, "N"]) -> Shaped[np.ndarray, "N"]:
     bad = (label_N != 0) & (label_N != 1)
     if bad.any():
-        raise ConfigError(f"labels are 0 or 1 (or bool); row {bad.argmax():,} is {label_N[bad.argmax()]!r}.")
+        raise ConfigError(f"labels are 0 or 1 (or bool); that of sample {bad.argmax():,} is {label_N[bad.argmax()]!r}.")
     yes_N: Shaped[np.ndarray, "N"] = label_N == 1
     return yes_N
 
 
 def auc(label_N: Shaped[np.ndarray, "N"], score_N: Float[np.ndarray, "N"]) -> float:
-    """Area under the ROC curve: the chance that a random positive outscores a random negative, ties counting half.
+    """Area under the ROC curve: the probability that a random positive outscores a random negative; ties count half.
 
     AUC = (Σ_{i positive} rank_i - P(P+1)/2) / (P·Q), with P positives, Q negatives and the mean rank among ties.
     ``nan`` where one class is absent.

@@ -83,7 +83,7 @@ def render(report: R.Report, measured: R.MeasuredAnswers) -> tuple[str, dict[str
     aucs = {name: figures["auc"] for name, figures in measured.systems.items()}
     pictures: dict[str, Any] = {
         "auc": album.add("auc", "AUC of each system with its interval",
-                         lambda w: drawing.forest(aucs, w, "AUC on the test rows", best=measured.best_possible_auc),
+                         lambda w: drawing.forest(aucs, w, "AUC on the test samples", best=measured.best_possible_auc),
                          WIDE, NARROW),
         "history": album.add("auc-by-history", "AUC by length of history", lambda w: drawing.by_history(measured, w),
                              WIDE, NARROW),

@@ -1,4 +1,4 @@
-"""What a run found where the task is the next item, measured, and as a table of text. Knows places, no model.
+"""What a run found where the task is the next item, measured, and as a table of text. Knows ranks, no model.
 
 Two questions are told apart: which of a few candidates comes next, as the papers ask, and which of the whole catalogue, as a
 shop does. The second is much harder, and orders systems otherwise (Krichene and Rendle, KDD 2020). A language model may answer
@@ -30,12 +30,12 @@ CATALOGUE = {
 NAMES = LIST | ANSWERS | CATALOGUE
 """The figures, in the order of every table; all are better when higher."""
 ALONE = NAMES | {metric: f"catalogue {name.removeprefix('catalogue ')}" for metric, name in CATALOGUE.items()}
-"""Names that can be told apart without their neighbours."""
+"""Names that are clear without their neighbours."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one way of answering took for each row."""
+    """What one way of answering costs per sample."""
 
     tokens: float
     "Through the LM, prompts and padding among them."
@@ -52,7 +52,7 @@ class RankedSystem:
     ranks: Ranks | None
     "Among the candidates."
     catalogue: Ranks | None = None
-    "Among all items that the user had not met."
+    "Among all items that the user had not seen."
     curves: Curves | None = None
     seconds: float | None = None
     answers: Mapping[str, Float[np.ndarray, "N"]] | None = None
@@ -63,14 +63,14 @@ class RankedSystem:
 
 @dataclass(frozen=True, eq=False)
 class RankingReport:
-    """Everything that the page tells; all systems were asked about the same rows, in the same order."""
+    """Everything that the page tells; all systems were asked about the same samples, in the same order."""
 
     title: str
     facts: Sequence[tuple[str, str]]
     systems: Sequence[RankedSystem]
     user_N: Int[np.ndarray, "N"]
     rows_hash: str
-    "Stands for the rows: users, targets and candidate lists."
+    "Identifies the samples: users, targets and candidate lists."
     candidates: int
     n_items: int
     reference: str
@@ -87,8 +87,8 @@ class RankingReport:
             columns = [("ranks", ranks.better_N) for ranks in (system.ranks, system.catalogue) if ranks is not None]
             for what, row_N in [*columns, *answers.items()]:
                 if len(row_N) != len(self.user_N):
-                    raise ConfigError(f"{system.name} has {what} for {len(row_N):,} of {len(self.user_N):,} test rows; "
-                                      "no row may be dropped.")
+                    raise ConfigError(f"{system.name} has {what} for {len(row_N):,} of {len(self.user_N):,} test samples. "
+                                      "Score every sample.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
     if any(seconds is not None for seconds in measured.seconds.values()):
         tables.append("\n".join(f"{name}: {duration(seconds)}" for name, seconds in measured.seconds.items()))
     if any(measured.costs.values()):
-        took = {name: [f"{way} {amount(cost.tokens)} tokens, {moment(cost.seconds)} a row" for way, cost in costs.items()]
+        took = {name: [f"{way} {amount(cost.tokens)} tokens, {moment(cost.seconds)} a sample" for way, cost in costs.items()]
                 for name, costs in measured.costs.items() if costs}
         tables.append("\n".join(f"{name}: {'; '.join(ways)}" for name, ways in took.items()))
     return "\n\n".join([*tables, basis(measured)])
@@ -140,7 +140,7 @@ def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
 
 def basis(measured: MeasuredRanking) -> str:
     """What all figures stand on, in one line."""
-    return (f"n = {measured.rows:,} test rows of {measured.users:,} users, {measured.candidates} candidates each, catalogue of "
+    return (f"n = {measured.rows:,} test samples of {measured.users:,} users, {measured.candidates} candidates each, catalogue of "
             f"{measured.n_items:,} items, lists {measured.rows_hash}, seed {measured.seed}; {sureness(measured.users)}")
 
 

@@ -23,13 +23,13 @@ BUCKETS = 5
 
 @dataclass(frozen=True, eq=False)
 class SystemResult:
-    """One system: its scores on the test rows, in the rows' order, and what a reader needs to judge them."""
+    """One system: its scores on the test samples, in their order, and what a reader needs to judge them."""
 
     name: str
     family: str
     "For example 'conventional' or 'language model'."
     reads: str
-    "What it has seen of the person, in words."
+    "What it has seen of the user, in words."
     score_N: Float[np.ndarray, "N"]
     curves: Curves | None = None
     seconds: float | None = None
@@ -51,7 +51,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class ExampleUser:
-    """One test row, told as a story."""
+    """One test sample as an example: what the systems read of the user, and what they answered."""
 
     user: str
     facts: Sequence[tuple[str, str]]
@@ -63,7 +63,7 @@ class ExampleUser:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """Everything that the page tells; the columns of the test rows are aligned with every system's scores."""
+    """Everything that the page tells; the columns of the test samples are aligned with every system's scores."""
 
     title: str
     facts: Sequence[tuple[str, str]]
@@ -73,11 +73,11 @@ class Report:
     item_N: Int[np.ndarray, "N"]
     label_N: Shaped[np.ndarray, "N"]
     history_N: Int[np.ndarray, "N"]
-    "Number of earlier behaviours of the row's user."
+    "Number of earlier behaviours of the sample's user."
     reference: str
     "The system that the others are tested against."
     positive: str = "liked"
-    "What label 1 means, as a word that follows 'the person'."
+    "What label 1 means, as a word that follows 'the user'."
     best_possible_auc: float | None = None
     example: ExampleUser | None = None
     notes: Sequence[str] = ()
@@ -93,12 +93,12 @@ class Report:
         if self.example and (unknown := set(self.example.scores) - set(names)):
             raise ConfigError(f"the example has scores of {sorted(unknown)}, which are none of the systems {names}.")
         if len(self.history_N) != len(self.label_N):
-            raise ConfigError(f"{len(self.history_N)} lengths of history for {len(self.label_N)} test rows.")
+            raise ConfigError(f"{len(self.history_N)} lengths of history for {len(self.label_N)} test samples; give one for each.")
 
 
 @dataclass(frozen=True)
 class Bucket:
-    """Test rows whose history is ``shortest`` to ``longest`` behaviours long, and each system's AUC on them."""
+    """Test samples with a history of ``shortest`` to ``longest`` behaviours, and each system's AUC on them."""
 
     shortest: int
     longest: int
@@ -141,7 +141,7 @@ def measure(report: Report) -> MeasuredAnswers:
 
 
 def history_buckets(history_N: Int[np.ndarray, "N"], count: int = BUCKETS) -> list[tuple[int, int]]:
-    """At most ``count`` ranges (both ends included) of history length with about equally many rows each."""
+    """At most ``count`` ranges (both ends included) of history length with about equally many samples each."""
     cuts = np.unique(np.quantile(history_N, np.arange(1, count) / count, method="lower"))
     starts = [int(history_N.min()), *(int(cut) + 1 for cut in cuts if cut < history_N.max())]
     return list(zip(starts, [*(start - 1 for start in starts[1:]), int(history_N.max())], strict=True))
@@ -161,8 +161,8 @@ def plain_table(measured: MeasuredAnswers, width: int = 110) -> str:
 def basis(measured: MeasuredAnswers) -> str:
     """What all figures stand on, in one line."""
     share = 100 * measured.positives / measured.rows
-    return (f"n = {measured.rows:,} test rows of {measured.users:,} users ({share:.1f} % positive), "
-            f"rows {measured.rows_hash}, seed {measured.seed}; {sureness(measured.users)}")
+    return (f"n = {measured.rows:,} test samples of {measured.users:,} users ({share:.1f} % positive), "
+            f"samples {measured.rows_hash}, seed {measured.seed}; {sureness(measured.users)}")
 
 
 def summary(measured: MeasuredAnswers) -> list[str]:
@@ -176,6 +176,6 @@ def summary(measured: MeasuredAnswers) -> list[str]:
     best = measured.best_possible_auc
     if best is not None and best > 0.5 and not math.isnan(auc[top]):
         way = 100 * (auc[top] - 0.5) / (best - 0.5)
-        sentences.append(f"The true chances would rank these rows with AUC {short(best)}, the best possible. {top}, "
+        sentences.append(f"The true probabilities would rank these samples with AUC {short(best)}, the best possible. {top}, "
                          f"the highest here, reaches {short(auc[top])}: {way:.0f} % of the way there from guessing.")
     return sentences

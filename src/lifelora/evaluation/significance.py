@@ -42,7 +42,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Difference(Figure):
-    """First system minus second on the same rows; ``p`` is two-sided, and below .05 where the interval leaves 0 out."""
+    """First system minus second on the same rows; ``p`` is two-sided, and below .05 if the interval does not contain 0."""
 
     p: float
 
@@ -88,8 +88,8 @@ def paired_test(a: Jackknifed, b: Jackknifed) -> dict[str, Difference]:
     nothing in common, which is cautious. The rows must be the same, or ConfigError.
     """
     if a.rows_hash != b.rows_hash:
-        raise ConfigError(f"the two systems were scored on different rows ({a.rows_hash} and {b.rows_hash}); a paired "
-                          "test needs the same (user, item, label) rows in the same order: score both on one split.")
+        raise ConfigError(f"the two systems were scored on different samples ({a.rows_hash} and {b.rows_hash}). A paired "
+                          "test needs the same samples (user, item, label) in the same order. Score both on one split.")
     return {metric: _difference(a, b, metric) for metric in a.by_run if metric in b.by_run}
 
 

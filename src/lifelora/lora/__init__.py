@@ -1,4 +1,4 @@
-"""The layer for every personalised LoRA: ``personalise`` a model, train what it returns, save it, export anybody's LoRA."""
+"""The layer for every personalised LoRA: ``personalise`` a model, train the adapters, save them, export a user's LoRA."""
 
 from lifelora.lora.adapters import Adaptation, Adapters
 from lifelora.lora.coupling import Coupling, Experts, Full, Hydra, Identity, Meta, Static

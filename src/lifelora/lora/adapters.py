@@ -178,8 +178,8 @@ class Adapters:
             raise ConfigError("train = 'coupling' leaves nothing to learn with coupling 'identity', which has no parameters; "
                               "choose another coupling, or train = 'all'.")
         if self.adaptation.train == "coupling" and not any(layer.B_OQ.any() for _, layer in self.layers):
-            raise ConfigError("train = 'coupling' leaves A and B as they are, and B is zero, so nothing could ever be learnt; "
-                              "load a LoRA first: start_from(adapters, folder).")
+            raise ConfigError("train = 'coupling' leaves A and B as they are, and B is zero, so nothing could be learnt. "
+                              "Load a LoRA first: start_from(adapters, folder).")
         adapters = [parameter for _, layer in self.layers for parameter in (layer.A_PI, layer.B_OQ)]
         return [*adapters, *self.coupling.parameters()]
 

@@ -1,4 +1,4 @@
-"""One person's adapter as an ordinary LoRA, in PEFT's file format. Knows that format, but does not need PEFT.
+"""One user's adapter as an ordinary LoRA, in PEFT's file format. Knows that format, but does not need PEFT.
 
 For one u, W x + s·B·C(u)·A x is a LoRA with the matrices B·C(u) and A: PEFT, vLLM and LoRAX load it like any other. Where
 C(u) = left · right has a smaller rank than A has rows (RecLoRA's merged weights), it is the LoRA B·left and right·A.
@@ -30,17 +30,17 @@ EXPERTS = ("gate_proj", "up_proj", "down_proj", "w1", "w2", "w3", "gate")
 def peft_adapter(
     adapters: Adapters, u_1D: Float[Tensor, "1 D"] | None, base_model: str = "",
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """(adapter_config, tensors) of one person, by PEFT's names; ``base_model`` is the backbone's folder or hub name.
+    """(adapter_config, tensors) of one user, by PEFT's names; ``base_model`` is the backbone's folder or hub name.
 
-    ``u_1D`` may be None only when the coupling needs nobody. Raises ConfigError where PEFT would leave layers out.
+    ``u_1D`` may be None only if the coupling needs no user. Raises ConfigError if PEFT would ignore some of the layers.
     """
     lost = lost_in_peft(adapters)
     if lost:
         words = ", ".join(sorted({name.rpartition(".")[2] for name in lost}))
         raise ConfigError(
-            f"{len(lost)} of {len(adapters.layers)} adapted layers ({lost[0]}, …) would be lost: where a model stacks its routed "
-            f"experts, PEFT takes {words} for the experts' own and leaves the dense and the shared ones as they are. Export a "
-            "system whose targets are the attention's layers; lifelora's own save and load lose nothing.")
+            f"{len(lost)} of {len(adapters.layers)} adapted layers ({lost[0]}, …) would be lost. This model stacks its routed "
+            f"experts, so PEFT takes {words} for layers of the experts and ignores the dense and the shared layers. Export a "
+            "system whose targets are attention layers, or use lifelora's own save and load, which keep all layers.")
     C = _coupling_of_one(adapters, u_1D)
     tensors: dict[str, Tensor] = {}
     rank = adapters.coupling.config.rows
@@ -76,13 +76,13 @@ def write_files(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]
 
 
 def lost_in_peft(adapters: Adapters) -> list[str]:
-    """Adapted layers that PEFT would leave out in silence: dense and shared ones beside routed experts that are stacked."""
+    """Adapted layers that PEFT would silently ignore: dense and shared ones, in a model that stacks its routed experts."""
     stacked = any(p.ndim == 3 and name.rpartition(".")[2] in STACKED for name, p in adapters.model.named_parameters())
     return [name for name, _ in adapters.layers if stacked and name.rpartition(".")[2] in EXPERTS]
 
 
 def target_modules(adapters: Adapters) -> list[str]:
-    """The last words of the names where they mean exactly the adapted layers, as people write them; else full names."""
+    """The last words of the names if they mean exactly the adapted layers, as is usual; else the full names."""
     names = [name for name, _ in adapters.layers]
     words = {name.rpartition(".")[2] for name in names}
     meant = [name for name, _ in adapters.model.named_modules() if name.rpartition(".")[2] in words]
@@ -92,7 +92,7 @@ def target_modules(adapters: Adapters) -> list[str]:
 def _coupling_of_one(adapters: Adapters, u_1D: Tensor | None) -> Structure | None:
     if adapters.coupling.config.needs_user and (u_1D is None or u_1D.shape[0] != 1):
         came = "none" if u_1D is None else f"{u_1D.shape[0]} rows"
-        raise ConfigError(f"a personal adapter is exported for one person: give one row of u ({came} came).")
+        raise ConfigError(f"a personal adapter is exported for one user: give one row of u ({came} came).")
     training = adapters.coupling.training
     C: Structure | None = adapters.coupling.eval()(u_1D)  # without the dropout of gates
     adapters.coupling.train(training)

@@ -30,7 +30,7 @@ def personalise(
 
     A target is the last word of a module's name (``"q_proj"``), a regular expression for the whole name
     (``"re:.*layers[.][01][.].*_proj"``), or ``"all-linear"``: every linear layer but the LM head and those narrower than the
-    rank. ``user_width`` is D of the representations u; couplings that need nobody need none. The adapters start from
+    rank. ``user_width`` is D of the representations u; couplings that need no user need none. The adapters start from
     ``generator`` (seed 0), so the same seed gives the same adapters. They are in place at once; a model that carries another set
     is a ConfigError, since it would be wrapped twice: ``unload`` that one first. Nothing is changed when an error is raised.
 

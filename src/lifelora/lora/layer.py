@@ -2,8 +2,8 @@
 
     y = W x + s · B · C(u) · A x
 
-A and B belong to everybody, C(u) to one row of the batch. It is computed from the right, so that nothing as large as W
-is ever built, neither for one person nor for all.
+All users share A and B; C(u) belongs to one row of the batch. The product is computed from the right, so that nothing as large
+as W is ever built, neither for one user nor for all.
 """
 
 import math
@@ -78,8 +78,8 @@ class PersonalLoRALinear(nn.Module):
     With a slot, C(u) is read from it at each forward; without one C is the identity, which is plain LoRA. A and B are
     kept in fp32 on a half-precision or quantised base (their updates are smaller than its spacing), multiplied in the
     dtype of the base's input (or of autocast), and C(u) is applied in fp32. There is no ``weight`` on purpose: code that
-    multiplies by it would pass the adapter by in silence, so it gets a WeightReadError. With ``layout = "flat"`` x is T x I,
-    the tokens of one user after another's; else its first axis is the users'.
+    multiplies by it would silently skip the adapter, so it gets a WeightReadError. With ``layout = "flat"`` x is T x I,
+    the tokens of one user after those of another; else its first axis is the users.
     """
 
     def __init__(

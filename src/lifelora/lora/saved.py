@@ -1,8 +1,8 @@
 """Adapters as files, and an ordinary LoRA as the start of a personal one. Knows PEFT's format, but does not need PEFT.
 
 A saved folder holds ``adapter_config.json`` and ``adapter_model.safetensors``, whatever the coupling; A and B have PEFT's
-names. With the identity coupling it *is* an adapter of PEFT; with another one PEFT refuses its kind, ``LIFELORA``, since
-without C(u) it would give somebody else's answers. So it does where PEFT would lose layers (``export.lost_in_peft``).
+names. With the identity coupling it *is* an adapter of PEFT. With another one PEFT refuses its kind, ``LIFELORA``: without C(u)
+it would give wrong answers. The kind is the same where PEFT would lose layers (``export.lost_in_peft``).
 """
 
 import math
@@ -78,13 +78,13 @@ def load(model: nn.Module, folder: Path) -> Adapters:
     adaptation = _adaptation(folder / CONFIG, config)
     user_width = config.get("user_width")
     if user_width is not None and (type(user_width) is not int or user_width < 1):
-        raise ArtefactError(f"{folder / CONFIG} has user_width = {foreign.shown(user_width)}, which is no number of dimensions.")
+        raise ArtefactError(f"{folder / CONFIG} has user_width = {foreign.shown(user_width)}; it must be 1 or more.")
     try:
         adapters = personalise(model, adaptation, user_width=user_width)
     except (ConfigError, ArtefactError):
         raise
     except (TypeError, OverflowError, MemoryError, RuntimeError) as error:  # PyTorch's, for sizes that no tensor can have
-        raise ArtefactError(f"{folder / CONFIG} asks for adapters of sizes that cannot be: {str(error)[:200]}.") from error
+        raise ArtefactError(f"{folder / CONFIG} asks for adapters of impossible sizes: {str(error)[:200]}.") from error
     try:
         adapters.load_state(tensors)
     except ArtefactError:
@@ -104,23 +104,23 @@ def read_peft(folder: Path) -> PlainLoRA:
     start = config.get("init_lora_weights", True)
     if (start.lower() if isinstance(start, str) else start) not in STARTS:
         raise ArtefactError(
-            f"{path} has init_lora_weights = {foreign.shown(start)}: such an adapter belongs to a W that its start was taken out "
-            "of, and on W itself it is another function. Save it anew with peft: save_pretrained(…, "
-            "path_initial_model_for_weight_conversion=…) makes an ordinary LoRA of it; or merge it into the backbone.")
+            f"{path} has init_lora_weights = {foreign.shown(start)}: the start of such an adapter was subtracted from W, so on W "
+            "itself it is another function. Save it again with peft: save_pretrained(…, "
+            "path_initial_model_for_weight_conversion=…) makes an ordinary LoRA of it. Or merge it into the backbone.")
     strange = [key for key in STRANGE if config.get(key)] + (["bias"] if config.get("bias", "none") != "none" else [])
     if strange:
-        raise ArtefactError(f"{path} sets {', '.join(strange)}, which an ordinary LoRA (W x + s·B·A x) has not; train "
-                            "one without, or merge it into the backbone first.")
+        raise ArtefactError(f"{path} sets {', '.join(strange)}, which an ordinary LoRA (W x + s·B·A x) does not have. Train "
+                            "one without it, or merge it into the backbone first.")
     A: dict[str, Tensor] = {}
     B: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         match = NAME.fullmatch(name)
         if match is None:
-            raise ArtefactError(f"{folder / TENSORS} holds '{name}', which is no lora_A or lora_B of a linear layer.")
+            raise ArtefactError(f"{folder / TENSORS} holds '{name}', which is neither lora_A nor lora_B of a linear layer.")
         (A if match["part"] == "A" else B)[match["layer"]] = tensor
     rank = config.get("r")
     if type(rank) is not int or rank < 1:
-        raise ArtefactError(f"{path} has r = {foreign.shown(rank)}, which is no rank: 1 or more.")
+        raise ArtefactError(f"{path} has r = {foreign.shown(rank)}; a rank is 1 or more.")
     wrong = sorted(name for name in {*A, *B} if name not in A or name not in B
                    or A[name].ndim != 2 or len(A[name]) != rank or tuple(B[name].shape[1:]) != (rank,))
     if wrong or not A:
@@ -129,14 +129,14 @@ def read_peft(folder: Path) -> PlainLoRA:
     alpha = _number(path, "lora_alpha", config.get("lora_alpha", 8))
     dropout = _number(path, "lora_dropout", config.get("lora_dropout") or 0)
     if alpha <= 0 or not 0 <= dropout < 1:
-        raise ArtefactError(f"{path} has lora_alpha = {alpha:g} and lora_dropout = {dropout:g}; the first is above 0, the second "
-                            "at least 0 and below 1.")
+        raise ArtefactError(f"{path} has lora_alpha = {alpha:g} and lora_dropout = {dropout:g}; lora_alpha must be above 0, and "
+                            "lora_dropout at least 0 and below 1.")
     scaling = alpha / (rank**0.5 if config.get("use_rslora") else rank)
     return PlainLoRA(rank, scaling, dropout, str(config.get("base_model_name_or_path") or ""), A, B)
 
 
 def _as_lora(path: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """A saved folder's settings in PEFT's words where its coupling is the identity, which PEFT would have lost layers of."""
+    """A saved folder's settings in PEFT's words, if its coupling is the identity (and PEFT would have lost layers)."""
     adaptation = _adaptation(path, config)
     if not isinstance(adaptation.coupling, Identity.Config):
         return config
@@ -148,15 +148,15 @@ def _adaptation(path: Path, config: dict[str, Any]) -> Adaptation:
     try:
         return Adaptation.model_validate(config.get("adaptation"))
     except ValidationError as error:
-        raise ArtefactError(f"{path} says what this lifelora does not know: {error}") from error
+        raise ArtefactError(f"{path} has settings that this version of lifelora does not know: {error}") from error
 
 
 @torch.no_grad()
 def start_from(adapters: Adapters, folder: Path) -> None:
     """Make an ordinary LoRA the starting A and B; ConfigError or ArtefactError, with nothing changed, if it does not fit.
 
-    Couplings of several A or B (meta, hydra) get as many copies, which together are that LoRA, whoever is in scope; so
-    they are with static and full (``start="identity"``); with experts they are where all weigh the same.
+    Couplings of several A or B (meta, hydra) get as many copies. Together they are that LoRA, whichever user is in scope. So it
+    is with static and full (``start="identity"``), and with experts if all have the same weight.
     """
     plain, config = read_peft(folder), adapters.adaptation.coupling
     if plain.rank != config.rank:
@@ -193,7 +193,7 @@ def _files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except foreign.Unreadable as error:
         raise ArtefactError(f"{folder / CONFIG} is damaged: {error}.") from error
     if not isinstance(config, dict):
-        raise ArtefactError(f"{folder / CONFIG} is no table of settings.")
+        raise ArtefactError(f"{folder / CONFIG} does not hold a JSON object.")
     try:
         tensors = safetensors.torch.load_file(folder / TENSORS)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, SafetensorError) as error:
@@ -213,7 +213,7 @@ def _strange(name: str, tensor: Tensor) -> bool:
 def _number(path: Path, key: str, value: object) -> float:
     """A finite number, which JSON's booleans, NaN and texts are not."""
     if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LARGEST or math.isnan(value):
-        raise ArtefactError(f"{path} has {key} = {foreign.shown(value)}, which is no number that can be used.")
+        raise ArtefactError(f"{path} has {key} = {foreign.shown(value)}; it must be a finite number.")
     return float(value)
 
 

@@ -13,11 +13,11 @@ from lifelora.lora.structure import Structure
 
 @final
 class Slot:
-    """C(u) of the batch in scope, or what a coupling without people gives at any time.
+    """C(u) of the batch in scope, or at any time that of a coupling which needs no user.
 
     The scope must contain forward *and* backward of the same batch: with gradient checkpointing the layers run again
-    during backward and read C(u) a second time. So: one batch, one scope, one backward; unless checkpointing is told of
-    the slot (``context_fn=slot.recalled``), which then brings back what its forward had read. Checkpointing has to be
+    during backward and read C(u) a second time. So: one batch, one scope, one backward. The exception is checkpointing with
+    ``context_fn=slot.recalled``, which brings back what its forward had read. Checkpointing has to be
     non-reentrant (``use_reentrant=False``); the reentrant kind goes backward through the graph of C(u) once per
     checkpoint, which torch refuses.
 
@@ -26,7 +26,7 @@ class Slot:
     """
 
     def __init__(self, layers: int, columns: int, rows: int, standing: Callable[[], Structure] | None = None) -> None:
-        """``standing`` gives the C of a coupling that needs nobody; then no scope is needed."""
+        """``standing`` gives the C of a coupling that needs no user; then no scope is needed."""
         self.layers, self.columns, self.rows, self.standing = layers, columns, rows, standing
         self._C: Structure | None = None
         self._watch: RemovableHandle | None = None
@@ -41,7 +41,7 @@ class Slot:
         """C(u) of every layer and every row of one batch, from here to the end of the ``with`` block."""
         if self._C is not None:
             raise ScopeError(
-                f"a scope of {self._C.batch} rows is open on this model already, and scopes do not nest; leave it first "
+                f"a scope of {self._C.batch} rows is open on this model already, and scopes do not nest. Leave it first "
                 "(after backward), or use another copy of the model."
             )
         if (self.layers, self.columns, self.rows) != (C.layers, C.columns, C.rows):
@@ -56,7 +56,7 @@ class Slot:
             self._C = None
 
     def read(self, name: str, batch: int, *, flat: bool = False) -> Structure:
-        """C(u) for ``batch`` rows; ScopeError when nobody, or another number of people, is in scope.
+        """C(u) for ``batch`` rows; ScopeError if no user, or another number of users, is in scope.
 
         ``flat`` rows are tokens, as many of each user.
         """
@@ -64,13 +64,13 @@ class Slot:
             if self.standing is not None:
                 return self.standing()
             raise ScopeError(
-                f"layer '{name}' is personal, but nobody is in scope; run forward and backward inside "
+                f"layer '{name}' is personal, but no user is in scope. Run forward and backward inside "
                 "`with module.scope(batch):`, or `with adapters.scope(u):` (with gradient checkpointing the layer runs "
                 "again during backward)."
             )
         if flat and self._C.batch and batch % self._C.batch == 0:
             return self._C
-        # Left to itself, C of batch 1 would be broadcast over all rows: everybody would get one person's weights.
+        # Without this check C of batch 1 would be broadcast over all rows: all users would get the weights of one.
         if self._C.batch != batch:
             raise ScopeError(
                 f"layer '{name}' got {batch} rows while C(u) of {self._C.batch} is in scope; open the scope with one "

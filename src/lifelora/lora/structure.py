@@ -1,4 +1,4 @@
-"""C(u) of one batch, kept as small as its structure allows. Knows tensors; no layer, no person, no parameter.
+"""C(u) of one batch, kept as small as its structure allows. Knows tensors; no layer, no user, no parameter.
 
 Every class is one shape of C(u) (Q x P, for S layers and B rows) and multiplies by it without writing it out:
 
@@ -81,7 +81,7 @@ class Structure(ABC):
     @final
     @property
     def bytes_per_row(self) -> int:
-        """What has to be kept of one person, in bytes; a router shared by all layers counts once."""
+        """What has to be kept of one user, in bytes; a router shared by all layers counts once."""
         if not self.personal:
             return 0
         layers = 1 if self.tensor.stride(0) == 0 else self.layers
@@ -111,7 +111,7 @@ class Dense(Structure):
 @final
 @dataclass(frozen=True, eq=False)
 class Shared(Structure):
-    """Every entry free, and the same for everybody: ``tensor`` is C_SQP."""
+    """Every entry free, and the same for all users: ``tensor`` is C_SQP."""
 
     personal: ClassVar[bool] = False
 
@@ -204,13 +204,13 @@ class Column(Blocks):
 
 @dataclass(frozen=True, eq=False)
 class ByToken(Structure):
-    """Another C for every token, by what comes into the layer: so nobody's update is one matrix."""
+    """C differs from token to token, by what comes into the layer, so no user's update is one matrix."""
 
     @final
     def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
         raise ConfigError(
-            "this coupling is another one for every token, so nobody's update is one matrix: it can be neither exported "
-            "nor merged; choose gate = 'instance'."
+            "this coupling differs from token to token, so a user's update is not one matrix. It can be neither exported "
+            "nor merged. Choose gate = 'instance'."
         )
 
 

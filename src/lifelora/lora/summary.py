@@ -1,4 +1,4 @@
-"""What adapters cost and what they can do, in numbers: parameters, bytes per person, rank. Knows no training."""
+"""What adapters cost and what they can do, in numbers: parameters, bytes per user, rank. Knows no training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,18 +23,18 @@ class Summary:
     learning: int
     "How many of both require a gradient."
     bytes_per_user: int
-    "What has to be kept of C(u) to serve somebody again; 0 where nobody is needed."
+    "What has to be kept of C(u) to serve one user again; 0 if the coupling needs no user."
     max_rank: int
-    "The highest rank that one person's update of a layer can have."
+    "The highest rank that one user's update of a layer can have."
     effective_rank: float | None
-    """Mean over people and layers of exp(-Σ p log p), p = σ/Σσ, σ the singular values of B·C(u)·A (Roy and Vetterli,
-    EUSIPCO 2007); None where no people were given, or C depends on the token."""
+    """Mean over users and layers of exp(-Σ p log p), p = σ/Σσ, σ the singular values of B·C(u)·A (Roy and Vetterli,
+    EUSIPCO 2007); None if no users were given, or C depends on the token."""
     left_out: Sequence[str] = ()
     "Layers that 'all-linear' left out because they are narrower than the rank."
 
     def __str__(self) -> str:
         measured = "" if self.effective_rank is None else f", effective rank {self.effective_rank:.2f}"
-        kept = f"; {self.bytes_per_user:,} bytes per person" if self.bytes_per_user else ""
+        kept = f"; {self.bytes_per_user:,} bytes per user" if self.bytes_per_user else ""
         words = sorted({name.rpartition(".")[2] for name in self.left_out})
         narrow = f" ({len(self.left_out)} narrower than the rank left out: {', '.join(words)})" if words else ""
         return (f"{self.layers} layers{narrow}; A and B {self.shared:,} parameters, coupling {self.coupling:,}, "
@@ -43,7 +43,7 @@ class Summary:
 
 @torch.no_grad()
 def summarise(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> Summary:
-    """Count, and with some people's representations measure the effective rank of their updates."""
+    """Count parameters and bytes; with representations of some users, also measure the effective rank of their updates."""
     config = adapters.coupling.config
     factors = [factor for _, layer in adapters.layers for factor in (layer.A_PI, layer.B_OQ)]
     shared = sum(factor.numel() for factor in factors)

@@ -1,7 +1,7 @@
 """Amazon reviews as McAuley's group publishes them: the releases of 2018 and of 2023, one category, JSON lines.
 
-Knows the two layouts and tells them apart by the fields of the first line. Every review is an event: somebody who reviews
-an item twice has two. A review of the same person, item and time again (they exist: one review, shown under several
+Knows the two layouts and tells them apart by the fields of the first line. Every review is an event: a user who reviews
+an item twice has two. A review of the same user, item and time again (they exist: one review, shown under several
 variants) is left out, and so are second rows of an item. An item's category is the level below the file's own.
 """
 
@@ -94,7 +94,7 @@ class Amazon(Source):
                 stream, files.where(reviews), problems, {name: f"$.{name}" for name in names}, notes, files.packed(reviews))
         if log is not None and not log.lacks(names, Problems()):
             log = omit(log, repeated(log, [release.log.user, release.log.item, str(release.log.time)]), notes,
-                       "they repeat a review of the same person, product and time")
+                       "they repeat a review of the same user, product and time")
             if release.milliseconds:
                 seconds = pc.replace_substring_regex(log.table.column("timestamp"), MILLISECONDS, r"\1")
                 log = log.with_columns(timestamp=seconds)

@@ -1,12 +1,12 @@
 """BookCrossing as Ziegler and others published it (2005): ratings of books from 0 to 10, and no times.
 
 Knows the three files' layout and their known faults; whether any other row is sound is for the checks that every source
-shares. The files of its publisher have every book and every person; copies with the columns of a file called
+shares. The files of its publisher have every book and every user; copies with the columns of a file called
 ``.partial.csv`` (UTF-8, a further column ``source``) have some of them.
 
 ReLLa's setting: ``label_above = 4``, ``min_history = 5``, ``split = { kind = "one-per-user" }``, and the defaults here. What
-the defaults are was found by counting: ReLLa keeps 17,714 people with more than 5 ratings and drops 74,392. Of the
-105,283 people of the ratings 19,717 have more than 5, and of the 77,805 with an explicit rating 12,019: so the zeros stay
+the defaults are was found by counting: ReLLa keeps 17,714 users with more than 5 ratings and drops 74,392. Of the
+105,283 users of the ratings 19,717 have more than 5, and of the 77,805 with an explicit rating 12,019: so the zeros stay
 in. 17,714 and 74,392 are 92,106, not 105,283: so ratings of books that ``BX-Books.csv`` lacks are out.
 """
 
@@ -48,7 +48,7 @@ class Bookcrossing(Source):
     path: str
     "A folder or zip with BX-Book-Ratings.csv, BX-Books.csv and BX-Users.csv, or partial copies of the last two."
     ratings: Literal["all", "explicit"] = "all"
-    "Whether the zeros stay in: they say that somebody has a book and not how they like it, and count as dislikes."
+    "Whether the zeros stay in: they say that a user has a book and not how they like it, and count as dislikes."
     unlisted: Literal["drop", "keep"] | None = None
     """Ratings of books that the catalogue lacks. Left out: dropped where the catalogue is the published one, and kept,
     without a title, where it is partial."""
@@ -85,11 +85,11 @@ class Bookcrossing(Source):
         unlisted = self.unlisted or ("drop" if books_file == BOOKS else "keep")
         if log is not None and set(LOG.names) <= set(log.table.column_names):
             log = self._kept(log, books if unlisted == "drop" else None, notes)
-            notes.append("there are no times: a person's books stand in no known order, so nobody's 'history' is one.")
+            notes.append("there are no times: a user's books have no known order, so a 'history' here is only a set.")
             if users is not None and users_file != USERS and "User-ID" in users.table.column_names:
                 raters = pc.unique(log.table.column("User-ID"))
                 unknown = int((~mask(pc.is_in(raters, value_set=users.table.column("User-ID").combine_chunks()))).sum())
-                notes.append(f"{users_file} is partial: country and age of {unknown:,} of {len(raters):,} people are unknown.")
+                notes.append(f"{users_file} is partial: country and age of {unknown:,} of {len(raters):,} users are unknown.")
         return assembled(
             log, books, users, WORDS, problems, notes, columns=LOG, item_id="isbn", user_id="User-ID",
             rating_range=(0.0, 10.0), item_fields=("author", "year", "publisher"), user_fields=("country", "age"),
@@ -173,7 +173,7 @@ def _books(files: Files, name: str, problems: Problems, notes: list[str]) -> Row
 
 
 def _users(files: Files, name: str, problems: Problems, notes: list[str]) -> Rows | None:
-    """The people's rows with country (the last part of the place) and age (decades; from 100 on unknown)."""
+    """The users' rows with country (the last part of the place) and age (decades; from 100 on unknown)."""
     rows = _rows(files, name, problems, notes)
     if rows is None or rows.lacks(["Location", "Age"], problems):
         return None

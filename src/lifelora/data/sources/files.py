@@ -42,7 +42,7 @@ class Files:
         return [self.place] if self._members else [self.place / name for name in sorted(names)]
 
     def where(self, name: str) -> str:
-        """The file as a person would look for it."""
+        """The file as a user would look for it."""
         return str(self.place / (self._members[name].filename if name in self._members else name))
 
     def packed(self, name: str) -> int:

@@ -1,11 +1,11 @@
 """Goodreads as the UCSD Book Graph publishes it (Wan and McAuley, 2018): shelves, ratings and books as JSON lines.
 
-Knows the files' layout. A person's event is a book put on a shelf, at ``date_added`` (every row has one; ``read_at`` is
+Knows the files' layout. A user's event is a book put on a shelf, at ``date_added`` (every row has one; ``read_at`` is
 often empty); rows without a rating are left out. A book's author is the first one, where the authors' file is there.
 
 RecLoRA's setting: ``core = 5`` and the split by global time 8:1:1. It calls 4 the threshold of a like without saying on
 which side 4 is; as for its MovieLens-1M, where 4 and 5 are likes, take ``label_above = 3``. ``min_history`` is
-ReLLa's filter, not RecLoRA's: 1 leaves every event but each person's first a sample.
+ReLLa's filter, not RecLoRA's: 1 leaves every event but each user's first a sample.
 
 The largest file of the set (229 million rows) is too much for ids that are held as text; take one genre's.
 """

@@ -1,7 +1,7 @@
 """The next-item sets of LLaRA and iLoRA (MovieLens, LastFM, Steam) in the authors' layout: sequences, parts and names.
 
-A row is the last ten items of somebody, filled up at the end, and the item that came next; whose it is, the files do not
-say, so every row becomes a person of its own with so many events. The authors' tables are pickles, which are never read:
+A row is the last ten items of a user, padded at the end, and the item that came next. The files do not say which user it is, so
+every row becomes a user of its own with so many events. The authors' tables are pickles, which are never read:
 they are taken as JSON lines with the same columns.
 
     { "seq": [392, 225, …, 4606], "len_seq": 6, "next": 578 }          MovieLens: pairs [item, rating] instead of items

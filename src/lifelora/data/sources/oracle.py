@@ -1,7 +1,7 @@
 """What each kind of signal is worth in a simulated world: predictions by one who knows the world but not all of it.
 
 Every oracle knows how the world works (all its distributions and, of items, the quality). What is taken away in turn:
-the person, the item's attributes, and all of the person's past but K behaviours. Scores only; it computes no metric.
+the user, the item's attributes, and all of the user's past but K behaviours. Scores only; it computes no metric.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ def ablate(
     common_B, evidence_MC = world.common(item_B), evidence(world, log, seen_N)
     scores = {
         "truth": sigmoid(world.eta(user_B, item_B, time_B)),
-        "no person": sigmoid(common_B + summed(np.repeat(world.shared_AV[None], len(rows_B), 0), attribute_BA)),
+        "no user": sigmoid(common_B + summed(np.repeat(world.shared_AV[None], len(rows_B), 0), attribute_BA)),
         "profile only": sigmoid(common_B + summed(world.mean_UAV[user_B], attribute_BA)),
         "no words": without_words(world, log, rows_B, evidence_MC, genre_known=True),
         "no words, no genre": without_words(world, log, rows_B, evidence_MC, genre_known=False),
@@ -66,7 +66,7 @@ def evidence(world: World, log: Log, seen_N: Bool[np.ndarray, "N"]) -> Float[np.
 def without_words(
     world: World, log: Log, rows_B: Int[np.ndarray, "B"], evidence_MC: Float[np.ndarray, "M C"], genre_known: bool
 ) -> Float[np.ndarray, "B"]:
-    """The person is known, attributes only as far as the training ratings of the item (and its genre) give them away.
+    """The user is known, attributes only as far as the training ratings of the item (and its genre) give them away.
 
     P(c | ratings of i) ∝ Π_n P(rating_n | η_n(c)) over all combinations c of attribute values, uniform before;
     P(like) = Σ_c P(c | ratings of i) σ(η(c)). An item without training ratings keeps the uniform distribution.
@@ -92,9 +92,9 @@ def _eta_if(world: World, log: Log, rows_N: Int[np.ndarray, "N"]) -> Float[np.nd
 def from_behaviours(
     world: World, log: Log, rows_B: Int[np.ndarray, "B"], which: Literal["recent", "similar"], k: int
 ) -> Float[np.ndarray, "B"]:
-    """Attributes are known, the person only from the profile and K rated behaviours: a Gaussian process, by Laplace.
+    """Attributes are known, the user only from the profile and K rated behaviours: a Gaussian process, by Laplace.
 
-    T²·CARES is the variance of a taste entry and (1 - REDRAW)^|w - w'| the chance that it lived from regime w to w':
+    T²·CARES is the variance of a taste entry and (1 - REDRAW)^|w - w'| the probability that it lived from regime w to w':
 
         cov(η, η') = BIAS² + T² · CARES · (1 - REDRAW)^|w - w'| · number of shared attribute values,
 

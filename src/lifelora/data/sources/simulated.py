@@ -1,6 +1,6 @@
 """The embedded default: a simulated library of books and its readers, whose truth is known. It needs no file.
 
-It knows the words that attributes are written with; how people choose and rate is ``world``'s. Genre is a field of the
+It knows the words that attributes are written with; how users choose and rate is ``world``'s. Genre is a field of the
 catalogue; mood and place can be learned from titles and descriptions alone.
 """
 
@@ -68,16 +68,16 @@ class Simulated(Source):
     users: int = Field(default=500, ge=2, le=20_000)
     items: int = Field(default=800, ge=60, le=20_000)
     events_per_user: int = Field(default=180, ge=10)
-    "About the mean: more for a person who is there for long, and at most a third of the items."
+    "About the mean: more for a user who is there for long, and at most a third of the items."
     tastes: float = Field(default=1.3, ge=0)
-    "How strong likes and dislikes are, in log-odds; at 0 people differ by their profile and severity only."
+    "How strong likes and dislikes are, in log-odds; at 0 users differ by their profile and severity only."
     seed: int = 0
 
     @model_validator(mode="after")
     def _enough_to_read(self) -> "Simulated":
         if self.items < 4 * self.events_per_user:
             raise ValueError(f"items = {self.items} are too few for events_per_user = {self.events_per_user}, as "
-                             f"nobody reads a book twice; choose items >= {4 * self.events_per_user}, or fewer events")
+                             f"no user reads a book twice; choose items >= {4 * self.events_per_user}, or fewer events")
         return self
 
     @classmethod
@@ -123,7 +123,7 @@ class Simulated(Source):
             }),
             profiles=pa.table({"user": user_ids, "gender": _named(GENDERS, gender_U), "age": _named(AGES, age_U)}),
             words=Words(item="book", items="books", did="read"),
-            notes=("simulated: people, books and ratings are drawn from a known world; nobody real is in it",),
+            notes=("simulated: users, books and ratings are drawn from a known world; none of them is real",),
         )
 
     def probability(self, users: list[str], items: list[str], times: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
@@ -135,7 +135,7 @@ class Simulated(Source):
         return sigmoid(self.world.eta(user_N, item_N, np.asarray(times, np.int64)))
 
     def ablations(self, rows: int = 2000, shown: tuple[int, ...] = (5, 10, 20), whole_past: bool = True) -> Ablations:
-        """What person, words and retrieval are worth, on ``rows`` drawn from the last tenth of the log (``oracle``).
+        """What the user, words and retrieval are worth, on ``rows`` drawn from the last tenth of the log (``oracle``).
 
         Ids are known from the first eight tenths, as in a global-time split.
         """

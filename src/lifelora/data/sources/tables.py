@@ -36,7 +36,7 @@ class Tables(Source):
     "Path of the items' texts; without it, items are called by their ids."
     profiles: str | None = None
     columns: Columns = Columns()
-    "The log's columns. There must be a rating (or a 0/1 label): what is learned is whether a person likes an item."
+    "The log's columns. There must be a rating (or a 0/1 label): what is learned is whether a user likes an item."
     rating_range: tuple[float, float] | None = None
     "Least and greatest allowed rating."
     item_id: str | None = None

@@ -1,13 +1,13 @@
-"""A world whose truth is known: people with drifting tastes, things with attributes, and how the two meet.
+"""A world whose truth is known: users with drifting tastes, things with attributes, and how the two meet.
 
 It knows numbers only; the words that attributes are written with are ``simulated``'s.
 
-A person u at time t, who meets item i of genre g, mood m and place p, likes it with probability σ(η),
+A user u at time t, who meets item i of genre g, mood m and place p, likes it with probability σ(η),
 
     η = bias_u + quality_i + blend[g, m] + taste_ut[genre, g] + taste_ut[mood, m] + taste_ut[place, p],
     taste_ut[a, v] = shared[a, v] + Σ_f shift_f[value f of u's profile, a, v] + T · s_ut[a, v],   s ∈ {-1, 0, +1}.
 
-s is redrawn, entry by entry with probability ``REDRAW``, at the beginning of each of a person's ``REGIMES``. Ratings
+s is redrawn, entry by entry with probability ``REDRAW``, at the beginning of each of a user's ``REGIMES``. Ratings
 follow an ordered logit whose third cut is 0, so that P(rating > 3) = σ(η) exactly:
 
     P(rating ≤ k) = σ(cut_k - η),   cut_1 < cut_2 < cut_3 = 0 < cut_4.
@@ -35,7 +35,7 @@ BIAS, QUALITY, BLEND, SHARED, SHIFT = 0.4, 0.5, 0.4, 0.25, 0.2
 REGIMES = 4
 REDRAW = 0.15
 POPULARITY, LURE = 0.6, 0.2
-"""Exposure: a person meets item i with weight exp(POPULARITY · z_i + LURE · η) · freshness(age of i)."""
+"""Exposure: a user meets item i with weight exp(POPULARITY · z_i + LURE · η) · freshness(age of i)."""
 STOCK = 0.25
 """Share of the items that are there from the beginning; the others come out evenly over the period."""
 NEW, FADING = 14.0, 0.06
@@ -53,14 +53,14 @@ class World:
     attribute_MA: Int[np.ndarray, "M A"]
     quality_M: Float[np.ndarray, "M"]
     release_M: Int[np.ndarray, "M"]
-    "Seconds; nobody meets an item before."
+    "Seconds; no user meets an item before."
     blend_VV: Float[np.ndarray, "V V"]
     profile_UF: Int[np.ndarray, "U F"]
     window_U2: Float[np.ndarray, "U 2"]
-    "First and last moment of each person, in periods."
+    "First and last moment of each user, in periods."
     bias_U: Float[np.ndarray, "U"]
     shared_AV: Float[np.ndarray, "A V"]
-    "Taste expected of anybody."
+    "Taste expected of any user."
     mean_UAV: Float[np.ndarray, "U A V"]
     "Taste expected from the profile alone."
     taste_UWAV: Float[np.ndarray, "U W A V"]
@@ -70,18 +70,18 @@ class World:
     "T."
 
     def regime(self, user_N: Int[np.ndarray, "N"], time_N: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
-        """Which regime of their life each person is in."""
+        """Which regime of their life each user is in."""
         return np.asarray((self.change_UW[user_N] <= time_N[:, None]).sum(1))
 
     def common(self, item_N: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:
-        """The part of η that is the same for everybody at all times: quality_i + blend[g, m]."""
+        """The part of η that is the same for all users at all times: quality_i + blend[g, m]."""
         genre_N, mood_N, _ = self.attribute_MA[item_N].T
         return np.asarray(self.quality_M[item_N] + self.blend_VV[genre_N, mood_N])
 
     def eta(
         self, user_N: Int[np.ndarray, "N"], item_N: Int[np.ndarray, "N"], time_N: Int[np.ndarray, "N"]
     ) -> Float[np.ndarray, "N"]:
-        """η of each person, item and time."""
+        """η of each user, item and time."""
         taste_NAV = self.taste_UWAV[user_N, self.regime(user_N, time_N)]
         return np.asarray(self.bias_U[user_N] + self.common(item_N) + summed(taste_NAV, self.attribute_MA[item_N]))
 
@@ -124,7 +124,7 @@ def create(users: int, items: int, tastes: float, seed: int) -> World:
     redrawn_UWAV = random.random(sign_UWAV.shape) < REDRAW
     for w in range(1, REGIMES):
         sign_UWAV[:, w] = np.where(redrawn_UWAV[:, w], sign_UWAV[:, w], sign_UWAV[:, w - 1])
-    # Most people are there early and some come late; most stay to the end.
+    # Most users are there early and some come late; most stay to the end.
     first_U = 0.95 * random.random(users) ** 2
     window_U2 = np.stack([first_U, np.minimum(1.0, first_U + 0.35 + random.random(users))], axis=1)
     moment_UW = first_U[:, None] + np.diff(window_U2) * np.sort(random.random((users, REGIMES - 1)))
@@ -150,9 +150,9 @@ def seconds(moment: Float[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
 
 
 def live(world: World, events_per_user: int, seed: int) -> Log:
-    """Let people meet items and rate them; nobody meets an item twice, or before its release.
+    """Let users meet items and rate them; no user meets an item twice, or before its release.
 
-    All people take their first step together, then their second, …, so that a step is one array operation.
+    All users take their first step together, then their second, …, so that a step is one array operation.
     """
     random = generator(seed, "simulated", "log")
     users, items = len(world.bias_U), len(world.quality_M)
@@ -163,7 +163,7 @@ def live(world: World, events_per_user: int, seed: int) -> Log:
     step_N = np.arange(len(user_N)) - np.repeat(np.cumsum(steps_U) - steps_U, steps_U)
     moment_N = world.window_U2[user_N, 0] + length_U[user_N] * random.random(len(user_N))
     moment_N = moment_N[np.lexsort((moment_N, user_N))]
-    time_N = seconds(moment_N) + step_N  # one second more at each step, so that no two events of a person coincide
+    time_N = seconds(moment_N) + step_N  # one second more at each step, so that no two events of a user coincide
 
     taste_UWM = sum(world.taste_UWAV[:, :, a, world.attribute_MA[:, a]] for a in range(len(ATTRIBUTES)))
     eta_UWM = world.bias_U[:, None, None] + world.common(np.arange(items)) + taste_UWM

@@ -17,7 +17,7 @@ from lifelora.lora.structure import Structure
 
 
 class Coupling(nn.Module, ABC):
-    """What gives C(u): its parameters are all that is personal in a model, beside A and B, which all share."""
+    """What makes C(u). All parameters that depend on the user are here; all users share A and B."""
 
     class Config(Variant):
         """What every coupling has."""
@@ -29,7 +29,7 @@ class Coupling(nn.Module, ABC):
 
         @property
         def needs_user(self) -> bool:
-            """Whether C depends on somebody: then every forward needs a representation of somebody in scope."""
+            """Whether C depends on the user. If so, every forward needs a scope with representations of its users."""
             return True
 
         @property
@@ -49,7 +49,7 @@ class Coupling(nn.Module, ABC):
 
         @property
         def max_rank(self) -> int:
-            """The highest rank that one person's update can have."""
+            """The highest rank that one user's update can have."""
             return self.rank
 
         @property
@@ -63,11 +63,11 @@ class Coupling(nn.Module, ABC):
 
         @final
         def users(self, user_width: int | None) -> int:
-            """``user_width``, which this coupling cannot do without."""
+            """``user_width``, which this coupling needs; ConfigError where it is None."""
             if user_width is None:
                 raise ConfigError(
-                    f"coupling '{self.kind}' makes C(u) from a representation u, and "
-                    "there is none; give the recipe a conventional model, or choose coupling 'identity'."
+                    f"coupling '{self.kind}' makes C(u) from a representation u, and there is none. "
+                    "Set `representation`, or choose coupling 'identity'."
                 )
             return user_width
 
@@ -77,18 +77,18 @@ class Coupling(nn.Module, ABC):
 
     @abstractmethod
     def structure(self, u_BD: Float[Tensor, "B D"]) -> Structure | None:
-        """C(u) of every layer for every row (without rows where nobody is needed); None when it is the identity."""
+        """C(u) of every layer for every row (for all rows at once if no user is needed); None if it is the identity."""
 
     def forward(self, u_BD: Float[Tensor, "B D"] | None = None) -> Structure | None:
         """C(u), in full precision under autocast too: near the identity, bf16 rounds C(u) = I + small to I."""
         if self.user_width is None:
             return self.structure(torch.empty(0, 0))
         if u_BD is None:
-            raise ConfigError("this coupling makes C(u) from a representation u, and none was given.")
+            raise ConfigError("this coupling makes C(u) from a representation u, and none was given. Give one row per user.")
         if u_BD.shape[1] != self.user_width:
             raise ConfigError(
-                f"the representation u has width {u_BD.shape[1]}, but this coupling was made for {self.user_width}; use the "
-                "conventional model that it was trained with."
+                f"the representation u has width {u_BD.shape[1]}, but this coupling was made for width {self.user_width}. "
+                "Use the conventional model that it was trained with."
             )
         with torch.autocast(u_BD.device.type, enabled=False):
             first = next(self.parameters())

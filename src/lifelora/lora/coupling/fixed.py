@@ -1,4 +1,4 @@
-"""Couplings that are the same for everybody: plain LoRA, and a learned mixer as a control. Know no representation."""
+"""Couplings that are the same for all users: plain LoRA, and a learned mixer as a control. Know no representation."""
 
 from typing import Literal, final
 
@@ -37,7 +37,7 @@ class Identity(Coupling):
 
 @final
 class Static(Coupling):
-    """C learned, one per layer, the same for everybody: what full interaction gives without anybody's u.
+    """C is learned, one per layer, the same for all users: full interaction without u.
 
     As a constraint on C: C(u) = C. It starts as the identity, so training starts from plain LoRA.
     """

@@ -26,8 +26,8 @@ class Experts(Coupling):
     expert is a LoRA of rank r/K), which with uniform weights is plain LoRA's alpha/r; MOELoRA by alpha/r. The router of
     iLoRA's equation is linear; its released one is a small residual network over the entries of u (``ResidualGate``).
 
-    By token w_l = softmax(W_l x_l / τ), x_l what comes into layer l: then C depends on nobody, as Hydra's does, so there is
-    no adapter of one person that could be exported.
+    By token w_l = softmax(W_l x_l / τ), x_l what comes into layer l. Then C depends on no user, as with Hydra, and no user's
+    adapter can be exported.
     """
 
     class Config(Coupling.Config):
@@ -38,8 +38,8 @@ class Experts(Coupling):
         experts: PositiveInt = 4
         """K; divides the rank."""
         gate: Literal["instance", "token"] = "instance"
-        """Whether w comes from u, or from each token's input to the layer alone (then nobody is needed): the ablation of
-        iLoRA's Figure 5."""
+        """Whether w comes from u, or from each token's input to the layer alone, without a user: the ablation of iLoRA's
+        Figure 5."""
         router: Literal["linear", "mlp", "residual"] = "linear"
         """W u, as in iLoRA's equation; W2 · ReLU(W1 · LayerNorm(u) + b1) + b2; or the residual network of its code."""
         hidden: PositiveInt = 64
@@ -109,7 +109,7 @@ class Experts(Coupling):
 
 @final
 class Meta(Coupling):
-    """N meta-LoRAs of rank r mixed for each person: RecLoRA (arXiv 2408.03533), with a gate of its own for each layer.
+    """N meta-LoRAs of rank r, mixed for each user: RecLoRA (arXiv 2408.03533). Each layer has its own gate.
 
         w = softmax(z / τ),   z = W_b · Dropout(ReLU(W_a · LayerNorm(u)))
         merge = "weights":    (Σ_k w_k B_k)(Σ_l w_l A_l) = B · ((w wᵀ) ⊗ I(r)) · A      as released
@@ -117,11 +117,11 @@ class Meta(Coupling):
 
     with A the A_l one below the other and B the B_k side by side. As a constraint on C (N·r x N·r): only equal indices
     inside the meta-LoRAs meet; with "weights" their weight has rank one, with "outputs" different ones never meet.
-    The weights of one person's merged LoRA are never built. By token (``which_in_gate = token`` of the released code)
+    The weights of one user's merged LoRA are never built. By token (``which_in_gate = token`` of the released code)
 
         z = W · LayerNorm([x ; u]) + b,     x what comes into the layer
 
-    so C is another one for every token of a person.
+    so C differs from token to token of one user.
     """
 
     class Config(Coupling.Config):
@@ -185,12 +185,12 @@ class Meta(Coupling):
 
 @final
 class Hydra(Coupling):
-    """One A, several heads B_k: HydraLoRA (arXiv 2404.19245), here gated by the person; by each token as published.
+    """One A, several heads B_k: HydraLoRA (arXiv 2404.19245), gated by the user here, by each token as published.
 
         w = softmax(W u / τ)  or, by token,  softmax(W x / τ),       Σ_k w_k B_k A x = B · (w ⊗ I(r)) · A x
 
     As a constraint on C (N·r x r): only equal indices meet, and all indices of a head have its weight. By token C depends
-    on what comes into the layer and on nobody, so there is no adapter of one person that could be exported.
+    on what comes into the layer and on no user, so no user's adapter can be exported.
     """
 
     class Config(Coupling.Config):
