@@ -34,7 +34,7 @@ def test_a_fault_of_the_system_names_the_file_and_the_mend(code: int, mend: str,
 
 def test_memory_and_faults_without_a_file(capsys: pytest.CaptureFixture[str]):
     assert through(raising(MemoryError("Unable to allocate 7 GiB")), []) == 1
-    assert "the memory does not suffice (Unable to allocate 7 GiB)" in capsys.readouterr().err
+    assert "there is not enough memory (Unable to allocate 7 GiB)" in capsys.readouterr().err
     assert through(raising(OSError("odd")), []) == 1
     assert capsys.readouterr().err.startswith("lifelora: the system: odd. Mend: ")
 

@@ -74,7 +74,7 @@ def test_the_release_of_2018(tmp_path: Path):
         {"item": "B01", "title": "Reversi &amp; more", "brand": "", "category": ""},
     ]
     assert raw.notes == (
-        "Video_Games.json.gz: 1 of 5 rows are left out: they repeat a review of the same person, product and time.",
+        "Video_Games.json.gz: 1 of 5 rows are left out: they repeat a review of the same user, product and time.",
         "meta_Video_Games.json.gz: 1 of 4 rows are left out: their product has a row already.",
         "meta_Video_Games.json.gz: 1 of 3 rows are left out: they have no title.",
         "1 interactions are with 1 items that the catalogue lacks; they have no text.",

@@ -91,7 +91,7 @@ def test_the_published_layout(tmp_path: Path):
         "BX-Users.csv: read as ISO-8859-1, as it was published.",
         "BX-Book-Ratings.csv: 1 of 5 rows are left out: their ISBN has signs that are neither letters nor digits.",
         "BX-Book-Ratings.csv: 1 of 4 rows are left out: the catalogue lacks their book.",
-        "there are no times: a person's books stand in no known order, so nobody's 'history' is one.",
+        "there are no times: a user's books have no known order, so a 'history' here is only a set.",
     )
     assert (raw.words.item, raw.words.did, raw.words.stars) == ("book", "read", "points")
 
@@ -103,7 +103,7 @@ def test_partial_copies_keep_books_without_a_title_and_count_them(tmp_path: Path
     assert raw.catalogue.column("author").to_pylist()[2] == "Michael Teitelbaum"
     assert raw.profiles.to_pylist() == [{"user": "276726", "country": "norway", "age": "40-49"}]
     assert raw.notes[-2:] == (
-        "BX-Users.partial.csv is partial: country and age of 2 of 3 people are unknown.",
+        "BX-Users.partial.csv is partial: country and age of 2 of 3 users are unknown.",
         "1 interactions are with 1 items that the catalogue lacks; they have no text.",
     )
     assert raw.notes[-1] in describe(raw, "x")

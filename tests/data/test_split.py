@@ -54,12 +54,12 @@ def test_one_sample_each_has_rella_s_sizes_and_is_drawn_by_seed() -> None:
 
 
 def test_too_few_users_for_one_sample_each() -> None:
-    with pytest.raises(ConfigError, match="leaves no rows for valid"):
+    with pytest.raises(ConfigError, match="leaves no samples for valid"):
         split(OneEach(), np.arange(8), np.arange(8), np.arange(8))
 
 
 def test_an_empty_part_is_an_error_with_the_mend() -> None:
-    with pytest.raises(ConfigError, match=r"leaves no rows for valid.*min_history"):
+    with pytest.raises(ConfigError, match=r"leaves no samples for valid.*min_history"):
         split(GlobalTime(), np.arange(5), np.arange(5), np.zeros(5, np.int64))
     with pytest.raises(ValueError, match="leaves nothing for test"):
         GlobalTime(train=0.9, valid=0.1)

@@ -122,7 +122,7 @@ class TestLaws:
         adapters.layers[1][1].base.register_forward_hook(fail)
         with pytest.raises(FloatingPointError, match="deep inside"):
             logits(adapters, tokens(), some_users())
-        with pytest.raises(ScopeError, match="nobody"):  # and the scope is closed again
+        with pytest.raises(ScopeError, match="no user"):  # and the scope is closed again
             adapters.model(tokens())
 
 

@@ -220,7 +220,7 @@ def test_a_finished_run_opens_where_nothing_can_be_written(open_to_all: Path, tm
     shutil.rmtree(open_to_all / "6-report")
     assert as_one_who_may_not_write(open_to_all, ["run", str(open_to_all), *common], said) == 1
     assert said.read_text().startswith("lifelora: '")
-    assert "Permission denied. Mend: this user may not; change the permissions" in said.read_text()
+    assert "Permission denied. Mend: you have no permission; change the permissions" in said.read_text()
 
 
 @pytest.mark.parametrize("name", [

@@ -29,7 +29,7 @@ CUTS = np.array([-2.4, -1.1, 0.0, 1.7])
 BOUNDS = np.concatenate([[-np.inf], CUTS, [np.inf]])
 """cut_0 … cut_5."""
 CARES = 0.6
-"""Chance that a taste entry s is not 0; +1 and -1 are equally likely."""
+"""Probability that a taste entry s is not 0; +1 and -1 are equally likely."""
 BIAS, QUALITY, BLEND, SHARED, SHIFT = 0.4, 0.5, 0.4, 0.25, 0.2
 """Standard deviations of the normal parts of η."""
 REGIMES = 4
