@@ -63,7 +63,7 @@ def test_figures_are_the_means_of_the_places(report: RankingReport):
 def test_table_and_words(report: RankingReport):
     measured = measure(report)
     table = plain_table(measured)
-    assert "60 test rows of 60 users, 20 candidates each, catalogue of 300 items, lists abc" in table
+    assert "60 test samples of 60 users, 20 candidates each, catalogue of 300 items, lists abc" in table
     assert all(len(line) < 200 for line in table.splitlines())
     assert summary(measured)[0].startswith("sasrec has the highest HR@1 among 20: ")
     assert summary(measured)[1].startswith("sasrec is better than popularity")
@@ -129,7 +129,7 @@ def test_answers_and_costs_on_the_page(answering: RankingReport, report: Ranking
 
 def test_answers_for_some_rows_or_by_another_name_are_refused(report: RankingReport):
     lm = report.systems[0]
-    with pytest.raises(ConfigError, match="popularity has chosen hr@1 for 5 of 60 test rows; no row may be dropped"):
+    with pytest.raises(ConfigError, match="popularity has chosen hr@1 for 5 of 60 test samples. Score every sample"):
         replace(report, systems=[replace(lm, answers={"chosen hr@1": np.zeros(5)})])
     with pytest.raises(ConfigError, match="answers called 'HR@1'; there are chosen hr@1, "):
         replace(report, systems=[replace(lm, answers={"HR@1": np.zeros(ROWS)})])
@@ -137,6 +137,6 @@ def test_answers_for_some_rows_or_by_another_name_are_refused(report: RankingRep
 
 def test_a_system_that_dropped_rows_is_refused(report: RankingReport):
     short = RankedSystem("short", "conventional", "ids", Ranks(np.zeros(5, np.int64), np.ones(5, np.int64)))
-    with pytest.raises(ConfigError, match="ranks for 5 of 60 test rows; no row may be dropped"):
+    with pytest.raises(ConfigError, match="ranks for 5 of 60 test samples. Score every sample"):
         RankingReport(title="t", facts=[], systems=[short], user_N=report.user_N, rows_hash="", candidates=20, n_items=9,
                       reference="short")

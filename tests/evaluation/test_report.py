@@ -178,7 +178,7 @@ def test_the_table_is_aligned_and_says_what_it_stands_on(measured):
     cell = f"{short(value.value)} {span(value)}"
     assert first.index(cell) == head.index("AUC") == best.index(".9000")
     assert second.rstrip().endswith("1 min 11 s")
-    assert "600 test rows of 60 users" in basis
+    assert "600 test samples of 60 users" in basis
     assert "seed 3" in basis
     narrow = plain_table(measured, width=90)
     assert max(map(len, narrow.split("\n\nn = ")[0].splitlines())) <= 90
@@ -190,7 +190,7 @@ def test_the_table_is_aligned_and_says_what_it_stands_on(measured):
     ("auc", -0.012, -0.020, -0.004, "S is worse than R by .012 AUC (95 % .004 to .020, paired over 60 users)."),
     ("log_loss", -0.03, -0.05, -0.01, "S is better than R by .030 Log loss (95 % .010 to .050, paired over 60 users)."),
     ("auc", 0.001, -0.002, 0.004,
-     "S and R cannot be told apart: S minus R is .001 AUC (95 % −.002 to .004, paired over 60 users)."),
+     "S and R do not differ clearly: S minus R is .001 AUC (95 % −.002 to .004, paired over 60 users)."),
 ])
 def test_the_verdict_in_words(measured, metric, value, low, high, sentence):
     difference = Difference(value, low, high, 600, 60, 20.0, 0.03)

@@ -228,7 +228,7 @@ class TestSlot:
         slot, layer = self.layer()
         with pytest.raises(ZeroDivisionError), slot.holding(Dense(torch.randn(1, 2, 3, 3))):
             _ = 1 / 0
-        with pytest.raises(ScopeError, match="nobody"):
+        with pytest.raises(ScopeError, match="no user"):
             layer(torch.randn(2, 5))
 
     @pytest.mark.parametrize("shape", [(2, 2, 3, 3), (1, 2, 4, 3), (1, 2, 3, 4)])
@@ -240,7 +240,7 @@ class TestSlot:
     def test_a_copy_of_the_model_has_a_slot_of_its_own(self):
         slot, layer = self.layer()
         twin = copy.deepcopy(layer)
-        with slot.holding(Dense(torch.randn(1, 2, 3, 3))), pytest.raises(ScopeError, match="nobody"):
+        with slot.holding(Dense(torch.randn(1, 2, 3, 3))), pytest.raises(ScopeError, match="no user"):
             twin(torch.randn(2, 5))
 
 

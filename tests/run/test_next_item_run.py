@@ -82,7 +82,7 @@ def test_places_are_those_that_counting_gives(run: Run, name: str):
 def test_the_report_says_what_was_asked(run: Run, capsys: pytest.CaptureFixture[str]):
     assert main(["show", str(run.folder)]) == 0
     shown = capsys.readouterr().out
-    assert "16 test rows of 16 users, 8 candidates each" in shown
+    assert "16 test samples of 16 users, 8 candidates each" in shown
     assert "catalogue HR@10" in shown
     assert "ValidRatio" in shown
     assert "after sasrec: likelihoods of 12 titles" in shown

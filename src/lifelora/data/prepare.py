@@ -56,7 +56,7 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         raise ConfigError(f"this data set has no times, so data.rules.split cannot be '{rules.split.kind}'; choose "
                           "'leave-one-out' or 'one-per-user'.")
     if isinstance(rules.split, Given) and "part" not in raw.interactions.column_names:
-        raise ConfigError("data.rules.split = 'given', but this data set says of no row which part it belongs to; choose "
+        raise ConfigError("data.rules.split = 'given', but this data set does not say which part its events belong to; choose "
                           "another split.")
     raw = _core(_liked_enough(raw, rules.keep_from), rules.core)
     levels = sorted(float(level) for level in pc.unique(raw.interactions.column("rating")).to_pylist())
