@@ -56,7 +56,7 @@ class Rows:
     def __post_init__(self) -> None:
         for metric, value_N in self.values.items():
             if bad := int((~((value_N >= 0) & (value_N <= 1))).sum()):
-                raise ConfigError(f"{metric} is outside [0, 1] on {bad:,} of {len(value_N):,} samples; its interval would be wrong.")
+                raise ConfigError(f"{metric} is outside [0, 1] on {bad:,} of {len(value_N):,} samples; scale it.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -140,8 +140,9 @@ def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
 
 def basis(measured: MeasuredRanking) -> str:
     """What all figures stand on, in one line."""
-    return (f"n = {measured.rows:,} test samples of {measured.users:,} users, {measured.candidates} candidates each, catalogue of "
-            f"{measured.n_items:,} items, lists {measured.rows_hash}, seed {measured.seed}; {sureness(measured.users)}")
+    return (f"n = {measured.rows:,} test samples of {measured.users:,} users, {measured.candidates} candidates each, "
+            f"catalogue of {measured.n_items:,} items, lists {measured.rows_hash}, "
+            f"seed {measured.seed}; {sureness(measured.users)}")
 
 
 def summary(measured: MeasuredRanking) -> list[str]:

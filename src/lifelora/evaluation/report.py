@@ -93,7 +93,7 @@ class Report:
         if self.example and (unknown := set(self.example.scores) - set(names)):
             raise ConfigError(f"the example has scores of {sorted(unknown)}, which are none of the systems {names}.")
         if len(self.history_N) != len(self.label_N):
-            raise ConfigError(f"{len(self.history_N)} lengths of history for {len(self.label_N)} test samples; give one for each.")
+            raise ConfigError(f"{len(self.history_N)} lengths of history for {len(self.label_N)} test samples.")
 
 
 @dataclass(frozen=True)
