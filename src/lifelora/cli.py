@@ -241,12 +241,11 @@ def _run(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from lifelora.recipe.files import load
     from lifelora.run import Run
-    from lifelora.run.findings import example_user
 
     run = Run(load("demo", settings=arguments.set), arguments.out, _options(arguments))
     run.all()
     _say(_closing(run))
-    _say(f"\nNext:\n  lifelora recommend {run.folder} --user {example_user(run.parts)}\n  lifelora show {run.folder}\n"
+    _say(f"\nNext:\n  lifelora recommend {run.folder} --user {run.task.example_user()}\n  lifelora show {run.folder}\n"
           "  lifelora run demo --data movielens:PATH/TO/ml-100k")
     return 0
 
@@ -260,7 +259,7 @@ def _enhance(arguments: argparse.Namespace) -> int:
     run = _begun(enhanced(arguments.model, arguments.knowledge, source, arguments.set), arguments)
     run.all()
     _say(_closing(run))
-    for name, (median, high) in served(run.parts, list(run.recipe.conventional)).items():
+    for name, (median, high) in served(run).items():
         _say(f"{name}: {median:.1f} ms of CPU to score 100 items for one user (median; 95th percentile {high:.1f} ms)")
     return 0
 
@@ -282,7 +281,7 @@ def _recommend(arguments: argparse.Namespace) -> int:
     from lifelora.run.recommend import recommend
 
     with _reading(arguments, arguments.run) as (run,):
-        answer = recommend(run.parts, arguments.user, arguments.items, arguments.k, arguments.system)
+        answer = recommend(run, arguments.user, arguments.items, arguments.k, arguments.system)
     _say(json.dumps(answer.as_json(), ensure_ascii=False, indent=1) if arguments.json else str(answer))
     return 0
 
@@ -292,8 +291,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
     users = read_cohort(arguments.cohort) if arguments.cohort else None if arguments.user is None else [arguments.user]
     with _reading(arguments, arguments.run) as (run,):
-        written = export(run.parts, arguments.out, system=arguments.system, users=users, item=arguments.item)
-        _say(f"export: {len(written):,} adapter{'s' * (len(written) > 1)} in {arguments.out}, for {run.parts.base_model}")
+        written = export(run, arguments.out, system=arguments.system, users=users, item=arguments.item)
+        _say(f"export: {len(written):,} adapter{'s' * (len(written) > 1)} in {arguments.out}, for {run.context.base_model}")
     return 0
 
 

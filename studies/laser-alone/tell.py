@@ -24,7 +24,7 @@ UNTUNED = 32
 
 def curves_of(several: Several) -> dict[str, dict[int, str]]:
     """The systems of each model by the number of their samples."""
-    every = len(several.runs[0].parts.dataset.samples["train"])
+    every = len(several.runs[0].context.dataset.samples["train"])
 
     def count(name: str) -> int:
         word = name.rpartition("-")[2]

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from lifelora.knowledge.questions import shown
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
-from lifelora.run.parts import ITEMS, USERS
+from lifelora.run.knowledge import ITEMS, USERS
 from lifelora.vectors.base import Vectors
 
 SHARES = (1, 2, 5, 10, 20, 50, 100)
@@ -43,7 +43,7 @@ def vectors(arguments: argparse.Namespace) -> None:
     run = Run(parse(values | {"conventional": COUNTED}, str(arguments.recipe)), arguments.out, options(arguments))
     run.prepare()
     run.embed()
-    dataset = run.parts.dataset
+    dataset = run.context.dataset
     for name, asked in run.recipe.knowledge.items():
         folder = run.stages.knowledge(name).require()
         items_ME, states_NE = (Vectors.load(folder / file).vectors_NE for file in (ITEMS, USERS))
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> None:
     }} for name in every}}
     first = Run(parse(values, "the study"), arguments.out, options(arguments))
     first.prepare()
-    steps = steps_of(study, len(first.parts.dataset.samples["train"]), [*every])
+    steps = steps_of(study, len(first.context.dataset.samples["train"]), [*every])
     asked = {name: step for name, step in steps.items()
              if step["model"]["kind"] in arguments.models and int(name.split("-")[1]) in arguments.shares}
     some = Run(parse(values | {"conventional": COUNTED | asked}, "the study"), arguments.out, options(arguments))

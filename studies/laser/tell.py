@@ -83,7 +83,7 @@ def found(grid: Grid) -> dict[str, Any]:
         first = grid.several.runs[0]
         last = [grid.of(model, reader).get(grid.shares[-1]) for reader in ("", *grid.readers)]
         here = [name for name in last if name is not None and first.recipe.seed in grid.several.judged[name]]
-        told[model]["ms to score 100 items, median and 95 %"] = served(first.parts, here)
+        told[model]["ms to score 100 items, median and 95 %"] = served(first, here)
     return told
 
 

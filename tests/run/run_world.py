@@ -6,8 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from lifelora.data.dataset import Targets
 from lifelora.recipe.files import parse
 from lifelora.recipe.recipe import Recipe
+from lifelora.run import Run
+from lifelora.run.scorers.base import Requests
+from lifelora.run.scorers.language import Shown
 from lifelora.stage import MANIFEST, Stage
 
 TRAINING = {"batch_size": 16, "epochs": 1, "learning_rate": 2e-3}
@@ -44,6 +48,21 @@ def replace_array(stage: Stage, name: str, change: Callable[[np.ndarray], np.nda
         shutil.copytree(stage.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns(MANIFEST))
         np.save(folder / name, change(before))
     return before
+
+
+def scores(run: Run, name: str, targets: Targets) -> np.ndarray:
+    """One score for each target."""
+    return run.scorers[name].score(Requests(targets))[:, 0]
+
+
+def show(run: Run, name: str, targets: Targets) -> Shown:
+    """Targets as a language-model system sees them."""
+    return run.scorers[name].show(Requests(targets))
+
+
+def judged_on(run: Run) -> Targets:
+    """What every scorer is judged on."""
+    return run.context.dataset.targets(run.context.test_samples)
 
 
 def next_items() -> Recipe:

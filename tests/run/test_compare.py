@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lifelora.run.compare import compare
 from run_world import next_items, replace_array, tiny
 
 from lifelora.cli import main
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranks import Ranks
-from lifelora.run import Options, Run, next_item
-from lifelora.study.compare import compare
+from lifelora.run import Options, Run
+from lifelora.run.tasks.next_item import RANKS
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,8 @@ def test_a_run_and_itself_cannot_be_told_apart(two: tuple[Run, Run], capsys: pyt
 def test_scores_turned_round_differ_by_twice_the_distance_from_guessing(two: tuple[Run, Run]) -> None:
     from sklearn.metrics import roc_auc_score
 
-    parts = two[0].parts
-    label_N = parts.dataset.targets(parts.test_samples).label_B
+    context = two[0].context
+    label_N = context.dataset.targets(context.test_samples).label_B
     area = roc_auc_score(label_N, np.load(two[0].stages.scores("din").folder / "score.npy"))
     line = next(line for line in compare(*two).splitlines() if "din" in line)
     assert float(line.split()[2].replace("\u2212", "-")) == pytest.approx(area - (1 - area), abs=1e-4)
@@ -56,7 +57,7 @@ def test_next_items_moved_to_the_front_are_better(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "run", tmp_path / "first")
     first = Run.open(tmp_path / "first", Options(device="cpu", progress=False))
     ranks_N4 = replace_array(  # alone at the front of the candidates
-        first.stages.scores("sasrec"), next_item.RANKS, lambda was_N4: was_N4 * [0, 0, 1, 1] + np.array([0, 1, 0, 0], np.int32))
+        first.stages.scores("sasrec"), RANKS, lambda was_N4: was_N4 * [0, 0, 1, 1] + np.array([0, 1, 0, 0], np.int32))
     lines = compare(first, run).splitlines()
     assert len(lines) == 2 + 2 * 3
     gap = 1 - Ranks(*ranks_N4[:, :2].T.astype(np.int64)).hit(1).mean()

@@ -108,7 +108,7 @@ def test_no_damage_is_recommended_from(run: Run):
     name = run.stages.names[-1]
 
     def listed() -> str:
-        return str(recommend(Run.open(run.folder, QUIET).parts, "u00007", None, 3, name))
+        return str(recommend(Run.open(run.folder, QUIET), "u00007", None, 3, name))
 
     sound, refused = listed(), 0
     for path in files(run.folder)[::2]:

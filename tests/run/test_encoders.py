@@ -3,13 +3,14 @@
 import json
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES
+from run_world import TRAINING, VALUES, judged_on, scores
 
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
@@ -48,7 +49,7 @@ def manifests(folder: Path) -> dict[str, int]:
 
 def test_it_is_in_every_stage_and_asks_no_language_model(run: Run):
     assert set(manifests(run.folder)) == {
-        "1-data", "2-conventional/popular", "4-two-towers/towers", "4-two-towers/head", "5-scores/popular", "5-scores/towers",
+        "1-data", "3-conventional/popular", "4-two-towers/towers", "4-two-towers/head", "5-scores/popular", "5-scores/towers",
         "5-scores/head", "6-report"}
     assert run.status().count("  ready ") == 8
     assert run.stages.names == ["popular", "towers", "head"]
@@ -60,46 +61,43 @@ def test_it_is_in_every_stage_and_asks_no_language_model(run: Run):
 
 
 def test_scores_are_those_of_the_towers_and_of_each_row_alone(run: Run):
-    parts = run.parts
     for name in ("towers", "head"):
         stored = np.load(run.stages.scores(name).require() / "score.npy")
-        model, builder = parts.encoder(name)
-        asked = parts.asked(name, parts.dataset.targets(parts.test_samples))
+        scorer, model = run.scorers[name], run.scorers[name].model
+        batch = partial(scorer.batch, scorer.show(judged_on(run)))
         with torch.inference_mode():
-            together = model.score(asked.towers(builder, np.arange(24)))
-            alone = torch.cat([model.score(asked.towers(builder, np.array([row]))) for row in range(24)])
+            together = model.score(batch(np.arange(24)))
+            alone = torch.cat([model.score(batch(np.array([row]))) for row in range(24)])
         np.testing.assert_allclose(stored, together, rtol=1e-4)
         torch.testing.assert_close(alone, together, rtol=1e-4, atol=1e-6)
 
 
 def test_what_was_learnt_is_what_learns(run: Run):
-    parts = run.parts
     for name, encoder_learns in (("towers", True), ("head", False)):
-        before, after = parts.untrained_encoder(name)[0], parts.encoder(name)[0]
+        before, after = Run.open(run.folder, QUIET).scorers[name].untrained[0], run.scorers[name].model
         changed = {key for key, tensor in before.state_dict().items() if not torch.equal(tensor, after.state_dict()[key])}
         assert any(key.startswith("head.") for key in changed)
         assert any(key.startswith("encoder.") for key in changed) == encoder_learns
-        assert (run.stages.encoder(name).require() / HISTORY).exists()
+        assert (run.stages.two_tower(name).require() / HISTORY).exists()
 
 
 def test_no_label_and_no_later_event_of_the_target_is_read(run: Run):
-    parts, dataset = run.parts, run.parts.dataset
-    targets = dataset.targets(parts.test_samples)
+    targets = judged_on(run)
     flipped = Targets(targets.user_B, targets.item_B, targets.position_B, ~targets.label_B)
-    np.testing.assert_array_equal(parts.scores("towers", targets), parts.scores("towers", flipped))
-    asked = parts.asked("towers", targets)
-    assert (asked.chosen_NK[asked.mask_NK] < np.repeat(parts.test_samples, asked.mask_NK.sum(axis=1))).all()
+    np.testing.assert_array_equal(scores(run, "towers", targets), scores(run, "towers", flipped))
+    _, chosen_NK, mask_NK = run.scorers["towers"].show(targets)
+    assert (chosen_NK[mask_NK] < np.repeat(run.context.test_samples, mask_NK.sum(axis=1))).all()
 
 
 def test_it_recommends_and_says_what_it_read(run: Run):
-    parts, user = run.parts, run.parts.dataset.users.outside(np.array([3]))[0]
-    answer = recommend(parts, user, None, 5, "towers")
-    assert "items not met yet" in answer.how
+    user = run.context.dataset.users.outside(np.array([3]))[0]
+    answer = recommend(run, user, None, 5, "towers")
+    assert "items not seen yet" in answer.how
     assert "chose" not in answer.how
     assert [item.rank for item in answer.items] == [1, 2, 3, 4, 5]
     assert sorted((item.score for item in answer.items), reverse=True) == [item.score for item in answer.items]
     assert {len(item.shown) for item in answer.items} == {3}
-    assert recommend(parts, user, None, 3, None).system in ("towers", "head")
+    assert recommend(run, user, None, 3, None).system in ("towers", "head")
 
 
 def test_another_model_or_setting_makes_it_anew(run: Run, bert: Path, tmp_path: Path):
@@ -115,12 +113,12 @@ def test_another_model_or_setting_makes_it_anew(run: Run, bert: Path, tmp_path: 
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"hidden_dropout_prob": 0.2}))
     again = Run(parse(recipe, "it"), copy, replace(QUIET, checkpointing=True))
-    assert "files" in again.stages.encoder("towers").why_not()
+    assert "files" in again.stages.two_tower("towers").why_not()
     again.all()
     after = manifests(copy)
     assert {name for name in after if after[name] != before[name]} == {"4-two-towers/towers", "5-scores/towers", "6-report"}
     recipe["two_towers"]["towers"]["max_tokens"] = 64
-    assert "max_tokens" in Run(parse(recipe, "it"), copy, QUIET).stages.encoder("towers").why_not()
+    assert "max_tokens" in Run(parse(recipe, "it"), copy, QUIET).stages.two_tower("towers").why_not()
 
 
 def test_behaviours_like_the_target(bert: Path, tmp_path: Path):
@@ -128,7 +126,7 @@ def test_behaviours_like_the_target(bert: Path, tmp_path: Path):
     recipe["two_towers"].pop("head")
     run = Run(parse(recipe, "it"), tmp_path / "run", QUIET)
     run.all()
-    assert {"3-backbone", "3-vectors", "4-two-towers/towers"} <= set(manifests(run.folder))
+    assert {"2-backbone", "2-vectors", "4-two-towers/towers"} <= set(manifests(run.folder))
     assert "the 3 behaviours most like the target" in (run.folder / "6-report/report.html").read_text()
 
 

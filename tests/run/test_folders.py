@@ -143,7 +143,7 @@ def test_two_processes_on_one_folder_are_one(tmp_path: Path):
         assert "lifelora/cli.py run next.toml --out run" in told
     assert main(["doctor", str(tmp_path / "run")]) == 0
     Run(next_items(), tmp_path / "alone", QUIET).all()
-    for name in ("2-conventional/sasrec/model.safetensors", "5-scores/sasrec/ranks.npy"):
+    for name in ("3-conventional/sasrec/model.safetensors", "5-scores/sasrec/ranks.npy"):
         assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
 
 
@@ -164,7 +164,7 @@ def test_a_stopped_run_says_so_and_goes_on(tmp_path: Path):
     (tmp_path / "next.toml").write_text(dump(next_items()))
     with start(tmp_path, "run", "next.toml", "--out", "run", "--quiet") as process:
         until = time.monotonic() + 150
-        while not (tmp_path / "run/2-conventional/sasrec.working").exists() and time.monotonic() < until:
+        while not (tmp_path / "run/3-conventional/sasrec.working").exists() and time.monotonic() < until:
             time.sleep(0.002)
         process.send_signal(signal.SIGTERM)
         told = process.communicate(timeout=100)[1]
@@ -224,7 +224,7 @@ def test_a_finished_run_opens_where_nothing_can_be_written(open_to_all: Path, tm
 
 
 @pytest.mark.parametrize("name", [
-    "recipe.toml", f"1-data/{MANIFEST}", "1-data/users.parquet", "2-conventional/sasrec/model.safetensors"])
+    "recipe.toml", f"1-data/{MANIFEST}", "1-data/users.parquet", "3-conventional/sasrec/model.safetensors"])
 def test_files_that_may_not_be_read_are_named(name: str, open_to_all: Path, tmp_path: Path):
     (open_to_all / name).chmod(0)
     said = tmp_path / "said"
@@ -293,7 +293,7 @@ def test_a_full_disk_ends_in_a_message_and_the_run_goes_on(tmp_path: Path):
         assert process.returncode == 0, told
         with start(tmp_path, "run", "tiny.toml", "--out", str(tmp_path / "whole"), "--quiet") as process:
             process.communicate(timeout=500)
-        for name in ("4-systems/personal/model.safetensors", "5-scores/personal/score.npy", "3-backbone/model.safetensors"):
+        for name in ("4-systems/personal/model.safetensors", "5-scores/personal/score.npy", "2-backbone/model.safetensors"):
             assert (disk / "run" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     finally:
         subprocess.run(["umount", disk], check=True)
@@ -313,7 +313,7 @@ def test_weights_that_are_not_finite_are_refused(bad: float, finished: Path, tmp
     rewrite(stage, lambda tensors: tensors | {"model.items.weight" if "model.items.weight" in tensors else min(tensors):
                                               tensors[min(tensors)].float() * bad})
     with pytest.raises(ArtefactError, match=r"model\.safetensors holds (numbers that are not finite|\[)"):
-        Run.open(copy, QUIET).parts.next_item("sasrec")
+        _ = Run.open(copy, QUIET).scorers["sasrec"].model
 
 
 def rewrite(stage: Stage, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> None:
@@ -332,4 +332,4 @@ def test_a_stage_that_is_made_again_says_why(finished: Path, tmp_path: Path, cap
     assert "fit/sasrec: made again; it was made differently before: training.learning_rate: 0.002 → 0.1\n" in told
     assert "evaluate: made again; it was made differently before: its input 'sasrec' changed" in told
     assert "prepare" not in told
-    assert json.loads((copy / "2-conventional/sasrec" / MANIFEST).read_text())["threads"] == torch.get_num_threads()
+    assert json.loads((copy / "3-conventional/sasrec" / MANIFEST).read_text())["threads"] == torch.get_num_threads()

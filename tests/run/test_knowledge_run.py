@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from run_world import VALUES
+from run_world import VALUES, judged_on, scores
 
 from lifelora.cli import main
 from lifelora.data.dataset import Targets
@@ -20,7 +20,7 @@ from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.recipe.files import enhanced, load, parse
 from lifelora.recipe.sections import Conventional
 from lifelora.run import Options, Run
-from lifelora.run.parts import ITEMS, USERS
+from lifelora.run.knowledge import ITEMS, USERS, known
 
 OPTIONS = Options(device="cpu", progress=False)
 DIN = VALUES["conventional"]["din"]
@@ -42,36 +42,34 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_the_model_reads_what_was_known_before_each_target(run: Run):
     """Another vector of a state changes just the scores of the samples that read it, none of which is before its end."""
-    parts, dataset = run.parts, run.parts.dataset
+    run = Run.open(run.folder, OPTIONS)  # whose models can be changed
+    dataset, model = run.context.dataset, run.scorers["din-asked"].model
     targets = dataset.targets(np.concatenate([dataset.samples[part] for part in ("train", "valid", "test")]))
-    model = parts.recommender("din-asked")
-    before = parts.conventional_scores("din-asked", model, targets)
+    before = scores(run, "din-asked", targets)
     user = int(np.argmax(np.bincount(targets.user_B)))
     row = int(model.inputs.extra.first_U[user]) + 1  # the second state
     with torch.no_grad():
-        model.inputs.extra.user.known_NK[row] += 1
-    changed = before != parts.conventional_scores("din-asked", model, targets)
+        model.features.extra.user.known_NK[row] += 1
+    changed = before != scores(run, "din-asked", targets)
     position = targets.position_B
     assert changed.any()
     assert np.array_equal(changed, (targets.user_B == user) & (position // 4 == 2))
 
 
 def test_knowledge_is_part_of_the_model(run: Run):
-    parts = run.parts
-    targets = parts.dataset.targets(parts.test_samples)
-    plain, known = (parts.conventional_scores(name, parts.recommender(name), targets) for name in ("din", "din-asked"))
-    assert not np.allclose(plain, known)
-    np.testing.assert_array_equal(known, parts.scored("din-asked").score_N)
+    plain, knowing = (scores(run, name, judged_on(run)) for name in ("din", "din-asked"))
+    assert not np.allclose(plain, knowing)
+    np.testing.assert_array_equal(knowing, run.task.scored("din-asked").score_N)
     page = (run.stages.report.folder / "report.html").read_text()
     assert "fields of asked: questions, read by the language model" in page
     assert "fields of written: texts of the language model, read by the language model" in page
 
 
 def test_recommending_reads_the_last_state(run: Run, capsys: pytest.CaptureFixture[str]):
-    parts, dataset = run.parts, run.parts.dataset
+    dataset, scorer = run.context.dataset, run.scorers["din-asked"]
     targets: Targets = dataset.candidates(0, np.arange(3))
-    model = parts.recommender("din-asked")
-    rows_B, known_B = model.inputs.extra.states(parts.samples("din-asked", model, targets))
+    model = scorer.model
+    rows_B, known_B = model.features.extra.states(scorer.samples(targets))
     assert known_B.all()
     assert rows_B.tolist() == [int(model.inputs.extra.first_U[0]) + int(dataset.log.count(np.array([0]))[0]) // 4 - 1] * 3
     user = dataset.users.outside(np.array([0]))[0]
@@ -81,7 +79,7 @@ def test_recommending_reads_the_last_state(run: Run, capsys: pytest.CaptureFixtu
 
 def test_what_was_written_is_kept_for_other_vectors(run: Run, tmp_path: Path):
     shutil.copytree(run.folder, tmp_path / "run")
-    written = tmp_path / "run/3-knowledge/written.jsonl"
+    written = tmp_path / "run/2-knowledge/written.jsonl"
     texts = [json.loads(line)["text"] for line in written.read_text().splitlines()]
     assert texts
     before = written.read_bytes()
@@ -93,7 +91,7 @@ def test_what_was_written_is_kept_for_other_vectors(run: Run, tmp_path: Path):
     assert not again.stages.conventional("din-written").complete()
     again.embed()
     assert written.read_bytes() == before
-    assert again.parts.known("written").item_MK.shape[1] == 4
+    assert known(again.context, "written").item_MK.shape[1] == 4
 
 
 def test_an_adaptor_makes_no_knowledge_anew(run: Run):
@@ -105,7 +103,7 @@ def test_an_adaptor_makes_no_knowledge_anew(run: Run):
 
 
 def test_vectors_from_files(run: Run, tmp_path: Path):
-    dataset = run.parts.dataset
+    dataset = run.context.dataset
     items, users = (ids.outside(np.arange(len(ids))) for ids in (dataset.items, dataset.users))
     table = {"item": items, "vector": [[float(place), 1.0] for place in range(len(items))]}
     pq.write_table(pa.table(table), tmp_path / "items.parquet")
@@ -121,17 +119,17 @@ def test_vectors_from_files(run: Run, tmp_path: Path):
         one.embed()
         return one
 
-    known = made(2).parts.known("files")
+    found = known(made(2).context, "files")
     given_MK = torch.tensor([[float(place), 1.0] for place in range(len(items))])
-    torch.testing.assert_close(known.item_MK, given_MK / given_MK.square().mean().sqrt())  # of unit size, else as they came
-    scale = known.state_NK[-1, 0] / (len(users) - 1)
+    torch.testing.assert_close(found.item_MK, given_MK / given_MK.square().mean().sqrt())  # of unit size, else as they came
+    scale = found.state_NK[-1, 0] / (len(users) - 1)
     for user in range(len(users)):
-        first, count = int(known.first_U[user]), int(known.states_U[user])
-        torch.testing.assert_close(known.state_NK[first : first + count], torch.full((count, 2), float(user)) * scale)
+        first, count = int(found.first_U[user]), int(found.states_U[user])
+        torch.testing.assert_close(found.state_NK[first : first + count], torch.full((count, 2), float(user)) * scale)
     (tmp_path / "items.parquet").unlink()
     assert Run.open(tmp_path / "run-2", OPTIONS).stages.knowledge("files").complete()
     pq.write_table(pa.table(table), tmp_path / "items.parquet")
-    with pytest.raises(ConfigError, match="those of items have 2 numbers and those of people 3"):
+    with pytest.raises(ConfigError, match="those of items have 2 numbers and those of users 3"):
         made(3)
 
 

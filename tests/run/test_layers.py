@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES
+from run_world import TRAINING, VALUES, judged_on, show
 
 from lifelora.errors import ConfigError
 from lifelora.lora.saved import load, save, tensors
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.export import export
-from lifelora.run.parts import ADAPTER, Parts
+from lifelora.run.scorers.language import ADAPTER, start
 from lifelora.run.stages import Stages
 from lifelora.seeds import torch_generator
 
@@ -58,142 +58,136 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-@pytest.fixture(scope="module")
-def parts(run: Run) -> Parts:
-    return run.parts
-
-
-def u_of(parts: Parts, system: str, user_index: int = 5, items: int = 4) -> torch.Tensor:
+def u_of(run: Run, system: str, user_index: int = 5, items: int = 4) -> torch.Tensor:
     """u of one person in front of several candidates."""
-    return parts.asked(system, parts.dataset.candidates(user_index, np.arange(items, dtype=np.int64))).user_ND
+    return show(run, system, run.context.dataset.candidates(user_index, np.arange(items, dtype=np.int64))).user_ND
 
 
 @pytest.mark.parametrize(("system", "alike"), [("user", True), ("random", True), ("fields", False), ("token", False)])
-def test_candidates_of_one_user_share_u_where_the_layer_knows_no_target(parts: Parts, system: str, alike: bool):
-    u_ND = u_of(parts, system)
+def test_candidates_of_one_user_share_u_where_the_layer_knows_no_target(run: Run, system: str, alike: bool):
+    u_ND = u_of(run, system)
     assert bool((u_ND == u_ND[:1]).all()) == alike
-    assert parts.sees_target(system) != alike
-    assert not torch.allclose(u_ND[0], u_of(parts, system, user_index=6)[0])
+    assert run.scorers[system].u_sees_target != alike
+    assert not torch.allclose(u_ND[0], u_of(run, system, user_index=6)[0])
 
 
-def test_u_is_that_layer_of_that_model(parts: Parts):
-    model, E = parts.recommender("din"), DIN["model"]["embedding"]
-    targets = parts.dataset.targets(parts.test_samples)
-    samples = parts.samples("din", model, targets)
+def test_u_is_that_layer_of_that_model(run: Run):
+    model, E = run.scorers["din"].recommender, DIN["model"]["embedding"]
+    targets = judged_on(run)
+    samples = run.scorers["din"].samples(targets)
     with torch.no_grad():
         for system, layer in (("fields", "fields"), ("user", "user"), ("token", "final")):
-            u_ND = parts.asked(system, targets).user_ND
+            u_ND = show(run, system, targets).user_ND
             torch.testing.assert_close(u_ND, model.representation(samples, layer))
-            assert parts.personal(system)[0].coupling.user_width == u_ND.shape[1]
-    assert parts.asked("user", targets).user_ND.shape[1] == E
-    assert parts.asked("fields", targets).user_ND.shape[1] == (model.inputs.n_fields + 1) * E
+            assert run.scorers[system].lm.coupling.user_width == u_ND.shape[1]
+    assert show(run, "user", targets).user_ND.shape[1] == E
+    assert show(run, "fields", targets).user_ND.shape[1] == (model.features.n_fields + 1) * E
 
 
-def test_a_random_u_is_the_users_at_all_times_and_says_nothing_else(parts: Parts):
-    train, test = (parts.dataset.targets(np.asarray(parts.dataset.samples[part])) for part in ("train", "test"))
+def test_a_random_u_is_the_users_at_all_times_and_says_nothing_else(run: Run):
+    train, test = (run.context.dataset.targets(np.asarray(run.context.dataset.samples[part])) for part in ("train", "test"))
     found: dict[int, torch.Tensor] = {}
     for targets in (train, test):
-        for user, u_D in zip(targets.user_B.tolist(), parts.asked("random", targets).user_ND, strict=True):
+        for user, u_D in zip(targets.user_B.tolist(), show(run, "random", targets).user_ND, strict=True):
             assert torch.equal(found.setdefault(user, u_D), u_D)
     u_UD = torch.stack(list(found.values()))
     assert u_UD.shape[1] == 12
-    drawn = torch.randn(parts.dataset.n_users, 12, generator=torch_generator(0, "random representation"))
+    drawn = torch.randn(run.context.dataset.n_users, 12, generator=torch_generator(0, "random representation"))
     assert all(torch.equal(u_D, drawn[user]) for user, u_D in found.items())
     assert len(u_UD.unique(dim=0)) == len(found) > 1
     assert abs(u_UD.mean().item()) < 0.3
     assert u_UD.std().item() == pytest.approx(1, abs=0.3)
 
 
-def test_a_learning_representation_learns_in_its_layer(parts: Parts):
-    trained, joint = parts.recommender("sasrec"), parts.personal("joint")[0]
+def test_a_learning_representation_learns_in_its_layer(run: Run):
+    trained, joint = run.scorers["sasrec"].recommender, run.scorers["joint"].lm
     assert joint.layer == "user"
     moved = {name for (name, a), b in zip(trained.named_parameters(), joint.representer.parameters(), strict=True)
              if not torch.equal(a.cpu(), b)}
     assert moved == {"inputs.table.weight", "inputs.join.weight", "inputs.join.bias"}
 
 
-def test_a_frozen_representation_can_keep_its_dropout_while_the_lm_learns(parts: Parts):
+def test_a_frozen_representation_can_keep_its_dropout_while_the_lm_learns(run: Run):
     """Nothing of it learns; asked, u is what it is without; while the LM learns it is another one at every pass."""
-    lm, builder = parts.personal("dropped")
-    assert not any(name.startswith("encoder.") for name, p in lm.named_parameters() if p.requires_grad)
-    targets = parts.dataset.targets(parts.test_samples)
-    asked = parts.asked("dropped", targets)
-    batch = asked.batch(builder, np.arange(len(targets)))
-    asis_ND = parts.represented("sasrec", "final", targets)
+    scorer = run.scorers["dropped"]
+    lm = scorer.lm
+    assert not any(name.startswith("representer.") for name, p in lm.named_parameters() if p.requires_grad)
+    targets = judged_on(run)
+    asked = show(run, "dropped", targets)
+    batch = scorer.batch(asked, np.arange(len(targets)))
+    asis_ND = run.scorers["sasrec"].represent(targets, "final")
     with torch.no_grad():
         torch.testing.assert_close(lm.eval().represented(batch), asis_ND)
         lm.representer.inputs.drop.p = 0.5  # of what SASRec reads; the recipe's .1 is inside its block
         seen = torch.stack([lm.train().represented(batch) for _ in range(20)])
     assert (seen[0] - seen[1]).abs().max() > 0.1
-    assert parts.asked("random", targets).gather is None
+    assert show(run, "random", targets).gather is None
 
 
-def test_behaviours_like_the_target_make_any_u_depend_on_it(parts: Parts, tmp_path: Path):
-    assert parts.sees_target("of-sim")
-    with pytest.raises(ConfigError, match="depends on the target as well as on the person"):
-        export(parts, tmp_path / "a", system="of-sim", users=["u00003"], item=None)
-    assert export(parts, tmp_path / "b", system="user", users=["u00003"], item=None) == {"u00003": tmp_path / "b"}
+def test_behaviours_like_the_target_make_any_u_depend_on_it(run: Run, tmp_path: Path):
+    assert run.scorers["of-sim"].u_sees_target
+    with pytest.raises(ConfigError, match="depends on the target as well as on the user"):
+        export(run, tmp_path / "a", system="of-sim", users=["u00003"], item=None)
+    assert export(run, tmp_path / "b", system="user", users=["u00003"], item=None) == {"u00003": tmp_path / "b"}
     with pytest.raises(ConfigError, match="differs from token to token"):
-        export(parts, tmp_path / "c", system="token", users=["u00003"], item="b00003")
+        export(run, tmp_path / "c", system="token", users=["u00003"], item="b00003")
 
 
-def test_in_collms_second_stage_only_the_projectors_learn(parts: Parts):
-    before, after = parts.untuned("collm")[0], parts.personal("collm")[0]
-    parts.start("collm", before.adapters)
-    for name, tensor in tensors(parts.stages.system("lora").require() / ADAPTER).items():
+def test_in_collms_second_stage_only_the_projectors_learn(run: Run):
+    before, after = run.scorers["collm"].untrained(), run.scorers["collm"].lm
+    start(before.adapters, run.scorers["collm"].system, run.scorers["collm"].parents)
+    for name, tensor in tensors(run.stages.system("lora").require() / ADAPTER).items():
         assert torch.equal(after.adapters.state()[name], tensor)
         assert torch.equal(before.adapters.state()[name], tensor)
     assert {name for name, p in after.named_parameters() if p.requires_grad} == {
         f"soft.{whose}.{part}.{kind}" for whose in ("user", "item") for part in ("into", "out") for kind in ("weight", "bias")}
     for (name, a), b in zip(before.soft.named_parameters(), after.soft.parameters(), strict=True):
         assert not torch.equal(a, b), name
-    learnt = {name for name, p in parts.personal("one-projector")[0].named_parameters() if p.requires_grad}
+    learnt = {name for name, p in run.scorers["one-projector"].lm.named_parameters() if p.requires_grad}
     assert learnt == {f"soft.item.{part}.{kind}" for part in ("into", "out") for kind in ("weight", "bias")}
-    alone = parts.personal("random-user")[0].soft
+    alone = run.scorers["random-user"].lm.soft
     assert alone.item is None
     assert alone.vectors_ME is None
 
 
-def test_the_users_soft_token_is_the_users(parts: Parts):
+def test_the_users_soft_token_is_the_users(run: Run):
     """One for each prompt, made from SASRec's u, which no candidate changes; with the target's it is all there is."""
-    asked = parts.asked("collm", parts.dataset.candidates(5, np.arange(4, dtype=np.int64)))
-    builder = parts.personal("collm")[1]
-    batch = asked.batch(builder, np.arange(4))
+    asked = show(run, "collm", run.context.dataset.candidates(5, np.arange(4, dtype=np.int64)))
+    batch = run.scorers["collm"].batch(asked, np.arange(4))
     assert torch.equal(batch.soft_user_BX, batch.soft_user_BX[:1].expand(4, -1))
     assert [row[row != -1].tolist() for row in batch.soft_BL] == [[-2, item] for item in range(4)]
-    targets = parts.dataset.targets(parts.test_samples)
-    model = parts.recommender("sasrec")
+    targets = judged_on(run)
+    model = run.scorers["sasrec"].recommender
     with torch.no_grad():
-        u_ND = model.represent(parts.samples("sasrec", model, targets))
-    torch.testing.assert_close(parts.asked("collm", targets).soft_user_NX, u_ND)
-    mixed = parts.asked("collm", targets).mixed(parts.asked("collm", targets))
+        u_ND = model.represent(run.scorers["sasrec"].samples(targets))
+    torch.testing.assert_close(show(run, "collm", targets).soft_user_NX, u_ND)
+    mixed = show(run, "collm", targets).mixed(show(run, "collm", targets))
     torch.testing.assert_close(mixed.soft_user_NX, u_ND.repeat(2, 1))
 
 
-def test_what_a_residual_router_has_seen_comes_back_with_it(run: Run, parts: Parts, tmp_path: Path):
+def test_what_a_residual_router_has_seen_comes_back_with_it(run: Run, tmp_path: Path):
     """Its statistics are buffers, neither parameters nor rows of a batch: kept by the run, and by an adapter's own files."""
-    before, after = parts.untuned("residual")[0].coupling, parts.personal("residual")[0].coupling
+    before, after = run.scorers["residual"].untrained().coupling, run.scorers["residual"].lm.coupling
     moved = [not torch.equal(a, b) for (_, a), (_, b) in zip(before.named_buffers(), after.named_buffers(), strict=True)]
     assert len(moved) == 3 * (1 + 2 * 9)
     assert all(moved)
     counted = [int(coupling.gate.networks[0][1].num_batches_tracked) for coupling in (before, after)]
     assert counted == [0, 2]  # 32 rows in batches of 16; neither validation nor the account of adapters counts
-    u_ND = u_of(parts, "residual")
-    adapters = parts.personal("residual")[0].adapters
+    u_ND = u_of(run, "residual")
+    adapters = run.scorers["residual"].lm.adapters
     save(adapters, tmp_path / "adapter", "nano")
-    again = load(parts.backbone().model, tmp_path / "adapter")
+    again = load(run.context.backbone.model, tmp_path / "adapter")
     assert torch.equal(again.couplings(u_ND).tensor, adapters.couplings(u_ND).tensor)
 
 
 @pytest.mark.parametrize("system", ["collm", "one-projector", "residual", "random-user", "token", "random"])
 def test_a_score_does_not_depend_on_the_batch(run: Run, system: str):
-    parts = run.parts
     stored = np.load(run.stages.scores(system).require() / "score.npy")
-    targets = parts.dataset.targets(parts.test_samples)
-    lm, builder = parts.personal(system)
-    asked = parts.asked(system, targets)
-    with torch.no_grad():
-        alone = [lm.score(asked.batch(builder, np.array([row])))[0].item() for row in range(4)]
+    targets = judged_on(run)
+    scorer = run.scorers[system]
+    asked = show(run, system, targets)
+    with torch.no_grad(), scorer.lm.adapters.loaded():
+        alone = [scorer.lm.eval().score(scorer.batch(asked, np.array([row])))[0].item() for row in range(4)]
     np.testing.assert_allclose(alone, stored[:4], rtol=1e-4)
 
 
@@ -215,9 +209,9 @@ def test_what_decides_the_result_is_in_the_key(run: Run):
 
 def test_the_report_says_what_was_read(run: Run):
     page = (run.stages.report.require() / "report.html").read_text()
-    for said in ("u from layer 'user' of din, which saw all", "u from din, which saw all",
+    for said in ("u from layer 'user' of din, trained on all", "u from din, trained on all",
                  "u of 12 numbers drawn at random for each user",
-                 "soft tokens of user and target from sasrec, which saw all", "soft tokens of user drawn at random"):
+                 "soft tokens of user and target from sasrec, trained on all", "soft tokens of user drawn at random"):
         assert said in html.unescape(page), said
 
 

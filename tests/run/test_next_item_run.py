@@ -14,14 +14,17 @@ from peft import PeftModel
 from run_world import TRAINING, VALUES
 from transformers import AutoModelForCausalLM
 
+import lifelora.run.context
 from lifelora.cli import main
 from lifelora.errors import ConfigError
 from lifelora.llm.reading import Reader, contained, exact
 from lifelora.llm.titles import choose, write
 from lifelora.recipe.files import dump, load, parse
-from lifelora.run import Options, Run, next_item
-from lifelora.run.chooser import Chooser, Questions, of_users
+from lifelora.run import Options, Run
 from lifelora.run.export import export
+from lifelora.run.scorers.base import Requests
+from lifelora.run.scorers.titles import Titles, candidates_of
+from lifelora.run.tasks.next_item import RANKS
 
 SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
 SYSTEM = {"behaviours": {"kind": "most-recent", "k": 4}, "train_samples": 32, "validation_samples": 16, "training": TRAINING,
@@ -63,14 +66,14 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.parametrize("name", ["popularity", "sasrec"])
 def test_places_are_those_that_counting_gives(run: Run, name: str):
-    parts, dataset = run.parts, run.parts.dataset
-    kept = np.load(run.stages.scores(name).folder / next_item.RANKS)
+    dataset, scorer = run.context.dataset, run.scorers[name]
+    kept = np.load(run.stages.scores(name).folder / RANKS)
     assert kept.shape == (16, 4)
-    model, samples = parts.next_item(name), dataset.samples["test"].tolist()
-    for row, (better, tied, whole_better, whole_tied) in zip(parts.test_samples.tolist(), kept.tolist(), strict=True):
+    model, samples = scorer.model, dataset.samples["test"].tolist()
+    for row, (better, tied, whole_better, whole_tied) in zip(run.context.test_samples.tolist(), kept.tolist(), strict=True):
         target = dataset.targets(np.array([row]))
         with torch.inference_mode():
-            score = model.scores(parts.samples(name, model, target))[0].tolist()
+            score = model.scores(scorer.samples(target))[0].tolist()
         own = score[int(dataset.item_N[row])]
         among = [score[item] for item in dataset.lists["test"][samples.index(row)].tolist()]
         assert (better, tied) == (sum(s > own for s in among), among.count(own))
@@ -90,7 +93,7 @@ def test_the_report_says_what_was_asked(run: Run, capsys: pytest.CaptureFixture[
 
 
 def test_what_comes_next_for_one_user(run: Run, capsys: pytest.CaptureFixture[str]):
-    user = run.parts.dataset.users.outside(np.array([0]))[0]
+    user = run.context.dataset.users.outside(np.array([0]))[0]
     assert main(["recommend", str(run.folder), "--user", user, "-k", "3", "--system", "sasrec"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"For user {user}, by 'sasrec'")
@@ -102,60 +105,57 @@ def test_training_that_was_stopped_is_gone_on_with(run: Run, tmp_path: Path):
     again = Run(parse(CONVENTIONAL, "the tests' recipe"), tmp_path / "again", OPTIONS)
     again.all()
     for name in ("popularity", "sasrec"):
-        ours, theirs = (np.load(one.stages.scores(name).folder / next_item.RANKS) for one in (run, again))
+        ours, theirs = (np.load(one.stages.scores(name).folder / RANKS) for one in (run, again))
         assert np.array_equal(ours, theirs)
 
 
-def naive(chooser: Chooser, row: int, candidates: list[int]) -> list[float]:
+def naive(scorer: Titles, row: int, candidates: list[int]) -> list[float]:
     """The log-likelihood of each title by an ordinary forward over the whole text, one candidate at a time."""
-    target = chooser.parts.dataset.targets(np.array([row]))
-    asked = chooser.questions(of_users(target, np.array([candidates])), np.array([candidates]))
+    target = scorer.context.dataset.targets(np.array([row]))
+    shown = scorer.show(candidates_of(target, np.array([candidates])))
     found = []
     for place in range(len(candidates)):
-        one = Questions(of_users(target, np.array([[candidates[place]]])), asked.chosen_NK, asked.mask_NK, asked.user_ND,
-                        np.array([candidates]))
-        batch = chooser.batch(one, np.zeros(1, np.int64), "hybrid" if chooser.name == "hybrid" else chooser.system.item_form)
-        titles = chooser.builder.titles(np.array([[candidates[place]]]))
+        batch = scorer.batch(shown, np.zeros(1, np.int64))
+        titles = scorer.builder.titles(np.array([[candidates[place]]]))
         ids = titles.tokens_BCA[0, 0][titles.mask_BCA[0, 0]]
         prompts, A = batch.prompts, len(ids)
-        embedding = chooser.lm.model.get_input_embeddings()
+        embedding = scorer.lm.model.get_input_embeddings()
         embedded = embedding(torch.cat([prompts.tokens_BL[0], ids])[None])
         if prompts.soft_BL is not None:
             for at, item in enumerate(prompts.soft_BL[0].tolist()):
                 if item >= 0:
-                    embedded[0, at] = chooser.lm.soft.item(chooser.lm.soft.vectors_ME[[item]])[0]
-        with torch.no_grad(), chooser.lm.scope(batch):
-            logp_LV = chooser.lm.model(inputs_embeds=embedded).logits[0, -A - 1 : -1].double().log_softmax(-1)
+                    embedded[0, at] = scorer.lm.soft.item(scorer.lm.soft.vectors_ME[[item]])[0]
+        with torch.no_grad(), scorer.lm.adapters.loaded(), scorer.lm.scope(batch):
+            logp_LV = scorer.lm.model(inputs_embeds=embedded).logits[0, -A - 1 : -1].double().log_softmax(-1)
         own_A = logp_LV.gather(1, ids[:, None])[:, 0]
-        found.append(float(own_A.mean() if chooser.system.length_normalised else own_A.sum()))
+        found.append(float(own_A.mean() if scorer.system.length_normalised else own_A.sum()))
     return found
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
 def test_a_system_puts_targets_where_whole_texts_put_them(run: Run, name: str):
     """Scores by one plain forward for each candidate, in lists and in what the first stage chose, for every fourth row."""
-    parts, dataset, samples = run.parts, run.parts.dataset, run.parts.dataset.samples["test"].tolist()
-    kept = np.load(run.stages.scores(name).folder / next_item.RANKS)
-    chooser = Chooser.trained(parts, name)
-    first = chooser.system.retriever_name
+    dataset, samples = run.context.dataset, run.context.dataset.samples["test"].tolist()
+    kept = np.load(run.stages.scores(name).folder / RANKS)
+    scorer, retriever = run.scorers[name], run.scorers[name].retriever
     for place in range(0, 16, 4):
-        row = int(parts.test_samples[place])
+        row = int(run.context.test_samples[place])
         item = int(dataset.item_N[row])
         listed = dataset.lists["test"][samples.index(row)].tolist()
-        score = dict(zip(listed, naive(chooser, row, listed), strict=True))
+        score = dict(zip(listed, naive(scorer, row, listed), strict=True))
         assert kept[place, 0] == sum(s > score[item] + 1e-5 for s in score.values())
         assert kept[place, 1] == sum(abs(s - score[item]) <= 1e-5 for s in score.values())
-        if first is None:
+        if retriever is None:
             assert kept[place, 2:].tolist() == [-1, -1]
             continue
-        model, target = parts.next_item(first), dataset.targets(np.array([row]))
+        target = dataset.targets(np.array([row]))
         with torch.inference_mode():
-            of_first = model.scores(parts.samples(first, model, target))[0].tolist()
+            of_first = retriever.model.scores(retriever.samples(target))[0].tolist()
         seen = set(dataset.item_N[dataset.log.offsets[dataset.user_N[row]] : row].tolist()) - {item}
         unseen = sorted((i for i in range(dataset.n_items) if i not in seen), key=lambda i: (-of_first[i], i))
-        short, rest = sorted(unseen[: chooser.system.shortlist]), unseen[chooser.system.shortlist :]
+        short, rest = sorted(unseen[: scorer.system.shortlist]), unseen[scorer.system.shortlist :]
         if item in short:
-            score = dict(zip(short, naive(chooser, row, short), strict=True))
+            score = dict(zip(short, naive(scorer, row, short), strict=True))
             assert kept[place, 2] == sum(s > score[item] + 1e-5 for s in score.values())
         else:
             assert kept[place, 2] == len(short) + sum(of_first[i] > of_first[item] for i in rest)
@@ -164,13 +164,14 @@ def test_a_system_puts_targets_where_whole_texts_put_them(run: Run, name: str):
 
 def test_what_was_met_is_never_ahead_of_a_target(run: Run):
     """Not even where the shortlist is as long as the catalogue."""
-    parts, dataset, chooser = run.parts, run.parts.dataset, Chooser.trained(run.parts, "unlisted")
-    chooser.system = chooser.system.model_copy(update={"shortlist": dataset.n_items})
-    rows, every = parts.test_samples[:4], np.arange(dataset.n_items)[None]
-    found, _ = next_item.two_stages(parts, chooser, rows)
+    run = Run.open(run.folder, OPTIONS)
+    dataset, scorer = run.context.dataset, run.scorers["unlisted"]
+    scorer.system = scorer.system.model_copy(update={"shortlist": dataset.n_items})
+    rows, every = run.context.test_samples[:4], np.arange(dataset.n_items)[None]
+    found = run.task.in_catalogue(scorer, dataset.targets(rows))
     for place, row in enumerate(rows.tolist()):
         target = dataset.targets(np.array([row]))
-        score = chooser.scores(chooser.questions(of_users(target, every), every))[0][0].tolist()
+        score = scorer.score(candidates_of(target, every))[0].tolist()
         own = score[int(target.item_B[0])]
         seen = set(dataset.item_N[dataset.log.offsets[target.user_B[0]] : row].tolist())
         assert found.better_N[place] == sum(s > own + 1e-5 for item, s in enumerate(score) if item not in seen)
@@ -179,39 +180,39 @@ def test_what_was_met_is_never_ahead_of_a_target(run: Run):
 @pytest.mark.parametrize("name", ["text", "hybrid"])
 def test_answers_are_those_of_each_row_alone(run: Run, name: str):
     """And HR@1 is over all rows: one without a valid answer counts as wrong."""
-    parts, chooser = run.parts, Chooser.trained(run.parts, name)
-    system = next_item.ranked(parts, name)
-    asked = chooser.questions_of("test", parts.test_samples)
-    reader = Reader(chooser.tokenizer)
-    for row in range(len(asked)):
+    scorer, system = run.scorers[name], run.task.ranked(name)
+    requests = run.task.requests("test", run.context.test_samples)
+    shown, reader = scorer.show(requests), Reader(run.context.backbone.tokenizer)
+    scorer.lm.adapters.load()
+    for row in range(len(requests)):
         index = np.array([row])
-        batch = chooser.batch(asked, index, "hybrid" if name == "hybrid" else "text")
-        titles = chooser.builder.titles(asked.candidates_NC[index])
-        target = int((asked.candidates_NC[row] == asked.targets.item_B[row]).argmax())
-        chosen = choose(chooser.lm, batch, titles, beams=2).named_BC[0]
+        batch = scorer.batch(shown, index)
+        titles = scorer.builder.titles(requests.listed_NC[index])
+        target = int((requests.listed_NC[row] == requests.targets.item_B[row]).argmax())
+        chosen = choose(scorer.lm, batch, titles, beams=2).named_BC[0]
         assert chosen.any()
         assert system.answers["chosen hr@1"][row] == pytest.approx(float(chosen[target] / chosen.sum()))
-        line = write(chooser.lm, batch, reader, beams=2, limit=12).lines
+        line = write(scorer.lm, batch, reader, beams=2, limit=12).lines
         for rule, prefix, hit in ((contained, "", "written hr@1"), (exact, "exact ", "exact hr@1")):
             named = rule(line, reader.titles(titles))[0]
             assert system.answers[f"{prefix}valid ratio"][row] == float(named.any())
             assert system.answers[hit][row] == pytest.approx(float(named[target] / max(1, int(named.sum()))))
+    scorer.lm.adapters.unload()
     assert set(system.costs) == {"likelihoods of 8 titles", "chosen", "written", "after sasrec: likelihoods of "
-                                 f"{chooser.system.shortlist} titles"}
+                                 f"{scorer.system.shortlist} titles"}
     assert all(cost.tokens > 0 and cost.seconds > 0 for cost in system.costs.values())
 
 
 def test_two_stages_for_one_user(run: Run, capsys: pytest.CaptureFixture[str]):
-    user = run.parts.dataset.users.outside(np.array([3]))[0]
+    user = run.context.dataset.users.outside(np.array([3]))[0]
     assert main(["recommend", str(run.folder), "--user", user, "--system", "text", "-k", "12", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert "of which 'sasrec' chose 12" in answer["how"]
     assert sum(item["score"] for item in answer["items"]) == pytest.approx(1)
-    chooser, dataset = Chooser.trained(run.parts, "text"), run.parts.dataset
+    scorer, dataset = run.scorers["text"], run.context.dataset
     items = dataset.items.inside(sorted(item["item"] for item in answer["items"])).tolist()
     target = dataset.candidates(3, np.array(items[:1]))
-    asked = chooser.questions(target, np.array([items]))
-    by_title = dict(zip(items, chooser.scores(asked)[0][0], strict=True))
+    by_title = dict(zip(items, scorer.score(Requests(target, np.array([items])))[0], strict=True))
     order = dataset.items.inside([item["item"] for item in answer["items"]]).tolist()
     assert [by_title[item] for item in order] == sorted(by_title.values(), reverse=True)
     assert len(answer["items"][0]["shown"]) == 4
@@ -224,7 +225,7 @@ def test_without_a_first_stage_items_must_be_named(tmp_path: Path):
     values = RECIPE | {"conventional": {}, "systems": {"zero-shot": SYSTEM | {"train_samples": 0}}}
     run = Run(parse(values, "the tests' recipe"), tmp_path / "run", OPTIONS)
     run.all()
-    user = run.parts.dataset.users.outside(np.array([0]))[0]
+    user = run.context.dataset.users.outside(np.array([0]))[0]
     assert main(["recommend", str(run.folder), "--user", user]) == 1
     assert "catalogue" not in run.table().partition("\n\nn = ")[0]
 
@@ -250,27 +251,27 @@ def test_the_expanded_recipe_is_the_recipe():
 
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 def test_stock_peft_gives_a_users_scores(run: Run, tmp_path: Path):
-    parts, chooser = run.parts, Chooser.trained(run.parts, "text")
-    user = parts.dataset.users.outside(np.array([5]))[0]
-    export(parts, tmp_path / "out", system="text", users=[user], item=None)
-    base = AutoModelForCausalLM.from_pretrained(parts.base_model)
+    context, scorer = run.context, run.scorers["text"]
+    user = context.dataset.users.outside(np.array([5]))[0]
+    export(run, tmp_path / "out", system="text", users=[user], item=None)
+    base = AutoModelForCausalLM.from_pretrained(context.base_model)
     theirs = PeftModel.from_pretrained(base, str(tmp_path / "out")).eval()
     listed = np.arange(8)[None]
-    batch = chooser.batch(chooser.questions(parts.dataset.candidates(5, listed[0, :1]), listed), np.zeros(1, np.int64), "text")
-    with torch.no_grad(), chooser.lm.scope(batch):
-        ours_LV = chooser.lm.run(batch.prompts).logits[0]
+    batch = scorer.batch(scorer.show(run.task.now(5, listed[0])), np.zeros(1, np.int64))
+    with torch.no_grad(), scorer.lm.adapters.loaded(), scorer.lm.scope(batch):
+        ours_LV = scorer.lm.run(batch.prompts).logits[0]
     with torch.no_grad():
         torch.testing.assert_close(theirs(input_ids=batch.prompts.tokens_BL).logits[0], ours_LV, atol=1e-5, rtol=1e-5)
     with pytest.raises(ConfigError, match="reads soft tokens"):
-        export(parts, tmp_path / "soft", system="hybrid", users=[user], item=None)
+        export(run, tmp_path / "soft", system="hybrid", users=[user], item=None)
 
 
 def test_a_list_too_long_for_the_prompt_is_said(run: Run):
-    chooser = Chooser.trained(run.parts, "text")
-    chooser.builder.max_tokens = 60
-    listed = np.arange(40)[None]
+    run = Run.open(run.folder, OPTIONS)
+    scorer = run.scorers["text"]
+    scorer.builder.max_tokens = 60
     with pytest.raises(ConfigError, match="list fewer candidates"):
-        chooser.scores(chooser.questions(run.parts.dataset.candidates(0, listed[0, :1]), listed))
+        scorer.score(run.task.now(0, np.arange(40)))
 
 
 @pytest.mark.parametrize(("changes", "message"), [
@@ -312,9 +313,14 @@ def test_the_recipe_is_llaras_protocol():
     assert rules.candidates.count == 20
 
 
-def test_a_backbone_that_cannot_score_titles_is_refused_before_it_is_trained(run: Run, monkeypatch: pytest.MonkeyPatch):
-    backbone = replace(run.parts.backbone(), titles="MambaForCausalLM keeps nothing of a prompt that its titles could share.")
-    monkeypatch.setattr(run.parts, "backbone", lambda: backbone)
-    with pytest.raises(ConfigError, match=r"systems\.text asks for titles, and MambaForCausalLM keeps nothing.*another backbone"):
-        Chooser(run.parts, "text")
-    assert not any("lora" in type(module).__module__ for module in backbone.model.modules())
+def test_a_backbone_that_cannot_score_titles_is_refused_before_anything_is_trained(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Before the conventional models are trained, too."""
+    why = "MambaForCausalLM keeps nothing of a prompt that its titles could share."
+    load = lifelora.run.context.load
+    monkeypatch.setattr(lifelora.run.context, "load", lambda *words, **named: replace(load(*words, **named), titles=why))
+    new = Run(run.recipe.model_copy(update={"seed": 5}), tmp_path / "new", OPTIONS)
+    refused = r"systems\.zero-shot asks for titles, and MambaForCausalLM keeps nothing.*another backbone"
+    with pytest.raises(ConfigError, match=refused):
+        new.all()
+    assert not new.stages.conventional("sasrec").complete()

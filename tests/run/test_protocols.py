@@ -33,7 +33,7 @@ def test_the_test_rows_of_movielens_25m_are_drawn_from_the_test_period(tmp_path:
     drawn = []
     for seed in (42, 42, 7):
         run = prepared(tmp_path / str(len(drawn)), source, {}, seed=seed, evaluation={"test_samples": 12})
-        dataset, rows = run.parts.dataset, run.parts.test_samples
+        dataset, rows = run.context.dataset, run.context.test_samples
         test = np.asarray(dataset.samples["test"])
         assert len(test) == 30  # 20 people with 15 samples each, 8:1:1
         assert len(np.unique(rows)) == 12
@@ -56,7 +56,7 @@ def test_every_user_of_bookcrossing_is_in_one_part_with_one_sample(tmp_path: Pat
     (place / "BX-Books.csv").write_text("\r\n".join([header, *books]) + "\r\n")
     dataset = prepared(tmp_path / "run", {"kind": "bookcrossing", "path": str(place)}, {
         "label_above": 4, "split": {"kind": "one-per-user", "test": 0.3, "valid": 0.3},
-    }).parts.dataset
+    }).context.dataset
     rows = np.concatenate([np.asarray(dataset.samples[part]) for part in ("train", "valid", "test")])
     users = dataset.users.outside(dataset.user_N[rows])
     assert sorted(map(int, users)) == [u for u in range(30) if u % 4 >= 2]  # more than 5 ratings

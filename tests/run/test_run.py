@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_world import TRAINING, tiny
+from run_world import TRAINING, scores, tiny
 from sklearn.metrics import log_loss, roc_auc_score
 
 import lifelora
@@ -23,7 +23,6 @@ from lifelora.errors import ArtefactError, ConfigError, DataError
 from lifelora.llm.nano import Nano
 from lifelora.recipe.files import dump, parse
 from lifelora.run import Options, Run
-from lifelora.run.parts import Parts
 from lifelora.run.recommend import recommend
 from lifelora.stage import MANIFEST
 
@@ -50,8 +49,8 @@ def manifests(folder: Path) -> dict[str, int]:
 
 
 def stages() -> set[str]:
-    return {"1-data", "3-backbone", "3-vectors", "6-report", *(f"5-scores/{name}" for name in NAMES),
-            "2-conventional/popular", "2-conventional/din", "4-systems/lora", "4-systems/personal"}
+    return {"1-data", "2-backbone", "2-vectors", "6-report", *(f"5-scores/{name}" for name in NAMES),
+            "3-conventional/popular", "3-conventional/din", "4-systems/lora", "4-systems/personal"}
 
 
 def test_every_stage_is_ready_and_sound(run: Run):
@@ -81,8 +80,8 @@ def test_the_report_stands_alone(run: Run):
 def test_the_figures_are_those_of_the_stored_scores(run: Run):
     """Scikit-learn's AUC of the scores in 5-scores, against the labels of the stored events."""
     figures = json.loads((run.folder / "6-report/evaluation.json").read_text())
-    dataset = run.parts.dataset
-    label_N = np.asarray(dataset.label_N[run.parts.test_samples])
+    dataset = run.context.dataset
+    label_N = np.asarray(dataset.label_N[run.context.test_samples])
     assert len(label_N) == 24
     assert (figures["rows"], figures["positives"]) == (24, int(label_N.sum()))
     assert list(figures["systems"]) == NAMES
@@ -99,7 +98,7 @@ def test_the_figures_are_those_of_the_stored_scores(run: Run):
 
 def test_the_best_possible_is_the_auc_of_the_truth(run: Run):
     figures = json.loads((run.folder / "6-report/evaluation.json").read_text())
-    dataset, rows = run.parts.dataset, run.parts.test_samples
+    dataset, rows = run.context.dataset, run.context.test_samples
     users, items = dataset.users.outside(dataset.user_N[rows]), dataset.items.outside(dataset.item_N[rows])
     truth_N = run.recipe.data.source.probability(users, items, np.asarray(dataset.time_N[rows]))
     assert figures["best_possible_auc"] == pytest.approx(roc_auc_score(np.asarray(dataset.label_N[rows]), truth_N), abs=1e-12)
@@ -138,7 +137,7 @@ def test_a_stage_without_its_inputs_names_the_command(stage: Callable[[Run], Non
 
 
 def test_training_before_fitting_names_the_command(folder: Path, tmp_path: Path):
-    copy = Path(shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("2-conventional", "4-systems")))
+    copy = Path(shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("3-conventional", "4-systems")))
     with pytest.raises(ArtefactError, match=r"'fit/din'.*run `lifelora fit`"):
         Run(tiny(), copy, QUIET).train()
 
@@ -165,27 +164,26 @@ def test_a_finished_run_answers_without_its_log(folder: Path, tmp_path: Path):
     again = Run.open(tmp_path / "run", QUIET)
     again.all()
     assert manifests(tmp_path / "run") == before
-    assert len(recommend(again.parts, "u3", None, 4, None).items) == 4
+    assert len(recommend(again, "u3", None, 4, None).items) == 4
 
 
 def test_scores_do_not_depend_on_who_stands_beside_whom(run: Run):
-    parts: Parts = run.parts
-    rows = parts.test_samples
+    rows = run.context.test_samples
     order = np.random.default_rng(0).permutation(len(rows))
     for name in NAMES:
         stored = np.load(run.folder / "5-scores" / name / "score.npy")
-        moved = parts.scores(name, parts.dataset.targets(rows[order]))
+        moved = scores(run, name, run.context.dataset.targets(rows[order]))
         np.testing.assert_allclose(moved, stored[order], atol=1e-5, rtol=0, err_msg=name)
 
 
 @pytest.mark.parametrize("system", ["lora", "personal", "din"])
 def test_a_recommendation_is_of_the_unmet_and_shows_the_users_own_past(run: Run, system: str):
-    dataset = run.parts.dataset
-    answer = recommend(run.parts, "u00007", None, 5, system)
+    dataset = run.context.dataset
+    answer = recommend(run, "u00007", None, 5, system)
     assert (answer.user, answer.system) == ("u00007", system)
     assert [item.rank for item in answer.items] == [1, 2, 3, 4, 5]
-    scores = [item.score for item in answer.items]
-    assert scores == sorted(scores, reverse=True)
+    given = [item.score for item in answer.items]
+    assert given == sorted(given, reverse=True)
     user = int(dataset.users.inside(["u00007"])[0])
     seen = np.asarray(dataset.item_N[dataset.log.offsets[user] : dataset.log.offsets[user + 1]])
     past = {dataset.titles[item] for item in seen}
@@ -197,21 +195,21 @@ def test_a_recommendation_is_of_the_unmet_and_shows_the_users_own_past(run: Run,
         assert len(item.shown) == (0 if system == "din" else 3)
     # By the model itself, over all that is unmet, or over what its conventional model chose of it.
     everything = np.setdiff1d(np.arange(dataset.n_items), seen)
-    all_scores = run.parts.scores(system, dataset.candidates(user, everything))
-    assert scores[0] == pytest.approx(all_scores.max(), abs=1e-5)
+    all_scores = scores(run, system, dataset.candidates(user, everything))
+    assert given[0] == pytest.approx(all_scores.max(), abs=1e-5)
 
 
 def test_most_recent_behaviours_are_the_last_ones(run: Run):
-    dataset = run.parts.dataset
+    dataset = run.context.dataset
     user = int(dataset.users.inside(["u00003"])[0])
     last = [dataset.titles[item] for item in dataset.item_N[dataset.log.offsets[user + 1] - 3 : dataset.log.offsets[user + 1]]]
-    answer = recommend(run.parts, "u00003", None, 2, "lora")
+    answer = recommend(run, "u00003", None, 2, "lora")
     assert [[behaviour.title for behaviour in item.shown] for item in answer.items] == [last, last]
     assert "Shown for all of them: " in str(answer)
 
 
 def test_items_that_were_asked_for(run: Run, capsys: pytest.CaptureFixture[str]):
-    answer = recommend(run.parts, "u00001", ["b00003", "b00001", "b00002"], 10, "lora")
+    answer = recommend(run, "u00001", ["b00003", "b00001", "b00002"], 10, "lora")
     assert {item.item for item in answer.items} == {"b00001", "b00002", "b00003"}
     words = ["recommend", str(run.folder), "--user", "u00001", "--items", "b00003", "b00001", "-k", "1", "--json", "--quiet",
              "--device", "cpu"]
@@ -227,15 +225,15 @@ def test_items_that_were_asked_for(run: Run, capsys: pytest.CaptureFixture[str])
 
 def test_what_cannot_be_recommended(run: Run):
     with pytest.raises(DataError, match=r"'u0007'.*unknown id.*nearest are .*'u00007'"):
-        recommend(run.parts, "u0007", None, 5, None)
+        recommend(run, "u0007", None, 5, None)
     with pytest.raises(DataError, match=r"'c1'.*unknown id"):
-        recommend(run.parts, "u00007", ["c1"], 5, None)
+        recommend(run, "u00007", ["c1"], 5, None)
     with pytest.raises(ConfigError, match=r"no system 'persona'; it has popular, din, lora, personal"):
-        recommend(run.parts, "u00007", None, 5, "persona")
+        recommend(run, "u00007", None, 5, "persona")
     with pytest.raises(ConfigError, match=r"-k 0 is no length"):
-        recommend(run.parts, "u00007", None, 0, None)
+        recommend(run, "u00007", None, 0, None)
     with pytest.raises(ConfigError, match=r"names an item twice"):
-        recommend(run.parts, "u00007", ["b00001", "b00001"], 5, None)
+        recommend(run, "u00007", ["b00001", "b00001"], 5, None)
 
 
 def test_another_run_on_the_same_data_takes_the_nano_lm_from_the_cache(
@@ -252,8 +250,8 @@ def test_another_run_on_the_same_data_takes_the_nano_lm_from_the_cache(
     cached = Path(os.environ["LIFELORA_CACHE"]) / "nano" / run.stages.backbone.key
     assert cached.is_dir()
     for name in ("model.safetensors", "tokenizer.json", "about.json"):
-        first = (folder / "3-backbone" / name).read_bytes()
-        assert (tmp_path / "second/3-backbone" / name).read_bytes() == first
+        first = (folder / "2-backbone" / name).read_bytes()
+        assert (tmp_path / "second/2-backbone" / name).read_bytes() == first
         assert (cached / name).read_bytes() == first
     assert not [path for path in cached.parent.iterdir() if path.name.startswith("tmp")]
 
@@ -292,7 +290,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
 
     to_the_end("whole")
     killed = []
-    for place, wait in (("1-data", 0.0), ("2-conventional/din", 0.02), ("3-backbone", 0.3), ("4-systems/personal", 0.3)):
+    for place, wait in (("1-data", 0.0), ("2-backbone", 0.3), ("3-conventional/din", 0.02), ("4-systems/personal", 0.3)):
         with start("killed") as process:
             working = tmp_path / "killed" / f"{place}.working"
             until = time.monotonic() + 600
@@ -306,7 +304,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
     to_the_end("killed")
     same = [f"4-systems/{name}/model.safetensors" for name in ("lora", "personal")]
     same += [f"5-scores/{name}/score.npy" for name in NAMES]
-    same += ["3-backbone/model.safetensors", "3-vectors/vectors.safetensors", "2-conventional/din/model.safetensors"]
+    same += ["2-backbone/model.safetensors", "2-vectors/vectors.safetensors", "3-conventional/din/model.safetensors"]
     for name in same:
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not list((tmp_path / "killed").rglob("*.working"))

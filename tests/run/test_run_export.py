@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from run_world import TRAINING, VALUES
+from run_world import TRAINING, VALUES, show
 from transformers import AutoModelForCausalLM
 
 from lifelora.artefacts import read_json
@@ -19,7 +19,7 @@ from lifelora.lora.saved import load
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.export import COHORT, export, read_cohort
-from lifelora.run.parts import ADAPTER, Parts
+from lifelora.run.scorers.language import ADAPTER
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
@@ -47,11 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def parts(folder: Path) -> Parts:
-    return Run.open(folder, Options(device="cpu", progress=False)).parts
+def run(folder: Path) -> Run:
+    return Run.open(folder, Options(device="cpu", progress=False))
 
 
-def in_peft(parts: Parts, adapter: Path, tokens_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
+def in_peft(run: Run, adapter: Path, tokens_BL: torch.Tensor, mask_BL: torch.Tensor) -> torch.Tensor:
     """Logits at the end of each prompt, by stock transformers and stock PEFT on the run's own backbone."""
     backbone = AutoModelForCausalLM.from_pretrained(read_json(adapter / CONFIG)["base_model_name_or_path"])
     model = PeftModel.from_pretrained(backbone, str(adapter)).eval()
@@ -63,28 +63,28 @@ def in_peft(parts: Parts, adapter: Path, tokens_BL: torch.Tensor, mask_BL: torch
 @pytest.mark.parametrize(("system", "user", "item"), [
     ("lora", None, None), ("second", "u00003", None), ("joint", "u00003", None), ("targeted", "u00003", "b00007"),
 ])
-def test_stock_peft_gives_our_logits(parts: Parts, system: str, user: str | None, item: str | None, tmp_path: Path):
+def test_stock_peft_gives_our_logits(run: Run, system: str, user: str | None, item: str | None, tmp_path: Path):
     """Someone's own prompts, scored by us in the run and by PEFT from the exported folder alone."""
     where = ["--user", user] if user else []
     where += ["--item", item] if item else []
-    assert main(["export", str(parts.stages.folder), "--system", system, *where, "--out", str(tmp_path / "out"), "--quiet",
+    assert main(["export", str(run.stages.folder), "--system", system, *where, "--out", str(tmp_path / "out"), "--quiet",
                  "--device", "cpu"]) == 0
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
-    dataset = parts.dataset
+    dataset = run.context.dataset
     user_index = int(dataset.users.inside([user or "u00003"])[0])
     items = dataset.items.inside([item]) if item else np.arange(3)
-    asked = parts.asked(system, dataset.candidates(user_index, items.astype(np.int64)))
-    lm, builder = parts.personal(system)
-    batch = asked.batch(builder, np.arange(len(items)))
-    with torch.no_grad(), lm.scope(batch):
-        ours = lm.logits(batch)
-    theirs = in_peft(parts, tmp_path / "out", batch.tokens_BL, batch.mask_BL)
+    asked = show(run, system, dataset.candidates(user_index, items.astype(np.int64)))
+    scorer = run.scorers[system]
+    batch = scorer.batch(asked, np.arange(len(items)))
+    with torch.no_grad(), scorer.lm.adapters.loaded(), scorer.lm.scope(batch):
+        ours = scorer.lm.logits(batch)
+    theirs = in_peft(run, tmp_path / "out", batch.tokens_BL, batch.mask_BL)
     assert (ours - theirs).abs().max() <= 1e-5
 
 
-def test_a_cohort_has_a_folder_each(parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_cohort_has_a_folder_each(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "who.txt").write_text("u00003\n\nu00005\n u00001 \n")
-    words = ["export", str(parts.stages.folder), "--system", "second", "--cohort", str(tmp_path / "who.txt"), "--quiet",
+    words = ["export", str(run.stages.folder), "--system", "second", "--cohort", str(tmp_path / "who.txt"), "--quiet",
              "--out", str(tmp_path / "out")]
     assert main(words) == 0
     assert "3 adapters in" in capsys.readouterr().out
@@ -96,7 +96,7 @@ def test_a_cohort_has_a_folder_each(parts: Parts, tmp_path: Path, capsys: pytest
     assert "holds adapters already" in capsys.readouterr().err
 
 
-def test_ids_that_are_no_names_of_folders(parts: Parts):
+def test_ids_that_are_no_names_of_folders(run: Run):
     from lifelora.run.export import _folder_name
 
     assert [_folder_name(user) for user in ("u1", "..", "a/b", "é~.")] == ["u1", "%2E%2E", "a%2Fb", "%C3%A9%7E%2E"]
@@ -108,20 +108,20 @@ def test_ids_that_are_no_names_of_folders(parts: Parts):
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"system": "din"}, "no language-model system 'din'; it has lora, second, joint, targeted"),
-    ({"system": "second"}, r"has an adapter for each person; say whose: --user or --cohort"),
-    ({"system": "lora", "users": ["u00003"]}, "is the same for everybody; leave --user"),
+    ({"system": "second"}, r"has an adapter for each user; say whose: --user or --cohort"),
+    ({"system": "lora", "users": ["u00003"]}, "is the same for all users; remove --user"),
     ({"system": "targeted", "users": ["u00003"]}, "depends on the target as well.*--item"),
-    ({"system": "second", "users": ["u00003"], "item": "b00001"}, "one adapter for all items; leave --item away"),
+    ({"system": "second", "users": ["u00003"], "item": "b00001"}, "one adapter for all items; remove --item"),
 ])
-def test_what_does_not_fit(parts: Parts, options: dict[str, object], message: str, tmp_path: Path):
+def test_what_does_not_fit(run: Run, options: dict[str, object], message: str, tmp_path: Path):
     with pytest.raises(ConfigError, match=message):
-        export(parts, tmp_path / "out", **{"system": None, "users": None, "item": None} | options)
+        export(run, tmp_path / "out", **{"system": None, "users": None, "item": None} | options)
     assert not (tmp_path / "out").exists()
 
 
-def test_unknown_users_stop_it_before_anything_is_written(parts: Parts, tmp_path: Path):
+def test_unknown_users_stop_it_before_anything_is_written(run: Run, tmp_path: Path):
     with pytest.raises(DataError, match="nobody"):
-        export(parts, tmp_path / "out", system="second", users=["u00003", "nobody"], item=None)
+        export(run, tmp_path / "out", system="second", users=["u00003", "nobody"], item=None)
     assert not (tmp_path / "out").exists()
 
 
@@ -144,19 +144,18 @@ def test_a_cohort_however_its_lines_end(text: bytes, tmp_path: Path):
     assert read_cohort(tmp_path / "who.txt") == ["a", "b c"]
 
 
-def test_inspect_says_how_a_recipe_starts_from_it(parts: Parts, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_inspect_says_how_a_recipe_starts_from_it(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """What it prints is a system that trains: with the coupling alone on the imported A and B."""
-    export(parts, tmp_path / "lora", system="lora", users=None, item=None)
+    export(run, tmp_path / "lora", system="lora", users=None, item=None)
     assert main(["inspect", str(tmp_path / "lora")]) == 0
     said = capsys.readouterr().out
     assert "is an ordinary LoRA of rank 2, scaled by 8, on 2 layers (q_proj, v_proj)" in said
     system = tomllib.loads(said[said.index("[systems"):])["systems"]["personal"]
     assert system["init_from"] == str(tmp_path / "lora")
     values = VALUES | {"systems": {"personal": SYSTEM | system}, "conventional": {"sasrec": SASREC}}
-    run = Run(parse(values, "the printed one"), tmp_path / "run", Options(device="cpu", progress=False))
-    run.prepare(), run.fit(), run.embed(), run.train()
-    lm, _ = run.parts.personal("personal")
-    theirs, _ = parts.personal("lora")
+    made = Run(parse(values, "the printed one"), tmp_path / "run", Options(device="cpu", progress=False))
+    made.prepare(), made.embed(), made.fit(), made.train()
+    lm, theirs = made.scorers["personal"].lm, run.scorers["lora"].lm
     for (_, ours), (_, layer) in zip(lm.adapters.layers, theirs.adapters.layers, strict=True):
         assert torch.equal(ours.A_PI, layer.A_PI)
         torch.testing.assert_close(ours.B_OQ, layer.B_OQ)
@@ -164,39 +163,39 @@ def test_inspect_says_how_a_recipe_starts_from_it(parts: Parts, tmp_path: Path, 
     assert "holds no adapter" in capsys.readouterr().err
 
 
-def test_two_stages_leave_a_and_b_as_the_first_made_them(parts: Parts):
-    first, second = parts.personal("lora")[0], parts.personal("second")[0]
+def test_two_stages_leave_a_and_b_as_the_first_made_them(run: Run):
+    first, second = run.scorers["lora"].lm, run.scorers["second"].lm
     for (_, ours), (_, layer) in zip(second.adapters.layers, first.adapters.layers, strict=True):
         assert torch.equal(ours.A_PI, layer.A_PI)
         assert torch.equal(ours.B_OQ, layer.B_OQ)
     assert second.adapters.coupling.gate.W2_SXZ.any()  # while the coupling learnt
 
 
-def test_joint_training_moves_the_representation_frozen_does_not(parts: Parts):
-    trained, joint = parts.recommender("sasrec"), parts.personal("joint")[0].representer
-    frozen = parts.personal("second")[0]
+def test_joint_training_moves_the_representation_frozen_does_not(run: Run):
+    trained, joint = run.scorers["sasrec"].recommender, run.scorers["joint"].lm.representer
+    frozen = run.scorers["second"].lm
     assert frozen.representer is None
     moved = [n for (n, a), b in zip(trained.named_parameters(), joint.parameters(), strict=True) if not torch.equal(a.cpu(), b)]
     assert any("blocks" in name for name in moved)
     assert not any(name.startswith(("out", "dnn")) for name in moved)  # no part of u
 
 
-def test_the_stage_holds_an_adapter_that_a_user_can_read(parts: Parts):
-    stage = parts.stages.system("second").require()
+def test_the_stage_holds_an_adapter_that_a_user_can_read(run: Run):
+    stage = run.stages.system("second").require()
     told = read_json(stage / ADAPTER / CONFIG)
     assert (told["peft_type"], told["r"], told["adaptation"]["coupling"]["kind"]) == ("LIFELORA", 2, "full")
     again = load(AutoModelForCausalLM.from_pretrained(told["base_model_name_or_path"]), stage / ADAPTER)
-    ours = parts.personal("second")[0].adapters
+    ours = run.scorers["second"].lm.adapters
     assert all(torch.equal(a, b) for a, b in zip(again.state().values(), ours.state().values(), strict=True))
     assert read_json(stage / "summary.json")["max_rank"] == 2
-    report = (parts.stages.report.require() / "report.html").read_text()
+    report = (run.stages.report.require() / "report.html").read_text()
     assert "adapters of second" in report
     assert "update of rank &lt;= 2" in report
 
 
-def test_checkpointing_trains_to_the_same_scores(parts: Parts, tmp_path: Path):
+def test_checkpointing_trains_to_the_same_scores(run: Run, tmp_path: Path):
     values = VALUES | {"systems": {"lora": SYSTEMS["lora"], "second": SYSTEMS["second"]}, "conventional": {"sasrec": SASREC}}
-    run = Run(parse(values, "again"), tmp_path / "run", Options(device="cpu", progress=False, checkpointing=True))
-    run.prepare(), run.fit(), run.embed(), run.train()
-    ours, theirs = run.parts.personal("second")[0].adapters, parts.personal("second")[0].adapters
+    again = Run(parse(values, "again"), tmp_path / "run", Options(device="cpu", progress=False, checkpointing=True))
+    again.prepare(), again.embed(), again.fit(), again.train()
+    ours, theirs = again.scorers["second"].lm.adapters, run.scorers["second"].lm.adapters
     assert all(torch.equal(a, b) for a, b in zip(ours.state().values(), theirs.state().values(), strict=True))

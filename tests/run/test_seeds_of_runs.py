@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from lifelora.run.seeds import over_seeds
 from run_world import next_items, tiny
 from sklearn.metrics import roc_auc_score
 
 from lifelora.cli import main
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranking_report import RankedSystem
-from lifelora.run import Options, Run, next_item
-from lifelora.study.seeds import over_seeds
+from lifelora.run import Options, Run
+from lifelora.run.tasks.next_item import NextItem
 
 OPTIONS = Options(device="cpu", progress=False)
 
@@ -32,7 +33,7 @@ def test_the_mean_and_the_spread_are_those_of_the_runs(runs: list[Run], capsys: 
     found = over_seeds(runs, "popular")
     by_hand = []
     for run in runs:
-        targets = run.parts.dataset.targets(run.parts.test_samples)
+        targets = run.context.dataset.targets(run.context.test_samples)
         by_hand.append(roc_auc_score(targets.label_B, np.load(run.stages.scores("din").folder / "score.npy")))
     one = found.systems["din"]
     assert one.by_run["auc"] == pytest.approx(by_hand)
@@ -101,7 +102,7 @@ def test_next_items_too(next_runs: list[Run], capsys: pytest.CaptureFixture[str]
     found = over_seeds(next_runs, "popularity")
     by_hand = []
     for run in next_runs:
-        ranks = next_item.ranked(run.parts, "sasrec").ranks
+        ranks = run.task.ranked("sasrec").ranks
         assert ranks is not None
         by_hand.append(ranks.ndcg(10).mean())
     one = found.systems["sasrec"]
@@ -116,12 +117,12 @@ def test_next_items_too(next_runs: list[Run], capsys: pytest.CaptureFixture[str]
 
 
 def test_without_candidates_the_catalogue_is_shown(next_runs: list[Run], monkeypatch: pytest.MonkeyPatch):
-    ranked = next_item.ranked
+    ranked = NextItem.ranked
 
-    def unlisted(*asked: object) -> RankedSystem:
-        return replace(ranked(*asked), ranks=None)
+    def unlisted(task: NextItem, name: str) -> RankedSystem:
+        return replace(ranked(task, name), ranks=None)
 
-    monkeypatch.setattr(next_item, "ranked", unlisted)
+    monkeypatch.setattr(NextItem, "ranked", unlisted)
     head = str(over_seeds(next_runs)).splitlines()[0]
     assert [cell.split(" ±")[0].strip() for cell in head.split("  ") if "±" in cell] == [
         "catalogue HR@10", "catalogue NDCG@10", "catalogue MRR"]

@@ -64,6 +64,6 @@ def test_an_encoder(tmp_path: Path):
     tokenizer.save_pretrained(folder)
     encoder = {"path": str(folder), "hidden": [8], "behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 32,
                "validation_samples": 20, "training": VALUES["systems"]["lora"]["training"], "template": WRAPPED}
-    run = run_of(tmp_path / "run", systems={}, encoders={"towers": encoder})
+    run = run_of(tmp_path / "run", systems={}, two_towers={"towers": encoder})
     with pytest.raises(ConfigError, match=UNKNOWN):
         run.all()

@@ -49,6 +49,10 @@ class NextItemLM(nn.Module):
         """Holds C(u) of the batch's people, for forward and backward."""
         return self.adapters.scope(batch.user_BD)
 
+    def represented(self, batch: NextItemBatch) -> Float[Tensor, "B D"] | None:
+        """u of each row; None where the coupling needs no user."""
+        return batch.user_BD if self.coupling.config.needs_user else None
+
     def run(self, prompts: Prompts, **options: Any) -> Any:
         """The model's output for prompts; needs ``scope`` around it.
 

@@ -1,27 +1,23 @@
-"""Anybody's adapter out of a finished run, as an ordinary LoRA; and what a recipe says to start from one. Knows parts."""
+"""A user's adapter out of a finished run, as an ordinary LoRA; and what a recipe says to start from one. Knows scorers."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import tomli_w
-from torch import Tensor
 
 from lifelora import foreign
 from lifelora.artefacts import key_of, write_atomically
-from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
-from lifelora.lora.adapters import Adapters
 from lifelora.lora.export import CONFIG, TENSORS, write_peft_adapter
 from lifelora.lora.saved import read_peft
 from lifelora.progress import Progress
-from lifelora.run.chooser import Chooser
-from lifelora.run.parts import Parts
-from lifelora.run.recommend import best
-from lifelora.tensors import to_device
+from lifelora.run.run import Run
+from lifelora.run.scorers.language import LanguageScorer
+from lifelora.run.tasks.base import best
 
 MAX_COHORT = 1 << 30
 "Bytes of a file of user ids."
@@ -31,66 +27,56 @@ COHORT = "cohort.json"
 "Which folder is whose, where many people's adapters lie side by side."
 
 
-def export(parts: Parts, folder: Path, *, system: str | None, users: Sequence[str] | None, item: str | None) -> dict[str, Path]:
+def export(run: Run, folder: Path, *, system: str | None, users: Sequence[str] | None, item: str | None) -> dict[str, Path]:
     """Write the adapter of each user to a folder of its own in ``folder``; where nobody is needed, one to ``folder``.
 
     Returns the folders by user ("" for nobody). ``item`` is the target, for systems whose u depends on it. Raises
     ConfigError for choices that do not fit and DataError for unknown ids, before anything is written.
     """
-    recipe, dataset = parts.recipe, parts.dataset
-    if system is not None and system not in recipe.systems:
-        raise ConfigError(f"this run has no language-model system '{system}'; it has "
-                          f"{', '.join(recipe.systems) or 'none'} (conventional models have no adapters).")
-    name = system or best(parts, list(recipe.systems))
-    config = recipe.systems[name]
+    context, dataset = run.context, run.context.dataset
+    systems = {name: one for name, one in run.scorers.items() if isinstance(one, LanguageScorer)}
+    if not systems or (system is not None and system not in systems):
+        raise ConfigError(f"this run has no language-model system{f' {system!r}' if system else ''}; it has "
+                          f"{', '.join(systems) or 'none'} (conventional models have no adapters).")
+    scorer = systems[system] if system else best(list(systems.values()))
+    name, config = scorer.name, scorer.system
     personal = config.coupling.needs_user
     if personal != (users is not None):
         raise ConfigError(
-            f"system '{name}' (coupling '{config.coupling.kind}') has an adapter for each person; say whose: --user or --cohort."
+            f"system '{name}' (coupling '{config.coupling.kind}') has an adapter for each user; say whose: --user or --cohort."
             if personal else
-            f"system '{name}' (coupling '{config.coupling.kind}') is the same for everybody; leave --user and --cohort away."
+            f"system '{name}' (coupling '{config.coupling.kind}') is the same for all users; remove --user and --cohort."
         )
     if config.soft is not None:
         raise ConfigError(f"system '{name}' reads soft tokens from '{config.soft.model}', which an ordinary LoRA does not bring "
                           "along; export a system without `soft`.")
-    aware = personal and parts.sees_target(name)
+    aware, parent = personal and scorer.u_sees_target, scorer.parents.representation
     if aware != (item is not None):
         raise ConfigError(
-            f"u of system '{name}' comes from '{config.retriever_name}' and depends on the target as well as on the person, and "
-            "so does the adapter; say for which item: --item."
-            if aware else f"system '{name}' gives a person one adapter for all items; leave --item away."
+            f"u of system '{name}' comes from '{parent.name if parent else ''}' and depends on the target as well as on the "
+            "user, and so does the adapter; say for which item: --item."
+            if aware else f"system '{name}' gives a user one adapter for all items; remove --item."
         )
     if any((folder / file).exists() for file in (CONFIG, TENSORS, COHORT)):
         raise ConfigError(f"'{folder}' holds adapters already; choose another --out, or delete it.")
-    indices = dataset.users.inside(list(users)) if users is not None else np.zeros(0, np.int64)
-    item_1 = dataset.items.inside([item]) if item is not None else np.zeros(1, np.int64)
-    adapters, represent = _made(parts, name)
-    if users is None:
-        write_peft_adapter(folder, adapters, None, parts.base_model)
-        return {"": folder}
-    written: dict[str, Path] = {}
-    with Progress("adapters", len(users), unit="people", enabled=parts.options.progress and len(users) > 1) as ticker:
-        for user, index in zip(users, indices.tolist(), strict=True):
-            target: Targets = dataset.candidates(index, item_1.astype(np.int64))
-            written[user] = folder if len(users) == 1 else folder / _folder_name(user)
-            write_peft_adapter(written[user], adapters, represent(target), parts.base_model)
-            ticker.advance(1)
+    user_indices = dataset.users.inside(list(users)) if users is not None else np.zeros(0, np.int64)
+    item_1 = (dataset.items.inside([item]) if item is not None else np.zeros(1, np.int64)).astype(np.int64)
+    adapters = scorer.lm.adapters
+    with adapters.loaded():
+        if users is None:
+            write_peft_adapter(folder, adapters, None, context.base_model)
+            return {"": folder}
+        written: dict[str, Path] = {}
+        show = context.shows_progress and len(users) > 1
+        with Progress("adapters", len(users), unit="users", enabled=show) as ticker:
+            for user, index in zip(users, user_indices.tolist(), strict=True):
+                written[user] = folder if len(users) == 1 else folder / _folder_name(user)
+                shown = scorer.show(run.task.now(index, item_1))
+                write_peft_adapter(written[user], adapters, scorer.represented(shown, np.zeros(1, np.int64)), context.base_model)
+                ticker.advance(1)
     if len(users) > 1:
         write_atomically(folder / COHORT, json.dumps({user: path.name for user, path in written.items()}, indent=1))
     return written
-
-
-def _made(parts: Parts, name: str) -> tuple[Adapters, Callable[[Targets], Tensor | None]]:
-    """A trained system's adapters, and what gives the u of one target."""
-    if parts.recipe.task == "next-item":
-        chooser = Chooser.trained(parts, name)
-        return chooser.lm.adapters, lambda target: chooser.questions(target, target.item_B[:, None]).user_ND.to(parts.device)
-    lm, builder = parts.personal(name)
-
-    def represent(target: Targets) -> Tensor | None:
-        return lm.represented(to_device(parts.asked(name, target).batch(builder, np.zeros(1, np.int64)), parts.device))
-
-    return lm.adapters, represent
 
 
 def read_cohort(path: Path) -> list[str]:

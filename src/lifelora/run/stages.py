@@ -1,11 +1,9 @@
 """The stages of a run: what each is made from, and where it lies. Knows recipes and folders, makes nothing.
 
-    1-data ──► 2-conventional/NAME ──► u ─────────────┐
-       │                                              ▼
-       └─────► 3-backbone ──► 3-vectors ──► 4-systems/NAME ──► 5-scores/NAME ──► 6-report
+    1-data ─► 2-backbone ─► 2-vectors, 2-knowledge/NAME ─► 3-conventional/NAME ─► 4-systems/NAME ─► 5-scores/NAME ─► 6-report
 
-An encoder, 4-two-towers/NAME, needs 1-data alone, and 3-vectors where it shows behaviours that they choose. A conventional model
-needs 3-vectors where they choose what it reads, and 3-knowledge/NAME where that is among its fields.
+Each stage reads what it needs of those before it: a conventional model 2-vectors where they choose its behaviours, and
+2-knowledge/NAME where that is among its fields. A two-tower encoder, 4-two-towers/NAME, brings its own model.
 """
 
 import hashlib
@@ -29,7 +27,10 @@ from lifelora.stage import Stage, manifest_of
 RECIPE_FILE = "recipe.toml"
 SEAL = re.compile(r"# sha256 of the lines above: ([0-9a-f]{64})\n")
 """The last line of a kept recipe."""
-KNOWLEDGE = "3-knowledge"
+KNOWLEDGE = "2-knowledge"
+SYSTEM_EVALUATION_KEYS = {"retriever", "shortlist"}
+EVALUATION_KEYS = {"ctr": set[str](), "next-item": {"beams", "written_tokens", *SYSTEM_EVALUATION_KEYS}}
+"""Of a system and of [evaluation]: what only the evaluation of a language model reads."""
 NO_SOFT_USER: dict[str, Any] = {"template": {"soft_user"}}
 """A line that only prompts with the user's soft token have makes no other stage where they have none."""
 
@@ -81,10 +82,8 @@ class Stages:
     def every(self) -> list[Stage]:
         """All of them, in the order in which they are made."""
         return [
-            self.data, *map(self.conventional, self.recipe.conventional),
-            *([self.backbone] if self.need_backbone else []), *([self.vectors] if self.need_vectors else []),
-            *map(self.knowledge, self.recipe.knowledge), *map(self.encoder, self.recipe.two_towers),
-            *map(self.system, self.recipe.systems), *map(self.scores, self.names), self.report,
+            self.data, *([self.backbone] if self.need_backbone else []), *([self.vectors] if self.need_vectors else []),
+            *map(self.knowledge, self.recipe.knowledge), *map(self.made, self.names), *map(self.scores, self.names), self.report,
         ]
 
     def verified(self) -> tuple[str, bool]:
@@ -128,13 +127,11 @@ class Stages:
         """A conventional model."""
         step = self.recipe.conventional[name]
         unused = {"knowledge", "knowledge_experts"} if step.knowledge is None else set[str]()
-        config = step.model_dump(mode="json", exclude=unused) | {"seed": self.recipe.seed}
-        if self.recipe.task != "ctr":
-            config["task"] = self.recipe.task
+        config = step.model_dump(mode="json", exclude=unused) | {"seed": self.recipe.seed, "task": self.recipe.task}
         inputs = {"data": self.data} | ({"vectors": self.vectors} if self.reads_by_vectors(name) else {})
         if step.knowledge is not None:
             inputs["knowledge"] = self.knowledge(step.knowledge)
-        return Stage(self.folder / "2-conventional" / name, f"fit/{name}", config, inputs)
+        return Stage(self.folder / "3-conventional" / name, f"fit/{name}", config, inputs)
 
     def knowledge(self, name: str) -> Stage:
         """Vectors of what is known of items and people."""
@@ -148,8 +145,8 @@ class Stages:
         """The LM: a note of which, or a nano one, which depends on the training rows it reads."""
         config = self.recipe.backbone.model_dump(mode="json", exclude=NO_SOFT_USER)
         if not self.recipe.backbone.made:
-            return Stage(self.folder / "3-backbone", "embed/backbone", config | {"files": self.recipe.backbone.fingerprint()})
-        return Stage(self.folder / "3-backbone", "embed/backbone", config | {"seed": self.recipe.seed}, {"data": self.data})
+            return Stage(self.folder / "2-backbone", "embed/backbone", config | {"files": self.recipe.backbone.fingerprint()})
+        return Stage(self.folder / "2-backbone", "embed/backbone", config | {"seed": self.recipe.seed}, {"data": self.data})
 
     @property
     def need_backbone(self) -> bool:
@@ -160,12 +157,12 @@ class Stages:
     @cached_property
     def vectors(self) -> Stage:
         """Item vectors; a sentence encoder brings its own model, and a file needs none."""
-        folder, vectors = self.folder / "3-vectors", self.recipe.vectors
+        folder, vectors = self.folder / "2-vectors", self.recipe.vectors
         config = vectors.model_dump(mode="json") | {"tensor": "vectors_NE"} | _hashes(folder, vectors.files())
         inputs = {"data": self.data} | ({"backbone": self.backbone} if vectors.needs_backbone else {})
         return Stage(folder, "embed/vectors", config, inputs)
 
-    def encoder(self, name: str) -> Stage:
+    def two_tower(self, name: str) -> Stage:
         """An encoder with two towers; it brings its own model."""
         encoder = self.recipe.two_towers[name]
         config = encoder.model_dump(mode="json", exclude=NO_SOFT_USER)
@@ -181,7 +178,7 @@ class Stages:
         """What is called so: a conventional model, an encoder or a system."""
         if name in self.recipe.conventional:
             return self.conventional(name)
-        return self.encoder(name) if name in self.recipe.two_towers else self.system(name)
+        return self.two_tower(name) if name in self.recipe.two_towers else self.system(name)
 
     def system(self, name: str) -> Stage:
         """A language-model system."""
@@ -194,8 +191,8 @@ class Stages:
         if system.soft is not None:
             inputs["soft"] = self.conventional(system.soft.model)
         # What only the other task has, or what only an evaluation asks, makes no other system.
-        others = TASK_KEYS["ctr" if self.recipe.task == "next-item" else "next-item"]
-        without = dict.fromkeys([*others, "retriever", "shortlist"], True)
+        others = set().union(*TASK_KEYS.values()) - TASK_KEYS[self.recipe.task]
+        without = dict.fromkeys([*others, *SYSTEM_EVALUATION_KEYS], True)
         if system.soft is None or "user" not in system.soft.at:
             without = NO_SOFT_USER | without
         config = system.model_dump(mode="json", exclude=without) | {"seed": self.recipe.seed}
@@ -212,10 +209,11 @@ class Stages:
         evaluation = self.recipe.evaluation
         config: dict[str, object] = {"test_samples": evaluation.test_samples, "seed": self.recipe.seed}
         inputs = {"system": self.made(name)}
-        if self.recipe.task == "next-item" and name in self.recipe.systems:
-            system = self.recipe.systems[name]
-            config |= {"shortlist": system.shortlist, "beams": evaluation.beams, "written_tokens": evaluation.written_tokens}
-            inputs |= {} if system.retriever_name is None else {"first": self.conventional(system.retriever_name)}
+        if name in self.recipe.systems:
+            system, keys = self.recipe.systems[name], EVALUATION_KEYS[self.recipe.task]
+            config |= evaluation.model_dump(include=keys) | system.model_dump(include=keys)
+            if "retriever" in keys and system.retriever_name is not None:
+                inputs["retriever"] = self.conventional(system.retriever_name)
         return Stage(self.folder / "5-scores" / name, f"evaluate/{name}", config, inputs)
 
     @property

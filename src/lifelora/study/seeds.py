@@ -14,11 +14,11 @@ import numpy as np
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation import ranking_report, report
-from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife, jackknife_means
+from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.measured import plain
 from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, estimate, paired_test
 from lifelora.evaluation.tables import p_value, short, span, with_span
-from lifelora.run import Run, next_item
+from lifelora.run import Run
 
 SHOWN = (("auc", "log_loss", "accuracy"), ("hr@1", "ndcg@10", "mrr"), ("catalogue hr@10", "catalogue ndcg@10", "catalogue mrr"))
 """The table has the first of these that all systems have; differences are of the first metric in it."""
@@ -133,12 +133,8 @@ def together(runs: Sequence[Run], name: str) -> Jackknifed:
 
     Chance behind ECE is always drawn by the same seed, whatever the runs' own.
     """
-    if runs[0].recipe.task == "ctr":
-        return jackknife([run.parts.scored(name) for run in runs], draws=runs[0].recipe.evaluation.resamples)
-    parts = [run.parts for run in runs]
-    return jackknife_means([
-        Rows(one.dataset.targets(one.test_samples).user_B, ranking_report.row_values(next_item.ranked(one, name)),
-             next_item.rows_hash(one)) for one in parts])
+    first, *rest = [run.task for run in runs]
+    return first.judged(name, rest)
 
 
 def _spread(values: Sequence[float]) -> float:

@@ -33,11 +33,11 @@ def origin(seed: int | Sequence[int]) -> dict[str, Any]:
 def about(runs: Sequence[Run]) -> dict[str, Any]:
     """What figures of ``runs`` stand on: the data, and how many samples there are of it."""
     first = runs[0]
-    dataset = first.parts.dataset
-    model = {"language model": first.parts.backbone().label} if first.stages.need_backbone else {}
+    dataset = first.context.dataset
+    model = {"language model": first.context.backbone_label} if first.stages.need_backbone else {}
     return {"recipe": first.recipe.name, "data": dataset.name, "data_hash": first.stages.data.key, "notes": dataset.notes,
             "items": dataset.n_items, **model, "samples": {part: len(rows) for part, rows in dataset.samples.items()},
-            "test samples": [len(run.parts.test_samples) for run in runs], "seconds": [run.work.seconds() for run in runs]}
+            "test samples": [len(run.context.test_samples) for run in runs], "seconds": [run.work.seconds() for run in runs]}
 
 
 def reported(run: Run) -> dict[str, Any]:

@@ -1,0 +1,147 @@
+"""What everything in a run shares: data, device, drawn samples, selectors, item vectors, one backbone and its lines.
+
+It loads each of them once, when it is first asked for. It knows no scorer and no task.
+"""
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Int
+
+from lifelora import seeds
+from lifelora.artefacts import read_json
+from lifelora.data.dataset import Dataset
+from lifelora.errors import ConfigError
+from lifelora.llm.backbone import ABOUT, Backbone
+from lifelora.retrieval.select import Selector
+from lifelora.run.stages import KNOWLEDGE, Stages
+from lifelora.types import Part
+from lifelora.vectors.base import Tools, Vectors
+
+VECTORS = "vectors.safetensors"
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What does not change the result."""
+
+    device: str = "auto"
+    download: bool = False
+    progress: bool = True
+    checkpointing: bool = False
+    "Less memory and more time: the LM's layers run again during backward."
+
+
+class Context:
+    """One per process; whatever needs something of it gets the context itself."""
+
+    def __init__(self, stages: Stages, options: Options) -> None:
+        self.stages, self.recipe, self.options = stages, stages.recipe, options
+        self.device = _device(options.device)
+        self._selectors: dict[Selector.Config, Selector] = {}
+        self._lines: dict[Hashable, Any] = {}
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The prepared data."""
+        return Dataset(self.stages.data.require())
+
+    @property
+    def test_samples(self) -> Int[np.ndarray, "N"]:
+        """Rows of the log: the samples that every scorer is judged on."""
+        return self.drawn("test", self.recipe.evaluation.test_samples, "test rows")
+
+    def drawn(self, part: Part, count: int | None, stream: str) -> Int[np.ndarray, "N"]:
+        """``count`` samples of a part (their rows in the log), drawn once by seed, in the part's order; all for None.
+
+        Fewer samples are the first of more: ``stream`` names the order, so that every scorer draws from the same one.
+        """
+        rows = np.asarray(self.dataset.samples[part])
+        if count is None or count >= len(rows):
+            return rows
+        return rows[np.sort(seeds.generator(self.recipe.seed, stream).permutation(len(rows))[:count])]
+
+    def training_samples(self, count: int | None) -> Int[np.ndarray, "N"]:
+        """The samples that a model learns from."""
+        return self.drawn("train", count, "shots")
+
+    def validation_samples(self, count: int | None) -> Int[np.ndarray, "N"]:
+        """The samples that choose a model's weights."""
+        return self.drawn("valid", count, "validation")
+
+    def candidates(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N C"] | None:
+        """The candidates of some samples of a part, which keep the part's order; None where no lists were drawn."""
+        if part not in self.dataset.lists:
+            return None
+        return np.asarray(self.dataset.lists[part][np.isin(self.dataset.samples[part], rows_N)], np.int64)
+
+    def selector(self, config: Selector.Config) -> Selector:
+        """What chooses behaviours to show or to read."""
+        if config not in self._selectors:
+            self._selectors[config] = config.build(self.vectors.vectors_NE if config.needs_vectors else None)
+        return self._selectors[config]
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        """The item vectors."""
+        return Vectors.load(self.stages.vectors.require() / VECTORS)
+
+    @property
+    def backbone(self) -> Backbone:
+        """The language model. All systems' adapters share it; each scorer puts its own in while it is at work."""
+        if "loaded_backbone" not in vars(self):
+            self.stages.backbone.require()
+        return self.loaded_backbone
+
+    @cached_property
+    def loaded_backbone(self) -> Backbone:
+        """The same where its stage is not finished: it is loaded to say what it is."""
+        return self.recipe.backbone.load(self.stages.backbone.folder, self.device, self.options.download)
+
+    @property
+    def backbone_label(self) -> str:
+        """One line that says what the language model is."""
+        return str(read_json(self.stages.backbone.require() / ABOUT)["label"])
+
+    @property
+    def base_model(self) -> str:
+        """What an adapter's files say that it is for: the backbone's folder or hub name."""
+        return self.recipe.backbone.place or str(self.stages.backbone.folder.resolve())
+
+    def tools(self, needs_backbone: bool) -> Tools:
+        """What makes texts and vectors may use; what it has finished stays in the run's folder, whatever is made of it."""
+        backbone = self.backbone if needs_backbone else None
+        given = {} if backbone is None else {
+            "model": backbone.model, "tokenizer": backbone.tokenizer, "fingerprint": self.stages.backbone.key,
+            "context": backbone.context,
+        }
+        return Tools(**given, device=self.device, download=self.options.download, folder=self.stages.folder / KNOWLEDGE,
+                     progress=self.options.progress)
+
+    def lines(self, layout: Hashable, tokenise: Callable[[], Made]) -> Made:
+        """The tokenised lines of a layout of prompts, made once however many scorers have it."""
+        if layout not in self._lines:
+            self._lines[layout] = tokenise()
+        made: Made = self._lines[layout]
+        return made
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether long work shows how far it is."""
+        return self.options.progress
+
+
+def _device(word: str) -> torch.device:
+    if word == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(word)
+        torch.zeros(1, device=device).item()  # it holds numbers, which 'meta' does not
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {word}: {str(error).splitlines()[0]} Use auto, cpu, cuda, cuda:N or mps.") from error
+    return device

@@ -1,0 +1,126 @@
+"""What a run compares: anything that trains itself into a folder, opens from it and scores requests. Knows no task.
+
+The classes beside this one are the scorers: conventional models, two towers, language models that are asked yes or no or for
+titles. What one needs of another (a representation, item vectors, a first choice from the catalogue) is handed to it.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lifelora.data.dataset import Targets
+from lifelora.llm.titles import Cost
+from lifelora.run.context import Context
+from lifelora.stage import Stage
+
+MODEL = "model.safetensors"
+Validate: TypeAlias = Callable[[], dict[str, float]]
+"""Metrics of the scorer as it is now, on validation samples."""
+CatalogueScores: TypeAlias = Iterator[tuple[slice, Float[np.ndarray, "B M"]]]
+
+
+@dataclass(frozen=True, eq=False)
+class Requests:
+    """N questions: whose, when, and about which C candidates."""
+
+    targets: Targets
+    "Their items are the right answers; where none is known, any candidate stands in."
+    listed_NC: Int[np.ndarray, "N C"] | None = None
+    "None where each target's item is its one candidate."
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def candidates(self) -> Int[np.ndarray, "N C"]:
+        """The candidates, also where there is one."""
+        return self.targets.item_B[:, None] if self.listed_NC is None else self.listed_NC
+
+    def at(self, index: Int[np.ndarray, "_"] | slice) -> "Requests":
+        """Some of them."""
+        return Requests(self.targets.at(index), None if self.listed_NC is None else self.listed_NC[index])
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a scorer said of each request beside its scores, and what each way of answering took in all."""
+
+    values: Mapping[str, Float[np.ndarray, "N"]] = field(default_factory=dict)
+    "As ``evaluation.ranking_report.ANSWERS`` names them."
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+
+
+class Scorer(ABC):
+    """One of the things that a run compares."""
+
+    family: ClassVar[str]
+    "What a reader calls such a thing: conventional, two towers, language model."
+    shortlist: int | None = None
+    "How many candidates it can rank; None where it ranks any number."
+    retriever: "Scorer | None" = None
+    "What chooses these from the catalogue."
+
+    def __init__(self, context: Context, name: str, stage: Stage) -> None:
+        self.context, self.name, self.stage = context, name, stage
+
+    @property
+    @abstractmethod
+    def sees_target(self) -> bool:
+        """Whether what it knows of the user (what is shown or read, u) depends on the target."""
+
+    @property
+    @abstractmethod
+    def validation_count(self) -> int | None:
+        """How many validation samples choose its weights; None: all."""
+
+    def check(self) -> None:  # noqa: B027 - most have nothing to check
+        """Raise an error now that training would meet, if there is one; for what takes long to get there."""
+
+    @abstractmethod
+    def train(self, folder: Path, validate: Validate) -> None:
+        """Learn, and leave in ``folder`` what opening needs; afterwards it is open."""
+
+    @abstractmethod
+    def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
+        """A number for each candidate, more for a better one; ``said`` names the progress, None shows none."""
+
+    @abstractmethod
+    def reads(self) -> str:
+        """Its line in the report: what it reads and how much it has learnt from."""
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Further facts for the report."""
+        return []
+
+    def chosen(self, requests: Requests) -> tuple[str, Sequence[Int[np.ndarray, "_"]]] | None:
+        """In words how behaviours were chosen to be shown, and which (event rows of each request); None: none are shown."""
+        return None
+
+    def shown(self, requests: Requests) -> Sequence[Int[np.ndarray, "_"]]:
+        """The event rows that were really shown for each request, oldest first: the oldest chosen may have found no room."""
+        return [np.zeros(0, np.int64)] * len(requests)
+
+    def unaided(self, items_C: Int[np.ndarray, "C"]) -> Int[np.ndarray, "C"]:
+        """More items than its shortlist, where nothing can choose among them: here all are ranked, however long it takes."""
+        return items_C
+
+    def probabilities(self, requests: Requests) -> Float[np.ndarray, "N C"]:
+        """What ``score`` means to a reader: here its scores are probabilities."""
+        return self.score(requests)
+
+    def catalogue(self, targets: Targets, said: str | None = None) -> CatalogueScores | None:
+        """Scores of all items, some targets at a time; None where it cannot rank a catalogue."""
+        return None
+
+    def answers(self, requests: Requests, beams: int, written_tokens: int, said: str | None = None) -> Answers:
+        """What it says when it is asked for one item; nothing where it cannot be asked."""
+        return Answers()
+
+    def spent(self) -> Cost:
+        """What its scores have taken so far, where that is counted."""
+        return Cost()

@@ -1,0 +1,250 @@
+"""Conventional models in a run: they read ids, score, and give representations and item vectors. Knows no language model.
+
+``LikeModel`` is asked whether an item will be liked, ``NextItemModel`` which item comes next, out of the whole catalogue.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from lifelora import seeds
+from lifelora.conventional.base import Recommender
+from lifelora.conventional.inputs import Common
+from lifelora.conventional.popularity import Popularity
+from lifelora.conventional.sequence import MostPopular, NextItem
+from lifelora.data.dataset import Samples, Targets
+from lifelora.knowledge.experts import KnowledgeFields
+from lifelora.progress import Progress
+from lifelora.recipe.sections import Conventional
+from lifelora.run import knowledge
+from lifelora.run.context import Context
+from lifelora.run.scorers.base import MODEL, CatalogueScores, Requests, Scorer, Validate
+from lifelora.stage import Stage
+from lifelora.tensors import read_tensors, to_device, write_tensors
+from lifelora.training import fit
+from lifelora.training.checkpoint import Learnt
+from lifelora.types import Layer, LayerOrRandom
+
+BATCH = 2048
+"""Samples that are scored together."""
+CELLS = 1 << 24
+"""Scores of a catalogue that are held at a time."""
+Asked = Recommender | NextItem | MostPopular
+
+
+class ConventionalScorer(Scorer):
+    """What both tasks have of a conventional model."""
+
+    family = "conventional"
+
+    def __init__(self, context: Context, name: str, stage: Stage, step: Conventional) -> None:
+        super().__init__(context, name, stage)
+        self.step = step
+
+    @property
+    def validation_count(self) -> int | None:
+        return self.step.validation_samples
+
+    @property
+    def sees_target(self) -> bool:
+        return self.sees_target_by("final")
+
+    def sees_target_by(self, layer: Layer) -> bool:
+        """Whether a layer's representation depends on the target: by itself, or by the behaviours that the model reads."""
+        chosen = self.step.behaviours is not None and self.step.behaviours.needs_target
+        return chosen or self.recommender.sees_target(layer)
+
+    @cached_property
+    def model(self) -> Asked:
+        """As it was trained, ready to score."""
+        return self.opened()
+
+    @property
+    def recommender(self) -> Recommender:
+        """The model behind the question: what has representations and item vectors."""
+        model = self.model
+        if isinstance(model, NextItem):
+            return model.model
+        assert isinstance(model, Recommender)  # the recipe knows that counts represent no user
+        return model
+
+    def asked(self, recommender: Recommender) -> Asked:
+        """A model in the form in which the task asks it."""
+        raise NotImplementedError
+
+    def untrained(self) -> Asked:
+        """As training finds it."""
+        context, step = self.context, self.step
+        with seeds.torch_seeded(context.recipe.seed, "conventional", self.name):
+            extra = None
+            if step.knowledge is not None:
+                assert isinstance(step.model, Common)
+                known = knowledge.known(context, step.knowledge)
+                extra = KnowledgeFields(step.knowledge_experts, known, step.model.embedding, step.model.init_std)
+            return self.asked(step.model.build(context.dataset.schema(), extra))
+
+    def opened(self) -> Asked:
+        """Another copy of the trained model."""
+        path, model = self.stage.require() / MODEL, self.untrained()
+        if isinstance(model, Popularity | MostPopular):
+            model.load_state_dict(read_tensors(path)[0])
+        else:
+            Learnt(model).read(path)
+        return model.to(self.context.device).eval()
+
+    def train(self, folder: Path, validate: Validate) -> None:
+        context, step = self.context, self.step
+        model = self.untrained()
+        if isinstance(model, Popularity | MostPopular):
+            model.fit(context.dataset)
+            write_tensors(folder / MODEL, model.state_dict())
+            self.model = model.to(context.device).eval()
+            return
+        self.model = model.to(context.device)
+        rows_N, gather = self._training(model)
+        fit(model, rows_N, gather, validate, step.training, folder, context.recipe.seed, name=self.name, device=context.device,
+            progress=context.shows_progress)
+
+    def _training(self, model: Asked) -> tuple[Int[np.ndarray, "N"], Callable[[Int[np.ndarray, "B"]], Samples]]:
+        """Numbers of the training samples, and what makes a batch of some of them."""
+        context, dataset, behaviours = self.context, self.context.dataset, self.step.behaviours
+        rows = context.training_samples(self.step.train_samples)
+        if behaviours is None:
+            return rows, lambda rows_B: dataset.gather(dataset.targets(rows_B), model.history_length)
+        # Chosen once for all: a batch is drawn from everywhere, and choosing goes by user.
+        targets = dataset.targets(rows)
+        chosen_NK, mask_NK = context.selector(behaviours).select(dataset, targets)
+        return np.arange(len(rows)), lambda index_B: dataset.gather(
+            targets.at(index_B), model.history_length, (chosen_NK[index_B], mask_NK[index_B]))
+
+    def samples(self, targets: Targets) -> Samples:
+        """What the model reads of targets."""
+        context, behaviours = self.context, self.step.behaviours
+        chosen = None if behaviours is None else context.selector(behaviours).select(context.dataset, targets)
+        return context.dataset.gather(targets, self.model.history_length, chosen)
+
+    def represent(self, targets: Targets, layer: LayerOrRandom) -> Float[Tensor, "N D"]:
+        """u of each target by one of the model's layers; or numbers drawn for its user, as many as the last layer has."""
+        model = self.recommender
+        if layer == "random":
+            return drawn(self.context, model.width, targets, self.name)
+        with torch.inference_mode():
+            parts = [model.representation(self._placed(some), layer).cpu() for some in slices(targets, BATCH)]
+        # A plain tensor: those of inference mode cannot be saved for backward.
+        return torch.cat(parts).clone()
+
+    def width(self, layer: LayerOrRandom) -> int:
+        """D of a layer."""
+        dataset = self.context.dataset
+        return self.represent(dataset.targets(np.asarray(dataset.samples["train"][:1])), layer).shape[1]
+
+    def item_embeddings(self) -> Float[Tensor, "M E"]:
+        """One vector per item, on the CPU."""
+        return self.recommender.item_embeddings().detach().cpu()
+
+    def representer(self, layer: Layer, *, learns: bool) -> Recommender:
+        """A copy of the model that makes u while something else learns; what has no part in u is frozen, or all of it is."""
+        model = self.opened()
+        recommender = model.model if isinstance(model, NextItem) else model
+        assert isinstance(recommender, Recommender)
+        recommender = recommender.cpu()
+        if not learns:
+            return recommender.requires_grad_(False)
+        dataset = self.context.dataset
+        some = self.samples(dataset.targets(np.asarray(dataset.samples["train"][:4])))
+        with torch.enable_grad():
+            recommender.representation(some, layer).sum().backward()  # type: ignore[no-untyped-call]
+        for parameter in recommender.parameters():
+            parameter.requires_grad_(parameter.grad is not None)  # it would get no gradient in training, either
+            parameter.grad = None
+        return recommender
+
+    def from_(self, layer: LayerOrRandom) -> str:
+        """Where vectors of a layer come from, for a reader."""
+        if layer == "random":
+            return "drawn at random for each user"
+        train = len(self.context.dataset.samples["train"])
+        count = min(self.step.train_samples or train, train)
+        of = "" if layer == "final" else f"layer '{layer}' of "
+        return f"from {of}{self.name}, trained on {'all ' if count == train else ''}{count:,} samples"
+
+    def reads(self) -> str:
+        step, train = self.step, len(self.context.dataset.samples["train"])
+        length, count = getattr(step.model, "history_length", 0), min(step.train_samples or train, train)
+        if not length:
+            return f"{train:,} training samples, no user"
+        read = step.behaviours.in_words() if step.behaviours else f"the last {length} behaviours"
+        known = ""
+        if step.knowledge:
+            known = f"; fields of {step.knowledge}: {knowledge.told(self.context.recipe.knowledge[step.knowledge])}"
+        return f"ids; {read}; {count:,} training samples{known}"
+
+    def _placed(self, targets: Targets) -> Samples:
+        return to_device(self.samples(targets), self.context.device)
+
+
+class LikeModel(ConventionalScorer):
+    """A conventional model that is asked whether an item will be liked: its scores are P(like)."""
+
+    def asked(self, recommender: Recommender) -> Recommender:
+        return recommender
+
+    def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
+        model, parts = self.model.to(self.context.device).eval(), []
+        assert isinstance(model, Recommender)
+        show = bool(said) and self.context.shows_progress
+        with torch.inference_mode(), Progress(said or "", len(requests), enabled=show) as ticker:
+            for some in slices(requests.targets, BATCH):
+                parts.append(model.score(self._placed(some)).double().cpu().numpy())
+                ticker.advance(len(some))
+        return np.concatenate(parts)[:, None]
+
+
+class NextItemModel(ConventionalScorer):
+    """A conventional model that is asked which item comes next."""
+
+    def asked(self, recommender: Recommender) -> NextItem | MostPopular:
+        return MostPopular(self.context.dataset.n_items) if isinstance(recommender, Popularity) else NextItem(recommender)
+
+    def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
+        return self._of_candidates(requests, partial(self.catalogue, requests.targets, said))
+
+    def probabilities(self, requests: Requests) -> Float[np.ndarray, "N C"]:
+        """That each candidate comes next, among the whole catalogue."""
+        return self._of_candidates(requests, partial(self._blocks, requests.targets, None, probabilities=True))
+
+    def catalogue(self, targets: Targets, said: str | None = None) -> CatalogueScores:
+        return self._blocks(targets, said, probabilities=False)
+
+    def _of_candidates(self, requests: Requests, blocks: Callable[[], CatalogueScores]) -> Float[np.ndarray, "N C"]:
+        return np.concatenate([np.take_along_axis(of_all_BM, requests.candidates[some], axis=1) for some, of_all_BM in blocks()])
+
+    def _blocks(self, targets: Targets, said: str | None, *, probabilities: bool) -> CatalogueScores:
+        model, size = self.model, max(1, CELLS // self.context.dataset.n_items)
+        assert isinstance(model, NextItem | MostPopular)
+        with Progress(said or "", len(targets), enabled=bool(said) and self.context.shows_progress) as ticker:
+            for start in range(0, len(targets), size):
+                some = slice(start, start + size)
+                with torch.inference_mode():
+                    batch = self._placed(targets.at(some))
+                    scores_BM = model.probabilities(batch).double() if probabilities else model.scores(batch).float()
+                # A copy: what is the same for all users is one row, and may be the model's own.
+                yield some, scores_BM.cpu().numpy().copy()
+                ticker.advance(len(scores_BM))
+
+
+def drawn(context: Context, width: int, targets: Targets, *stream: str) -> Float[Tensor, "N D"]:
+    """Random vectors, the same for all targets of a user."""
+    generator = seeds.torch_generator(context.recipe.seed, "random representation", *stream)
+    return torch.randn(context.dataset.n_users, width, generator=generator)[torch.from_numpy(targets.user_B).long()]
+
+
+def slices(targets: Targets, size: int) -> Iterator[Targets]:
+    """Targets, ``size`` at a time."""
+    for start in range(0, len(targets), size):
+        yield targets.at(slice(start, start + size))

@@ -1,0 +1,285 @@
+"""A language model with adapters in a run, whatever it is asked: what it is shown, its u, its training. Knows no question.
+
+The backbone is the run's only one: a scorer puts its adapters in while it is at work, and takes them out again.
+"""
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from lifelora import seeds
+from lifelora.artefacts import read_json, write_atomically
+from lifelora.data.dataset import Samples, Targets
+from lifelora.llm.backbone import Backbone
+from lifelora.llm.personal import Represents
+from lifelora.llm.soft import SoftTokens
+from lifelora.lora.adapters import Adapters
+from lifelora.lora.inject import personalise
+from lifelora.lora.saved import save, start_from, tensors
+from lifelora.lora.summary import Summary, summarise
+from lifelora.recipe.system import RandomRepresentation, Representation, System
+from lifelora.retrieval.select import Selector
+from lifelora.run.context import Context
+from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
+from lifelora.run.scorers.conventional import ConventionalScorer, drawn
+from lifelora.stage import Stage
+from lifelora.tensors import to_device
+from lifelora.tokens import check_fits
+from lifelora.training import fit
+from lifelora.training.checkpoint import Learnt
+
+SUMMARY = "summary.json"
+SUMMED_UP = 32
+"Validation samples over which the effective rank of updates is measured."
+ADAPTER = "adapter"
+"Folder of a system's adapters in the form that ``lora.load``, readers and (with coupling 'identity') PEFT read."
+LM = TypeVar("LM", bound=Any)
+
+
+@dataclass(frozen=True)
+class Parents:
+    """What a system takes from other scorers of its run."""
+
+    representation: ConventionalScorer | None = None
+    soft: ConventionalScorer | None = None
+    retriever: ConventionalScorer | None = None
+    init_from: "LanguageScorer[Any] | None" = None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Requests with the behaviours that were chosen for them and what is known of their users."""
+
+    requests: Requests
+    chosen_NK: Int[np.ndarray, "N K"]
+    mask_NK: Bool[np.ndarray, "N K"]
+    user_ND: Float[Tensor, "N D"]
+    gather: Callable[[Targets], Samples] | None = None
+    "What u is made from, where its maker stands beside the adapters: it learns, or its dropout is on."
+    soft_user_NX: Float[Tensor, "N X"] | None = None
+    "What the user's soft token is made from."
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def mixed(self, other: "Shown") -> "Shown":
+        """Every request twice: as here, and with the behaviours of ``other``; K is the larger one."""
+        K = max(self.chosen_NK.shape[1], other.chosen_NK.shape[1])
+        chosen_NK, mask_NK = (np.concatenate([np.pad(table, ((0, 0), (K - table.shape[1], 0))) for table in pair])
+                              for pair in ((self.chosen_NK, other.chosen_NK), (self.mask_NK, other.mask_NK)))
+        soft_user_NX = None if self.soft_user_NX is None else self.soft_user_NX.repeat(2, 1)
+        return Shown(self.requests.at(np.tile(np.arange(len(self)), 2)), chosen_NK, mask_NK, self.user_ND.repeat(2, 1),
+                     self.gather, soft_user_NX)
+
+    def known(self, index_B: Int[np.ndarray, "B"]) -> tuple[Tensor, Samples | None, Tensor | None]:
+        """Of some of them u or what it is made from, and what the user's soft token is made from."""
+        rows_B = torch.from_numpy(index_B)
+        return (self.user_ND[rows_B], None if self.gather is None else self.gather(self.requests.targets.at(index_B)),
+                None if self.soft_user_NX is None else self.soft_user_NX[rows_B])
+
+
+class LanguageScorer(Scorer, Generic[LM]):
+    """One system of a recipe."""
+
+    family = "language model"
+
+    def __init__(self, context: Context, name: str, stage: Stage, system: System, parents: Parents) -> None:
+        super().__init__(context, name, stage)
+        self.system, self.parents = system, parents
+        self.retriever = parents.retriever
+        self._last: Shown | None = None
+
+    @property
+    def validation_count(self) -> int | None:
+        return self.system.validation_samples
+
+    @property
+    def sees_target(self) -> bool:
+        return self.system.behaviours.needs_target or self.u_sees_target
+
+    @property
+    def u_sees_target(self) -> bool:
+        """Whether u depends on the target, and with it C(u)."""
+        found, parent = self.system.representation, self.parents.representation
+        return isinstance(found, Representation) and parent is not None and parent.sees_target_by(found.layer)
+
+    @property
+    @abstractmethod
+    def highest(self) -> int:
+        """The highest number of a token that its prompts can have; they are tokenised for it."""
+
+    @abstractmethod
+    def personal(self, backbone: Backbone, adapters: Adapters, representer: Represents | None, soft: SoftTokens | None) -> LM:
+        """The backbone with adapters in the form in which it is asked."""
+
+    @abstractmethod
+    def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Any:
+        """The prompts of some requests."""
+
+    @abstractmethod
+    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Any:
+        """The prompts of some requests, as they are scored, with what is known of their users."""
+
+    @abstractmethod
+    def batches(self, shown: Shown) -> Any:
+        """What ``training.fit`` makes batches with."""
+
+    def check(self) -> None:
+        check_fits(self.highest, self.context.backbone.model, self.context.backbone.tokenizer)
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest prompt, in tokens."""
+        return min(self.system.max_tokens, self.context.backbone.context)
+
+    def untrained(self) -> LM:
+        """As training finds it, but for the LoRA that it starts from, with its adapters taken out of the backbone."""
+        context, system, backbone = self.context, self.system, self.context.backbone
+        self.check()
+        representer = None
+        if isinstance(system.representation, Representation) and system.representation.train != "frozen":
+            assert self.parents.representation is not None
+            representer = self.parents.representation.representer(
+                system.representation.layer, learns=system.representation.train == "joint")
+        soft = self._soft(backbone)
+        generator = seeds.torch_generator(context.recipe.seed, "adapters", self.name)
+        adapters = personalise(backbone.model, system, user_width=self._width(), generator=generator)
+        adapters.unload()
+        return self.personal(backbone, adapters, representer, soft)
+
+    @cached_property
+    def lm(self) -> LM:
+        """As it was trained, with its adapters taken out."""
+        folder, lm = self.stage.require(), self.untrained()
+        with lm.adapters.loaded():
+            Learnt(lm).read(folder / MODEL)
+            lm.adapters.load_state(tensors(folder / ADAPTER))  # A and B may have been frozen
+            lm.to(self.context.device).eval()
+        return lm
+
+    def train(self, folder: Path, validate: Validate) -> None:
+        """Learn from the training samples, or, without any, stay as it is."""
+        context, system = self.context, self.system
+        drawn = self.requests_of_training()
+        shown = self.show(drawn)
+        if system.mix_with is not None:
+            shown = shown.mixed(self.show(drawn, system.mix_with))
+        self.lm = lm = self.untrained()
+        start(lm.adapters, system, self.parents)
+        with lm.adapters.loaded():
+            if context.options.checkpointing:
+                lm.adapters.enable_checkpointing()
+            if len(shown):
+                fit(lm, np.arange(len(shown)), self.batches(shown), validate, system.training, folder, context.recipe.seed,
+                    name=self.name, device=context.device, progress=context.shows_progress)
+            else:
+                learnt = Learnt(lm.to(context.device).eval())
+                learnt.write(folder / MODEL, learnt.copy())
+            save(lm.adapters, folder / ADAPTER, context.base_model)
+            some = self.show(self.some_requests(SUMMED_UP))
+            told = summarise(lm.adapters, self.represented(some, np.arange(len(some))))
+            write_atomically(folder / SUMMARY, json.dumps(asdict(told), indent=1))
+
+    @abstractmethod
+    def requests_of_training(self) -> Requests:
+        """The samples that it learns from."""
+
+    def some_requests(self, count: int) -> Requests:
+        """The first of its validation samples."""
+        rows = self.context.validation_samples(self.system.validation_samples)[:count]
+        return Requests(self.context.dataset.targets(rows), self.context.candidates("valid", rows))
+
+    def show(self, requests: Requests, behaviours: Selector.Config | None = None) -> Shown:
+        """Requests as the system sees them, or with other behaviours than its own."""
+        context, system, targets = self.context, self.system, requests.targets
+        chosen_NK, mask_NK = context.selector(behaviours or system.behaviours).select(context.dataset, targets)
+        user_ND, gather, soft_user_NX = torch.zeros(len(targets), 0), None, None
+        if isinstance(system.representation, RandomRepresentation):
+            user_ND = drawn(context, system.representation.width, targets)
+        elif system.representation is not None:
+            assert self.parents.representation is not None
+            if system.representation.train != "frozen":
+                gather = self.parents.representation.samples
+            else:
+                user_ND = self.parents.representation.represent(targets, system.representation.layer)
+        if system.soft is not None and "user" in system.soft.at:
+            assert self.parents.soft is not None
+            soft_user_NX = self.parents.soft.represent(targets, system.soft.layer)
+        return Shown(requests, chosen_NK, mask_NK, user_ND, gather, soft_user_NX)
+
+    def asked(self, requests: Requests) -> Shown:
+        """``show``, which is not done again for the requests that came last: validation asks the same again and again."""
+        if self._last is None or self._last.requests is not requests:
+            self._last = self.show(requests)
+        return self._last
+
+    def represented(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Float[Tensor, "B D"] | None:
+        """u of some requests, on the run's device; None where the coupling needs no user."""
+        with torch.no_grad():
+            made: Tensor | None = self.lm.represented(to_device(self.batch(shown, index_B), self.context.device))
+        return made
+
+    def chosen(self, requests: Requests) -> tuple[str, Sequence[Int[np.ndarray, "_"]]]:
+        shown = self.asked(requests)
+        return self.system.behaviours.in_words(), [row_K[mask_K] for row_K, mask_K
+                                                   in zip(shown.chosen_NK, shown.mask_NK, strict=True)]
+
+    def shown(self, requests: Requests) -> Sequence[Int[np.ndarray, "_"]]:
+        shown = self.asked(requests)
+        room_N = self.prompts(shown, np.arange(len(requests))).shown_B.tolist()
+        return [row_K[mask_K][max(0, int(mask_K.sum()) - room) :]
+                for row_K, mask_K, room in zip(shown.chosen_NK, shown.mask_NK, room_N, strict=True)]
+
+    def reads(self) -> str:
+        system, train = self.system, len(self.context.dataset.samples["train"])
+        count = train if system.train_samples is None else min(system.train_samples, train)
+        reads = f"words; {system.behaviours.in_words()}; {count:,} training samples"
+        if system.mix_with is not None:
+            reads += f", each also with {system.mix_with.in_words()}"
+        if isinstance(system.representation, RandomRepresentation):
+            reads += f"; u of {system.representation.width} numbers drawn at random for each user"
+        elif system.representation is not None and self.parents.representation is not None:
+            reads += f"; u {self.parents.representation.from_(system.representation.layer)}"
+        return reads
+
+    def facts(self) -> list[tuple[str, str]]:
+        made = read_json(self.stage.require() / SUMMARY)
+        return [(f"adapters of {self.name}", f"coupling '{self.system.coupling.kind}' on {Summary(**made)}")]
+
+    def _width(self) -> int | None:
+        """D of u; None where there is none."""
+        found = self.system.representation
+        if found is None:
+            return None
+        if isinstance(found, RandomRepresentation):
+            return found.width
+        assert self.parents.representation is not None
+        return self.parents.representation.width(found.layer)
+
+    def _soft(self, backbone: Backbone) -> SoftTokens | None:
+        config, parent = self.system.soft, self.parents.soft
+        if config is None or parent is None:
+            return None
+        words = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)
+        items_ME = parent.item_embeddings() if {*config.at} != {"user"} else None
+        width = parent.width(config.layer) if "user" in config.at else None
+        with seeds.torch_seeded(self.context.recipe.seed, "soft", self.name):
+            return SoftTokens(words, items_ME, width, config.projector)
+
+
+def start(adapters: Adapters, system: System, parents: Parents) -> None:
+    """Put the LoRA that a system starts from into its adapters."""
+    if parents.init_from is not None:
+        start_from(adapters, parents.init_from.stage.require() / ADAPTER)
+    elif system.init_from is not None:
+        start_from(adapters, Path(system.init_from).expanduser())
+

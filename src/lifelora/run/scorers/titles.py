@@ -1,0 +1,199 @@
+"""A language model that is asked which item comes next: a candidate's score is its title's log-likelihood as the answer.
+
+So all candidates are ranked; and, as the papers do it, one title is asked for, with and without being held to the candidates.
+Neither what is shown nor u may know the target.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from lifelora.data.dataset import Targets
+from lifelora.errors import ConfigError
+from lifelora.llm.backbone import Backbone
+from lifelora.llm.next_item import Curriculum, NextItemBatch, NextItemLM, form_asked, forms_of
+from lifelora.llm.personal import Represents
+from lifelora.llm.reading import Reader, contained, exact, hits
+from lifelora.llm.soft import SoftTokens
+from lifelora.llm.titles import Cost, choose, likelihoods, write
+from lifelora.lora.adapters import Adapters
+from lifelora.prompts.fill import Prompts
+from lifelora.prompts.lines.titles import TitleLines
+from lifelora.prompts.slots import Place
+from lifelora.prompts.titles import TitleBuilder
+from lifelora.prompts.titles import Titles as TitleTokens
+from lifelora.prompts.wording.titles import Form
+from lifelora.recipe.system import System
+from lifelora.run.context import Context
+from lifelora.run.scorers.base import Answers, CatalogueScores, Requests
+from lifelora.run.scorers.catalogue import leave_out_seen, shortlisted
+from lifelora.run.scorers.language import LanguageScorer, Parents, Shown
+from lifelora.scoring import in_batches
+from lifelora.stage import Stage
+from lifelora.tensors import to_device
+
+
+class Titles(LanguageScorer[NextItemLM]):
+    """One system, asked for a title."""
+
+    def __init__(self, context: Context, name: str, stage: Stage, system: System, parents: Parents) -> None:
+        super().__init__(context, name, stage, system, parents)
+        self.shortlist = system.shortlist
+        self._spent = Cost()
+
+    def check(self) -> None:
+        if reason := self.context.backbone.titles:
+            raise ConfigError(f"systems.{self.name} asks for titles, and {reason} Take another backbone, or task 'ctr'.")
+        super().check()
+
+    @cached_property
+    def builder(self) -> TitleBuilder:
+        """What writes its prompts."""
+        context, system = self.context, self.system
+        at, forms = layout(system, context.recipe.systems)
+        lines = context.lines(("titles", system.phrasings, frozenset(at)), lambda: TitleLines.build(
+            context.dataset, system.phrasings, context.backbone.tokenizer, forms))
+        return TitleBuilder(context.dataset, lines, self.max_tokens, context.recipe.seed)
+
+    @property
+    def highest(self) -> int:
+        return self.builder.highest
+
+    def personal(
+        self, backbone: Backbone, adapters: Adapters, representer: Represents | None, soft: SoftTokens | None
+    ) -> NextItemLM:
+        return NextItemLM(backbone.model, adapters, soft, backbone.head)
+
+    def requests_of_training(self) -> Requests:
+        rows = self.context.training_samples(self.system.train_samples)
+        return Requests(self.context.dataset.targets(rows), self.context.candidates("train", rows))
+
+    def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
+        return self._prompts(shown, index_B, form_asked(self.system.item_form), answered=False)
+
+    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> NextItemBatch:
+        return NextItemBatch(self.prompts(shown, index_B), shown.known(index_B)[0])
+
+    def _prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"], form: Form, *, answered: bool) -> Prompts:
+        build, requests = self.builder.answered if answered else self.builder.question, shown.requests
+        listed_BC = requests.candidates[index_B] if self.system.candidates_in_prompt else None
+        return build(requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B], listed_BC, form)
+
+    def batches(self, shown: Shown) -> Curriculum:
+        def gather(index_B: Int[np.ndarray, "B"], form: Form) -> NextItemBatch:
+            return NextItemBatch(self._prompts(shown, index_B, form, answered=True), shown.known(index_B)[0])
+
+        return Curriculum(gather, self.system.item_form, self.context.recipe.seed)
+
+    def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
+        shown, normalised = self.asked(requests), self.system.length_normalised
+
+        def scored(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B C"]:
+            found = likelihoods(self.lm, *self._ready(shown, index_B), length_normalised=normalised)
+            self._spent.add(found.cost)
+            made: np.ndarray = found.score_BC.double().cpu().numpy()
+            return made
+
+        self.lm.eval()
+        with self.lm.adapters.loaded():
+            scores_NC: np.ndarray = in_batches(np.ones(len(shown), np.int64), scored, tokens=64,
+                                              order=np.argsort(shown.mask_NK.sum(axis=1), kind="stable"), said=said,
+                                              progress=self.context.shows_progress)
+        return scores_NC
+
+    def probabilities(self, requests: Requests) -> Float[np.ndarray, "N C"]:
+        """That each candidate comes next, among these; those that are called the same share their title's."""
+        score_NC, title_M = self.score(requests), np.unique(np.array(self.context.dataset.titles), return_inverse=True)[1]
+        probability_NC = np.exp(score_NC - score_NC.max(axis=1, keepdims=True))
+        same_NCC = title_M[requests.candidates][:, :, None] == title_M[requests.candidates][:, None]
+        probability_NC /= same_NCC.sum(axis=2)
+        shares_NC: np.ndarray = probability_NC / probability_NC.sum(axis=1, keepdims=True)
+        return shares_NC
+
+    def unaided(self, items_C: Int[np.ndarray, "C"]) -> Int[np.ndarray, "C"]:
+        raise ConfigError(f"'{self.name}' ranks few items, and this run has no conventional model to choose them; give --items.")
+
+    def catalogue(self, targets: Targets, said: str | None = None) -> CatalogueScores | None:
+        """In two stages: the retriever scores all items, and the language model puts the first of them in order."""
+        blocks = None if self.retriever is None else self.retriever.catalogue(targets, said)
+        return None if blocks is None else self._two_stages(targets, blocks)
+
+    def _two_stages(self, targets: Targets, blocks: CatalogueScores) -> Iterator[tuple[slice, Float[np.ndarray, "B M"]]]:
+        for some, first_BM in blocks:
+            leave_out_seen(first_BM, self.context.dataset, targets.at(some))
+            short_BC = shortlisted(first_BM, self.system.shortlist)
+            among_BC = self.score(candidates_of(targets.at(some), short_BC))
+            # In a small catalogue the shortlist may reach into what the user has seen.
+            left_out_BC = np.isneginf(np.take_along_axis(first_BM, short_BC, axis=1))
+            scores_BM = first_BM.astype(np.float64)
+            above_B1 = np.where(np.isfinite(scores_BM), scores_BM, -np.inf).max(axis=1, keepdims=True)
+            lifted_BC = above_B1 + 1 + among_BC - among_BC.min(axis=1, keepdims=True)
+            np.put_along_axis(scores_BM, short_BC, np.where(left_out_BC, -np.inf, lifted_BC), axis=1)
+            yield some, scores_BM
+
+    def answers(self, requests: Requests, beams: int, written_tokens: int, said: str | None = None) -> Answers:
+        """One title for each: held to the candidates (``chosen``), and, unless there are no tokens for it, free (``written``)."""
+        shown, reader, normalised = self.asked(requests), Reader(self.context.backbone.tokenizer), self.system.length_normalised
+        names = ["chosen hr@1", *(("written hr@1", "valid ratio", "exact hr@1", "exact valid ratio") if written_tokens else ())]
+        costs = {"chosen": Cost()} | ({"written": Cost()} if written_tokens else {})
+
+        def answered(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B V"]:
+            batch, titles = self._ready(shown, index_B)
+            items_BC = requests.candidates[index_B]
+            target_B = torch.from_numpy((items_BC == requests.targets.item_B[index_B][:, None]).argmax(axis=1))
+            chosen = choose(self.lm, batch, titles, beams=beams, length_normalised=normalised)
+            costs["chosen"].add(chosen.cost)
+            values = [hits(chosen.named_BC.cpu(), target_B)]
+            if written_tokens:
+                room = self.context.backbone.context + 1 - int(batch.prompts.mask_BL.sum(dim=1).max())
+                written = write(self.lm, batch, reader, beams=beams, length_normalised=normalised,
+                                limit=min(written_tokens, room))
+                costs["written"].add(written.cost)
+                for rule in (contained, exact):
+                    named_BC = rule(written.lines, reader.titles(titles))
+                    values += [hits(named_BC, target_B), named_BC.any(dim=1).double()]
+            return torch.stack([value_B.double() for value_B in values], dim=1).numpy()
+
+        self.lm.eval()
+        with self.lm.adapters.loaded():
+            values_NV: np.ndarray = in_batches(np.ones(len(shown), np.int64), answered, tokens=64,
+                                               order=np.argsort(shown.mask_NK.sum(axis=1), kind="stable"), said=said,
+                                               progress=self.context.shows_progress)
+        return Answers(dict(zip(names, values_NV.T, strict=True)), costs)
+
+    def spent(self) -> Cost:
+        return replace(self._spent)
+
+    def reads(self) -> str:
+        soft, parent = self.system.soft, self.parents.soft
+        if soft is None or parent is None:
+            return super().reads()
+        return f"{super().reads()}; {self.system.item_form} with soft tokens {parent.from_('final')}"
+
+    def _ready(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> tuple[NextItemBatch, TitleTokens]:
+        batch = self.batch(shown, index_B)
+        titles = self.builder.titles(shown.requests.candidates[index_B])
+        return to_device(batch, self.context.device), to_device(titles, self.context.device)
+
+
+def layout(system: System, systems: dict[str, System]) -> tuple[tuple[Place, ...], tuple[Form, ...]]:
+    """Whose soft tokens a system's lines have, and their forms: together with all systems that can share these lines.
+
+    Prompts of words alone are in every layout, so a system without soft tokens takes that of another in the same words.
+    """
+    alike = [other for other in systems.values() if other.phrasings == system.phrasings and other.soft is not None]
+    soft = system.soft or next((other.soft for other in alike), None)
+    at = () if soft is None else soft.at
+    sharing = [other for other in alike if other.soft is not None and other.soft.at == at]
+    forms = dict.fromkeys(form for other in [system, *sharing] for form in ("text", *forms_of(other.item_form)))
+    return at, tuple(forms)
+
+
+def candidates_of(targets: Targets, items_NC: Int[np.ndarray, "N C"]) -> Requests:
+    """Targets of which only the users are known: the first candidate stands in for the item."""
+    known = Targets(targets.user_B, items_NC[:, 0].astype(np.int64), targets.position_B, targets.label_B)
+    return Requests(known, items_NC)

@@ -1,0 +1,130 @@
+"""Two towers in a run: an encoder reads user and item apart, a head joins them (CTR-BERT). Knows no conventional model."""
+
+import json
+from collections.abc import Sequence
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+
+from lifelora import seeds
+from lifelora.artefacts import read_json, write_atomically
+from lifelora.data.dataset import Targets
+from lifelora.llm.backbone import ABOUT
+from lifelora.llm.two_tower import TwoTowerModel, load_encoder
+from lifelora.progress import Progress
+from lifelora.prompts.towers import TowerBatch, TowerBuilder
+from lifelora.recipe.sections import TwoTower
+from lifelora.run.context import Context
+from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
+from lifelora.stage import Stage
+from lifelora.tensors import to_device
+from lifelora.tokens import check_fits
+from lifelora.training import fit
+from lifelora.training.checkpoint import Learnt
+
+BATCH = 64
+"""Texts that are read together."""
+Chosen = tuple[Targets, Int[np.ndarray, "N K"], Bool[np.ndarray, "N K"]]
+
+
+class TwoTowerScorer(Scorer):
+    """Its scores are P(like)."""
+
+    family = "two towers"
+
+    def __init__(self, context: Context, name: str, stage: Stage, config: TwoTower) -> None:
+        super().__init__(context, name, stage)
+        self.config = config
+        self._label = ""
+
+    @property
+    def validation_count(self) -> int | None:
+        return self.config.validation_samples
+
+    @property
+    def sees_target(self) -> bool:
+        return self.config.behaviours.needs_target
+
+    def check(self) -> None:
+        _ = self.untrained
+
+    @cached_property
+    def untrained(self) -> tuple[TwoTowerModel, TowerBuilder]:
+        """As training finds it, and what writes its texts. It becomes the trained one, so that the encoder is loaded once."""
+        config, context = self.config, self.context
+        loaded = load_encoder(config, f"two_towers.{self.name}.path", context.options.download)
+        self._label = loaded.label
+        most = min(config.max_tokens, loaded.context, loaded.tokenizer.model_max_length)
+        with seeds.torch_seeded(context.recipe.seed, "encoder", self.name):
+            model = TwoTowerModel(loaded.model, config)
+        builder = TowerBuilder(context.dataset, config.template, loaded.tokenizer, most)
+        check_fits(builder.highest, loaded.model, loaded.tokenizer)
+        return model, builder
+
+    @cached_property
+    def model(self) -> TwoTowerModel:
+        """As it was trained."""
+        folder = self.stage.require()
+        Learnt(self.untrained[0]).read(folder / MODEL)
+        return self.untrained[0].to(self.context.device).eval()
+
+    def train(self, folder: Path, validate: Validate) -> None:
+        context, config = self.context, self.config
+        model, _ = self.untrained
+        asked = self.show(context.dataset.targets(context.training_samples(config.train_samples)))
+        if context.options.checkpointing:
+            model.enable_checkpointing()
+        self.model = model.to(context.device)
+        fit(model, np.arange(len(asked[0])), partial(self.batch, asked), validate, config.training, folder,
+            context.recipe.seed, name=self.name, device=context.device, progress=context.shows_progress)
+        write_atomically(folder / ABOUT, json.dumps({"label": self._label}))
+
+    def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
+        model, builder, device = self.model, self.untrained[1], self.context.device
+        targets, chosen_NK, mask_NK = self.show(requests.targets)
+        # Texts of like length together, and those about one user: what is the same in a batch is read once.
+        order = np.lexsort((targets.position_B, targets.user_B, mask_NK.sum(axis=1)))
+        item_M, place_N = np.unique(targets.item_B, return_inverse=True)
+        scores_N = np.empty(len(order))
+        show = bool(said) and self.context.shows_progress
+        model.eval()
+        with torch.inference_mode(), Progress(said or "", len(order), enabled=show) as ticker:
+            item_ME = torch.cat([model.encode(to_device(builder.items(item_M[start : start + BATCH]), device))
+                                 for start in range(0, len(item_M), BATCH)])
+            for start in range(0, len(order), BATCH):
+                index_B = order[start : start + BATCH]
+                users, user_B = builder.users(targets.at(index_B), chosen_NK[index_B], mask_NK[index_B])
+                user_BE = model.encode(to_device(users, device))[user_B.to(device)]
+                item_BE = item_ME[torch.from_numpy(place_N[index_B]).to(device)]
+                scores_N[index_B] = torch.sigmoid(model.joined(user_BE, item_BE)).double().cpu().numpy()
+                ticker.advance(len(index_B))
+        return scores_N[:, None]
+
+    def chosen(self, requests: Requests) -> tuple[str, Sequence[Int[np.ndarray, "_"]]]:
+        _, chosen_NK, mask_NK = self.show(requests.targets)
+        return self.config.behaviours.in_words(), [row_K[mask_K] for row_K, mask_K in zip(chosen_NK, mask_NK, strict=True)]
+
+    def shown(self, requests: Requests) -> Sequence[Int[np.ndarray, "_"]]:
+        targets, chosen_NK, mask_NK = self.show(requests.targets)
+        kept_NK = self.untrained[1].kept(targets, chosen_NK, mask_NK)
+        return [row_K[kept_K] for row_K, kept_K in zip(chosen_NK, kept_NK, strict=True)]
+
+    def reads(self) -> str:
+        config, train = self.config, len(self.context.dataset.samples["train"])
+        read = f"words; {config.behaviours.in_words()}; {min(config.train_samples or train, train):,} training samples"
+        return f"{read}; only its head has learnt" if config.train == "head" else read
+
+    def facts(self) -> list[tuple[str, str]]:
+        return [(f"encoder of {self.name}", str(read_json(self.stage.require() / ABOUT)["label"]))]
+
+    def show(self, targets: Targets) -> Chosen:
+        """Targets with the behaviours that were chosen for them."""
+        return targets, *self.context.selector(self.config.behaviours).select(self.context.dataset, targets)
+
+    def batch(self, shown: Chosen, index_B: Int[np.ndarray, "B"]) -> TowerBatch:
+        """The texts of some of them."""
+        targets, chosen_NK, mask_NK = shown
+        return self.untrained[1].batch(targets.at(index_B), chosen_NK[index_B], mask_NK[index_B])

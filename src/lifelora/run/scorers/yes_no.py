@@ -1,0 +1,87 @@
+"""A language model that is asked whether the user would like an item: its scores are P(yes). Knows prompts, no other question."""
+
+from collections.abc import Callable
+from functools import cached_property, partial
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from lifelora.llm.backbone import Backbone
+from lifelora.llm.personal import PersonalBatch, PersonalLM, Represents
+from lifelora.llm.soft import SoftTokens
+from lifelora.lora.adapters import Adapters
+from lifelora.prompts.fill import Prompts
+from lifelora.prompts.lines.yes_no import YesNoLines
+from lifelora.prompts.yes_no import YesNoBuilder, find_answers
+from lifelora.run.scorers.base import Requests
+from lifelora.run.scorers.language import LanguageScorer, Shown
+from lifelora.scoring import in_batches
+from lifelora.tensors import to_device
+from lifelora.types import Layer
+
+SHORTLIST = 100
+"How many candidates a recommendation takes from the retriever."
+
+
+class YesNo(LanguageScorer[PersonalLM]):
+    """One system, asked yes or no."""
+
+    shortlist = SHORTLIST
+
+    @cached_property
+    def builder(self) -> YesNoBuilder:
+        """What writes its prompts."""
+        context, system = self.context, self.system
+        tokenizer = context.backbone.tokenizer
+        at = () if system.soft is None else system.soft.at
+        lines, answers = context.lines(("yes/no", system.template, frozenset(at)), lambda: (
+            YesNoLines.build(context.dataset, system.template, tokenizer, at), find_answers(tokenizer, system.template)))
+        return YesNoBuilder(context.dataset, lines, answers, self.max_tokens, at)
+
+    @property
+    def highest(self) -> int:
+        return self.builder.highest
+
+    def personal(
+        self, backbone: Backbone, adapters: Adapters, representer: Represents | None, soft: SoftTokens | None
+    ) -> PersonalLM:
+        layer: Layer = getattr(self.system.representation, "layer", "final")
+        return PersonalLM(backbone.model, adapters, self.builder.answers, representer, soft, layer, self.system.loss,
+                          backbone.head)
+
+    def requests_of_training(self) -> Requests:
+        return Requests(self.context.dataset.targets(self.context.training_samples(self.system.train_samples)))
+
+    def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
+        return self.builder.build(shown.requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B])
+
+    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
+        """Prompts with their labels."""
+        prompts, (user_BD, samples, soft_user_BX) = self.prompts(shown, index_B), shown.known(index_B)
+        label_B = torch.from_numpy(shown.requests.targets.label_B[index_B].astype(np.float32))
+        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, label_B, user_BD, prompts.soft_BL, samples, soft_user_BX)
+
+    def batches(self, shown: Shown) -> Callable[[Int[np.ndarray, "B"]], PersonalBatch]:
+        return partial(self.batch, shown)
+
+    def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
+        shown, lm, device = self.asked(requests), self.lm, self.context.device
+
+        def scored(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
+            made: np.ndarray = lm.score(to_device(self.batch(shown, index_B), device)).double().cpu().numpy()
+            return made
+
+        lm.eval()
+        with lm.adapters.loaded(), torch.inference_mode():
+            scores_N: np.ndarray = in_batches(np.ones(len(shown), np.int64), scored, tokens=64,
+                                             order=np.argsort(shown.mask_NK.sum(axis=1), kind="stable"), said=said,
+                                             progress=self.context.shows_progress)
+        return scores_N[:, None]
+
+    def reads(self) -> str:
+        soft, parent = self.system.soft, self.parents.soft
+        if soft is None or parent is None:
+            return super().reads()
+        layer = soft.layer if "user" in soft.at else "final"
+        return f"{super().reads()}; soft tokens of {' and '.join(soft.at)} {parent.from_(layer)}"

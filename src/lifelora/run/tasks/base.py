@@ -1,0 +1,161 @@
+"""What a task is: what requests are, how a scorer is validated and judged, what is kept, how it is told. Knows scorers."""
+
+import json
+import shlex
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+from jaxtyping import Int
+
+from lifelora import seeds
+from lifelora.artefacts import write_atomically
+from lifelora.evaluation.jackknife import Jackknifed
+from lifelora.evaluation.measured import Curves
+from lifelora.recipe.system import Representation
+from lifelora.run.context import Context
+from lifelora.run.scorers.base import Requests, Scorer
+from lifelora.run.scorers.conventional import ConventionalScorer
+from lifelora.run.scorers.language import LanguageScorer, Parents
+from lifelora.run.scorers.two_tower import TwoTowerScorer
+from lifelora.run.stages import RECIPE_FILE
+from lifelora.training import HISTORY
+from lifelora.training.curve import History
+from lifelora.types import Part
+
+TABLE, FIGURES = "table.txt", "evaluation.json"
+Seconds = Mapping[str, float | None]
+One = TypeVar("One", bound=Scorer)
+
+
+class Task(ABC):
+    """One of a run's questions, with the scorers that answer it."""
+
+    conventional: ClassVar[type[ConventionalScorer]]
+    language: ClassVar[type[LanguageScorer[Any]]]
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+
+    @cached_property
+    def scorers(self) -> dict[str, Scorer]:
+        """Everything that the recipe compares, conventional models first; each has been given what it needs of the others."""
+        context, recipe, stages = self.context, self.context.recipe, self.context.stages
+        models = {name: self.conventional(context, name, stages.conventional(name), step)
+                  for name, step in recipe.conventional.items()}
+        systems: dict[str, LanguageScorer[Any]] = {}
+        for name, system in recipe.systems.items():
+            u, soft = system.representation, system.soft
+            parents = Parents(
+                representation=models[u.model] if isinstance(u, Representation) else None,
+                soft=None if soft is None else models[soft.model],
+                retriever=models.get(system.retriever_name or ""), init_from=systems.get(system.init_from or ""))
+            systems[name] = self.language(context, name, stages.system(name), system, parents)
+        towers = {name: TwoTowerScorer(context, name, stages.two_tower(name), config)
+                  for name, config in recipe.two_towers.items()}
+        return {**models, **towers, **systems}
+
+    @abstractmethod
+    def requests(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Requests:
+        """Samples of a part, by their rows in the log, as requests."""
+
+    @abstractmethod
+    def now(self, user: int, items_C: Int[np.ndarray, "C"]) -> Requests:
+        """Items put to a user after everything in the log."""
+
+    @abstractmethod
+    def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
+        """What says how good a scorer is on validation samples."""
+
+    def validation(self, scorer: Scorer) -> Callable[[], dict[str, float]]:
+        """Gives the metrics of a scorer, as it is at the time, on the validation samples that choose its weights."""
+        requests = self.requests("valid", self.context.validation_samples(scorer.validation_count))
+        return lambda: self.metrics(scorer, requests)
+
+    @abstractmethod
+    def judge(self, scorer: Scorer, folder: Path) -> None:
+        """Keep what a scorer says of each test sample."""
+
+    @abstractmethod
+    def judged(self, name: str, others: Sequence["Task"] = ()) -> Jackknifed:
+        """What ``judge`` kept of a scorer, here and in ``others`` (the task of other runs), ready for intervals and tests."""
+
+    @abstractmethod
+    def report(self, seconds: Seconds, folder: Path) -> None:
+        """The page, its pictures, all figures as JSON, and the table as text."""
+
+    # What both reports tell.
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Data, samples, language model, seed."""
+        context, recipe, dataset = self.context, self.context.recipe, self.context.dataset
+        model = [("language model", context.backbone_label)] if context.stages.need_backbone else []
+        return [
+            ("data", f"{dataset.name}: {len(dataset):,} interactions, {dataset.n_users:,} users, {dataset.n_items:,} items"),
+            ("samples", " / ".join(f"{len(dataset.samples[p]):,} {p}" for p in ("train", "valid", "test"))),
+            *self.own_facts(), ("split", recipe.data.rules.split.kind), *model, ("seed", str(recipe.seed)),
+            ("data hash", context.stages.data.key), *(fact for scorer in self.scorers.values() for fact in scorer.facts()),
+        ]
+
+    def own_facts(self) -> list[tuple[str, str]]:
+        """Further facts of the samples."""
+        return []
+
+    def commands(self) -> list[tuple[str, str]]:
+        """What a reader may want to run next."""
+        folder = self.context.stages.folder
+        return [("this run again", f"lifelora run {shlex.quote(str(folder / RECIPE_FILE))} --out ANOTHER_FOLDER"),
+                ("the table", f"lifelora show {shlex.quote(str(folder))}")]
+
+    def example_user(self) -> str:
+        """The outside id of the user that the report tells about."""
+        dataset = self.context.dataset
+        return dataset.users.outside(dataset.user_N[[self.example_row()]])[0]
+
+    def example_row(self) -> int:
+        """A test sample. It is drawn by seed, not picked: a story that was chosen for its ending proves nothing."""
+        rows = self.context.test_samples
+        return int(rows[seeds.generator(self.context.recipe.seed, "example").integers(len(rows))])
+
+    def about_nano(self) -> list[str]:
+        """What a reader has to know of the small LM that was made on the spot."""
+        recipe = self.context.recipe
+        if not recipe.systems or not recipe.backbone.made:
+            return []
+        return [f"The nano language model was pre-trained on item texts and training-period histories{self.nano_also_read}: it "
+                "has read more of the training data than the training samples."]
+
+    nano_also_read: ClassVar[str] = ""
+
+
+def keep(folder: Path, figures: Mapping[str, Any], table: str) -> None:
+    """A report's figures and its table, beside its page."""
+    write_atomically(folder / FIGURES, json.dumps(figures, indent=1, ensure_ascii=False))
+    write_atomically(folder / TABLE, table)
+
+
+def curves(folder: Path) -> Curves | None:
+    """How the training in a stage's folder went; None where nothing was trained."""
+    path = folder / HISTORY
+    if not path.exists():
+        return None
+    history = History.model_validate_json(path.read_text())
+    return Curves(
+        loss=[(point.step / history.steps_per_epoch, point.loss) for point in history.training],
+        validation=[(e.step / history.steps_per_epoch, e.metrics["auc"]) for e in history.evaluations],
+    )
+
+
+def best(scorers: Sequence[One]) -> One:
+    """The one with the best validation AUC; a model that was counted, not trained, has none."""
+    def valid(scorer: One) -> float:
+        path = scorer.stage.require() / HISTORY
+        if not path.exists():
+            return 0.0
+        history = History.model_validate_json(path.read_text())
+        return history.evaluations[history.best].metrics["auc"]
+
+    return max(scorers, key=valid)

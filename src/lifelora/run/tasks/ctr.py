@@ -1,0 +1,121 @@
+"""The task ctr: will this user like this item? One number for each test sample. Knows scorers, no model."""
+
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from lifelora.evaluation.jackknife import Jackknifed, Scored, jackknife
+from lifelora.evaluation.measured import figures
+from lifelora.evaluation.metrics import auc, log_loss
+from lifelora.evaluation.report import ExampleUser, Report, Shown, SystemResult, measure, plain_table
+from lifelora.run import knowledge
+from lifelora.run.behaviours import behaviours
+from lifelora.run.scorers.base import Requests, Scorer
+from lifelora.run.scorers.conventional import LikeModel
+from lifelora.run.scorers.yes_no import YesNo
+from lifelora.run.tasks.base import Seconds, Task, curves, keep
+from lifelora.types import Part
+
+SCORES = "score.npy"
+
+
+class Ctr(Task):
+    """P(like) of an item."""
+
+    conventional = LikeModel
+    language = YesNo
+    nano_also_read: ClassVar[str] = ", ratings and answers among them"
+
+    def requests(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Requests:
+        return Requests(self.context.dataset.targets(rows_N))
+
+    def now(self, user: int, items_C: Int[np.ndarray, "C"]) -> Requests:
+        return Requests(self.context.dataset.candidates(user, items_C))
+
+    def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
+        label_N, score_N = requests.targets.label_B, scorer.score(requests)[:, 0]
+        return {"auc": auc(label_N, score_N), "log_loss": log_loss(label_N, score_N)}
+
+    def judge(self, scorer: Scorer, folder: Path) -> None:
+        requests = self.requests("test", self.context.test_samples)
+        np.save(folder / SCORES, scorer.score(requests, f"{scorer.name}: scoring test samples")[:, 0])
+
+    def scores(self, name: str) -> Float[np.ndarray, "N"]:
+        """What ``judge`` kept of a scorer."""
+        kept: np.ndarray = np.load(self.context.stages.scores(name).require() / SCORES, allow_pickle=False)
+        return kept
+
+    def scored(self, name: str) -> Scored:
+        """It, with whom and what the scores are about."""
+        targets = self.context.dataset.targets(self.context.test_samples)
+        return Scored(targets.user_B, targets.item_B, targets.label_B, self.scores(name))
+
+    def judged(self, name: str, others: Sequence[Task] = ()) -> Jackknifed:
+        # Chance behind ECE is always drawn by the same seed, whatever the runs' own.
+        return jackknife([run.scored(name) for run in (self, *others) if isinstance(run, Ctr)],
+                         draws=self.context.recipe.evaluation.resamples)
+
+    def report(self, seconds: Seconds, folder: Path) -> None:
+        from lifelora.evaluation.page import write_report  # matplotlib only when a page is asked for
+
+        report = self.gather(seconds)
+        measured = measure(report)
+        write_report(folder, report, measured)
+        keep(folder, figures(measured), plain_table(measured))
+
+    def gather(self, seconds: Seconds) -> Report:
+        """Everything that the page tells."""
+        context, recipe, dataset = self.context, self.context.recipe, self.context.dataset
+        targets = dataset.targets(context.test_samples)
+        scores = {name: self.scores(name) for name in self.scorers}
+        systems = [SystemResult(name, scorer.family, scorer.reads(), scores[name], curves(scorer.stage.require()),
+                                seconds.get(scorer.stage.name)) for name, scorer in self.scorers.items()]
+        vectors = context.vectors.notes if context.stages.need_vectors else ()
+        return Report(
+            title=recipe.about or recipe.name, facts=self.facts(), systems=systems,
+            user_N=targets.user_B, item_N=targets.item_B, label_N=targets.label_B,
+            history_N=targets.position_B,
+            reference=next(iter(recipe.systems), list(self.scorers)[0 if recipe.knowledge else -1]),
+            best_possible_auc=self._best_possible(), example=self._example(scores),
+            notes=[*dataset.notes, *knowledge.notes(context), *vectors, *self.about_nano()],
+            commands=self.commands(), seed=recipe.seed, draws=recipe.evaluation.resamples,
+        )
+
+    def own_facts(self) -> list[tuple[str, str]]:
+        rules = self.context.recipe.data.rules
+        return [("label", f"rating > {rules.label_above:g}; at least {rules.min_history} earlier behaviours")]
+
+    def commands(self) -> list[tuple[str, str]]:
+        first, *rest = super().commands()
+        folder = shlex.quote(str(self.context.stages.folder))
+        return [first, ("recommendations", f"lifelora recommend {folder} --user {shlex.quote(self.example_user())}"), *rest]
+
+    def _best_possible(self) -> float | None:
+        """The AUC of the probabilities that a source has drawn the labels by, where it knows them."""
+        dataset, truth = self.context.dataset, getattr(self.context.recipe.data.source, "probability", None)
+        if truth is None:
+            return None
+        rows = self.context.test_samples
+        targets = dataset.targets(rows)
+        truth_N = truth(dataset.users.outside(targets.user_B), dataset.items.outside(targets.item_B),
+                        np.asarray(dataset.time_N[rows]))
+        return auc(targets.label_B, truth_N)
+
+    def _example(self, scores: Mapping[str, np.ndarray]) -> ExampleUser:
+        dataset, row = self.context.dataset, self.example_row()
+        request = self.requests("test", np.array([row]))
+        chosen = {name: scorer.chosen(request) for name, scorer in self.scorers.items()}
+        shown = [Shown(f"{how[0]}: shown to {name}", behaviours(dataset, how[1][0])) for name, how in chosen.items() if how]
+        user, item = int(request.targets.user_B[0]), int(request.targets.item_B[0])
+        profile = dataset.profiles.slice(user, 1).to_pylist()[0]
+        place = int(np.flatnonzero(self.context.test_samples == row)[0])
+        return ExampleUser(
+            user=dataset.users.outside([user])[0],
+            facts=[(name, value) for name, value in profile.items() if name != "user" and value],
+            shown=shown, target=dataset.titles[item], label=bool(request.targets.label_B[0]),
+            scores={name: float(score_N[place]) for name, score_N in scores.items()},
+        )

@@ -1,0 +1,147 @@
+"""The task next-item: which item comes next, among candidates and in the whole catalogue. Knows scorers, draws no list."""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from lifelora.artefacts import read_json, write_atomically
+from lifelora.data.dataset import Targets
+from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife_means
+from lifelora.evaluation.measured import figures
+from lifelora.evaluation.ranking_report import Cost as PerRow
+from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, measure, plain_table, row_values
+from lifelora.evaluation.ranks import Ranks
+from lifelora.llm.titles import Cost
+from lifelora.run.scorers.base import Requests, Scorer
+from lifelora.run.scorers.catalogue import leave_out_seen
+from lifelora.run.scorers.conventional import NextItemModel
+from lifelora.run.scorers.titles import Titles, candidates_of
+from lifelora.run.tasks.base import Seconds, Task, curves, keep
+from lifelora.types import Part
+
+RANKS, ANSWERS, COSTS = "ranks.npy", "answers.npy", "costs.json"
+
+
+class NextItem(Task):
+    """The rank of the item that came next."""
+
+    conventional = NextItemModel
+    language = Titles
+
+    def requests(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Requests:
+        return Requests(self.context.dataset.targets(rows_N), self.context.candidates(part, rows_N))
+
+    def now(self, user: int, items_C: Int[np.ndarray, "C"]) -> Requests:
+        return candidates_of(self.context.dataset.candidates(user, items_C[:1]), items_C[None])
+
+    def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
+        """AUC (the share of other candidates behind the target), HR@1, NDCG@10 and MRR; of the catalogue without lists."""
+        ranks, among = self.among_candidates(scorer, requests), requests.candidates.shape[1]
+        if ranks is None:
+            ranks, among = self.in_catalogue(scorer, requests.targets), self.context.dataset.n_items
+        assert ranks is not None
+        before_N = ranks.better_N + (ranks.tied_N - 1) / 2
+        return {"auc": float(1 - before_N.mean() / (among - 1)), "hr1": float(ranks.hit(1).mean()),
+                "ndcg10": float(ranks.ndcg(10).mean()), "mrr": float(ranks.reciprocal().mean())}
+
+    def among_candidates(self, scorer: Scorer, requests: Requests, said: str | None = None) -> Ranks | None:
+        """Where the targets stand among their candidates; None where there are no lists."""
+        if requests.listed_NC is None:
+            return None
+        own_N = (requests.listed_NC == requests.targets.item_B[:, None]).argmax(axis=1)
+        return Ranks.of(scorer.score(requests, said), own_N)
+
+    def in_catalogue(self, scorer: Scorer, targets: Targets, said: str | None = None) -> Ranks | None:
+        """Where they stand among all items that their users had not seen; None where a scorer ranks no catalogue.
+
+        A target that comes again is one all the same.
+        """
+        blocks, found = scorer.catalogue(targets, said), list[Ranks]()
+        if blocks is None:
+            return None
+        for some, score_BM in blocks:
+            leave_out_seen(score_BM, self.context.dataset, targets.at(some))
+            found.append(Ranks.of(score_BM, targets.item_B[some]))
+        return Ranks(np.concatenate([r.better_N for r in found]), np.concatenate([r.tied_N for r in found]))
+
+    def judge(self, scorer: Scorer, folder: Path) -> None:
+        """Keep the ranks: better and tied ones among the candidates, then of all items (-1 where there are none).
+
+        Where a scorer can be asked for one title, keep also its answers, and what each way took.
+        """
+        requests, evaluation, name = self.requests("test", self.context.test_samples), self.context.recipe.evaluation, scorer.name
+        listed, took = counted(scorer, lambda: self.among_candidates(scorer, requests, f"{name}: ranking candidates"))
+        answers = scorer.answers(requests, evaluation.beams, evaluation.written_tokens, f"{name}: answering with a title")
+        whole, took_whole = counted(scorer, lambda: self.in_catalogue(scorer, requests.targets, f"{name}: ranking the catalogue"))
+        costs = {f"likelihoods of {requests.candidates.shape[1]} titles": took, **answers.costs}
+        if scorer.retriever is not None:
+            costs[f"after {scorer.retriever.name}: likelihoods of {scorer.shortlist} titles"] = took_whole
+        none = np.full(len(requests), -1)
+        columns = [column for found in (listed, whole)
+                   for column in ((found.better_N, found.tied_N) if found else (none, none))]
+        np.save(folder / RANKS, np.stack(columns, axis=1).astype(np.int32))
+        if answers.values:
+            np.save(folder / ANSWERS, np.stack(list(answers.values.values()), axis=1).astype(np.float32))
+            write_atomically(folder / COSTS, json.dumps({
+                "answers": list(answers.values), "rows": len(requests),
+                "costs": {way: [c.tokens, c.seconds] for way, c in costs.items()},
+            }, indent=1))
+
+    def ranked(self, name: str) -> RankedSystem:
+        """What ``judge`` kept of a scorer."""
+        scorer, folder = self.scorers[name], self.context.stages.scores(name).require()
+        better_tied_N4 = np.load(folder / RANKS, allow_pickle=False).astype(np.int64)
+        listed, whole = (Ranks(*pair_N2.T) if (pair_N2 >= 0).all() else None for pair_N2 in np.split(better_tied_N4, 2, axis=1))
+        found = RankedSystem(name, scorer.family, scorer.reads(), listed, whole, curves(scorer.stage.require()))
+        if not (folder / COSTS).exists():
+            return found
+        kept = read_json(folder / COSTS)
+        values = np.load(folder / ANSWERS, allow_pickle=False).astype(np.float64).T
+        costs = {way: PerRow(tokens / kept["rows"], seconds / kept["rows"]) for way, (tokens, seconds) in kept["costs"].items()}
+        return replace(found, answers=dict(zip(kept["answers"], values, strict=True)), costs=costs)
+
+    def judged(self, name: str, others: Sequence[Task] = ()) -> Jackknifed:
+        return jackknife_means([
+            Rows(run.context.dataset.targets(run.context.test_samples).user_B, row_values(run.ranked(name)), run.samples_hash())
+            for run in (self, *others) if isinstance(run, NextItem)])
+
+    def samples_hash(self) -> str:
+        """16 hexadecimal digits that stand for the test samples and their lists."""
+        digest, requests = hashlib.sha256(), self.requests("test", self.context.test_samples)
+        lists = [] if requests.listed_NC is None else [requests.listed_NC]
+        for array in (requests.targets.user_B, requests.targets.item_B, *lists):
+            digest.update(np.ascontiguousarray(array, "<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+    def report(self, seconds: Seconds, folder: Path) -> None:
+        from lifelora.evaluation.page import write_ranking  # matplotlib only when a page is asked for
+
+        report = self.gather(seconds)
+        measured = measure(report)
+        write_ranking(folder, report, measured)
+        keep(folder, figures(measured), plain_table(measured))
+
+    def gather(self, seconds: Seconds) -> RankingReport:
+        """Everything that the page tells."""
+        context, recipe, dataset = self.context, self.context.recipe, self.context.dataset
+        lists = dataset.lists.get("test")
+        return RankingReport(
+            title=recipe.about or recipe.name, facts=self.facts(),
+            systems=[replace(self.ranked(name), seconds=seconds.get(scorer.stage.name)) for name, scorer in self.scorers.items()],
+            user_N=dataset.targets(context.test_samples).user_B, rows_hash=self.samples_hash(),
+            candidates=0 if lists is None else lists.shape[1], n_items=dataset.n_items,
+            reference=next(iter(recipe.systems), next(iter(self.scorers))),
+            notes=[*dataset.notes, *self.about_nano()], seed=recipe.seed, commands=self.commands(),
+        )
+
+
+def counted(scorer: Scorer, work: Callable[[], Ranks | None]) -> tuple[Ranks | None, Cost]:
+    """The work's result, and what the scorer's part of it took."""
+    before = scorer.spent()
+    result, after = work(), scorer.spent()
+    return result, Cost(after.tokens - before.tokens, after.seconds - before.seconds)
