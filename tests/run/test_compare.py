@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lifelora.run.compare import compare
 from run_world import next_items, replace_array, tiny
 
 from lifelora.cli import main
@@ -13,6 +12,7 @@ from lifelora.errors import ConfigError
 from lifelora.evaluation.ranks import Ranks
 from lifelora.run import Options, Run
 from lifelora.run.tasks.next_item import RANKS
+from lifelora.study.compare import compare
 
 
 @pytest.fixture(scope="module")
