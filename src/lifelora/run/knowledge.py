@@ -13,7 +13,7 @@ from lifelora.knowledge.questions import AboutUsers, about_items, states, traini
 from lifelora.knowledge.read import OwnKnowledge
 from lifelora.recipe.sections import Knowledge
 from lifelora.run.context import Context
-from lifelora.vectors.base import Vectors
+from lifelora.vectors.base import TextVectors, Vectors
 
 ITEMS, USERS = "items.safetensors", "users.safetensors"
 
@@ -26,6 +26,7 @@ def make(context: Context, name: str, folder: Path) -> None:
     if isinstance(vectors, OwnKnowledge):
         items, users = vectors.of_items(dataset, tools), vectors.of_states(dataset, config.every, learnt_N)
     else:
+        assert isinstance(vectors, TextVectors)  # the recipe knows
         asked = AboutUsers(dataset, config)
         items = vectors.of_texts(config.text.write(about_items(dataset, config), tools), tools)
         users = Vectors(torch.zeros(0, items.vectors_NE.shape[1]))
