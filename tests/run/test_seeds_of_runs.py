@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lifelora.run.seeds import over_seeds
 from run_world import next_items, tiny
 from sklearn.metrics import roc_auc_score
 
@@ -15,6 +14,7 @@ from lifelora.errors import ConfigError
 from lifelora.evaluation.ranking_report import RankedSystem
 from lifelora.run import Options, Run
 from lifelora.run.tasks.next_item import NextItem
+from lifelora.study.seeds import over_seeds
 
 OPTIONS = Options(device="cpu", progress=False)
 
