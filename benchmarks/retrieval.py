@@ -38,7 +38,7 @@ from lifelora.data.log import EVENT_COLUMNS
 from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import Words
 from lifelora.data.sources.movielens import Movielens
-from lifelora.retrieval.select import MostSimilar
+from lifelora.retrieval.similar import MostSimilar
 
 PARTS = ("ml-1m", "growth", "online")
 K = 30

@@ -248,8 +248,8 @@ MODELS = Role("models", "conventional model", "lifelora.conventional.base:Recomm
 })
 SELECTORS = Role("selectors", "selector of behaviours", "lifelora.retrieval.select:Selector.Config", {
     "most-recent": "lifelora.retrieval.select:MostRecent",
-    "most-similar": "lifelora.retrieval.select:MostSimilar",
-    "similar-and-recent": "lifelora.retrieval.select:SimilarAndRecent",
+    "most-similar": "lifelora.retrieval.similar:MostSimilar",
+    "similar-and-recent": "lifelora.retrieval.similar:SimilarAndRecent",
     "same-field": "lifelora.retrieval.select:SameField",
 })
 SOURCES = Role("sources", "data source", "lifelora.data.sources.base:Source", {

@@ -21,7 +21,8 @@ from lifelora.llm.backbone import Backbone, Pretrained, load
 from lifelora.llm.nano import Nano, pretrain
 from lifelora.prompts.wording.yes_no import Plain
 from lifelora.prompts.yes_no import YesNoBuilder
-from lifelora.retrieval.select import MostSimilar, Selector
+from lifelora.retrieval.select import Selector
+from lifelora.retrieval.similar import MostSimilar
 from lifelora.vectors.base import Tools
 from lifelora.vectors.encode import HiddenStates
 

@@ -12,8 +12,9 @@ from lifelora.data.dataset import Targets
 from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError, LeakError
-from lifelora.retrieval import select, similarity
-from lifelora.retrieval.select import AnySelector, MostRecent, MostSimilar, SameField, Selector
+from lifelora.retrieval import similar, similarity
+from lifelora.retrieval.select import AnySelector, MostRecent, SameField, Selector
+from lifelora.retrieval.similar import MostSimilar
 from log_world import log_of
 
 
@@ -101,7 +102,7 @@ def test_every_similarity_and_order_with_many_ties(seed, k, kind, order, cells, 
     chooser, rows = MostSimilar(config, torch.from_numpy(vectors * size).float()), rng.permutation(len(log))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(similarity, "TABLE_CELLS", cells)
-        patch.setattr(select, "ROWS", block)
+        patch.setattr(similar, "ROWS", block)
         chosen, mask = chooser.select(log, log.targets(rows))
     for place, row in enumerate(rows):
         start, target = int(log.log.offsets[log.user_N[row]]), vectors[log.item_N[row]]
@@ -153,8 +154,8 @@ def test_a_batch_is_its_rows_and_blocks_do_not_matter(log, monkeypatch):
         alone = chooser.select(log, log.targets(rows[row : row + 1]))
         assert alone[0][0].tolist() == together[0][row].tolist()
         assert alone[1][0].tolist() == together[1][row].tolist()
-    monkeypatch.setattr(select, "CELLS", 70)
-    monkeypatch.setattr(select, "ROWS", 3)
+    monkeypatch.setattr(similar, "CELLS", 70)
+    monkeypatch.setattr(similar, "ROWS", 3)
     blocked = chooser.select(log, log.targets(rows))
     np.testing.assert_array_equal(blocked[0], together[0])
     np.testing.assert_array_equal(blocked[1], together[1])
