@@ -15,6 +15,7 @@ import pytest
 
 from lifelora.cli import STAGES, main
 from lifelora.data.sources import parse_source
+from lifelora.lora.coupling import Full
 from lifelora.recipe.files import load, parse
 from lifelora.recipe.system import Representation
 
@@ -140,7 +141,7 @@ def test_every_recipe_that_a_document_shows_parses(path: Path):
 
 def test_the_recipes_of_the_document_parse():
     shown = [parse(tomllib.loads(block), "docs/recipes.md") for block in blocks(ROOT / "docs/recipes.md", "toml")]
-    recipe, knowing, next_items = shown
+    recipe, alike, knowing, next_items = shown
     assert next_items.task == "next-item"
     assert next_items.data.rules.candidates is not None
     assert next_items.systems["ilora"].item_form == "text-to-hybrid"
@@ -149,6 +150,10 @@ def test_the_recipes_of_the_document_parse():
     assert knowing.knowledge["written"].text.kind == "lm"
     assert recipe.systems["personal"].representation == Representation(model="din")
     assert recipe.systems["personal"].train_samples == 8192
+    lora, personal, soft = alike.systems.values()
+    assert personal.training == lora.training.model_copy(update={"learning_rate": 3e-4})
+    assert personal.coupling == Full.Config(rank=8)
+    assert soft == personal.model_copy(update={"representation": None, "soft": soft.soft, "coupling": soft.coupling})
 
 
 def test_the_papers_data_of_the_document_are_settings_of_a_recipe():

@@ -155,7 +155,7 @@ def test_what_cannot_be_known(conventional: dict[str, Any], message: str):
 
 def test_files_are_not_written_for():
     vectors = {"kind": "precomputed", "items": "a", "users": "b"}
-    with pytest.raises(ConfigError, match="writes what nobody reads"):
+    with pytest.raises(ConfigError, match="writes texts, and vectors.kind = 'precomputed' reads none"):
         parse(RECIPE | {"knowledge": {"asked": {"text": {"kind": "lm"}, "vectors": vectors}}}, "the tests' recipe")
 
 
