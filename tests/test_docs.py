@@ -63,7 +63,7 @@ def write_shop(folder: Path) -> None:
     (folder / "log.csv").write_text("\n".join(["customer,sku,stars,bought_at", *rows]))
     goods = [f'A-{i},Kettle {i},"for tea, loud",Argo' for i in range(40)]
     (folder / "goods.csv").write_text("\n".join(["sku,name,text,brand", *goods]))
-    (folder / "people.csv").write_text("\n".join(["customer,city", *(f"c{c},Graz" for c in range(20))]))
+    (folder / "users.csv").write_text("\n".join(["customer,city", *(f"c{c},Graz" for c in range(20))]))
 
 
 def available(words: list[str], folder: Path) -> bool:
