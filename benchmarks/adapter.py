@@ -1,4 +1,4 @@
-"""The adapters against PEFT's LoRA: time and peak memory of a training step, and requests per second of 64 people at once.
+"""The adapters against PEFT's LoRA: time and peak memory of a training step, and requests per second of 64 users at once.
 
     python benchmarks/adapter.py                           every part on the CPU
     python benchmarks/adapter.py --part train --models tiny --rounds 4 --out /tmp/adapter.json
@@ -27,8 +27,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import peft
 import torch
@@ -51,6 +53,7 @@ from lifelora.lora import (
     summarise,
     write_peft_adapter,
 )
+from lifelora.lora.structure import Structure
 from lifelora.seeds import derive, torch_generator
 
 transformers.logging.set_verbosity_error()
@@ -93,7 +96,7 @@ COUPLINGS: dict[str, Coupling.Config] = {
 }
 VARIANTS = (FROZEN, PEFT, *COUPLINGS)
 LARGE_VARIANTS = (FROZEN, PEFT, PEFT_NARROW, "full", "experts", "meta")
-USERS, REQUEST_LENGTH = 64, 64
+REQUEST_LENGTH = 64
 SERVED = ("full", "experts", "meta")
 ROUNDS = {"tiny": 40, "base": 15, "7b": 5, "stand-in": 3, "serve": 15}
 WARM_UP = 2
@@ -115,6 +118,12 @@ def memory_target(variant: str, targets: str) -> float | None:
 SERVE_TARGETS = {"of no adapters": 0.97, "times peft mixed": 1.2, "times peft switching": 3.0}
 
 
+Found = dict[str, Any]
+"""Figures as JSON has them."""
+Model = Any
+"""One of transformers' or PEFT's, whose own methods are untyped."""
+
+
 # What is measured
 
 
@@ -122,8 +131,14 @@ SERVE_TARGETS = {"of no adapters": 0.97, "times peft mixed": 1.2, "times peft sw
 class Case:
     """One model of a table; ``adapters`` where they are ours."""
 
-    model: nn.Module
+    model: Model
     adapters: Adapters | None = None
+
+    @property
+    def ours(self) -> Adapters:
+        """The adapters of a model that has ours."""
+        assert self.adapters is not None
+        return self.adapters
 
     def scope(self, u_BD: Tensor) -> AbstractContextManager[None]:
         return nullcontext() if self.adapters is None else self.adapters.scope(u_BD)
@@ -135,7 +150,7 @@ class Case:
         return sum(t.numel() * t.element_size() for t in (*self.model.parameters(), *self.model.buffers(), *coupling))
 
 
-def backbone(shape: Shape, device: str, seed: int, dtype: torch.dtype = torch.float32) -> nn.Module:
+def backbone(shape: Shape, device: str, seed: int, dtype: torch.dtype = torch.float32) -> Model:
     """A random Llama, made where it stays."""
     torch.manual_seed(derive(seed, "backbone"))
     config = LlamaConfig(
@@ -147,12 +162,12 @@ def backbone(shape: Shape, device: str, seed: int, dtype: torch.dtype = torch.fl
     return model.requires_grad_(False).train()
 
 
-def sharing(model: nn.Module) -> nn.Module:
+def sharing(model: Model) -> Model:
     """A copy of the modules around the same tensors, so that all cases of a table are in memory at once."""
     return copy.deepcopy(model, {id(t): t for t in (*model.parameters(), *model.buffers())})
 
 
-def make(model: nn.Module, variant: str, targets: str, seed: int) -> Case:
+def make(model: Model, variant: str, targets: str, seed: int) -> Case:
     """``model`` itself, as this variant has it."""
     if variant == FROZEN:
         return Case(model)
@@ -181,7 +196,7 @@ def step(case: Case, tokens_BL: Tensor, u_BD: Tensor) -> None:
         x_BLI = case.model.get_input_embeddings()(tokens_BL)
     with case.scope(u_BD):
         out = case.model(inputs_embeds=x_BLI.requires_grad_(), use_cache=False, logits_to_keep=1)
-        F.cross_entropy(out.logits[:, -1].float(), tokens_BL[:, 0]).backward()
+        torch.autograd.backward(F.cross_entropy(out.logits[:, -1].float(), tokens_BL[:, 0]))
     for parameter in (*case.model.parameters(), *(case.adapters.parameters() if case.adapters else ())):
         parameter.grad = None
 
@@ -204,7 +219,8 @@ def in_turn(calls: dict[str, Callable[[], object]], rounds: int, device: str) ->
     for call in calls.values():
         for _ in range(WARM_UP):
             call()
-    names, taken = list(calls), {name: [] for name in calls}
+    names = list(calls)
+    taken: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(rounds):
         gc.collect()  # here, and not in somebody's time
         for name in names if round_ % 2 == 0 else reversed(names):
@@ -239,13 +255,13 @@ def quartiles(values: list[float]) -> list[float]:
     return statistics.quantiles(values, n=4, method="inclusive")
 
 
-def ratio(above: Sequence[float], below: Sequence[float]) -> dict[str, object]:
+def ratio(above: Sequence[float], below: Sequence[float]) -> Found:
     """Of each round, so that what slowed a whole round is in both."""
     low, median, high = quartiles([a / b for a, b in zip(above, below, strict=True)])
     return {"median": round(median, 4), "quartiles": [round(low, 4), round(high, 4)]}
 
 
-def judged(figure: float | None, target: float | None, better: str = "<=") -> dict[str, object]:
+def judged(figure: float | None, target: float | None, better: str = "<=") -> Found:
     """The target beside a figure, and a word on both."""
     if target is None or figure is None:
         return {}
@@ -256,16 +272,20 @@ def judged(figure: float | None, target: float | None, better: str = "<=") -> di
 # The parts
 
 
-def train(name: str, targets: str, args: argparse.Namespace) -> dict[str, object]:
+def wanted(args: argparse.Namespace) -> list[str]:
+    """The variants asked for, and PEFT's, which they are measured against."""
+    return [variant for variant in VARIANTS if variant in (PEFT, *(args.variants or VARIANTS))]
+
+
+def train(name: str, targets: str, args: argparse.Namespace) -> Found:
     """Milliseconds of a step, and the ratio to PEFT's."""
     shape = SHAPES[name]
     model = backbone(shape, args.device, args.seed)
-    wanted = [variant for variant in VARIANTS if variant in (PEFT, *(args.variants or VARIANTS))]
-    cases = {variant: make(sharing(model), variant, targets, args.seed) for variant in wanted}
+    cases = {variant: make(sharing(model), variant, targets, args.seed) for variant in wanted(args)}
     batch = draw(shape, shape.rows, shape.length, args.device, args.seed)
     rounds = args.rounds or ROUNDS[name]
-    taken = beside({v: lambda case=case: step(case, *batch) for v, case in cases.items()}, PEFT, rounds, args.device)
-    table = {}
+    taken = beside({v: partial(step, case, *batch) for v, case in cases.items()}, PEFT, rounds, args.device)
+    table: dict[str, Found] = {}
     for variant, case in cases.items():
         own, pefts = zip(*taken[variant], strict=True)
         time_ratio = ratio(own, pefts)
@@ -281,13 +301,13 @@ def train(name: str, targets: str, args: argparse.Namespace) -> dict[str, object
     return {"rounds": rounds, "variants": table}
 
 
-def memory(name: str, targets: str, args: argparse.Namespace) -> dict[str, object]:
+def memory(name: str, targets: str, args: argparse.Namespace) -> Found:
     """Peak memory of a step above the built model, each in a process of its own, and the ratio to PEFT's.
 
     "With the model" counts the model, too, and leaves out only what the imports took.
     """
-    table: dict[str, dict[str, object]] = {}
-    for variant in VARIANTS:
+    table: dict[str, Found] = {}
+    for variant in wanted(args):
         command = [sys.executable, __file__, "--alone", variant, "--models", name, "--targets", targets,
                    "--seed", str(args.seed), "--device", args.device, "--threads", str(args.threads)]
         # Set before torch is imported: OpenMP's threads come with stacks and arenas of their own.
@@ -336,25 +356,25 @@ def resident(field: str) -> float:
 
 
 @torch.no_grad()
-def serve(args: argparse.Namespace) -> dict[str, object]:
-    """Requests per second of 64 people, one request each."""
-    shape, device = SHAPES["tiny"], args.device
+def serve(args: argparse.Namespace) -> Found:
+    """Requests per second of many users, one request each."""
+    shape, device, users = SHAPES["tiny"], args.device, args.users
     model = backbone(shape, device, args.seed).eval()
-    tokens_BL, u_BD = draw(shape, USERS, REQUEST_LENGTH, device, args.seed)
-    names = [str(user) for user in range(USERS)]
+    tokens_BL, u_BD = draw(shape, users, REQUEST_LENGTH, device, args.seed)
+    names = [str(user) for user in range(users)]
     cases = {variant: make(sharing(model), variant, "q,v", args.seed) for variant in SERVED}
     generator = torch_generator(args.seed, "as if trained")
     for case in cases.values():
         # B = 0 and gates without a last layer give everybody the backbone: as if trained, to see whose LoRA is whose.
-        for parameter in case.adapters.parameters():
+        for parameter in case.ours.parameters():
             parameter.add_((torch.randn(parameter.shape, generator=generator) * 0.05).to(device))
-        case.adapters.coupling.eval()
-    kept = {variant: case.adapters.couplings(u_BD) for variant, case in cases.items()}
+        case.ours.coupling.eval()
+    kept = {variant: coupled(case, u_BD) for variant, case in cases.items()}
     full = cases["full"]
 
     with tempfile.TemporaryDirectory() as folder:  # the same LoRA of each person for PEFT
-        for user in range(USERS):
-            write_peft_adapter(Path(folder) / names[user], full.adapters, u_BD[user:user + 1])
+        for user in range(users):
+            write_peft_adapter(Path(folder) / names[user], full.ours, u_BD[user:user + 1])
         began = time.process_time()
         theirs = peft.PeftModel.from_pretrained(sharing(model), Path(folder) / names[0], adapter_name=names[0])
         for name in names[1:]:
@@ -365,11 +385,12 @@ def serve(args: argparse.Namespace) -> dict[str, object]:
     header = int.from_bytes(tensors[:8], "little")  # of the file: its length, then the names, then the numbers
     lora_bytes = len(tensors) - 8 - header
 
-    def logits(one: nn.Module, rows_BL: Tensor, **more: object) -> Tensor:
-        return one(input_ids=rows_BL, use_cache=False, logits_to_keep=1, **more).logits[:, -1]
+    def logits(one: Model, rows_BL: Tensor, **more: object) -> Tensor:
+        logits_BV: Tensor = one(input_ids=rows_BL, use_cache=False, logits_to_keep=1, **more).logits[:, -1]
+        return logits_BV
 
     def held(variant: str) -> Tensor:
-        with cases[variant].adapters.holding(kept[variant]):
+        with cases[variant].ours.holding(kept[variant]):
             return logits(cases[variant].model, tokens_BL)
 
     def mixed() -> Tensor:
@@ -377,7 +398,7 @@ def serve(args: argparse.Namespace) -> dict[str, object]:
 
     def one_by_one() -> Tensor:
         found = []
-        for user in range(USERS):
+        for user in range(users):
             with full.scope(u_BD[user:user + 1]):
                 found.append(logits(full.model, tokens_BL[user:user + 1]))
         return torch.cat(found)
@@ -397,15 +418,15 @@ def serve(args: argparse.Namespace) -> dict[str, object]:
         "somebody_else": (ours - held_of_next(full, kept["full"], tokens_BL, logits)).abs().max().item(),
     }
     calls: dict[str, Callable[[], object]] = {
-        "no adapters": lambda: logits(model, tokens_BL), **{v: lambda v=v: held(v) for v in SERVED},
+        "no adapters": lambda: logits(model, tokens_BL), **{v: partial(held, v) for v in SERVED},
         "peft mixed": mixed, "full, one by one": one_by_one, "peft switching": switching,
     }
     rounds = args.rounds or ROUNDS["serve"]
     taken = in_turn(calls, rounds, device)
     close = beside({name: calls[name] for name in ("no adapters", *SERVED)}, "no adapters", rounds, device)
-    table = {}
+    table: dict[str, Found] = {}
     for name in calls:
-        row: dict[str, object] = {"requests_per_second": round(USERS / statistics.median(taken[name]), 1)}
+        row: Found = {"requests_per_second": round(users / statistics.median(taken[name]), 1)}
         for against, other in zip(SERVE_TARGETS, ("no adapters", "peft mixed", "peft switching"), strict=True):
             row[against] = ratio(taken[other], taken[name])  # of rates, hence the other way round
             if other == "no adapters" and name in close:  # a few per cent: only side by side can they be seen
@@ -418,23 +439,30 @@ def serve(args: argparse.Namespace) -> dict[str, object]:
     sizes = {"full LoRA": lora_bytes, **{f"C(u) of {v}": kept[v].bytes_per_row for v in SERVED},
              "u": u_BD[0].numel() * u_BD.element_size()}
     for against in SERVE_TARGETS:
-        print_table(f"serve {USERS} people, tiny, q,v, {rounds} rounds: rate, {against}", [
+        print_table(f"serve {users} people, tiny, q,v, {rounds} rounds: rate, {against}", [
             (name, f"{row['requests_per_second']:.1f} /s", *spread(row[against]), row[against].get("target", ""),
              row[against].get("verdict", "")) for name, row in table.items()
         ])
     print_table("bytes kept of one person", [(name, f"{size:,}") for name, size in sizes.items()])
     print_table("largest difference between logits of 'full' and of", [(k, f"{v:.2e}") for k, v in same.items()])
     return {"rounds": rounds, "rates": table, "bytes_per_user": sizes, "logits_differ_by": same,
-            "seconds_to_load_a_peft_adapter": round(loading / USERS, 4)}
+            "seconds_to_load_a_peft_adapter": round(loading / users, 4)}
 
 
-def held_of_next(case: Case, C: object, tokens_BL: Tensor, logits: Callable[..., Tensor]) -> Tensor:
+def coupled(case: Case, u_BD: Tensor) -> Structure:
+    """C(u) of every user."""
+    C = case.ours.couplings(u_BD)
+    assert C is not None, "these couplings know the user"
+    return C
+
+
+def held_of_next(case: Case, C: Structure, tokens_BL: Tensor, logits: Callable[..., Tensor]) -> Tensor:
     """Everybody with the coupling of the next person: how far apart people are."""
-    with case.adapters.holding(type(C)(C.tensor.roll(1, dims=1))):
+    with case.ours.holding(type(C)(C.tensor.roll(1, dims=1))):
         return logits(case.model, tokens_BL)
 
 
-def large(targets: str, args: argparse.Namespace) -> dict[str, object]:
+def large(targets: str, args: argparse.Namespace) -> Found:
     """Time, peak memory and MFU of a step in bf16 at 7B's shape."""
     shape = SHAPES[args.large_shape]
     model = backbone(shape, args.device, args.seed, torch.bfloat16)
@@ -451,22 +479,22 @@ def large(targets: str, args: argparse.Namespace) -> dict[str, object]:
         peaks[variant] = peak_of_step(case, batch, args.device)
     fitting = {variant: case for variant, case in cases.items() if peaks[variant] != math.inf}
     rounds = args.rounds or ROUNDS[args.large_shape]
-    taken = in_turn({v: lambda case=case: step(case, *batch) for v, case in fitting.items()}, rounds, args.device)
-    table: dict[str, dict[str, object]] = {}
+    taken = in_turn({v: partial(step, case, *batch) for v, case in fitting.items()}, rounds, args.device)
+    table: dict[str, Found] = {}
     for variant in cases:
         if variant not in taken:
             table[variant] = {"out_of_memory": True}
             continue
-        median = statistics.median(taken[variant])
+        median, peak, peft_peak = statistics.median(taken[variant]), peaks[variant], peaks.get(PEFT)
         table[variant] = {
             "milliseconds": round(median * 1e3, 2), "samples_per_second": round(rows / median, 3),
-            "mib": peaks[variant] and round(peaks[variant], 1), "mfu": round(flops / median / (args.peak_tflops * 1e12), 4),
+            "mib": None if peak is None else round(peak, 1), "mfu": round(flops / median / (args.peak_tflops * 1e12), 4),
         }
         if PEFT in taken:
             against = ratio(taken[variant], taken[PEFT])
             table[variant] |= {"ratio": against, **judged(against["median"], time_target(variant, targets))}
-        if PEFT in taken and peaks[PEFT]:
-            over = round(peaks[variant] / peaks[PEFT], 4)
+        if PEFT in taken and peak and peft_peak:
+            over = round(peak / peft_peak, 4)
             table[variant]["memory"] = {"ratio": over, **judged(over, memory_target(variant, targets))}
     print_table(f"train step, {args.large_shape} in bf16, {targets}, {rows} x {shape.length} tokens, "
                 f"checkpointing {'on' if args.checkpointing else 'off'}, {rounds} rounds: over PEFT's", [
@@ -518,7 +546,7 @@ def useful_flops(shape: Shape, model: nn.Module, rows: int) -> float:
 # Paper
 
 
-def spread(found: dict[str, object]) -> tuple[str, str]:
+def spread(found: Found) -> tuple[str, str]:
     """Median and quartiles of a ratio, for a table."""
     low, high = found["quartiles"]
     return f"{found['median']:.3f}", f"[{low:.3f} {high:.3f}]"
@@ -535,7 +563,7 @@ def print_table(title: str, rows: list[tuple[str, ...]]) -> None:
         print(("  " + "  ".join(cells)).rstrip(), flush=True)
 
 
-def provenance(args: argparse.Namespace) -> dict[str, object]:
+def provenance(args: argparse.Namespace) -> Found:
     """By whom, of what and where."""
     here = Path(__file__).parent
 
@@ -558,7 +586,7 @@ def provenance(args: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def keep(out: Path, part: str, key: str, found: dict[str, object]) -> None:
+def keep(out: Path, part: str, key: str, found: Found) -> None:
     """Into the file of results, beside what is there."""
     results = json.loads(out.read_text()) if out.exists() else {}
     results.setdefault(part, {})[key] = found
@@ -573,7 +601,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=["tiny", "base"], default=["tiny", "base"],
                         help="of 'train'; 'memory' measures base unless only tiny is named")
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="of 'train', beside PEFT's (default: all)")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="of 'train' and 'memory', beside PEFT's (default: all)")
+    parser.add_argument("--users", type=int, default=64, help="of 'serve'")
     parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)

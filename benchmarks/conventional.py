@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from lifelora.conventional.popularity import Popularity
 from lifelora.conventional.sasrec import SASRec
 from lifelora.data.dataset import Samples, Schema
 
-MODELS = {config.kind: config for config in (
+MODELS: dict[str, Any] = {config.kind: config for config in (
     Popularity.Config(), DeepFM.Config(), AutoInt.Config(), DCNv2.Config(), GRU4Rec.Config(), Caser.Config(), SASRec.Config(),
     DIN.Config(),
 )}
@@ -78,7 +79,7 @@ def throughput(names: list[str], rows: int = 1024, steps: int = 15) -> dict[str,
             batch = random_batch(schema, rows, model.history_length, generator)
             start = time.process_time()  # of this process: other work on the machine does not count
             optimizer.zero_grad()
-            model.loss(batch).backward()
+            torch.autograd.backward(model.loss(batch))
             optimizer.step()
             seconds.append(time.process_time() - start)
         speeds[name] = rows / statistics.median(seconds)
@@ -149,6 +150,8 @@ def fuxictr(zoo: Path, name: str, schema: Schema, config: Any, joined: bool, set
     """FuxiCTR's model, of which a behaviour is the item's vector, or, ``joined``, our h_j."""
     path = next((zoo / name).glob(f"**/src/{name}.py"))
     spec = importlib.util.spec_from_file_location(f"fuxictr_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     E = config.embedding
@@ -187,7 +190,8 @@ class RecBoleData:
         self.Interaction = importlib.import_module("recbole.data.interaction").Interaction
         self.sizes, self.schema = vocabularies(schema), schema
         self.field2type = {field: types.TOKEN_SEQ if field == "past" else types.TOKEN for field in self.sizes}
-        self.user_num, self.config = schema.n_users, {"numerical_features": []}
+        self.user_num = schema.n_users
+        self.config: dict[str, list[str]] = {"numerical_features": []}
 
     def fields(self, source: object) -> list[str]:
         return list(self.sizes)
@@ -216,7 +220,7 @@ def recbole(name: str, schema: Schema, config: Any, joined: bool, settings: dict
         "device": torch.device("cpu"), "embedding_size": E, "hidden_size": E, "mlp_hidden_size": hidden,
         "dropout_prob": config.dropout, "loss_type": "CE", "pooling_mode": "mean", **settings,
     }
-    model = getattr(module, name)(defaultdict(lambda: None, told), RecBoleData(schema))
+    model: Any = getattr(module, name)(defaultdict(lambda: None, told), RecBoleData(schema))
     if name == "DCNV2":  # no batch norm
         model.mlp_layers = layers.MLPLayers(model.mlp_layers.layers, config.dropout)
     if name == "DIN":  # ReLU in place of Dice and the sigmoid, no batch norm, an attention as wide as ours
@@ -227,7 +231,8 @@ def recbole(name: str, schema: Schema, config: Any, joined: bool, settings: dict
         model.conv_h = model.conv_h[: config.heights]
         model.fc1 = nn.Linear(model.fc1_dim_v + config.heights * config.horizontal, E)
 
-    join, item = Join(schema, E), getattr(model, "item_embedding", None)
+    join = Join(schema, E)
+    item: Any = getattr(model, "item_embedding", None)
     if joined and sequential:
         model.item_embedding = nn.Sequential(item, join)
     elif joined:
@@ -238,10 +243,10 @@ def recbole(name: str, schema: Schema, config: Any, joined: bool, settings: dict
         return as_columns(schema)(batch)
 
     def loss(x: dict[str, Tensor]) -> Tensor:
-        if not sequential:
-            return model.loss(model(x), x["label"])
-        if name == "DIN":
-            return model.loss(model(x["user"], x["past"], x["length"], x["item"]), x["label"])
+        if name == "DIN" or not sequential:
+            logit_B = model(x["user"], x["past"], x["length"], x["item"]) if sequential else model(x)
+            own: Tensor = model.loss(logit_B, x["label"])
+            return own
         u_BE = model(x["user"], x["past"]) if name == "Caser" else model(x["past"], x["length"])
         return F.binary_cross_entropy_with_logits((u_BE * item(x["item"])).sum(dim=1), x["label"])
 
@@ -257,11 +262,11 @@ def contests(zoo: Path, schema: Schema) -> dict[str, dict[str, Callable[[], Cont
     hidden = [deepfm.hidden] * deepfm.layers
 
     def fuxi(name: str, config: Any, **settings: Any) -> dict[str, Callable[[], Contestant]]:
-        return {label: lambda joined=joined: fuxictr(zoo, name, schema, config, joined, settings)
+        return {label: partial(fuxictr, zoo, name, schema, config, joined, settings)
                 for label, joined in (("fuxictr", True), ("fuxictr, own past", False))}
 
     def bole(name: str, config: Any, **settings: Any) -> dict[str, Callable[[], Contestant]]:
-        return {label: lambda joined=joined: recbole(name, schema, config, joined, settings)
+        return {label: partial(recbole, name, schema, config, joined, settings)
                 for label, joined in (("recbole", True), ("recbole, own past", False)) if name != "DIN" or not joined}
 
     attention = {"attention_layers": 3, "attention_dim": 64}
@@ -335,7 +340,7 @@ def beside_peers(names: list[str], zoo: Path, out: Path, seed: int, rounds: int,
                 inputs, start = contestants[label].inputs(batch), time.process_time()
                 for _ in range(steps):
                     optimizers[label].zero_grad()
-                    contestants[label].loss(inputs).backward()
+                    torch.autograd.backward(contestants[label].loss(inputs))
                     optimizers[label].step()
                 taken[label].append(time.process_time() - start)
         own = taken["ours"][1:]  # the first round warms up

@@ -1,7 +1,7 @@
 """Behaviour retrieval at scale: seconds, rows per second and peak memory of MostSimilar; a log that grows, and one user asked.
 
     python benchmarks/retrieval.py              MovieLens-1M, simulated logs of 1 M, 5 M and 25 M rows, online
-    python benchmarks/retrieval.py --part growth --rows 100000 --dimensions 64 --out small.json
+    python benchmarks/retrieval.py --part growth --events 100000 --dimensions 64 --out small.json
 
 Vectors are random: time does not depend on what they hold. Every measurement has a process of its own, so that the peaks
 are its own; rows are asked for in chunks, so the answers do not count. The peak holds Python, torch and NumPy (`start_mb`),
@@ -23,6 +23,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def online(folder: Path, dimensions: int, history: int, calls: int, seed: int) -
         "events": len(dataset), "users": dataset.n_users, "items": dataset.n_items, "dimensions": dimensions, "n": calls,
         "ms_first": first, "ms_extended": milliseconds(lambda: dataset.extended(events), calls),
         "kb_kept": round(kept / 1024, 1), "kb_peak": round(peak / 1024, 1), "history": int(length_U[user]),
-        **{f"ms_{targets}_targets": milliseconds(lambda targets=targets: ask(targets), calls) for targets in (1, 20)},
+        **{f"ms_{targets}_targets": milliseconds(partial(ask, targets), calls) for targets in (1, 20)},
     }
 
 

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -105,11 +106,11 @@ def measured(size: str, rows: int, rounds: int, seed: int) -> dict[str, object]:
 
     for number in range(rounds + 1):
         batch, titles = made_rows(rows, generator)
-        naive = timed("a full prompt each", lambda b=batch, t=titles: full_prompts(lm, b, t))
-        shared = timed("shared prompt", lambda b=batch, t=titles: likelihoods(lm, b, t))
-        greedy = timed("constrained, greedy", lambda b=batch, t=titles: choose(lm, b, t))
-        beams = timed("constrained, 4 beams", lambda b=batch, t=titles: choose(lm, b, t, beams=4))
-        free = timed(f"free, {WRITTEN} tokens", lambda b=batch: write(lm, b, NO_END, limit=WRITTEN))
+        naive = timed("a full prompt each", partial(full_prompts, lm, batch, titles))
+        shared = timed("shared prompt", partial(likelihoods, lm, batch, titles))
+        greedy = timed("constrained, greedy", partial(choose, lm, batch, titles))
+        beams = timed("constrained, 4 beams", partial(choose, lm, batch, titles, beams=4))
+        free = timed(f"free, {WRITTEN} tokens", partial(write, lm, batch, NO_END, limit=WRITTEN))
         apart = max(apart, float((naive - shared.score_BC).abs().max()))
         assert math.isfinite(apart)
         costs = {"shared prompt": shared.cost, "constrained, greedy": greedy.cost, "constrained, 4 beams": beams.cost,
@@ -118,7 +119,7 @@ def measured(size: str, rows: int, rounds: int, seed: int) -> dict[str, object]:
         if number == 0:  # to warm up
             seconds.clear()
 
-    def three(values: list[float]) -> dict[str, float]:
+    def three(values: list[float]) -> dict[str, Any]:
         low, middle, high = statistics.quantiles(values, n=4, method="inclusive")
         return {"median": round(middle, 4), "quartiles": [round(low, 4), round(high, 4)]}
 

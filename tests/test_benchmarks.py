@@ -1,5 +1,6 @@
-"""The benchmarks that need no data run; how fast they find things to be is not looked at."""
+"""Every benchmark runs, small; how fast it finds things to be is not looked at. test_studies.py runs two_stages.py."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -8,17 +9,29 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SMALLEST = [
-    ("conventional.py", "throughput", "--models", "din", "caser", "--steps", "1"),
+    ("adapter.py", "--models", "tiny", "--targets", "q,v", "--variants", "full", "--rounds", "1", "--users", "4",
+     "--out", "OUT"),
+    ("adapter.py", "--part", "large", "--large-shape", "stand-in", "--targets", "q,v", "--rounds", "1", "--checkpointing",
+     "--out", "OUT"),
+    ("conventional.py", "throughput", "--steps", "1"),
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--out", "OUT"),
+    ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--soft-at", "behaviours", "target", "--out", "OUT"),
+    ("retrieval.py", "--part", "growth", "online", "--events", "3000", "--dimensions", "8", "--history", "30",
+     "--out", "OUT"),
     ("titles.py", "--rounds", "2", "--rows", "1", "--out", "OUT"),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", SMALLEST, ids=lambda command: command[0])
+@pytest.mark.parametrize("command", SMALLEST, ids=lambda command: " ".join(command[:3]))
 def test_it_runs(command: tuple[str, ...], tmp_path: Path):
     words = [str(tmp_path / "result.json") if word == "OUT" else word for word in command[1:]]
     script = BENCHMARKS / command[0]
     ran = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, timeout=500, check=False)
     assert ran.returncode == 0, ran.stderr[-3000:]
     assert ran.stdout
+    assert "OUT" not in command or json.loads((tmp_path / "result.json").read_text())
+
+
+def test_there_is_one_for_each():
+    assert {command[0] for command in SMALLEST} | {"two_stages.py"} == {path.name for path in BENCHMARKS.glob("*.py")}

@@ -129,7 +129,7 @@ def test_a_recipe_alone_runs(study: str, tmp_path: Path):
 @pytest.mark.slow
 def test_factors_are_told(backbones: dict[str, Path], tmp_path: Path):
     ran(small("factors/recipe.toml", backbones["factors"]), tmp_path / "0")
-    script("studies/factors/tell.py", tmp_path / "0", "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
+    script("studies/factors/factors.py", tmp_path / "0", "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
     assert same_keys(tmp_path / "told.json", "factors/results.json", "effects on AUC") == 25
     assert (tmp_path / "told.png").stat().st_size > 10_000
 
@@ -138,9 +138,10 @@ def test_factors_are_told(backbones: dict[str, Path], tmp_path: Path):
 def test_next_items_are_told(backbones: dict[str, Path], tmp_path: Path):
     for seed in (0, 1):
         ran(small("next-item/recipe.toml", backbones["next-item"], seed=seed), tmp_path / f"ml-{seed}")
+    script("benchmarks/two_stages.py", tmp_path / "ml-0", "--system", "full", "--users", 2, "--shortlists", 5)
     ran(small("next-item/llara.toml", backbones["next-item"]), tmp_path / "llara")
     ran(small("next-item/gates.toml", backbones["next-item"]), tmp_path / "gates")
-    script("studies/next-item/tell.py", "--set", "MovieLens-1M", tmp_path / "ml-0", tmp_path / "ml-1", "--set", "LastFM",
+    script("studies/next-item/next_item.py", "--set", "MovieLens-1M", tmp_path / "ml-0", tmp_path / "ml-1", "--set", "LastFM",
            tmp_path / "llara", "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["sets"]["MovieLens-1M"]["seeds"] == [0, 1]
@@ -160,7 +161,7 @@ def test_knowledge_is_told(tmp_path: Path):
     for seed, shares in ((0, ("50", "100")), (1, ("100",))):
         script("studies/laser/laser.py", "run", recipe, "--known", tmp_path / "known", "--seed", seed, "--out",
                tmp_path / f"{seed}", "--models", "deepfm", "din", "--shares", *shares, "--quiet")
-    script("studies/laser/tell.py", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "told.json",
+    script("studies/laser/added.py", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "told.json",
            "--picture", tmp_path / "told.png")
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["figures"]["din-100-nano"]["seeds"] == [0, 1]
@@ -173,7 +174,7 @@ def test_knowledge_is_told(tmp_path: Path):
 def test_an_lm_alone_is_told(backbones: dict[str, Path], tmp_path: Path):
     for seed in (0, 1):
         ran(small("laser-alone/bookcrossing.toml", backbones["factors"], seed=seed), tmp_path / f"{seed}")
-    script("studies/laser-alone/tell.py", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "told.json",
+    script("studies/laser-alone/alone.py", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "told.json",
            "--picture", tmp_path / "told.png")
     assert same_keys(tmp_path / "told.json", "laser-alone/bookcrossing.json", "the LM alone, AUC minus") > 4
     ran(small("laser-alone/ml-1m.toml", backbones["factors"]), tmp_path / "ml-1m")

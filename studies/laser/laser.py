@@ -6,7 +6,7 @@ r"""Conventional models at shares of the training samples, each without and with
 
 The vectors are made once, and lie in Parquet files. A run holds every model at every share of the training samples, each on the
 same samples without and with knowledge: the first so many of one draw by seed. The same validation samples choose the epoch;
-the same test samples judge. What was done is kept: called again, with more shares or models, a run goes on. tell.py tells them.
+the same test samples judge. What was done is kept: called again, with more shares or models, a run goes on. added.py tells them.
 """
 
 import argparse

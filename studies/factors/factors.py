@@ -1,6 +1,6 @@
 r"""What couplings, retrieval and soft tokens are worth, over the runs of recipe.toml under several seeds.
 
-    python studies/factors/tell.py runs/study-0 runs/study-1 runs/study-2 --out studies/factors/results.json \
+    python studies/factors/factors.py runs/study-0 runs/study-1 runs/study-2 --out studies/factors/results.json \
       --picture studies/factors/auc.png
 
 A factor's effect is the mean, over all systems that differ in nothing else and over the seeds, of the difference in AUC; a user

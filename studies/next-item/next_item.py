@@ -1,6 +1,6 @@
 r"""What comes next on several data sets, each over its runs under several seeds: one file of figures, one picture.
 
-    python studies/next-item/tell.py --set MovieLens-1M runs/ml-1m-0 runs/ml-1m-1 --set LastFM runs/lastfm-0 runs/lastfm-1 \
+    python studies/next-item/next_item.py --set MovieLens-1M runs/ml-1m-0 runs/ml-1m-1 --set LastFM runs/lastfm-0 runs/lastfm-1 \
       --out studies/next-item/results.json --picture studies/next-item/hr1.png
 
 The runs are those of recipe.toml and llara.toml. The picture shows HR@1 on the first set.

@@ -1,6 +1,6 @@
 r"""What knowledge adds to conventional models, by the share of the training samples: the runs of laser.py, seeds as one.
 
-    python studies/laser/tell.py runs/laser-0 runs/laser-1 runs/laser-2 --out studies/laser/ml-1m.json \
+    python studies/laser/added.py runs/laser-0 runs/laser-1 runs/laser-2 --out studies/laser/ml-1m.json \
       --picture studies/laser/ml-1m.png
 
 Runs are told as far as they have got: every figure, and every difference, is over the seeds that have it.

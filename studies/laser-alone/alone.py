@@ -1,6 +1,6 @@
 r"""A language model by the samples that it is tuned on, beside conventional models of the same samples and of all.
 
-    python studies/laser-alone/tell.py runs/alone-0 runs/alone-1 runs/alone-2 --out studies/laser-alone/ml-1m.json \
+    python studies/laser-alone/alone.py runs/alone-0 runs/alone-1 runs/alone-2 --out studies/laser-alone/ml-1m.json \
       --picture studies/laser-alone/ml-1m.png
 """
 
