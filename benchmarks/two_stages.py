@@ -32,7 +32,9 @@ def measured(run: Run, system: str, users: int, count: int, seed: int) -> dict[s
     seconds, tokens = [], []
     for user in drawn.tolist():
         targets, began = dataset.candidates(user, np.zeros(1, np.int64)), time.process_time()
-        ((_, score_1M),) = retriever.catalogue(targets) or ()
+        found = retriever.catalogue(targets)
+        assert found is not None, f"{retriever.name} does not score all items"
+        _, score_1M = next(found)
         leave_out_seen(score_1M, dataset, targets)
         short_C = shortlisted(score_1M, count)[0]
         chosen, before = time.process_time(), scorer.spent().tokens
