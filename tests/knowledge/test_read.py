@@ -13,6 +13,7 @@ from lifelora.knowledge.questions import shown
 from lifelora.knowledge.read import BY_LM, AnyVectors, OwnKnowledge
 from lifelora.knowledge.write import LM, AnyWriter, EndpointWriter, RawPrompt
 from lifelora.recipe.files import dump, parse
+from lifelora.run.knowledge import told
 from lifelora.vectors.base import Tools
 from lifelora.vectors.encode import HiddenStates, SentenceEncoder
 from lifelora.vectors.endpoint import EndpointVectors
@@ -99,3 +100,15 @@ def test_each_section_of_a_recipe_has_its_own_defaults():
     assert some.knowledge["k"].vectors == HiddenStates(max_tokens=7, batch_size=16, dimensions=None)
     for one in (recipe, some):
         assert parse(tomllib.loads(dump(one)), "again") == one
+
+
+def test_a_report_says_what_was_read_by_what():
+    at = {"url": "http://localhost/v1", "model": "m"}
+    sections = {"k": {}, "e": {"text": {"kind": "endpoint", **at}, "vectors": {"kind": "endpoint", **at}},
+                "s": {"text": {"kind": "lm"}, "vectors": {"kind": "sentence-encoder", "model": "minilm"}},
+                "own": {"vectors": {"kind": "precomputed", "items": "a", "users": "b"}}}
+    recipe = parse({"name": "w", "conventional": {"p": {"model": {"kind": "popularity"}}}, "knowledge": sections}, "w")
+    assert {name: told(section) for name, section in recipe.knowledge.items()} == {
+        "k": "questions, read by the language model", "e": "texts of an endpoint, read by an endpoint",
+        "s": "texts of the language model, read by minilm", "own": "vectors from files",
+    }

@@ -28,6 +28,10 @@ class Writer(Variant, ABC):
     def write(self, prompts: Sequence[str], tools: Tools) -> Sequence[str]:
         """A text for every prompt; an empty prompt's is empty. Finished ones are read from ``tools.folder``."""
 
+    def in_words(self) -> str:
+        """What is read, for a reader of the report."""
+        return f"texts of '{self.kind}'"
+
 
 class RawPrompt(Writer):
     """Nothing is written: the prompt itself becomes a vector."""
@@ -38,6 +42,9 @@ class RawPrompt(Writer):
         """The prompts."""
         return prompts
 
+    def in_words(self) -> str:
+        return "questions"
+
 
 class LM(Writer):
     """The run's language model writes."""
@@ -47,6 +54,9 @@ class LM(Writer):
     max_new_tokens: int = Field(default=128, ge=1)
     batch_size: int = Field(default=16, ge=1)
     "Prompts continued at one time: memory and speed."
+
+    def in_words(self) -> str:
+        return "texts of the language model"
 
     def write(self, prompts: Sequence[str], tools: Tools) -> list[str]:
         """The model's greedy continuation of every prompt, without special tokens.
@@ -83,6 +93,9 @@ class EndpointWriter(Endpoint, Writer):
 
     kind: Literal["endpoint"] = "endpoint"
     max_tokens: int = Field(default=128, ge=1)
+
+    def in_words(self) -> str:
+        return "texts of an endpoint"
 
     def write(self, prompts: Sequence[str], tools: Tools) -> list[str]:
         """The endpoint's answer to every prompt, at temperature 0.

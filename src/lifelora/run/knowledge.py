@@ -57,9 +57,7 @@ def notes(context: Context) -> list[str]:
 def told(knowledge: Knowledge) -> str:
     """Where knowledge comes from, for a reader."""
     text, vectors = knowledge.text, knowledge.vectors
-    written = {"prompt": "questions", "lm": "texts of the language model", "endpoint": "texts of an endpoint"}[text.kind]
-    read = {"hidden-states": "the language model", "sentence-encoder": getattr(vectors, "model", ""), "endpoint": "an endpoint"}
-    return "vectors from files" if vectors.kind == "precomputed" else f"{written}, read by {read[vectors.kind]}"
+    return "vectors from files" if isinstance(vectors, OwnKnowledge) else f"{text.in_words()}, read by {vectors.in_words()}"
 
 
 def _scaled(vectors: Vectors, learnt_N: torch.Tensor | None) -> Vectors:

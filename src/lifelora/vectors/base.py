@@ -93,6 +93,10 @@ class ItemVectors(Variant, ABC):
     def files(self) -> tuple[str, ...]:
         """The user's files that decide what the vectors are."""
 
+    def in_words(self) -> str:
+        """What makes them, for a reader of the report."""
+        return f"'{self.kind}'"
+
 
 class TextVectors(ItemVectors):
     """Of those that read texts; a subclass brings ``read``."""

@@ -34,6 +34,9 @@ class HiddenStates(TextVectors):
     "Longer texts are cut at the right."
     batch_size: int = Field(default=64, ge=1)
 
+    def in_words(self) -> str:
+        return "the language model"
+
     def read(self, texts: Sequence[str], tools: Tools) -> Float[Tensor, "N D"]:
         """``mean_hidden_states`` of the run's language model."""
         model, tokenizer = tools.language_model("vectors.kind = 'hidden-states'")
@@ -50,6 +53,9 @@ class SentenceEncoder(TextVectors):
     dimensions: int | None = Field(default=512, ge=1)
     "Kept by PCA; at the encoder's width or above, all are. With \"null\" the vectors as they are."
     batch_size: int = Field(default=64, ge=1)
+
+    def in_words(self) -> str:
+        return self.model
 
     def read(self, texts: Sequence[str], tools: Tools) -> Float[Tensor, "N D"]:
         """The encoder's own vectors, as long as it makes them."""

@@ -25,6 +25,9 @@ class EndpointVectors(Endpoint, TextVectors):
     batch_size: int = Field(default=64, ge=1)
     "Texts in one request."
 
+    def in_words(self) -> str:
+        return "an endpoint"
+
     def read(self, texts: Sequence[str], tools: Tools) -> Float[Tensor, "N D"]:
         """The endpoint's vector of every text; finished ones are read from ``tools.folder``."""
         store, caller = Store(tools.kept(FILE), {"url": self.url, "model": self.model}), Caller(self)
