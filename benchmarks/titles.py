@@ -24,8 +24,10 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lifelora.llm.next_item import NextItemBatch, NextItemLM
-from lifelora.llm.titles import choose, likelihoods, write
+from lifelora.llm.likelihoods import likelihoods
+from lifelora.llm.personal import PersonalBatch
+from lifelora.llm.search import choose, write
+from lifelora.llm.titles import TitleLM
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise
@@ -40,7 +42,7 @@ NO_END: Any = SimpleNamespace(ends=[], line=lambda ids: "")
 SIZES = {"tiny": (256, 4, 4), "base": (768, 12, 12)}
 
 
-def made_lm(size: str, seed: int) -> NextItemLM:
+def made_lm(size: str, seed: int) -> TitleLM:
     """A random Llama whose adapters are as if they had learnt."""
     width, layers, heads = SIZES[size]
     torch.manual_seed(seed)
@@ -52,10 +54,10 @@ def made_lm(size: str, seed: int) -> NextItemLM:
     with torch.no_grad():
         for _, layer in adapters.layers:
             layer.B_OQ.normal_(std=0.02)
-    return NextItemLM(model, adapters).eval()
+    return TitleLM(model, adapters).eval()
 
 
-def made_rows(count: int, generator: torch.Generator) -> tuple[NextItemBatch, Titles]:
+def made_rows(count: int, generator: torch.Generator) -> tuple[PersonalBatch, Titles]:
     """Left-padded prompts of 180 to 260 tokens, right-padded titles."""
     def draw(low: int, high: int, *shape: int) -> Tensor:
         return torch.randint(low, high, shape, generator=generator)
@@ -68,11 +70,11 @@ def made_rows(count: int, generator: torch.Generator) -> tuple[NextItemBatch, Ti
     titles_BCA = draw(2, VOCABULARY, count, CANDIDATES, A) * mask_BCA
     titles_BCA[torch.arange(A) == length_BC[..., None] - 1] = END
     prompts = Prompts(draw(2, VOCABULARY, count, L) * mask_BL, mask_BL, torch.full((count,), 10))
-    return NextItemBatch(prompts, torch.randn(count, USER, generator=generator)), Titles(titles_BCA, mask_BCA)
+    return PersonalBatch(prompts, torch.randn(count, USER, generator=generator)), Titles(titles_BCA, mask_BCA)
 
 
 @torch.no_grad()
-def full_prompts(lm: NextItemLM, batch: NextItemBatch, titles: Titles) -> Tensor:
+def full_prompts(lm: TitleLM, batch: PersonalBatch, titles: Titles) -> Tensor:
     """The score of every title by a prompt of its own, a row's titles together; logits at the answers only."""
     score_BC = torch.zeros(titles.mask_BCA.shape[:2])
     for row in range(len(score_BC)):
@@ -84,8 +86,9 @@ def full_prompts(lm: NextItemLM, batch: NextItemBatch, titles: Titles) -> Tensor
             tokens[column, longest - length :] = torch.cat([ids, titles.tokens_BCA[row, column, :length]])
         mask = torch.arange(tokens.shape[1]) >= longest - torch.tensor(lengths)[:, None]
         prompts = Prompts(tokens, mask, torch.zeros(CANDIDATES, dtype=torch.int64))
-        with lm.adapters.scope(batch.user_BD[[row]].expand(CANDIDATES, -1)):
-            logits = lm.run(prompts, logits_to_keep=longest + 1, use_cache=False).logits[:, :-1]
+        each = PersonalBatch(prompts, batch.user_BD[[row]].expand(CANDIDATES, -1))
+        with lm.scope(each):
+            logits = lm.run(each, logits_to_keep=longest + 1, use_cache=False).logits[:, :-1]
         own = logits.log_softmax(dim=-1).gather(2, tokens[:, -longest:, None])[..., 0]
         score_BC[row] = (own * (torch.arange(longest) >= longest - torch.tensor(lengths)[:, None])).sum(dim=1)
     return score_BC

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
+
+from lifelora.prompts.fill import Prompts
 
 TEXTS = ["Would they like Heat (Crime)? Answer: Yes", "Would they like Alien? Answer: No", "They watched these films:"] * 3
 
@@ -25,6 +28,12 @@ def tiny_llama(vocabulary: int, seed: int = 0) -> LlamaForCausalLM:
     config = LlamaConfig(vocab_size=vocabulary, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
                          num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.2)
     return LlamaForCausalLM(config).eval()
+
+
+def plain_prompts(tokens_BL: Tensor, mask_BL: Tensor | None = None, soft_BL: Tensor | None = None) -> Prompts:
+    """Prompts of bare token ids; none is padded where no mask says so."""
+    mask_BL = torch.ones_like(tokens_BL, dtype=torch.bool) if mask_BL is None else mask_BL
+    return Prompts(tokens_BL, mask_BL, torch.zeros(len(tokens_BL), dtype=torch.int64), soft_BL)
 
 
 def saved(folder: Path) -> Path:

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from llm_world import saved
+from llm_world import plain_prompts, saved
 
 from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
 from lifelora.llm import backbone
 from lifelora.llm.backbone import Pretrained, fingerprint, load
-from lifelora.llm.personal import PersonalBatch, PersonalLM
+from lifelora.llm.personal import PersonalBatch
+from lifelora.llm.yes_no import YesNoLM
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise
@@ -148,7 +149,7 @@ def test_the_fingerprint_of_a_hub_name_is_of_the_name(monkeypatch: pytest.Monkey
 def test_a_real_pretrained_llama_learns_through_its_adapters(pretrained: Path, tmp_path: Path):
     """Scores, a few steps (loss falls), and adapters that give the same scores after saving and loading."""
 
-    def personal() -> tuple[PersonalLM, PersonalBatch]:
+    def personal() -> tuple[YesNoLM, PersonalBatch]:
         loaded = load(Pretrained(path=str(pretrained)), CPU)
         liked, others = ["a red ball", "a big dog", "the sun"], ["the dark", "a cold rain", "a sad song"]
         cue = "Once upon a time there was a girl. Would she like {}?\nAnswer:"
@@ -163,8 +164,8 @@ def test_a_real_pretrained_llama_learns_through_its_adapters(pretrained: Path, t
             tokens_BL = torch.cat([tokens_BL, torch.tensor([answers.shared] * 6)], dim=1)
             mask_BL = torch.cat([mask_BL, torch.ones(6, len(answers.shared), dtype=torch.bool)], dim=1)
         user_BD = torch.randn(6, 3, generator=torch_generator(1, "test"))
-        batch = PersonalBatch(tokens_BL, mask_BL, torch.tensor([1.0] * 3 + [0.0] * 3), user_BD)
-        return PersonalLM(loaded.model, adapters, answers).eval(), batch
+        batch = PersonalBatch(plain_prompts(tokens_BL, mask_BL), user_BD, torch.tensor([1.0] * 3 + [0.0] * 3))
+        return YesNoLM(loaded.model, adapters, answers).eval(), batch
 
     lm, batch = personal()
     with torch.inference_mode():

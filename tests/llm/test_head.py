@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 from families_world import RIGHT, VOCABULARY, tiny
-from llm_world import tiny_llama
+from llm_world import plain_prompts, tiny_llama
 from torch import Tensor, nn
 
 from lifelora.llm.head import full_precision
-from lifelora.llm.next_item import NextItemBatch, NextItemLM
-from lifelora.llm.personal import PersonalBatch, PersonalLM
-from lifelora.llm.titles import likelihoods
+from lifelora.llm.likelihoods import likelihoods
+from lifelora.llm.personal import PersonalBatch
+from lifelora.llm.titles import TitleLM
+from lifelora.llm.yes_no import YesNoLM
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full, Identity
 from lifelora.lora.inject import personalise
-from lifelora.prompts.fill import Prompts
 from lifelora.prompts.titles import Titles
 from lifelora.prompts.yes_no import Answers
 
@@ -28,14 +28,14 @@ def ids(batch: int, length: int) -> Tensor:
     return torch.randint(4, 60, (batch, length), generator=torch.Generator().manual_seed(1))
 
 
-def asked(model: nn.Module, targets: tuple[str, ...] = ("all-linear",), **options: object) -> PersonalLM:
+def asked(model: nn.Module, targets: tuple[str, ...] = ("all-linear",), **options: object) -> YesNoLM:
     adapters = personalise(model, Adaptation(coupling=Identity.Config(rank=2), targets=targets, dropout=0.0))
-    return PersonalLM(model, adapters, Answers(YES, NO), **options).eval()
+    return YesNoLM(model, adapters, Answers(YES, NO), **options).eval()
 
 
 def batch_of(tokens_BL: Tensor) -> PersonalBatch:
     B = len(tokens_BL)
-    return PersonalBatch(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool), torch.zeros(B), torch.zeros(B, 0))
+    return PersonalBatch(plain_prompts(tokens_BL), torch.zeros(B, 0), torch.zeros(B))
 
 
 @pytest.mark.parametrize("family", RIGHT)
@@ -116,13 +116,13 @@ def test_in_bf16_titles_are_scored_in_full_precision():
     """Against log-softmax in fp64 over the whole vocabulary, of the states that the rounded model hands to its head."""
     _, model = near_18(torch.bfloat16)
     adapters = personalise(model, Adaptation(coupling=Full.Config(rank=2), dropout=0.0), user_width=3)
-    lm = NextItemLM(model, adapters).eval()
+    lm = TitleLM(model, adapters).eval()
     B, C = 6, 40
     tokens_BL, user_BD = ids(B, 8), torch.randn(B, 3)
     titles_BCA = torch.arange(4, 4 + C)[None, :, None].expand(B, -1, -1)  # of one token each, so that only the head is looked at
-    prompts = Prompts(tokens_BL, torch.ones_like(tokens_BL, dtype=torch.bool), torch.zeros(B, dtype=torch.int64))
+    prompts = plain_prompts(tokens_BL)
     titles = Titles(titles_BCA, torch.ones_like(titles_BCA, dtype=torch.bool))
-    score_BC = likelihoods(lm, NextItemBatch(prompts, user_BD), titles).score_BC
+    score_BC = likelihoods(lm, PersonalBatch(prompts, user_BD), titles).score_BC
     with adapters.scope(user_BD):
         state_BD = model.model(input_ids=tokens_BL).last_hidden_state[:, -1]
         rounded_BV = model(input_ids=tokens_BL).logits[:, -1].float().log_softmax(-1)
@@ -131,7 +131,7 @@ def test_in_bf16_titles_are_scored_in_full_precision():
     assert (rounded_BV[:, 4 : 4 + C] - exact_BV[:, 4 : 4 + C]).abs().max() > 1e-2
     # And of titles of more tokens, read from what is kept of the prompt.
     two_BCA = torch.cat([titles_BCA, titles_BCA.flip(1)], dim=2)
-    longer = likelihoods(lm, NextItemBatch(prompts, user_BD), replace(titles, tokens_BCA=two_BCA,
+    longer = likelihoods(lm, PersonalBatch(prompts, user_BD), replace(titles, tokens_BCA=two_BCA,
                                                                     mask_BCA=torch.ones_like(two_BCA, dtype=torch.bool)))
     assert longer.score_BC.unique().numel() > 0.95 * B * C
 

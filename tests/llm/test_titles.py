@@ -15,6 +15,7 @@ from titles_world import (
     TITLES,
     VOCABULARY,
     M,
+    X,
     asked_lm,
     batch_of,
     prompts_of,
@@ -28,8 +29,11 @@ from tokenizers.decoders import Fuse
 
 from lifelora.errors import ConfigError, ScopeError
 from lifelora.evaluation.ranks import Ranks
+from lifelora.llm.likelihoods import likelihoods
 from lifelora.llm.reading import Reader, contained, exact, hits
-from lifelora.llm.titles import choose, likelihoods, write
+from lifelora.llm.search import choose, write
+from lifelora.prompts.slots import USER
+from lifelora.seeds import torch_generator
 
 B = len(LENGTHS)
 everywhere = pytest.mark.parametrize(("family", "coupling"), list(itertools.product(FAMILIES, COUPLINGS)))
@@ -57,8 +61,8 @@ def test_a_batch_is_its_rows_and_chunks_do_not_matter(family, coupling):
     for row in range(B):
         alone = likelihoods(lm, row_of(batch, row), titles_at(titles, row)).score_BC[0]
         torch.testing.assert_close(score_BC[row], alone, atol=1e-5, rtol=1e-5)
-    for at_once in (1, 12, 31, 1000):
-        chunked_BC = likelihoods(lm, batch, titles, at_once=at_once).score_BC
+    for max_tokens in (1, 60, 150, 400, 10_000):
+        chunked_BC = likelihoods(lm, batch, titles, max_tokens=max_tokens).score_BC
         torch.testing.assert_close(chunked_BC, score_BC, atol=1e-5, rtol=1e-5)
         assert torch.equal(chunked_BC[:, 0], chunked_BC[:, 3])  # the same title, in another chunk
 
@@ -83,7 +87,7 @@ def test_soft_tokens_are_read_in_the_prompt():
         torch.testing.assert_close(score_BC[row, column].double(), expected, atol=1e-5, rtol=1e-5)
     other = batch_of(replace(prompts, soft_BL=torch.where(soft_BL >= 0, (soft_BL + 1) % M, soft_BL)))
     assert (likelihoods(lm, other, titles).score_BC - score_BC).abs().amax(dim=1).min() > 1e-4
-    with pytest.raises(ConfigError, match="no item vectors"):
+    with pytest.raises(ConfigError, match="no vectors came"):
         likelihoods(asked_lm(), batch, titles)
 
 
@@ -105,7 +109,7 @@ def test_the_cost_is_what_went_through_the_model():
     lm, batch, titles = asked_lm(), batch_of(prompts_of(ROWS)), titles_of(TITLES)
     seen = []
     handle = lm.model.get_input_embeddings().register_forward_hook(lambda _, args, out: seen.append(args[0].numel()))
-    for answer in (partial(likelihoods, at_once=9), partial(choose, beams=3), choose):
+    for answer in (partial(likelihoods, max_tokens=150), partial(choose, beams=3), partial(choose, max_tokens=40)):
         cost = answer(lm, batch, titles).cost
         assert cost.tokens == sum(seen)
         assert cost.seconds > 0
@@ -113,6 +117,47 @@ def test_the_cost_is_what_went_through_the_model():
     handle.remove()
     # By rank of length the longest of any row: 1, 2, 3, 3, 4, 4, 6, 30 tokens, in stretches of 1 2, 3 3 4 4 6 and 30.
     assert likelihoods(lm, batch, titles).cost.tokens == B * max(LENGTHS) + B * (2 * 1 + 5 * 5 + 1 * 29)
+
+
+@pytest.mark.parametrize("max_tokens", [1, 50, 100, 200, 400, 1 << 15])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_is_computed_together_has_room(family, max_tokens):
+    """Rows, each with its copy of the prompt and an answer, in tokens; one at a time where not even that has room."""
+    lm, batch, titles, reader = asked_lm(family), batch_of(prompts_of(ROWS)), titles_of(TITLES), Reader(Letters())
+    shapes: list[tuple[int, int]] = []
+    handle = lm.model.register_forward_pre_hook(lambda _, args, inputs: shapes.append(tuple(inputs["attention_mask"].shape)),
+                                                with_kwargs=True)
+    whole = (likelihoods(lm, batch, titles).score_BC, choose(lm, batch, titles, beams=2).named_BC,
+             write(lm, batch, reader, beams=2, limit=6).lines)
+    shapes.clear()
+    for ask, at_least in ((likelihoods, 1), (partial(choose, beams=2), 2), (partial(write, beams=2, limit=6), 2)):
+        made = ask(lm, batch, reader if at_least == 2 and ask.func is write else titles, max_tokens=max_tokens)
+        after = shapes[1:]  # the first reads the prompts
+        assert shapes[0] == (B, max(LENGTHS))
+        assert after
+        assert all(rows * tokens <= max_tokens or rows == at_least for rows, tokens in after)
+        if max_tokens == 200:  # and they are not read one by one
+            assert max(rows for rows, _ in after) > at_least
+        shapes.clear()
+        if ask is likelihoods:
+            torch.testing.assert_close(made.score_BC, whole[0], atol=1e-5, rtol=1e-5)
+        else:
+            assert torch.equal(made.named_BC, whole[1]) if ask.func is choose else made.lines == whole[2]
+    handle.remove()
+
+
+def test_the_users_soft_token_is_read_in_the_prompt():
+    lm, titles, prompts = asked_lm(soft=True, users=True), titles_of(TITLES), prompts_of(ROWS)
+    soft_BL = torch.full_like(prompts.tokens_BL, -1)
+    soft_BL[:, -1], soft_BL[0, -3], soft_BL[2, -9] = USER, 3, 5
+    user_BX = torch.randn(B, X, generator=torch_generator(7, "taste"))
+    batch = replace(batch_of(replace(prompts, soft_BL=soft_BL)), soft_user_BX=user_BX)
+    score_BC = likelihoods(lm, batch, titles, max_tokens=100).score_BC
+    for row, column in itertools.product(range(B), range(len(TITLES[0]))):
+        expected = surprise(lm, batch, row, TITLES[row][column]).sum()
+        torch.testing.assert_close(score_BC[row, column].double(), expected, atol=1e-5, rtol=1e-5)
+    other = likelihoods(lm, replace(batch, soft_user_BX=user_BX.flip(0)), titles).score_BC
+    assert (other - score_BC).abs().amax(dim=1).min() > 1e-4
 
 
 def named(result):
@@ -194,7 +239,7 @@ def test_free_beams_find_what_all_texts_would():
         found = write(lm, batch, reader, beams=VOCABULARY, limit=2).lines[0]
     texts = [[END], *([a, b] for a in range(VOCABULARY) if a != END for b in range(VOCABULARY))]
     titles = titles_of([texts])
-    score_BC = likelihoods(lm, batch, titles, at_once=4096).score_BC
+    score_BC = likelihoods(lm, batch, titles, max_tokens=1 << 20).score_BC
     assert found == reader.line(texts[int(score_BC.argmax())])
 
 
@@ -248,7 +293,7 @@ def test_an_exception_in_a_layer_comes_out(answer, at):
     with pytest.raises(BrokenError):
         answer(lm, batch, titles)
     with pytest.raises(ScopeError):
-        lm.run(batch.prompts)
+        lm.run(batch)
 
 
 def test_questions_only_and_at_least_one_beam():

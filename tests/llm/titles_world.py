@@ -7,16 +7,18 @@ from llm_world import tiny_llama
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, Lfm2Config, Lfm2ForCausalLM
 
-from lifelora.llm.next_item import NextItemBatch, NextItemLM
+from lifelora.llm.personal import PersonalBatch
 from lifelora.llm.soft import SoftTokens
+from lifelora.llm.titles import TitleLM
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Coupling, Experts, Full, Identity
 from lifelora.lora.inject import personalise
 from lifelora.prompts.fill import Prompts
+from lifelora.prompts.slots import USER
 from lifelora.prompts.titles import Titles
 from lifelora.seeds import torch_generator
 
-VOCABULARY, D, M, E = 50, 6, 9, 5
+VOCABULARY, D, M, E, X = 50, 6, 9, 5, 4
 END = 1
 "The token of the end of a line."
 COUPLINGS = {"identity": Identity.Config(rank=4), "experts": Experts.Config(rank=4, experts=2), "full": Full.Config(rank=4)}
@@ -45,7 +47,8 @@ FAMILIES = {
 }
 
 
-def asked_lm(family: str = "llama", coupling: Coupling.Config = COUPLINGS["full"], soft: bool = False) -> NextItemLM:
+def asked_lm(family: str = "llama", coupling: Coupling.Config = COUPLINGS["full"], soft: bool = False, users: bool = False
+             ) -> TitleLM:
     """An LM whose adapters are as if they had learnt."""
     model, targets = FAMILIES[family]
     adapters = personalise(model(), Adaptation(coupling=coupling, targets=targets, dropout=0.0), user_width=D,
@@ -55,7 +58,8 @@ def asked_lm(family: str = "llama", coupling: Coupling.Config = COUPLINGS["full"
         for parameter in adapters.parameters():
             parameter += torch.empty(parameter.shape).normal_(std=0.3, generator=generator)
     torch.manual_seed(3)
-    return NextItemLM(adapters.model, adapters, SoftTokens(32, torch.randn(M, E)) if soft else None).eval()
+    tokens = SoftTokens(32, torch.randn(M, E), X if users else None) if soft else None
+    return TitleLM(adapters.model, adapters, soft=tokens).eval()
 
 
 def tokens(length: int, seed: int) -> list[int]:
@@ -94,21 +98,22 @@ TITLES = [
 ]
 
 
-def batch_of(prompts: Prompts, users: Tensor | None = None) -> NextItemBatch:
+def batch_of(prompts: Prompts, users: Tensor | None = None) -> PersonalBatch:
     users_BD = torch.randn(len(prompts.tokens_BL), D, generator=torch_generator(4, "people")) if users is None else users
-    return NextItemBatch(prompts, users_BD)
+    return PersonalBatch(prompts, users_BD)
 
 
-def row_of(batch: NextItemBatch, row: int) -> NextItemBatch:
+def row_of(batch: PersonalBatch, row: int) -> PersonalBatch:
     """One prompt alone, without padding."""
     prompts, real = batch.prompts, batch.prompts.mask_BL[row]
     answer_BA = prompts.answer_BA
     if answer_BA is not None:
         answer_BA = answer_BA[[row]][:, answer_BA[row]]
-    return NextItemBatch(replace(
+    return PersonalBatch(replace(
         prompts, tokens_BL=prompts.tokens_BL[[row]][:, real], mask_BL=prompts.mask_BL[[row]][:, real],
         shown_B=prompts.shown_B[[row]], soft_BL=None if prompts.soft_BL is None else prompts.soft_BL[[row]][:, real],
-        answer_BA=answer_BA), batch.user_BD[[row]])
+        answer_BA=answer_BA), batch.user_BD[[row]],
+        soft_user_BX=None if batch.soft_user_BX is None else batch.soft_user_BX[[row]])
 
 
 def titles_at(titles: Titles, row: int) -> Titles:
@@ -116,7 +121,7 @@ def titles_at(titles: Titles, row: int) -> Titles:
 
 
 @torch.no_grad()
-def surprise(lm: NextItemLM, batch: NextItemBatch, row: int, title: list[int]) -> Tensor:
+def surprise(lm: TitleLM, batch: PersonalBatch, row: int, title: list[int]) -> Tensor:
     """log p of each token of a title, from transformers' ordinary forward over one whole unpadded text."""
     alone = row_of(batch, row)
     ids = alone.prompts.tokens_BL[0].tolist() + title
@@ -126,6 +131,8 @@ def surprise(lm: NextItemLM, batch: NextItemBatch, row: int, title: list[int]) -
         for place, item in enumerate(alone.prompts.soft_BL[0].tolist()):
             if item >= 0:
                 embedded[0, place] = lm.soft.item(lm.soft.vectors_ME[[item]])[0]
+            if item == USER:
+                embedded[0, place] = lm.soft.user(alone.soft_user_BX)[0]
     with lm.adapters.scope(alone.user_BD):
         logp_LV = lm.model(inputs_embeds=embedded).logits[0].double().log_softmax(-1)
     return torch.stack([logp_LV[len(ids) - len(title) + place - 1, token] for place, token in enumerate(title)])

@@ -16,7 +16,7 @@ from tokenizers.decoders import ByteLevel
 
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError
-from lifelora.llm.next_item import forms_of
+from lifelora.llm.item_form import forms_of
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.lines.titles import TitleLines
 from lifelora.prompts.lines.yes_no import YesNoLines

@@ -18,7 +18,7 @@ import lifelora.run.context
 from lifelora.cli import main
 from lifelora.errors import ConfigError
 from lifelora.llm.reading import Reader, contained, exact
-from lifelora.llm.titles import choose, write
+from lifelora.llm.search import choose, write
 from lifelora.recipe.files import dump, load, parse
 from lifelora.run import Options, Run
 from lifelora.run.export import export

@@ -33,12 +33,16 @@ class Continuation:
             raise ConfigError(f"{type(model).__name__} keeps nothing of a prompt that its titles could share.")
         return cls(model, cache, mask_NL, head)
 
-    def repeated(self, times: int) -> "Continuation":
-        """A copy with every text several times, one after the other."""
+    def taken(self, rows_M: Int[Tensor, "M"]) -> "Continuation":
+        """A copy with these texts, which may come several times."""
         again = Continuation(self.model, copy.deepcopy(self.cache), self.mask_NL, self.head)
         # Not batch_repeat_interleave, which recurrent layers lack.
-        again.reordered(torch.arange(len(self.mask_NL), device=self.mask_NL.device).repeat_interleave(times))
+        again.reordered(rows_M)
         return again
+
+    def repeated(self, times: int) -> "Continuation":
+        """A copy with every text several times, one after the other."""
+        return self.taken(torch.arange(len(self.mask_NL), device=self.mask_NL.device).repeat_interleave(times))
 
     def reordered(self, rows_M: Int[Tensor, "M"]) -> None:
         """Go on with other rows, or more of them."""

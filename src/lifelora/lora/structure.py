@@ -24,7 +24,7 @@ from typing import ClassVar, Literal, final
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lifelora.errors import ConfigError
@@ -77,6 +77,11 @@ class Structure(ABC):
     def repeated(self, times: int) -> "Structure":
         """Every row ``times`` times, one after the other, as beam search lays out its beams."""
         return replace(self, tensor=self.tensor.repeat_interleave(times, dim=1)) if self.personal else self
+
+    @final
+    def at(self, rows_N: Int[Tensor, "N"]) -> "Structure":
+        """Some of the rows."""
+        return replace(self, tensor=self.tensor[:, rows_N]) if self.personal else self
 
     @final
     @property

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from lifelora.llm.next_item import ItemForm
-from lifelora.llm.personal import Loss
+from lifelora.llm.item_form import ItemForm
 from lifelora.llm.soft import Form
+from lifelora.llm.yes_no import Loss
 from lifelora.lora.adapters import Adaptation
 from lifelora.prompts.slots import Place
 from lifelora.prompts.wording.titles import PHRASINGS, Phrasing

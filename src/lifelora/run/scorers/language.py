@@ -20,7 +20,7 @@ from lifelora import seeds
 from lifelora.artefacts import read_json, write_atomically
 from lifelora.data.dataset import Samples, Targets
 from lifelora.llm.backbone import Backbone
-from lifelora.llm.personal import Represents
+from lifelora.llm.personal import Representer
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.adapters import Adapters
 from lifelora.lora.inject import personalise
@@ -36,6 +36,7 @@ from lifelora.tensors import to_device
 from lifelora.tokens import check_fits
 from lifelora.training import fit
 from lifelora.training.checkpoint import Learnt
+from lifelora.types import Layer
 
 SUMMARY = "summary.json"
 SUMMED_UP = 32
@@ -113,12 +114,18 @@ class LanguageScorer(Scorer, Generic[LM]):
         return isinstance(found, Representation) and parent is not None and parent.sees_target_by(found.layer)
 
     @property
+    def layer(self) -> Layer:
+        """The layer by which a representer beside the adapters makes u."""
+        found = self.system.representation
+        return found.layer if isinstance(found, Representation) else "final"
+
+    @property
     @abstractmethod
     def highest(self) -> int:
         """The highest number of a token that its prompts can have; they are tokenised for it."""
 
     @abstractmethod
-    def personal(self, backbone: Backbone, adapters: Adapters, representer: Represents | None, soft: SoftTokens | None) -> LM:
+    def personal(self, backbone: Backbone, adapters: Adapters, representer: Representer | None, soft: SoftTokens | None) -> LM:
         """The backbone with adapters in the form in which it is asked."""
 
     @abstractmethod

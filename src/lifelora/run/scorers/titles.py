@@ -15,11 +15,14 @@ from jaxtyping import Float, Int
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Backbone
-from lifelora.llm.next_item import Curriculum, NextItemBatch, NextItemLM, form_asked, forms_of
-from lifelora.llm.personal import Represents
+from lifelora.llm.item_form import Curriculum, form_asked, forms_of
+from lifelora.llm.likelihoods import likelihoods
+from lifelora.llm.personal import PersonalBatch, Representer
 from lifelora.llm.reading import Reader, contained, exact, hits
+from lifelora.llm.search import choose, write
+from lifelora.llm.shared_prompt import Cost
 from lifelora.llm.soft import SoftTokens
-from lifelora.llm.titles import Cost, choose, likelihoods, write
+from lifelora.llm.titles import TitleLM
 from lifelora.lora.adapters import Adapters
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.lines.titles import TitleLines
@@ -37,7 +40,7 @@ from lifelora.stage import Stage
 from lifelora.tensors import to_device
 
 
-class Titles(LanguageScorer[NextItemLM]):
+class Titles(LanguageScorer[TitleLM]):
     """One system, asked for a title."""
 
     def __init__(self, context: Context, name: str, stage: Stage, system: System, parents: Parents) -> None:
@@ -56,7 +59,7 @@ class Titles(LanguageScorer[NextItemLM]):
         context, system = self.context, self.system
         at, forms = layout(system, context.recipe.systems)
         lines = context.lines(("titles", system.phrasings, frozenset(at)), lambda: TitleLines.build(
-            context.dataset, system.phrasings, context.backbone.tokenizer, forms))
+            context.dataset, system.phrasings, context.backbone.tokenizer, forms, at))
         return TitleBuilder(context.dataset, lines, self.max_tokens, context.recipe.seed)
 
     @property
@@ -64,9 +67,9 @@ class Titles(LanguageScorer[NextItemLM]):
         return self.builder.highest
 
     def personal(
-        self, backbone: Backbone, adapters: Adapters, representer: Represents | None, soft: SoftTokens | None
-    ) -> NextItemLM:
-        return NextItemLM(backbone.model, adapters, soft, backbone.head)
+        self, backbone: Backbone, adapters: Adapters, representer: Representer | None, soft: SoftTokens | None
+    ) -> TitleLM:
+        return TitleLM(backbone.model, adapters, representer=representer, layer=self.layer, soft=soft, head=backbone.head)
 
     def requests_of_training(self) -> Requests:
         rows = self.context.training_samples(self.system.train_samples)
@@ -75,8 +78,12 @@ class Titles(LanguageScorer[NextItemLM]):
     def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
         return self._prompts(shown, index_B, form_asked(self.system.item_form), answered=False)
 
-    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> NextItemBatch:
-        return NextItemBatch(self.prompts(shown, index_B), shown.known(index_B)[0])
+    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
+        return self._batch(shown, index_B, self.prompts(shown, index_B))
+
+    def _batch(self, shown: Shown, index_B: Int[np.ndarray, "B"], prompts: Prompts) -> PersonalBatch:
+        user_BD, samples, soft_user_BX = shown.known(index_B)
+        return PersonalBatch(prompts, user_BD, samples=samples, soft_user_BX=soft_user_BX)
 
     def _prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"], form: Form, *, answered: bool) -> Prompts:
         build, requests = self.builder.answered if answered else self.builder.question, shown.requests
@@ -84,8 +91,8 @@ class Titles(LanguageScorer[NextItemLM]):
         return build(requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B], listed_BC, form)
 
     def batches(self, shown: Shown) -> Curriculum:
-        def gather(index_B: Int[np.ndarray, "B"], form: Form) -> NextItemBatch:
-            return NextItemBatch(self._prompts(shown, index_B, form, answered=True), shown.known(index_B)[0])
+        def gather(index_B: Int[np.ndarray, "B"], form: Form) -> PersonalBatch:
+            return self._batch(shown, index_B, self._prompts(shown, index_B, form, answered=True))
 
         return Curriculum(gather, self.system.item_form, self.context.recipe.seed)
 
@@ -174,7 +181,7 @@ class Titles(LanguageScorer[NextItemLM]):
             return super().reads()
         return f"{super().reads()}; {self.system.item_form} with soft tokens {parent.from_('final')}"
 
-    def _ready(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> tuple[NextItemBatch, TitleTokens]:
+    def _ready(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> tuple[PersonalBatch, TitleTokens]:
         batch = self.batch(shown, index_B)
         titles = self.builder.titles(shown.requests.candidates[index_B])
         return to_device(batch, self.context.device), to_device(titles, self.context.device)

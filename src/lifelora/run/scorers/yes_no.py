@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float, Int
 
 from lifelora.llm.backbone import Backbone
-from lifelora.llm.personal import PersonalBatch, PersonalLM, Represents
+from lifelora.llm.personal import PersonalBatch, Representer
 from lifelora.llm.soft import SoftTokens
+from lifelora.llm.yes_no import YesNoLM
 from lifelora.lora.adapters import Adapters
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.lines.yes_no import YesNoLines
@@ -18,13 +19,12 @@ from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.language import LanguageScorer, Shown
 from lifelora.scoring import in_batches
 from lifelora.tensors import to_device
-from lifelora.types import Layer
 
 SHORTLIST = 100
 "How many candidates a recommendation takes from the retriever."
 
 
-class YesNo(LanguageScorer[PersonalLM]):
+class YesNo(LanguageScorer[YesNoLM]):
     """One system, asked yes or no."""
 
     shortlist = SHORTLIST
@@ -44,11 +44,10 @@ class YesNo(LanguageScorer[PersonalLM]):
         return self.builder.highest
 
     def personal(
-        self, backbone: Backbone, adapters: Adapters, representer: Represents | None, soft: SoftTokens | None
-    ) -> PersonalLM:
-        layer: Layer = getattr(self.system.representation, "layer", "final")
-        return PersonalLM(backbone.model, adapters, self.builder.answers, representer, soft, layer, self.system.loss,
-                          backbone.head)
+        self, backbone: Backbone, adapters: Adapters, representer: Representer | None, soft: SoftTokens | None
+    ) -> YesNoLM:
+        return YesNoLM(backbone.model, adapters, self.builder.answers, representer=representer, layer=self.layer, soft=soft,
+                       loss=self.system.loss, head=backbone.head)
 
     def requests_of_training(self) -> Requests:
         return Requests(self.context.dataset.targets(self.context.training_samples(self.system.train_samples)))
@@ -60,7 +59,7 @@ class YesNo(LanguageScorer[PersonalLM]):
         """Prompts with their labels."""
         prompts, (user_BD, samples, soft_user_BX) = self.prompts(shown, index_B), shown.known(index_B)
         label_B = torch.from_numpy(shown.requests.targets.label_B[index_B].astype(np.float32))
-        return PersonalBatch(prompts.tokens_BL, prompts.mask_BL, label_B, user_BD, prompts.soft_BL, samples, soft_user_BX)
+        return PersonalBatch(prompts, user_BD, label_B, samples, soft_user_BX)
 
     def batches(self, shown: Shown) -> Callable[[Int[np.ndarray, "B"]], PersonalBatch]:
         return partial(self.batch, shown)

@@ -17,10 +17,13 @@ from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError, ScopeError
-from lifelora.llm.next_item import Curriculum, NextItemBatch, NextItemLM, form_asked, form_at, hybrid_share
+from lifelora.llm.item_form import Curriculum, form_asked, form_at, hybrid_share
+from lifelora.llm.likelihoods import likelihoods
+from lifelora.llm.personal import PersonalBatch
 from lifelora.llm.reading import Reader, exact, hits
+from lifelora.llm.search import choose, write
 from lifelora.llm.soft import SoftTokens
-from lifelora.llm.titles import choose, likelihoods, write
+from lifelora.llm.titles import TitleLM
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise
@@ -93,7 +96,7 @@ def test_what_cannot_be_learnt_from():
     with lm.scope(question), pytest.raises(ConfigError, match="nothing to learn from a question"):
         lm.loss(question)
     batch = taught(lm, soft=True)
-    with lm.scope(batch), pytest.raises(ConfigError, match="no item vectors came"):
+    with lm.scope(batch), pytest.raises(ConfigError, match="no vectors came"):
         lm.loss(batch)
     with pytest.raises(ScopeError):
         lm.loss(taught(lm))
@@ -177,21 +180,21 @@ class Lessons:
         adapters = personalise(model, Adaptation(coupling=Full.Config(rank=4), dropout=0.0), user_width=4,
                                generator=torch_generator(0, "adapters"))
         model.requires_grad_(True)  # nobody has taught it a language yet
-        self.lm = NextItemLM(model, adapters, SoftTokens(32, torch.randn(films.n_items, 6)))
+        self.lm = TitleLM(model, adapters, soft=SoftTokens(32, torch.randn(films.n_items, 6)))
         self.users_UD = torch.randn(films.n_users, 4)
         self.forms: list[str] = []
 
-    def gather(self, rows_B, form) -> NextItemBatch:
+    def gather(self, rows_B, form) -> PersonalBatch:
         self.forms.append(form)
         return self.batch(rows_B, form)
 
-    def batch(self, rows_B, form, answered=True) -> NextItemBatch:
+    def batch(self, rows_B, form, answered=True) -> PersonalBatch:
         part = self.films.samples["train"]
         candidates_BC = self.films.lists["train"][np.searchsorted(part, rows_B)]
         targets = self.films.targets(rows_B)
         make = self.builder.answered if answered else self.builder.question
         prompts = make(targets, *self.films.history(targets, 4), candidates_BC, form)
-        return NextItemBatch(prompts, self.users_UD[torch.from_numpy(targets.user_B)])
+        return PersonalBatch(prompts, self.users_UD[torch.from_numpy(targets.user_B)])
 
     def validate(self) -> dict[str, float]:
         batch = self.batch(np.asarray(self.films.samples["train"], np.int64), "hybrid")
