@@ -87,7 +87,7 @@ def test_wrong_requests_are_answered_with_the_right_words():
         jackknife(scored, draws=0)
     with pytest.raises((ConfigError, TypeError)):  # TypeError where jaxtyping checks the axes first
         replace(scored, item_N=scored.item_N[1:])
-    with pytest.raises(ConfigError, match=r"hr is outside \[0, 1\] on 1 of 3 rows"):
+    with pytest.raises(ConfigError, match=r"hr is outside \[0, 1\] on 1 of 3 samples"):
         Rows(np.arange(3), {"hr": np.array([0.0, 1.0, 2.0])}, "")
 
 

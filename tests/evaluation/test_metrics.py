@@ -124,7 +124,7 @@ def test_reliability_keeps_every_row_and_says_which_bins_are_empty():
 @pytest.mark.parametrize(("labels", "scores", "message"), [
     ([1, 0], [0.5, float("nan")], r"1 scores are not a probability .* first is that of sample 1: nan"),
     ([1, 0], [1.5, 0.5], r"first is that of sample 0: 1.5"),
-    ([1, 2], [0.5, 0.5], r"labels are 0 or 1 .* row 1 is"),
+    ([1, 2], [0.5, 0.5], r"labels are 0 or 1 .* sample 1 is"),
     ([1, 0, 1], [0.5, 0.5], r"labels \(3,\) and scores \(2,\)"),
     ([], [], "equally long"),
     ([[1]], [[0.5]], "equally long"),

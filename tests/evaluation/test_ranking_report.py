@@ -109,14 +109,14 @@ def test_answers_and_costs_as_text(answering: RankingReport):
     blocks = [block.splitlines() for block in table.split("\n\n")]
     chosen = next(block for block in blocks if "chosen HR@1" in block[0])
     assert [line.split()[0] for line in chosen[1:]] == ["lm", "chooser"]  # who gave no answer is left out
-    assert ("lm: likelihoods of 20 titles 1,312 tokens, 4.1 ms a row; chosen 8.3 tokens, 310 ms a row; "
-            "written 40 tokens, 2.0 s a row\nchooser: chosen 8.3 tokens, 310 ms a row") in table
+    assert ("lm: likelihoods of 20 titles 1,312 tokens, 4.1 ms a sample; chosen 8.3 tokens, 310 ms a sample; "
+            "written 40 tokens, 2.0 s a sample\nchooser: chosen 8.3 tokens, 310 ms a sample") in table
     assert moment(0.0123) == "12 ms"
 
 
 def test_answers_and_costs_on_the_page(answering: RankingReport, report: RankingReport, tmp_path: Path):
     page = write_ranking(tmp_path / "with", answering).read_text()
-    section = page[page.index("With one title for an answer") : page.index("What an answer takes")]
+    section = page[page.index("With one title for an answer") : page.index("What an answer costs")]
     assert section.count("<strong>") == 2
     assert 'data-label="ValidRatio, exact"' in section
     assert "Δ chosen HR@1" in page
@@ -124,7 +124,7 @@ def test_answers_and_costs_on_the_page(answering: RankingReport, report: Ranking
     assert "1,312 tokens" in page
     without = write_ranking(tmp_path / "without", report).read_text()
     assert "With one title" not in without
-    assert "What an answer takes" not in without
+    assert "What an answer costs" not in without
 
 
 def test_answers_for_some_rows_or_by_another_name_are_refused(report: RankingReport):

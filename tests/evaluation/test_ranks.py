@@ -51,5 +51,5 @@ def test_who_says_the_same_of_everything_gets_what_guessing_gets():
 
 
 def test_a_score_that_is_none_is_refused():
-    with pytest.raises(ConfigError, match="row 1 has a score that is not a number"):
+    with pytest.raises(ConfigError, match="sample 1 has a score that is not a number"):
         Ranks.of(np.array([[0.1, 0.2], [np.nan, 0.3]]), np.array([0, 0]))

@@ -195,7 +195,7 @@ def test_different_rows_are_refused():
     changed[0] = ~changed[0]
     for other in (replace(scored, label_N=changed), replace(scored, item_N=scored.item_N + 1),
                   taken(scored, np.arange(59)), taken(scored, np.arange(60)[::-1])):
-        with pytest.raises(ConfigError, match=r"different rows .* same order"):
+        with pytest.raises(ConfigError, match=r"different samples .* same order"):
             paired_test(found, jackknife(other))
     paired_test(found, jackknife(replace(scored, score_N=1 - scored.score_N)))
 

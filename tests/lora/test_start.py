@@ -143,7 +143,7 @@ class TestRefused:
     def test_no_table(self, tmp_path: Path):
         saved_by_peft(tmp_path)
         (tmp_path / "adapter_config.json").write_text(json.dumps([1]))
-        with pytest.raises(ArtefactError, match="no table of settings"):
+        with pytest.raises(ArtefactError, match="does not hold a JSON object"):
             read_peft(tmp_path)
 
     @pytest.mark.parametrize(("key", "value", "message"), [

@@ -47,7 +47,7 @@ def test_other_rows_are_refused(two: tuple[Run, Run], tmp_path: Path) -> None:
     recipe = two[0].recipe
     other = Run(recipe.model_copy(update={"seed": recipe.seed + 1}), tmp_path, Options(device="cpu", progress=False))
     other.all()
-    with pytest.raises(ConfigError, match="different rows"):
+    with pytest.raises(ConfigError, match="different samples"):
         compare(two[0], other)
 
 
