@@ -183,9 +183,9 @@ def test_lines_that_are_alike_are_tokenised_once(builder):
     """All titles stand in the same form in all phrasings: one segment for each different title, in all six tables of a form."""
     lines = builder.lines
     for form in FORMS:
-        tables = (*lines.behaviour_WM[form], *lines.candidate_WM[form])
+        tables = (*lines.behaviour_MW[form].T, *lines.candidate_MW[form].T)
         assert all(np.array_equal(tables[0], table) for table in tables)
-    assert len(np.unique(lines.behaviour_WM["ids"])) == 1
+    assert len(np.unique(lines.behaviour_MW["ids"])) == 1
 
 
 def characters(newline: bool) -> Tokenizer:

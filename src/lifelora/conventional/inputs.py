@@ -45,6 +45,9 @@ class Inputs(nn.Module):
     ``extra`` there are fields that are not in the table: each side's stand behind those of the table.
 
     A behaviour is its item joined with its rating, h_j = ReLU(W [item_j ; rating_j] + b).
+
+    A user or target that is not in the schema (``Samples`` says how they are numbered) has every field unknown, and reads the
+    vector of the padding for its id.
     """
 
     def __init__(self, config: Common, schema: Schema, extra: ExtraFields | None = None) -> None:
@@ -61,6 +64,10 @@ class Inputs(nn.Module):
             user_UF = torch.cat([starts[2] + torch.arange(schema.n_users)[:, None], user_UF], dim=1)
         item_MF = schema.item_fields_MF + torch.tensor(starts[3 + n_user_fields : -1], dtype=torch.int64)
         item_MF = torch.cat([torch.arange(schema.n_items)[:, None], item_MF], dim=1)
+        # One row more for whoever and whatever is not in the schema: every field unknown, and for an id the padding's vector.
+        unknown = [torch.tensor([*ids, *fields], dtype=torch.int64)[None] for ids, fields in (
+            ([schema.n_items] * self.n_ids, starts[3 : 3 + n_user_fields]), ([schema.n_items], starts[3 + n_user_fields : -1]))]
+        user_UF, item_MF = torch.cat([user_UF, unknown[0]]), torch.cat([item_MF, unknown[1]])
         self.user_UF: Tensor
         self.item_MF: Tensor
         # They come from the schema, so they are not among the weights.

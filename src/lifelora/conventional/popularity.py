@@ -41,14 +41,14 @@ class Popularity(Recommender):
         super().__init__()
         self.config = config
         self.rate_M: Tensor
-        self.register_buffer("rate_M", torch.full((schema.n_items,), 0.5))
+        self.register_buffer("rate_M", torch.full((schema.n_items + 1,), 0.5))  # the last: of an item that came later
 
     def fit(self, dataset: Dataset) -> None:
-        """Count the training samples; an item without any gets the overall rate."""
+        """Count the training samples; an item without any, or that comes later, gets the overall rate."""
         rows_N = dataset.samples["train"]
         item_N, label_N = dataset.item_N[rows_N], dataset.label_N[rows_N]
-        shown_M = np.bincount(item_N, minlength=dataset.n_items)
-        liked_M = np.bincount(item_N, weights=label_N, minlength=dataset.n_items)
+        shown_M = np.bincount(item_N, minlength=len(self.rate_M))
+        liked_M = np.bincount(item_N, weights=label_N, minlength=len(self.rate_M))
         # One row of each label keeps the rate of all inside (0, 1), so that logits are finite.
         overall = (label_N.sum() + 1) / (len(label_N) + 2)
         rate_M = (liked_M + self.config.smoothing * overall) / (shown_M + self.config.smoothing)
@@ -67,4 +67,4 @@ class Popularity(Recommender):
         return self.represent_fields(batch)
 
     def item_embeddings(self) -> Float[Tensor, "M E"]:
-        return torch.logit(self.rate_M)[:, None]
+        return torch.logit(self.rate_M[:-1])[:, None]

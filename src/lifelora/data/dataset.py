@@ -19,9 +19,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lifelora.artefacts import read_json
+from lifelora.data.column import Values, longer
 from lifelora.data.extend import Event, checked_events, numbered, with_new
 from lifelora.data.idmap import IdMap
-from lifelora.data.log import Log, Values, longer
+from lifelora.data.log import Log
 from lifelora.data.raw import Words
 from lifelora.errors import ArtefactError
 from lifelora.types import PARTS, Part

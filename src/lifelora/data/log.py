@@ -8,49 +8,13 @@ user's history is their prepared rows and then their later ones, and an event ha
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Int
 
+from lifelora.data.column import Values, longer
+
 EVENT_COLUMNS = {"user": np.int32, "item": np.int32, "rating": np.int8, "label": np.bool_, "time": np.int64}
-
-
-class Column:
-    """A long array and a short one after it, read as one by row numbers. ``np.asarray`` copies both; nothing else does."""
-
-    def __init__(self, first: np.ndarray, later: np.ndarray) -> None:
-        """Both of the same kind, and of the same shape but for their lengths."""
-        self.first, self.later = first, later
-
-    def __len__(self) -> int:
-        return len(self.first) + len(self.later)
-
-    def __getitem__(self, rows: Any) -> Any:
-        """Of row numbers, which are not negative, in an array of any shape, a slice, or one number."""
-        if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
-        n, rows = len(self.first), np.asarray(rows)
-        late = rows >= n
-        if not late.any():
-            return self.first[rows]
-        found = np.empty((*rows.shape, *self.first.shape[1:]), self.first.dtype)
-        found[~late], found[late] = self.first[rows[~late]], self.later[rows[late] - n]
-        return found if found.ndim else found[()]
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.concatenate([self.first, self.later]).astype(dtype or self.first.dtype, copy=False)
-
-
-Values: TypeAlias = np.ndarray | Column
-"""What can be read by row numbers."""
-
-
-def longer(column: Values, more: np.ndarray) -> Column:
-    """The column with more values after its last; the long array is shared."""
-    if isinstance(column, Column):
-        return Column(column.first, np.concatenate([column.later, more]))
-    return Column(column, np.asarray(more, column.dtype))
 
 
 @dataclass(frozen=True)

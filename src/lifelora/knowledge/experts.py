@@ -86,10 +86,14 @@ class Source(nn.Module):
         self.drop = nn.Dropout(config.dropout)
 
     def forward(self, shared: Experts, rows_B: Int[Tensor, "B"]) -> Float[Tensor, "B E"]:
-        """a_s(x) = Σ_e softmax(W_s x + c_s)_e · E_e(x) over the shared experts and its own; ``nothing`` for x = 0."""
+        """a_s(x) = Σ_e softmax(W_s x + c_s)_e · E_e(x) over the shared experts and its own; ``nothing`` for x = 0, and for a row
+        that there is not, which came later.
+        """
         # Many rows of a batch share an item: each distinct vector once, at two thirds of the time for MovieLens' items.
         distinct_B, place_B = torch.unique(rows_B, return_inverse=True)
-        x_BK = self.known_NK[distinct_B].to(self.gate.weight.dtype)
+        at_B = distinct_B.clamp(max=len(self.known_NK) - 1)
+        written_B = self.written_N[at_B] & (at_B == distinct_B)
+        x_BK = self.known_NK[at_B].to(self.gate.weight.dtype)
         g_BN = torch.softmax(self.gate(x_BK), dim=1)
         into = [shared.into, self.own.into]
         h_BX = F.relu(F.linear(x_BK, torch.cat([one.weight for one in into]), torch.cat([one.bias for one in into])))
@@ -98,7 +102,7 @@ class Source(nn.Module):
         bias_NE = torch.cat([shared.bias_NE, self.own.bias_NE])
         e_NBE = self.drop(F.relu(torch.baddbmm(bias_NE[:, None], h_NBH, weight_NHE)))
         a_BE = torch.einsum("bn,nbe->be", g_BN, e_NBE)
-        return torch.where(self.written_N[distinct_B][:, None], a_BE, self.nothing_E).index_select(0, place_B)
+        return torch.where(written_B[:, None], a_BE, self.nothing_E).index_select(0, place_B)
 
 
 @final
@@ -106,7 +110,8 @@ class KnowledgeFields(nn.Module):
     """Fields of what is known of the user and of the target: the ``ExtraFields`` of any conventional model.
 
     A sample with n earlier events reads state s = min(n // every, states) of its user, made of the first s·every of them;
-    with s = 0 nobody knows anything yet, and the learned vector ``nobody`` stands in. ``init_std`` is that of the model's own
+    with s = 0 nobody knows anything yet, and the learned vector ``nobody`` stands in: for a user or an item that came later, too.
+    States are not written anew as a log grows, so its users keep their last one. ``init_std`` is that of the model's own
     embeddings, ``width`` their width.
     """
 
@@ -123,8 +128,9 @@ class KnowledgeFields(nn.Module):
             self.nobody_E = nn.Parameter(torch.zeros(width))
             self.first_U: Tensor
             self.states_U: Tensor
-            self.register_buffer("first_U", known.first_U, persistent=False)
-            self.register_buffer("states_U", known.states_U, persistent=False)
+            # One more, without a state, for users who came later.
+            self.register_buffer("first_U", F.pad(known.first_U, (0, 1)), persistent=False)
+            self.register_buffer("states_U", F.pad(known.states_U, (0, 1)), persistent=False)
         if config.item:
             self.item = Source(config, known.item_MK, width, init_std)
         self.config = config

@@ -244,7 +244,7 @@ def _histories(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> lis
     for stretch in _kept(config, stretches, seed):
         *shown, asked = stretch
         head = segments.head_U2[dataset.user_N[asked], int(len(shown) > 0)]
-        behaviours = segments.behaviour_MR[dataset.item_N[shown], dataset.rating_N[shown]].tolist() if shown else []
+        behaviours = segments.behaviours(dataset.item_N[shown], dataset.rating_N[shown]).tolist() if shown else []
         chosen = [head, *behaviours, segments.question_M[dataset.item_N[asked]]]
         parts = [segments.tokens_T[segments.offsets_N[s] : segments.offsets_N[s + 1]] for s in chosen]
         documents.append(np.concatenate([*parts, answers[int(dataset.label_N[asked])]])[-config.context :])

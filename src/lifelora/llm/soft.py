@@ -50,7 +50,9 @@ class SoftTokens(nn.Module):
         """Raises ConfigError for a projector of both where their vectors are not equally wide."""
         super().__init__()
         # Not saved with what was learnt: they are the conventional model's.
-        self.register_buffer("vectors_ME", None if vectors_ME is None else vectors_ME.detach().clone().float(), persistent=False)
+        # The last is that of items that came later: zeros.
+        padded = None if vectors_ME is None else F.pad(vectors_ME.detach().float(), (0, 0, 0, 1))
+        self.register_buffer("vectors_ME", padded, persistent=False)
         self.vectors_ME: Tensor | None
         item_width = None if vectors_ME is None else vectors_ME.shape[1]
         self.users, shared = user_width is not None, form == "collm" and item_width is not None
@@ -69,7 +71,7 @@ class SoftTokens(nn.Module):
         embedded_BLD: Tensor = embedding(tokens_BL)
         if self.item is not None and self.vectors_ME is not None:
             where_BL = soft_BL >= 0
-            items_ND = self.item(self.vectors_ME[soft_BL[where_BL]])
+            items_ND = self.item(self.vectors_ME[soft_BL[where_BL].clamp(max=len(self.vectors_ME) - 1)])
             embedded_BLD = embedded_BLD.masked_scatter(where_BL[..., None], items_ND.to(embedded_BLD.dtype))
         if self.users:
             project = self.user or self.item

@@ -8,6 +8,7 @@ soft token of the user either.
 """
 
 from collections.abc import Collection
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -19,7 +20,7 @@ from torch import Tensor
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
 from lifelora.prompts.fill import Plan, Prompts, aligned
-from lifelora.prompts.lines.titles import TitleLines
+from lifelora.prompts.lines.titles import TitleLines, said
 from lifelora.prompts.slots import Place
 from lifelora.prompts.wording.titles import ITEMS, WORDS_ALONE, Form, TitleTemplate
 from lifelora.seeds import generator
@@ -50,6 +51,14 @@ class TitleBuilder:
     ) -> "TitleBuilder":
         """Tokenise the lines of prompts in these forms first; ``soft`` says whose soft tokens they have."""
         return cls(dataset, TitleLines.build(dataset, template.phrasings, tokenizer, forms, soft), max_tokens, seed)
+
+    def extended(self, dataset: Dataset) -> "TitleBuilder":
+        """This builder for the data set extended: its lines are shared, and what is new is tokenised. It asks; phrasings for
+        learning were drawn for the prepared events alone.
+        """
+        other = copy(self)
+        other.dataset, other.lines = dataset, self.lines.extended(dataset)
+        return other
 
     @property
     def highest(self) -> int:
@@ -97,8 +106,8 @@ class TitleBuilder:
         candidates_BC: Int[np.ndarray, "B C"] | None, form: Form, phrasing_B: Int[np.ndarray, "B"],
     ) -> Plan:
         lines, lengths_N = self.lines, self.lines.lengths
-        if form not in lines.behaviour_WM:
-            raise ConfigError(f"there are no lines for prompts of form '{form}', only of {', '.join(lines.behaviour_WM)}; name "
+        if form not in lines.behaviour_MW:
+            raise ConfigError(f"there are no lines for prompts of form '{form}', only of {', '.join(lines.behaviour_MW)}; name "
                               "it in forms = … where the lines are made.")
         user_W, none_B = lines.user_in(form), np.full(len(targets), -1)
         rest, items = list[np.ndarray](), [none_B, self.dataset.item_N[chosen_BK]]  # items begin with the head
@@ -107,15 +116,15 @@ class TitleBuilder:
             items.append(none_B)
         # Room is kept for the longest answer that could be given, so that what is shown does not tell which is right.
         if candidates_BC is None:
-            longest_B = np.full(len(targets), lengths_N[lines.answer_M].max())
+            longest_B = np.full(len(targets), lines.longest_answer)
         else:
             self._check_answers(targets, candidates_BC)
             longest_B = lengths_N[lines.answer_M[candidates_BC]].max(axis=1, initial=0)
-            rest += [lines.announcement_W[phrasing_B], lines.candidate_WM[form][phrasing_B[:, None], candidates_BC]]
+            rest += [lines.announcement_W[phrasing_B], said(lines.candidate_MW[form], candidates_BC, phrasing_B[:, None])]
             items += [none_B, candidates_BC]
         rest.append(lines.question_W[phrasing_B])
         items.append(none_B)
-        behaviour_BK = lines.behaviour_WM[form][phrasing_B[:, None], self.dataset.item_N[chosen_BK]]
+        behaviour_BK = said(lines.behaviour_MW[form], self.dataset.item_N[chosen_BK], phrasing_B[:, None])
         count = 0 if candidates_BC is None else candidates_BC.shape[1]
 
         def refuse(row: int, needed: int) -> None:

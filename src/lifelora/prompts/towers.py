@@ -6,22 +6,23 @@ with the special tokens of the tokenizer, so that what is read is its own encodi
 a template's answer, yes and no have no part in it. A person whose text is too long loses the oldest behaviours.
 """
 
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from lifelora.data.column import longer
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
 from lifelora.prompts.fill import Plan, aligned
 from lifelora.prompts.lines.base import table_texts
-from lifelora.prompts.lines.yes_no import YesNoLines
-from lifelora.prompts.wording.fields import marked
+from lifelora.prompts.lines.yes_no import Writer, YesNoLines
 from lifelora.prompts.wording.yes_no import Template
-from lifelora.tokens import LineTokenizer
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,10 @@ class TowerBuilder:
 
     def __init__(self, dataset: Dataset, template: Template, tokenizer: Any, max_tokens: int) -> None:
         """Tokenise all lines; ConfigError where the longest text about a user has no room even without behaviours."""
-        line_tokenizer, made = LineTokenizer(tokenizer), YesNoLines.build(dataset, template, tokenizer)
-        words, own = dataset.words.model_dump(), marked(template, line_tokenizer.marked)
-        room = max_tokens - len(line_tokenizer.start) - len(line_tokenizer.end)
-        items = [np.array([*line_tokenizer.start, *ids[:room], *line_tokenizer.end], np.int32)
-                 for ids in line_tokenizer.many([own.item_text(words, row) for row in table_texts(dataset.catalogue)])]
+        made = YesNoLines.build(dataset, template, tokenizer)
+        line_tokenizer = made.writer.by
         self.dataset, self.max_tokens = dataset, max_tokens
+        items = self._item_texts(made.writer, dataset.catalogue)
         self.pad = int(getattr(tokenizer, "pad_token_id", None) or 0)
         self.end = len(made.lengths)
         question_M = (self.end + 1 + np.arange(len(items))).astype(np.int32)
@@ -61,6 +60,20 @@ class TowerBuilder:
         longest = int(made.lengths[made.head_U2].max(initial=0)) + len(line_tokenizer.end)
         if longest > max_tokens:
             self._refuse(0, longest)
+
+    def extended(self, dataset: Dataset) -> "TowerBuilder":
+        """This builder for the data set extended: its lines are shared, and what is new is tokenised."""
+        other, lines = copy(self), self.lines.with_histories(dataset)
+        items = self._item_texts(lines.writer, dataset.catalogue.slice(len(lines.question_M)))
+        question_n = len(lines.lengths) + np.arange(len(items))
+        other.dataset, other.lines = dataset, lines.grown(items, question_M=longer(lines.question_M, question_n))
+        return other
+
+    def _item_texts(self, writer: Writer, catalogue: pa.Table) -> list[Int[np.ndarray, "_"]]:
+        start, end = writer.by.start, writer.by.end
+        room = self.max_tokens - len(start) - len(end)
+        texts = [writer.template.item_text(writer.words, row) for row in table_texts(catalogue)]
+        return [np.array([*start, *ids[:room], *end], np.int32) for ids in writer.by.many(texts)]
 
     @property
     def highest(self) -> int:
@@ -103,7 +116,7 @@ class TowerBuilder:
 
     def _plan(self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]) -> Plan:
         lines, count = self.lines, len(targets)
-        behaviour_BK = lines.behaviour_MR[self.dataset.item_N[chosen_BK], self.dataset.rating_N[chosen_BK]]
+        behaviour_BK = lines.behaviours(self.dataset.item_N[chosen_BK], self.dataset.rating_N[chosen_BK])
         return Plan.of(lines, lines.head_U2[targets.user_B], behaviour_BK, mask_BK, np.full((count, 1), self.end),
                        np.full(count, self.max_tokens), self._refuse)
 

@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Collection
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, final
@@ -75,6 +76,12 @@ class YesNoBuilder:
         lines = YesNoLines.build(dataset, template, tokenizer, soft)
         return cls(dataset, lines, find_answers(tokenizer, template), max_tokens, soft)
 
+    def extended(self, dataset: Dataset) -> "YesNoBuilder":
+        """This builder for the data set extended: its lines are shared, and what is new is tokenised."""
+        other = copy(self)
+        other.dataset, other.lines = dataset, self.lines.extended(dataset)
+        return other
+
     @property
     def highest(self) -> int:
         """The highest number of a token that a prompt or its answer can have."""
@@ -95,7 +102,7 @@ class YesNoBuilder:
 
     def _plan(self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]) -> Plan:
         lines, count = self.lines, len(targets)
-        behaviour_BK = lines.behaviour_MR[self.dataset.item_N[chosen_BK], self.dataset.rating_N[chosen_BK]]
+        behaviour_BK = lines.behaviours(self.dataset.item_N[chosen_BK], self.dataset.rating_N[chosen_BK])
         assert not np.any(mask_BK & (behaviour_BK < 0)), "an event of the log has no line"
         shared_BS, none_B = np.tile(np.array(self._shared, np.int64), (count, 1)), np.full(count, -1)
         rest_BS, item_BS = np.column_stack([lines.question_M[targets.item_B], shared_BS]), None

@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from lifelora.data.log import Column, Values, longer
+from lifelora.data.column import Column, Values, longer
 from lifelora.errors import ConfigError
 
 Kind = Literal["cosine", "dot", "l2"]

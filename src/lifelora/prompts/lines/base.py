@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int
 
+from lifelora.data.column import Values, longer
+
 CHECKED = 64
 """Prompts that are compared with the tokens of their whole text at build time."""
 CHECKED_BEHAVIOURS = 30
@@ -28,19 +30,19 @@ class Lines:
     Where a soft token goes stands ``slots.ITEM`` or ``slots.USER``, which are no ids.
     """
 
-    tokens_T: Int[np.ndarray, "T"]
-    offsets_N: Int[np.ndarray, "N"]
+    tokens_T: Values
+    offsets_N: Values
 
     @cached_property
-    def lengths(self) -> Int[np.ndarray, "N"]:
+    def lengths(self) -> Values:
         """The tokens of each segment."""
-        return np.diff(self.offsets_N)
+        return np.diff(np.asarray(self.offsets_N))
 
     def joined(self, parts_BS: Int[np.ndarray, "*B S"], lengths_BS: Int[np.ndarray, "*B S"]) -> Int[np.ndarray, "T"]:
         """The tokens of segments one after another, row by row; a length of 0 leaves a segment out."""
         lengths_S = lengths_BS.ravel()
         source_T = np.repeat(self.offsets_N[parts_BS].ravel() - np.cumsum(lengths_S) + lengths_S, lengths_S)
-        return self.tokens_T[source_T + np.arange(len(source_T))]
+        return np.asarray(self.tokens_T[source_T + np.arange(len(source_T))])
 
     def plain(self, parts: Sequence[int | np.integer[Any]]) -> list[int]:
         """Some segments by plain concatenation."""
@@ -50,6 +52,14 @@ class Lines:
         """With more segments at the end."""
         offsets_N = np.append(self.offsets_N, self.offsets_N[-1] + np.cumsum([*map(len, segments)], dtype=np.int64))
         return replace(self, tokens_T=np.concatenate([self.tokens_T, *segments]), offsets_N=offsets_N)
+
+    def grown(self: AnyLines, segments: Sequence[Int[np.ndarray, "_"]], **changes: Any) -> AnyLines:
+        """With more segments at the end, and other fields changed; what is there is shared, not copied."""
+        lengths = np.array([len(segment) for segment in segments], np.int64)
+        made = replace(self, tokens_T=longer(self.tokens_T, np.concatenate([*segments, np.zeros(0, np.int32)])),
+                       offsets_N=longer(self.offsets_N, self.offsets_N[len(self.offsets_N) - 1] + np.cumsum(lengths)), **changes)
+        made.__dict__["lengths"] = longer(self.lengths, lengths)  # where cached_property keeps it
+        return made
 
 
 def flat(segments: Sequence[Int[np.ndarray, "_"]]) -> tuple[Int[np.ndarray, "T"], Int[np.ndarray, "N"]]:

@@ -2,19 +2,51 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from lifelora.data.column import Column, Values, longer
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError
 from lifelora.prompts.lines.base import CHECKED, CHECKED_BEHAVIOURS, Lines, flat, table_texts
 from lifelora.prompts.slots import Place, SlotTokenizer
-from lifelora.prompts.wording.fields import marked
+from lifelora.prompts.wording.fields import Texts, marked
 from lifelora.prompts.wording.titles import ITEMS, WORDS_ALONE, Form, Phrasing, answer_line
 from lifelora.tokens import LineTokenizer, lines_join
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What makes lines of texts: phrasings, marked and with the slots of each form, tokenizers, and the domain's words."""
+
+    phrasings: Sequence[Phrasing]
+    by: LineTokenizer
+    in_form: Mapping[Form, tuple[LineTokenizer, Sequence[Phrasing]]]
+    words: dict[str, str]
+
+    def items(
+        self, form: Form, items: Sequence[Texts], first: int
+    ) -> tuple[list[Int[np.ndarray, "_"]], Int[np.ndarray, "M W"], Int[np.ndarray, "M W"]]:
+        """The distinct lines of items, to be segments from ``first`` on; which of them are behaviours', which candidates'."""
+        by, phrasings = self.in_form[form]
+        beside = phrasings[0].behaviour_line(self.words, {"title": "A"})
+        texts_2MW = [[[line(self.words, item) for line in lines] for item in items]
+                     for lines in ([p.behaviour_line for p in phrasings], [p.candidate_line for p in phrasings])]
+        new = list(dict.fromkeys(text for texts_MW in texts_2MW for texts_M in zip(*texts_MW, strict=True) for text in texts_M))
+        of_line = dict(zip(new, range(first, first + len(new)), strict=True))
+        behaviour_MW, candidate_MW = (
+            np.array([[of_line[text] for text in texts_W] for texts_W in texts_MW], np.int64).reshape(-1, len(phrasings))
+            for texts_MW in texts_2MW)
+        return list(by.lines(new, beside, beside)), behaviour_MW, candidate_MW
+
+    def answers(self, items: Sequence[Texts]) -> list[Int[np.ndarray, "_"]]:
+        """Titles after the cue, and the ends of their lines."""
+        texts = [answer_line(self.words, item) for item in items]
+        return list(self.by.lines(texts, self.phrasings[0].question_lines(self.words), ""))
 
 
 @dataclass(frozen=True)
@@ -22,14 +54,15 @@ class TitleLines(Lines):
     """The lines of questions that are answered with a title; W phrasings, M items, whose lines come in some forms."""
 
     head_W2: Int[np.ndarray, "W 2"]
-    "YesNoLines of the head: without behaviours, with."
-    behaviour_WM: Mapping[Form, Int[np.ndarray, "W M"]]
+    "Segments of the head: without behaviours, with."
+    behaviour_MW: Mapping[Form, Values]
     announcement_W: Int[np.ndarray, "W"]
-    candidate_WM: Mapping[Form, Int[np.ndarray, "W M"]]
+    candidate_MW: Mapping[Form, Values]
     question_W: Int[np.ndarray, "W"]
-    answer_M: Int[np.ndarray, "M"]
+    answer_M: Values
+    writer: Writer
     user_W: Int[np.ndarray, "W"] | None = None
-    "YesNoLines of the user's soft token, which stand in every form but that of words alone; None where there are none."
+    "Segments of the user's soft token, which stand in every form but that of words alone; None where there are none."
 
     @classmethod
     def build(
@@ -45,11 +78,12 @@ class TitleLines(Lines):
         for phrasing in phrasings:
             phrasing.check(dataset.catalogue.column_names, words)
         line_tokenizer = LineTokenizer(tokenizer)
-        line_tokenizers: dict[Form, LineTokenizer] = {
+        tokenizers: dict[Form, LineTokenizer] = {
             form: line_tokenizer if form == "text" else SlotTokenizer(tokenizer) for form in forms}
-        asked = {form: [marked(phrasing.slotted(form, soft), own.marked) for phrasing in phrasings]
-                 for form, own in line_tokenizers.items()}
+        in_form = {form: (own, [marked(phrasing.slotted(form, soft), own.marked) for phrasing in phrasings])
+                   for form, own in tokenizers.items()}
         phrasings = [marked(phrasing, line_tokenizer.marked) for phrasing in phrasings]
+        writer = Writer(phrasings, line_tokenizer, in_form, words)
         neighbour = phrasings[0].behaviour_line(words, {"title": "A"})
         segments: list[Int[np.ndarray, "_"]] = []
 
@@ -57,38 +91,49 @@ class TitleLines(Lines):
             segments.append(np.array([*start, *next(by.lines([text], before, after))], np.int32))
             return len(segments) - 1
 
-        def add_items(form: Form) -> list[Int[np.ndarray, "W M"]]:
-            beside = asked[form][0].behaviour_line(words, {"title": "A"})
-            texts_WM = [[[line(words, item) for item in items] for line in (phrasing.behaviour_line, phrasing.candidate_line)]
-                        for phrasing in asked[form]]
-            new = list(dict.fromkeys(text for tables in texts_WM for texts in tables for text in texts))
-            of_line = dict(zip(new, range(len(segments), len(segments) + len(new)), strict=True))
-            segments.extend(line_tokenizers[form].lines(new, beside, beside))
-            lines_W2M = np.array([[[of_line[text] for text in texts] for texts in tables] for tables in texts_WM])
-            return [lines_W2M[:, 0], lines_W2M[:, 1]]
-
         head_W2, announcement_W, question_W = map(np.array, zip(*((
             [add(phrasing.head(words, shown), "", neighbour, line_tokenizer.start) for shown in (False, True)],
             add(phrasing.announcement_line(words), neighbour, neighbour),
             add(phrasing.question_lines(words), neighbour, answer_line(words, {"title": "A"})),
         ) for phrasing in phrasings), strict=True))
-        behaviour_WM, candidate_WM = {}, {}
+        behaviour_MW, candidate_MW = {}, {}
         for form in forms:
-            behaviour_WM[form], candidate_WM[form] = add_items(form)
-        answers = list(line_tokenizer.lines([answer_line(words, item) for item in items], phrasings[0].question_lines(words), ""))
+            new, behaviour_MW[form], candidate_MW[form] = writer.items(form, items, len(segments))
+            segments += new
+        answers = writer.answers(items)
         _no_answer_begins_another(answers, dataset)
         answer_M = len(segments) + np.arange(len(items))
         segments += answers
         user_W = None
         slotted = next((form for form in forms if form != "text"), None)
         if slotted is not None and "user" in soft:
-            beside = asked[slotted][0].behaviour_line(words, {"title": "A"})
-            user_W = np.array([add(phrasing.user_line(words), beside, neighbour, by=line_tokenizers[slotted])
-                               for phrasing in asked[slotted]])
-        made = cls(*flat(segments), head_W2, behaviour_WM, announcement_W, candidate_WM, question_W, answer_M, user_W)
-        for form in forms:
-            made._compare_with_whole_texts(dataset, asked[form], line_tokenizers[form], items, form)
+            own, asked = in_form[slotted]
+            beside = asked[0].behaviour_line(words, {"title": "A"})
+            user_W = np.array([add(phrasing.user_line(words), beside, neighbour, by=own) for phrasing in asked])
+        made = cls(*flat(segments), head_W2, behaviour_MW, announcement_W, candidate_MW, question_W, answer_M, writer, user_W)
+        for form, (own, asked) in in_form.items():
+            made._compare_with_whole_texts(dataset, asked, own, items, form)
         return made
+
+    def extended(self, dataset: Dataset) -> "TitleLines":
+        """With the lines of an extended data set's new items: what is there is shared, and only what is new is tokenised."""
+        items, made = table_texts(dataset.catalogue.slice(len(self.answer_M))), self
+        behaviour_MW, candidate_MW = dict(self.behaviour_MW), dict(self.candidate_MW)
+        for form in self.behaviour_MW:
+            segments, behaviour_nW, candidate_nW = self.writer.items(form, items, len(made.lengths))
+            behaviour_MW[form] = longer(behaviour_MW[form], behaviour_nW)
+            candidate_MW[form] = longer(candidate_MW[form], candidate_nW)
+            made = made.grown(segments)
+        answers = self.writer.answers(items)
+        answer_n = len(made.lengths) + np.arange(len(items))
+        made = made.grown(answers, behaviour_MW=behaviour_MW, candidate_MW=candidate_MW, answer_M=longer(self.answer_M, answer_n))
+        made.__dict__["longest_answer"] = max([self.longest_answer, *map(len, answers)])
+        return made
+
+    @cached_property
+    def longest_answer(self) -> int:
+        """Tokens of the longest title of the catalogue."""
+        return int(self.lengths[np.asarray(self.answer_M)].max())
 
     def prompt(
         self, phrasing: int, behaviours: Sequence[int], candidates: Sequence[int] | None, target: int | None = None,
@@ -96,11 +141,11 @@ class TitleLines(Lines):
     ) -> list[int]:
         """One prompt by plain concatenation, with its soft tokens, and with its answer where there is a target."""
         listed = [] if candidates is None else [self.announcement_W[phrasing],
-                                                *self.candidate_WM[form][phrasing, np.asarray(candidates, np.int64)]]
+                                                *said(self.candidate_MW[form], np.asarray(candidates, np.int64), phrasing)]
         user_W = self.user_in(form)
         return self.plain([
             self.head_W2[phrasing, int(len(behaviours) > 0)],
-            *self.behaviour_WM[form][phrasing, np.asarray(behaviours, np.int64)],
+            *said(self.behaviour_MW[form], np.asarray(behaviours, np.int64), phrasing),
             *([] if user_W is None else [user_W[phrasing]]), *listed, self.question_W[phrasing],
             *([] if target is None else [self.answer_M[target]])])
 
@@ -124,6 +169,16 @@ class TitleLines(Lines):
                                             user=self.user_in(form) is not None)
             if self.prompt(number, seen, candidates, target, form) != line_tokenizer.whole(text):
                 raise lines_join(line_tokenizer.plain(text))
+
+
+def said(
+    table_MW: Values, items: Int[np.ndarray, "..."], phrasings: Int[np.ndarray, "..."] | int
+) -> Int[np.ndarray, "..."]:
+    """The segments of items in phrasings, which are broadcast to them."""
+    if isinstance(table_MW, Column):
+        phrasings = np.broadcast_to(phrasings, items.shape)[..., None]
+        return np.take_along_axis(table_MW[items], phrasings, axis=-1)[..., 0]
+    return np.asarray(table_MW[items, phrasings])
 
 
 def _no_answer_begins_another(answers: Sequence[Int[np.ndarray, "_"]], dataset: Dataset) -> None:

@@ -1,29 +1,72 @@
 """The lines of questions that are answered yes or no, tokenised once. Knows a tokenizer and texts, not what a prompt shows."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
+from lifelora.data.column import Values, longer
 from lifelora.data.dataset import Dataset
 from lifelora.prompts.lines.base import CHECKED, CHECKED_BEHAVIOURS, Lines, flat, table_texts
 from lifelora.prompts.slots import Place, SlotTokenizer
-from lifelora.prompts.wording.fields import marked
+from lifelora.prompts.wording.fields import Texts, marked
 from lifelora.prompts.wording.yes_no import Template
 from lifelora.tokens import LineTokenizer, lines_join
+
+
+@dataclass(frozen=True)
+class Writer:
+    """What makes lines of texts: a template, marked and with its slots, a tokenizer, and the domain's words and ratings."""
+
+    template: Template
+    by: LineTokenizer
+    words: dict[str, str]
+    levels: tuple[float, ...]
+
+    @property
+    def _neighbour(self) -> str:
+        return self.template.behaviour_line(self.words, {"title": "A"}, self.levels[-1])
+
+    def head(self, user: Texts, shown: bool) -> str:
+        """What comes before the behaviours."""
+        return self.template.head(self.words, user, shown)
+
+    def heads(self, texts: Sequence[str]) -> list[Int[np.ndarray, "_"]]:
+        """Heads, with what begins a prompt."""
+        start = np.array(self.by.start, np.int32)
+        return [np.concatenate([start, ids]) for ids in self.by.lines(list(texts), "", self._neighbour)]
+
+    def behaviours(self, items: Mapping[int, Texts] | Sequence[Texts], pairs: Sequence[int]) -> list[Int[np.ndarray, "_"]]:
+        """The lines of pairs item·R + code of a rating."""
+        R = len(self.levels)
+        texts = [self.template.behaviour_line(self.words, items[pair // R], self.levels[pair % R]) for pair in pairs]
+        return list(self.by.lines(texts, self._neighbour, self._neighbour))
+
+    def questions(self, items: Sequence[Texts]) -> list[Int[np.ndarray, "_"]]:
+        """The questions about items, up to and with the cue."""
+        questions = [self.template.question_parts(self.words, item) for item in items]
+        rests = list(dict.fromkeys(rest for _, rest in questions))
+        rest = dict(zip(rests, self.by.lines(rests, self._neighbour, ""), strict=True))
+        asked = self.by.lines([question for question, _ in questions], self._neighbour, self._neighbour)
+        return [np.concatenate([ids, rest[text]]) for ids, (_, text) in zip(asked, questions, strict=True)]
 
 
 @dataclass(frozen=True)
 class YesNoLines(Lines):
     """The lines of questions that are answered yes or no."""
 
-    head_U2: Int[np.ndarray, "U 2"]
-    "YesNoLines of each user's head: without behaviours, with."
+    head_U2: Values
+    "Segments of each user's head, [U, 2]: without behaviours, with."
     behaviour_MR: Int[np.ndarray, "M R"]
     "Segment of an item's line by the code of its rating; -1 where nobody gave it that rating."
-    question_M: Int[np.ndarray, "M"]
+    question_M: Values
+    "Segment of the question about each item."
+    writer: Writer
+    pair_n: Int[np.ndarray, "n"]
+    "Pairs item·R + code that came later, in order, whose lines are segments ``of_pair_n``."
+    of_pair_n: Int[np.ndarray, "n"]
 
     @classmethod
     def build(cls, dataset: Dataset, template: Template, tokenizer: Any, soft: Collection[Place] = ()) -> "YesNoLines":
@@ -34,45 +77,67 @@ class YesNoLines(Lines):
         words = dataset.words.model_dump()
         template.check(dataset.catalogue.column_names, dataset.profiles.column_names, words)
         line_tokenizer = SlotTokenizer(tokenizer) if soft else LineTokenizer(tokenizer)
-        template = marked(template.slotted(soft), line_tokenizer.marked)
+        writer = Writer(marked(template.slotted(soft), line_tokenizer.marked), line_tokenizer, words, dataset.rating_levels)
         items = table_texts(dataset.catalogue)
         n_ratings = len(dataset.rating_levels)
 
         heads: dict[str, int] = {}
-        head_U2 = np.array(
-            [[heads.setdefault(template.head(words, user, shown), len(heads)) for shown in (False, True)]
-             for user in table_texts(dataset.profiles)], np.int32,
-        ).reshape(-1, 2)
+        head_U2 = np.array([[heads.setdefault(writer.head(user, shown), len(heads)) for shown in (False, True)]
+                            for user in table_texts(dataset.profiles)], np.int32).reshape(-1, 2)
         pairs = np.unique(np.asarray(dataset.item_N, np.int64) * n_ratings + dataset.rating_N)
-        behaviours = [
-            template.behaviour_line(words, items[pair // n_ratings], dataset.rating_levels[pair % n_ratings])
-            for pair in pairs.tolist()
-        ]
-        questions, rests = zip(*(template.question_parts(words, item) for item in items), strict=True)
-
-        neighbour = template.behaviour_line(words, {"title": "A"}, dataset.rating_levels[-1])
-        start = np.array(line_tokenizer.start, np.int32)
-        segments = [np.concatenate([start, ids]) for ids in line_tokenizer.lines(list(heads), "", neighbour)]
-        segments += line_tokenizer.lines(behaviours, neighbour, neighbour)
-        rest = dict(_distinct(line_tokenizer, rests, neighbour))
-        segments += [np.concatenate([ids, rest[text]])
-                     for ids, text in zip(line_tokenizer.lines(questions, neighbour, neighbour), rests, strict=True)]
         behaviour_MR = np.full(dataset.n_items * n_ratings, -1, np.int32)
         behaviour_MR[pairs] = len(heads) + np.arange(len(pairs))
         made = cls(
-            *flat(segments),
+            *flat([*writer.heads(list(heads)), *writer.behaviours(items, pairs.tolist()), *writer.questions(items)]),
             head_U2=head_U2,
             behaviour_MR=behaviour_MR.reshape(-1, n_ratings),
             question_M=(len(heads) + len(pairs) + np.arange(dataset.n_items)).astype(np.int32),
+            writer=writer, pair_n=np.zeros(0, np.int64), of_pair_n=np.zeros(0, np.int64),
         )
-        made._compare_with_whole_texts(dataset, template, line_tokenizer, items)
+        made._compare_with_whole_texts(dataset, writer.template, line_tokenizer, items)
         return made
+
+    def extended(self, dataset: Dataset) -> "YesNoLines":
+        """With the lines that an extended data set needs besides: what is there is shared, and only what is new is tokenised."""
+        new = table_texts(dataset.catalogue.slice(len(self.question_M)))
+        made = self.with_histories(dataset)
+        question_n = len(made.lengths) + np.arange(len(new))
+        return made.grown(self.writer.questions(new), question_M=longer(self.question_M, question_n))
+
+    def with_histories(self, dataset: Dataset) -> "YesNoLines":
+        """With the heads of new users, and the lines of behaviours that nobody had before."""
+        heads = [self.writer.head(user, shown) for user in table_texts(dataset.profiles.slice(len(self.head_U2)))
+                 for shown in (False, True)]
+        head_n2 = len(self.lengths) + np.arange(len(heads)).reshape(-1, 2)
+        made = self.grown(self.writer.heads(heads), head_U2=longer(self.head_U2, head_n2))
+        later, R = np.arange(dataset.log.n_prepared, len(dataset)), self.behaviour_MR.shape[1]
+        pair_n = np.unique(dataset.item_N[later].astype(np.int64) * R + dataset.rating_N[later])
+        pair_n = pair_n[made.behaviours(pair_n // R, pair_n % R) < 0]
+        items = np.unique(pair_n // R)
+        texts = dict(zip(items.tolist(), table_texts(dataset.catalogue.take(items)), strict=True))
+        segment_n = len(made.lengths) + np.arange(len(pair_n))
+        all_n, of_n = np.concatenate([self.pair_n, pair_n]), np.concatenate([self.of_pair_n, segment_n])
+        order = np.argsort(all_n)
+        return made.grown(self.writer.behaviours(texts, pair_n.tolist()), pair_n=all_n[order], of_pair_n=of_n[order])
+
+    def behaviours(self, items: Int[np.ndarray, "..."], ratings: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+        """The segments of behaviours with these items and codes of ratings; -1 where nobody gave the one the other."""
+        M, R = self.behaviour_MR.shape
+        if not len(self.pair_n) and items.max(initial=0) < M:
+            return np.asarray(self.behaviour_MR[items, ratings])
+        known = items < M
+        found = np.where(known, self.behaviour_MR[np.where(known, items, 0), ratings], -1)
+        if not len(self.pair_n):
+            return found
+        pairs = items.astype(np.int64) * R + ratings
+        place = np.minimum(np.searchsorted(self.pair_n, pairs), len(self.pair_n) - 1)
+        return np.asarray(np.where(self.pair_n[place] == pairs, self.of_pair_n[place], found))
 
     def prompt(self, user: int, items: Sequence[int], ratings: Sequence[int], target: int) -> list[int]:
         """One prompt by plain concatenation; ``ratings`` are codes of rating levels."""
         return self.plain([
             self.head_U2[user, int(len(items) > 0)],
-            *(self.behaviour_MR[item, rating] for item, rating in zip(items, ratings, strict=True)),
+            *self.behaviours(np.asarray(items, np.int64), np.asarray(ratings, np.int64)),
             self.question_M[target],
         ])
 
@@ -90,8 +155,3 @@ class YesNoLines(Lines):
             text = template.render(words, profile, shown, items[target])
             if self.prompt(user, seen, ratings, target) != line_tokenizer.whole(text):
                 raise lines_join(line_tokenizer.plain(text))
-
-
-def _distinct(line_tokenizer: LineTokenizer, texts: Sequence[str], before: str) -> Iterator[tuple[str, Int[np.ndarray, "L"]]]:
-    distinct = list(dict.fromkeys(texts))
-    return zip(distinct, line_tokenizer.lines(distinct, before, ""), strict=True)
