@@ -27,8 +27,8 @@ class Event:
 
     user: str
     item: str
-    rating: float
-    time: float | None = None
+    rating: int | float
+    time: int | float | None = None
     "Unix seconds, of which a fraction is cut; None, and not looked at, where the data set has no times."
 
 
