@@ -49,7 +49,7 @@ def test_the_model_reads_what_was_known_before_each_target(run: Run):
     user = int(np.argmax(np.bincount(targets.user_B)))
     row = int(model.inputs.extra.first_U[user]) + 1  # the second state
     with torch.no_grad():
-        model.features.extra.user.known_NK[row] += 1
+        model.inputs.extra.user.known_NK[row] += 1
     changed = before != scores(run, "din-asked", targets)
     position = targets.position_B
     assert changed.any()
@@ -69,7 +69,7 @@ def test_recommending_reads_the_last_state(run: Run, capsys: pytest.CaptureFixtu
     dataset, scorer = run.context.dataset, run.scorers["din-asked"]
     targets: Targets = dataset.candidates(0, np.arange(3))
     model = scorer.model
-    rows_B, known_B = model.features.extra.states(scorer.samples(targets))
+    rows_B, known_B = model.inputs.extra.states(scorer.samples(targets))
     assert known_B.all()
     assert rows_B.tolist() == [int(model.inputs.extra.first_U[0]) + int(dataset.log.count(np.array([0]))[0]) // 4 - 1] * 3
     user = dataset.users.outside(np.array([0]))[0]

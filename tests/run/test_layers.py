@@ -81,7 +81,7 @@ def test_u_is_that_layer_of_that_model(run: Run):
             torch.testing.assert_close(u_ND, model.representation(samples, layer))
             assert run.scorers[system].lm.coupling.user_width == u_ND.shape[1]
     assert show(run, "user", targets).user_ND.shape[1] == E
-    assert show(run, "fields", targets).user_ND.shape[1] == (model.features.n_fields + 1) * E
+    assert show(run, "fields", targets).user_ND.shape[1] == (model.inputs.n_fields + 1) * E
 
 
 def test_a_random_u_is_the_users_at_all_times_and_says_nothing_else(run: Run):
