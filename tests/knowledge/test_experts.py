@@ -124,7 +124,7 @@ def test_no_source_is_refused():
 
 def test_a_world_without_a_state_is_refused_unless_only_items_are_read():
     empty = replace(known(), state_NK=torch.zeros(0, K), states_U=torch.zeros(3, dtype=torch.int64))
-    with pytest.raises(ConfigError, match="nobody has as many as 10 events"):
+    with pytest.raises(ConfigError, match="no user has as many as 10 events"):
         KnowledgeFields(SMALL, empty, E)
     assert KnowledgeFields(KnowledgeExperts(user=False), empty, E)(asked([1], [2], [3])).shape == (1, 1, E)
 

@@ -136,7 +136,7 @@ def test_vectors_from_files(run: Run, tmp_path: Path):
 def test_nobody_with_so_many_events(tmp_path: Path):
     values = RECIPE | {"knowledge": {"asked": {"every": 500}}, "conventional": {"din": DIN | {"knowledge": "asked"}}}
     run = Run(parse(values, "x"), tmp_path / "run", OPTIONS)
-    with pytest.raises(ConfigError, match="nobody has as many as 500 events"):
+    with pytest.raises(ConfigError, match="no user has as many as 500 events"):
         run.all()
     assert (run.stages.knowledge("asked").folder / ITEMS).exists()
     assert (run.stages.knowledge("asked").folder / USERS).exists()

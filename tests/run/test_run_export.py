@@ -126,7 +126,7 @@ def test_unknown_users_stop_it_before_anything_is_written(run: Run, tmp_path: Pa
 
 
 @pytest.mark.parametrize(("text", "message"), [
-    (b"\n\n", "names nobody"), (b"a\nb\na\n", "names 'a' twice"), (None, "cannot be read"),
+    (b"\n\n", "names no user"), (b"a\nb\na\n", "names 'a' twice"), (None, "cannot be read"),
     (b"a\n\xff\n", "not UTF-8: .* in line 2"),
     (b"b\n" + b"".join(b"%d\na\n" % n for n in range(200_000)), "names 'a' twice"),
 ])

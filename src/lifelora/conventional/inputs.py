@@ -31,7 +31,7 @@ class Common(Recommender.Config):
     user_id: bool = False
     "Whether the user's id is a field, as in the papers; it is soon learnt by heart, which harms newcomers (LOG.md)."
     min_users: int = Field(default=10, ge=1)
-    "A value of a profile field (a zip code) that fewer people share is read as unknown: it would be an id."
+    "A value of a profile field (a zip code) that fewer users share is read as unknown: it would be an id."
     init_std: float = Field(default=0.01, gt=0)
     "Standard deviation of the embeddings at the start."
 

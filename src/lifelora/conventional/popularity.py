@@ -1,4 +1,4 @@
-"""Popularity, the floor for every other model: how many of those who met the item liked it. Knows no user."""
+"""Popularity, the floor for every other model: the share of likes among the item's ratings. Knows no user."""
 
 from typing import ClassVar, Literal, final
 

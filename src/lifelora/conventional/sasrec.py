@@ -46,7 +46,7 @@ class SASRec(Neural):
     """x_j = ReLU(W [item_j ; rating_j]) + position_j;  u = the last position's state;  logit = DNN([fields ; u ; u*t]).
 
     t is the target's vector. Positions count back from the present, and padding is never looked at, so neither the
-    amount nor the content of padding matters; a user without a past has the (learned) state of ``nobody``.
+    amount nor the content of padding matters; a user without a past has the learned state ``nobody``.
     """
 
     class Config(Common):
@@ -91,7 +91,7 @@ class SASRec(Neural):
         mask_BH = batch.mask_BH[:, -H:]
         h_BHE = self.inputs.joined(batch.history_BH[:, -H:], batch.rating_BH[:, -H:], mask_BH)
         x_BHE = self.inputs.drop(torch.where(mask_BH[..., None], h_BHE + self.position_HE[-H:], self.nobody_E))
-        # Everybody sees itself, padding too: a softmax over nothing would be nan. Nobody else ever sees padding.
+        # Every position sees itself, padding too: a softmax over nothing would be nan. No other position sees padding.
         itself_HH = torch.eye(H, dtype=torch.bool, device=mask_BH.device)
         seen_BHH = torch.ones_like(itself_HH).tril() & mask_BH[:, None] | itself_HH
         for number, block in enumerate(self.blocks, start=1):

@@ -51,7 +51,7 @@ class NextItem(nn.Module):
 
 @final
 class MostPopular(nn.Module):
-    """score_i = how often training met item i; the floor for everything that knows the user."""
+    """score_i = how often item i occurs in training; the floor for everything that knows the user."""
 
     history_length = 0
 
@@ -65,7 +65,7 @@ class MostPopular(nn.Module):
         self.count_M.copy_(torch.from_numpy(np.bincount(dataset.item_N[dataset.training_events()], minlength=dataset.n_items)))
 
     def scores(self, batch: Samples) -> Float[Tensor, "B M"]:
-        """The same for everybody."""
+        """The same for all users."""
         return self.count_M.expand(len(batch.user_B), -1)
 
     def probabilities(self, batch: Samples) -> Float[Tensor, "B M"]:

@@ -257,7 +257,7 @@ def _parse(
     if quoted and len(table) and quotes % 2 and length_R[-1] > 1 and valid_R[-1]:
         problems.add(Problem(file, int(line_R[-1]), None, None, OPEN))
     blank = np.ones(len(table), np.bool_)
-    for column in table.columns:  # a line with nothing on it is nobody's row
+    for column in table.columns:  # an empty line is not an event
         blank &= pc.equal(column, "").to_numpy()
         if not blank.any():
             break

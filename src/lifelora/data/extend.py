@@ -54,7 +54,7 @@ def checked_events(events: Iterable[Event], levels: Sequence[float], has_times: 
         kept_N = rating_N >= keep_from
         table, rows, rating_N = table.filter(pa.array(kept_N)), rows.where(kept_N), rating_N[kept_N]
     known = ", ".join(f"{level:g}" for level in levels)
-    problems.add_rows(rows, "rating", ~np.isin(rating_N, level_R), f"nobody rated so in this data set; its ratings are {known}")
+    problems.add_rows(rows, "rating", ~np.isin(rating_N, level_R), f"this data set has no such rating; its ratings are {known}")
     problems.refuse()
     return table
 

@@ -35,7 +35,7 @@ def read_json_lines(
     """Rows of JSON objects, one a line, or None (with a problem) when there is nothing to read.
 
     ``fields`` maps column names to JSON paths (``$.authors[0].author_id``). Every value comes as text; one that is null
-    or absent is empty, but a field that no line has is a column that the rows lack. Blank lines are nobody's rows.
+    or absent is empty, but a field that no line has is a column that the rows lack. Blank lines are skipped.
     Lines whose one fault are escapes that JSON does not know are mended and counted in ``notes``: half of a surrogate pair
     becomes U+FFFD, a control character a space, any other stays as it is written. ``packed`` is how many bytes the file takes
     on disk: where it is known, what unpacks to very much more is a problem.

@@ -1,13 +1,13 @@
-"""The questions that a language model is asked about items and people, as text. Knows no model and writes no answer.
+"""The questions that a language model is asked about items and users, as text. Knows no model and writes no answer.
 
-An item is asked about once. A person changes, so they are asked about again after every ``every`` events: state s of a
+An item is asked about once. A user changes, so they are asked about again after every ``every`` events: state s of a
 user (s = 1, 2, …) is made from that user's own events
 
     [max(0, s·every - behaviours), s·every)
 
-and from nothing later; whoever has fewer than ``every`` events has no state. States are numbered over users in order:
-state s of user u is row ``first_U[u] + s - 1``. A target may read the last state that ended before it: ``state_before``. Nobody
-asks about states that nothing reads, which most are where everybody has one sample.
+and from nothing later; a user with fewer than ``every`` events has no state. States are numbered over users in order:
+state s of user u is row ``first_U[u] + s - 1``. A target may read the last state that ended before it: ``state_before``. There
+are no questions about states that nothing reads; most are such states if each user has one sample.
 """
 
 from collections.abc import Sequence
@@ -41,9 +41,9 @@ class Questions(Frozen):
     factors: tuple[str, ...] | None = Field(default=None, min_length=1)
     "What is asked for; when left out, what matters for films, for books, or for anything else."
     behaviours: int = Field(default=30, ge=1)
-    "The events of a person that a question shows, at most."
+    "The events of a user that a question shows, at most."
     every: int = Field(default=30, ge=1)
-    "A person is asked about again after so many more events."
+    "A user is asked about again after so many more events."
     about_item: tuple[str, ...] = Field(default=(
         "This is known of one {item}: {facts}",
         "Describe the {item} to somebody who recommends {items}, as far as you know it: {factors}.",
@@ -73,7 +73,7 @@ class Questions(Frozen):
         if not any("{facts}" in line or "{title}" in line for line in self.about_item):
             raise ValueError("about_item must say which item it is about: put {facts} or {title} into one of its lines")
         if self.about_user.count(LISTED) != 1 or sum(LISTED in line for line in self.about_user) != 1:
-            raise ValueError(f"about_user must show what the person did: give it one line that is {LISTED} and nothing else")
+            raise ValueError(f"about_user must show what the user did: give it one line that is {LISTED} and nothing else")
         if not self.behaviour:
             raise ValueError("behaviour cannot be blank")
         return self
@@ -153,7 +153,7 @@ def shown(dataset: Dataset, every: int, behaviours: int) -> Shown:
 
 
 def check(dataset: Dataset, every: int, shown: Shown) -> None:
-    """Raise LeakError where a question shows an event of somebody else, or one that is not before its state's end."""
+    """Raise LeakError if a question shows an event of another user, or one that is not before its state's end."""
     begin_N = dataset.log.offsets[shown.user_N]
     wrong_N = (shown.start_N < begin_N) | (shown.end_N > begin_N + shown.number_N * every)
     wrong_N |= shown.end_N > dataset.log.offsets[shown.user_N + 1]

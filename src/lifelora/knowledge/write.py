@@ -1,4 +1,4 @@
-"""Prompts to texts, by one of several writers: nobody, the run's language model, or an endpoint. Knows no item and no user.
+"""Prompts to texts, by one of several writers: none, the run's language model, or an endpoint. Knows no item and no user.
 
 What is finished is kept at once, in one file for all writers: what was killed goes on with what is missing.
 """

@@ -1,6 +1,6 @@
-"""The frozen LM: any Hugging Face causal LM from a folder or a hub name. Knows nothing of people or items.
+"""The frozen LM: any Hugging Face causal LM from a folder or a hub name. Knows nothing of users or items.
 
-Safetensors only, never remote code, and no network unless the person asks for a download.
+Safetensors only, never remote code, and no network unless the user asks for a download.
 """
 
 import hashlib

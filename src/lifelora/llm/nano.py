@@ -233,7 +233,7 @@ def _histories(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> lis
     segments, rows_N = YesNoLines.build(dataset, config.template, tokenizer), dataset.training_events()
     orders = [rows_N]
     if dataset.item_field_names:
-        # Once more, of one kind of item at a time: there, what somebody thought of the last ones says most of the next.
+        # Once more, of one kind of item at a time: there, what a user thought of the last ones says most of the next.
         field_N = dataset.schema().item_fields_MF[:, 0].numpy()[dataset.item_N[rows_N]]
         orders.append(rows_N[np.lexsort((rows_N, field_N, dataset.user_N[rows_N]))])
     stretches = [stretch for order_N in orders for stretch in _stretches(order_N, dataset.user_N[order_N], config.behaviours)]

@@ -1,4 +1,4 @@
-"""Two towers: one encoder reads what a person did and what an item is, apart; a head joins them. Knows tokens, no people.
+"""Two towers: one encoder reads what a user did and what an item is, apart; a head joins them. Knows tokens, no users.
 
     e = mean of the encoder's last hidden states over a text's tokens
     logit = MLP([e_u ; e_i ; e_u * e_i ; |e_u - e_i|]),   p(like) = sigmoid(logit)

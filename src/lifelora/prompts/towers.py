@@ -1,9 +1,9 @@
-"""Texts of people and items for an encoder with two towers, as right-padded arrays. Knows tokenised lines, no model.
+"""Texts of users and items for an encoder with two towers, as right-padded arrays. Knows tokenised lines, no model.
 
     user: start, head, behaviours, end          item: start, the question's lines, end
 
-with the special tokens of the tokenizer, so that what is read is its own encoding of the text. Nobody is asked anything:
-a template's answer, yes and no have no part in it. A person whose text is too long loses the oldest behaviours.
+with the special tokens of the tokenizer, so that what is read is its own encoding of the text. Nothing is asked:
+a template's answer, yes and no have no part in it. A user whose text is too long loses the oldest behaviours.
 """
 
 from copy import copy

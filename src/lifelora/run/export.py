@@ -24,13 +24,13 @@ MAX_COHORT = 1 << 30
 LONGEST_NAME = 200
 "Characters of a folder's name."
 COHORT = "cohort.json"
-"Which folder is whose, where many people's adapters lie side by side."
+"Which folder is whose, where many users' adapters lie side by side."
 
 
 def export(run: Run, folder: Path, *, system: str | None, users: Sequence[str] | None, item: str | None) -> dict[str, Path]:
-    """Write the adapter of each user to a folder of its own in ``folder``; where nobody is needed, one to ``folder``.
+    """Write the adapter of each user to a folder of its own in ``folder``; if no user is needed, one to ``folder``.
 
-    Returns the folders by user ("" for nobody). ``item`` is the target, for systems whose u depends on it. Raises
+    Returns the folders by user ("" for no user). ``item`` is the target, for systems whose u depends on it. Raises
     ConfigError for choices that do not fit and DataError for unknown ids, before anything is written.
     """
     context, dataset = run.context, run.context.dataset
@@ -87,7 +87,7 @@ def read_cohort(path: Path) -> list[str]:
         raise ConfigError(f"--cohort {path} cannot be read ({error}); give a text file with one user id per line.") from error
     twice = sorted(user for user, count in Counter(users).items() if count > 1)
     if twice or not users:
-        raise ConfigError(f"--cohort {path} {f'names {twice[0]!r} twice' if twice else 'names nobody'}; one user id per line.")
+        raise ConfigError(f"--cohort {path} {f'names {twice[0]!r} twice' if twice else 'names no user'}; give one user id per line.")
     return users
 
 

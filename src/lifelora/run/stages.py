@@ -65,7 +65,7 @@ class Stages:
 
     def write_recipe(self) -> None:
         """The fully expanded recipe, beside the artefacts. One there that is not as lifelora wrote it (the user's own, or
-        edited) is somebody's work: it is kept under another name.
+        edited) is the user's work: it is kept under another name.
         """
         path, text = self.folder / RECIPE_FILE, dump(self.recipe)
         if path.is_file():
@@ -134,7 +134,7 @@ class Stages:
         return Stage(self.folder / "3-conventional" / name, f"fit/{name}", config, inputs)
 
     def knowledge(self, name: str) -> Stage:
-        """Vectors of what is known of items and people."""
+        """Vectors of what is known of items and users."""
         known, folder = self.recipe.knowledge[name], self.folder / KNOWLEDGE / name
         config = known.model_dump(mode="json") | _hashes(folder, known.vectors.files())
         inputs = {"data": self.data} | ({"backbone": self.backbone} if known.needs_backbone else {})

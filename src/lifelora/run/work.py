@@ -52,7 +52,7 @@ class Work:
                 self._owner = False
 
     def write_recipe(self) -> None:
-        """The recipe, beside the stages; nothing at all is written in a folder of somebody else's."""
+        """The recipe, beside the stages; nothing is written in a folder that lifelora did not make."""
         with parallel.by_the_first() as first:
             if first:
                 self.stages.data.lacking()

@@ -36,7 +36,7 @@ def in_batches(
         raise ConfigError(f"{said or 'scoring'}: there are no rows to score.")
     order_N = np.argsort(length_N, kind="stable") if order is None else np.asarray(order)
     world, rank = parallel.world(), parallel.rank()
-    # Each process may have another budget, by its own free memory; the smallest is everybody's, or slices would differ.
+    # Each process may have another budget, by its own free memory; all take the smallest, or slices would differ.
     slices = list(sliced(np.asarray(length_N)[order_N], min(parallel.gathered(tokens))))
     scored: list[tuple[np.ndarray, Scores]] = []
     with Progress(said or "", len(order_N), enabled=bool(said) and progress and rank == 0) as ticker:

@@ -1,6 +1,6 @@
 """Runs of one recipe under several seeds, told as one: means, their spread, paired differences. Knows stored results.
 
-What a seed decides (starts, batches, shots, test rows) and which users happen to be in the test are two different doubts. The
+A seed decides starts, batches, training samples and test samples. Which users are in the test is another source of doubt. The
 standard deviation over the runs shows the first alone; intervals and p hold both, for a user is left out of all runs at once, and
 what the runs differ by is added.
 """

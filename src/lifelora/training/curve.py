@@ -1,4 +1,4 @@
-"""The course of a training: its curve, its evaluations, which was best, why it ended. Knows no module and no loop."""
+"""The curve of a training: losses, evaluations, which was best, why it ended. Knows no module and no loop."""
 
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,7 @@ class Evaluation(Frozen):
 
 
 class History(BaseModel):
-    """The course of one training: no clock in it, so that the same training gives the same file."""
+    """The curve of one training, without times, so that the same training gives the same file."""
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 

@@ -80,7 +80,7 @@ def _leave() -> None:
 
 
 def gathered(value: Value) -> list[Value]:
-    """Everybody's value, in the order of the processes, in all of them; nothing is rounded."""
+    """The values of all processes, in their order, in each of them; nothing is rounded."""
     if world() == 1:
         return [value]
     start()

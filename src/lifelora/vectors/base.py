@@ -73,7 +73,7 @@ class Tools:
         return self.folder / name
 
     def bar(self, texts: int) -> Progress:
-        """What a person sees while so many texts become vectors."""
+        """What a user sees while so many texts become vectors."""
         return Progress("encode", texts, unit="texts", enabled=self.progress)
 
 

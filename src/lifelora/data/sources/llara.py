@@ -55,7 +55,7 @@ class Llara(Source):
     domain: Literal["movielens", "lastfm", "steam"] | None = None
     "What the items are; left out: told by the folder's name."
     train: str | None = None
-    "The file of the training rows, where there are several: the authors' is not always to be had whole."
+    "The file of the training samples, where there are several: the authors' file is not always available whole."
 
     @classmethod
     def at(cls, place: str) -> "Llara":

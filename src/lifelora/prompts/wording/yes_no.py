@@ -1,8 +1,8 @@
-"""The words around the data: how a person, behaviours and a target become text. Knows no tokenizer and no data set.
+"""The words around the data: how a user, behaviours and a target become text. Knows no tokenizer and no data set.
 
 A prompt is made of whole lines, so that each can be tokenised apart:
 
-    opening, profile, history | nothing     the head: one per person
+    opening, profile, history | nothing     the head: one per user
     behaviour                               one per (item, rating)
     soft_user                               where the prompt has a soft token of the user
     question, answer                        one per target; the answer word follows
@@ -28,7 +28,7 @@ class Template(Frozen):
     opening: tuple[str, ...]
     "Lines before all others: the wrapper of a chat model."
     profile: str
-    "The person, in columns of the profiles; the line is left out where it would be empty."
+    "The user, in columns of the profiles; the line is left out where it would be empty."
     history: str
     "Announces the behaviours."
     nothing: str
@@ -115,7 +115,7 @@ class Template(Frozen):
         return "".join(lines[:named]), "".join(lines[named:]) + self.answer
 
     def item_text(self, words: Texts, item: Texts) -> str:
-        """The question's lines alone: what an encoder reads of an item, which nobody asks anything."""
+        """The question's lines alone, without the answer: what an encoder reads of an item."""
         return "\n".join(fill(line, self._texts(words, item)) for line in self.question)
 
     def render(self, words: Texts, user: Texts, behaviours: Sequence[tuple[Texts, float]], target: Texts) -> str:
