@@ -122,20 +122,20 @@ class Role:
             if config.kind == mine or self.find(config.kind) is type(config):
                 return
             raise ConfigError(f"{mine} calls itself '{config.kind}', which is another {self.one}; leave its kind out")
-        raise ConfigError(f"{mine} calls itself '{config.kind}', and no plug-in is called so: declare an entry point of that "
+        raise ConfigError(f"{mine} calls itself '{config.kind}', and no plug-in has that name. Declare an entry point of that "
                           f"name in the group 'lifelora.{self.name}', or leave its kind out")
 
     def _imported(self, path: str, who: str) -> type[Variant]:
         module, _, name = path.partition(":")
         parts = name.split(".")
         if not all(part.isidentifier() for part in [*module.split("."), *parts]):
-            raise ConfigError(f"{who} is no import path; write package.module:Class, of what is installed")
+            raise ConfigError(f"{who} is not an import path; write package.module:Class of an installed package")
         try:
             found: Any = import_module(module)
         except LifeloraError:
             raise
         except Exception as error:
-            raise ConfigError(f"{who} cannot be imported: {type(error).__name__}: {error}; install it, or mend it") from error
+            raise ConfigError(f"{who} cannot be imported: {type(error).__name__}: {error}; install it, or repair it") from error
         for part in parts:
             if not hasattr(found, part):
                 raise ConfigError(f"{who}: module '{module}' has no '{name}'")

@@ -45,7 +45,7 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
     told = manifest.pop("sha256", None)
     if (told is not None and told != _sealed(manifest)) or not all(
             isinstance(manifest.get(part), dict) for part in ("config", "inputs", "files")):
-        raise ArtefactError(f"{path} is damaged (it is not what was written); move {folder} away, and `lifelora run` makes it "
+        raise ArtefactError(f"{path} is damaged (its hash is wrong); move {folder} away, and `lifelora run` makes it "
                             "again.")
     return manifest if told is not None else manifest | {"key": "of an earlier version"}
 
@@ -253,7 +253,7 @@ def _own(folder: Path) -> tuple[list[Path], list[Path]]:
     files: list[Path] = []
     folders: list[Path] = []
     if folder.is_symlink() or not folder.is_dir():
-        raise _foreign(folder, "is no folder of lifelora's")
+        raise _foreign(folder, "is not a folder that lifelora made")
     for root, inner, names in os.walk(folder, topdown=False):
         files += [Path(root, name) for name in names]
         for path in (Path(root, name) for name in inner):

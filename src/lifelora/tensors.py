@@ -38,7 +38,7 @@ def read_tensors(path: Path, mend: str | None = None) -> tuple[dict[str, Tensor]
         raise ArtefactError(f"{path} is damaged ({error}); {mend}.") from error
     notes = kept.get("notes", {})
     if kept.get("sha256") != _hash(tensors, notes):
-        raise ArtefactError(f"{path} is damaged (it is not what was written); {mend}.")
+        raise ArtefactError(f"{path} is damaged (its hash is wrong); {mend}.")
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ArtefactError(f"{path} holds numbers that are not finite in '{name}'; {mend}.")

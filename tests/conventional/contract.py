@@ -182,7 +182,7 @@ class RecommenderContract:
     ):
         if not self.personal:
             if layer != "final":
-                with pytest.raises(ConfigError, match="embeds neither fields nor behaviours"):
+                with pytest.raises(ConfigError, match="popularity has no u"):
                     model.representation(self.batch(model, data, "test", slice(0, 1)), layer)
             return
         batch = self.batch(model, data, "test", slice(0, 8))

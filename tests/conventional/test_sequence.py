@@ -79,5 +79,5 @@ def test_the_most_popular_are_counted_in_training_only(ring: Dataset):
 
 
 def test_a_model_that_knows_the_target_cannot_be_asked(ring: Dataset):
-    with pytest.raises(ConfigError, match="DIN cannot be asked what comes next"):
+    with pytest.raises(ConfigError, match="DIN cannot rank what comes next"):
         NextItem(DIN.Config(embedding=4, hidden=4, layers=1).build(ring.schema()))

@@ -95,7 +95,7 @@ class TestByWhatTheyDo:
     def test_what_cannot_be_asked(self):
         model = tiny_llama(VOCABULARY)
         model.forward = lambda input_ids: None
-        assert "cannot be asked with a mask and positions: " in refusal(model)
+        assert "cannot be called with a mask and positions: " in refusal(model)
 
     @pytest.mark.parametrize("change", [
         lambda logits: torch.nn.functional.pad(logits, (0, VOCABULARY - logits.shape[-1])),  # not of so few words

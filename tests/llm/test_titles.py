@@ -246,7 +246,7 @@ def test_free_beams_find_what_all_texts_would():
 def test_free_writing_ends_at_the_context():
     lm, batch, reader = asked_lm("gpt2"), batch_of(prompts_of(ROWS)), Reader(Letters())
     assert len(write(lm, batch, reader, limit=48 - 17 + 1).lines) == B
-    with pytest.raises(ConfigError, match="a prompt of 17 tokens and an answer of up to 33 do not go into the 48 tokens"):
+    with pytest.raises(ConfigError, match="a prompt of 17 tokens and an answer of up to 33 do not fit into the 48 tokens"):
         write(lm, batch, reader, limit=48 - 17 + 2)
 
 
@@ -298,7 +298,7 @@ def test_an_exception_in_a_layer_comes_out(answer, at):
 
 def test_questions_only_and_at_least_one_beam():
     lm, titles = asked_lm(), titles_of(TITLES)
-    with pytest.raises(ConfigError, match="have their answers already"):
+    with pytest.raises(ConfigError, match="already have their answers"):
         likelihoods(lm, batch_of(prompts_of(ROWS, [row[0] for row in TITLES])), titles)
     with pytest.raises(ConfigError, match="beams = 0"):
         choose(lm, batch_of(prompts_of(ROWS)), titles, beams=0)

@@ -93,7 +93,7 @@ def test_a_cohort_has_a_folder_each(run: Run, tmp_path: Path, capsys: pytest.Cap
     weights = [(tmp_path / "out" / folder / "adapter_model.safetensors").read_bytes() for folder in told.values()]
     assert len(set(weights)) == 3
     assert main(words) == 1  # never over what is there
-    assert "holds adapters already" in capsys.readouterr().err
+    assert "already holds adapters" in capsys.readouterr().err
 
 
 def test_ids_that_are_no_names_of_folders(run: Run):
@@ -108,7 +108,7 @@ def test_ids_that_are_no_names_of_folders(run: Run):
 
 @pytest.mark.parametrize(("options", "message"), [
     ({"system": "din"}, "no language-model system 'din'; it has lora, second, joint, targeted"),
-    ({"system": "second"}, r"has an adapter for each user; say whose: --user or --cohort"),
+    ({"system": "second"}, r"has an adapter for each user; give --user or --cohort"),
     ({"system": "lora", "users": ["u00003"]}, "is the same for all users; remove --user"),
     ({"system": "targeted", "users": ["u00003"]}, "depends on the target as well.*--item"),
     ({"system": "second", "users": ["u00003"], "item": "b00001"}, "one adapter for all items; remove --item"),

@@ -64,7 +64,7 @@ def test_tuples_and_dicts_of_arrays_come_back_as_they_are():
 
 
 def test_nothing_to_score_is_said():
-    with pytest.raises(ConfigError, match="din: there are no rows to score"):
+    with pytest.raises(ConfigError, match="din: there are no samples to score"):
         in_batches(np.zeros(0, int), lambda index_B: index_B, tokens=5, said="din")
 
 

@@ -154,7 +154,7 @@ def test_no_words_at_all_and_no_model(model, tokenizer):
     for texts in ([], ["", " "]):
         with pytest.raises(ConfigError, match=f"none of the {len(texts)} texts has a word"):
             HiddenStates().of_texts(texts, Tools(model=model, tokenizer=tokenizer))
-    with pytest.raises(ConfigError, match="no words to make vectors of"):
+    with pytest.raises(ConfigError, match="so there are no vectors to make"):
         mean_hidden_states(["", ""], model, tokenizer, 256, 64)
     with pytest.raises(ConfigError, match="needs a language model and its tokenizer"):
         HiddenStates().of_texts(["a"], Tools())

@@ -68,7 +68,7 @@ class Caser(Neural):
         def _filters_fit(self) -> "Caser.Config":
             if self.heights > self.history_length:
                 raise ValueError(f"heights = {self.heights} is more than the history_length = {self.history_length} behaviours "
-                                 "that there are to see")
+                                 "that it sees")
             return self
 
         def build(self, schema: Schema, extra: ExtraFields | None = None) -> "Caser":

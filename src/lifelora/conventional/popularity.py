@@ -61,7 +61,7 @@ class Popularity(Recommender):
         return self.logits(batch)[:, None]
 
     def represent_fields(self, batch: Samples) -> Float[Tensor, "B D"]:
-        raise ConfigError("popularity embeds neither fields nor behaviours; take the u of another conventional model.")
+        raise ConfigError("popularity has no u; choose another conventional model.")
 
     def represent_user(self, batch: Samples) -> Float[Tensor, "B D"]:
         return self.represent_fields(batch)

@@ -108,7 +108,7 @@ class Caller:
         try:
             return read(answer)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
-            raise EndpointError(f"{self.config.url}{path} answered something else than an OpenAI-compatible endpoint does: "
+            raise EndpointError(f"{self.config.url}{path} did not answer as an OpenAI-compatible endpoint does: "
                                 f"{self._shown(_again(answer))}; check url and model.") from None
 
     def without_key(self, text: str) -> str:
@@ -178,7 +178,7 @@ def _key(variable: str | None) -> str | None:
         raise ConfigError(f"the environment variable {variable}, which key_variable names, is not set; set it to the key.")
     # http.client would show it in its own error.
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ConfigError(f"the environment variable {variable} holds a space or a sign that is in no key; set it to the key.")
+        raise ConfigError(f"the environment variable {variable} holds a space or a sign that no key has; set it to the key.")
     return key
 
 

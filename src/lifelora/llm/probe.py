@@ -82,7 +82,7 @@ def probe(model: nn.Module, tokenizer: Any, key: str) -> Found:
         raise
     except FAILS as error:
         reason = str(error).partition("\n")[0][:200]
-        raise ConfigError(f"{key}: {type(model).__name__} cannot be asked with a mask and positions: {reason}") from error
+        raise ConfigError(f"{key}: {type(model).__name__} cannot be called with a mask and positions: {reason}") from error
     alone_NV = torch.stack([logits_LV[-1] for logits_LV in alone])
     if not alone_NV.isfinite().all():
         refuse("gives answers that are no numbers (NaN or infinite); its weights are damaged, or too large for the dtype.")

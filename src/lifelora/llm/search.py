@@ -62,7 +62,7 @@ def write(
     context = named_context(getattr(lm.model, "config", None))
     longest = int(prompts.mask_BL.sum(dim=1).max()) if len(prompts.mask_BL) else 0
     if context is not None and longest + limit > context + 1:  # the last token that is written is not read
-        raise ConfigError(f"a prompt of {longest} tokens and an answer of up to {limit} do not go into the {context} tokens of "
+        raise ConfigError(f"a prompt of {longest} tokens and an answer of up to {limit} do not fit into the {context} tokens of "
                           "the backbone's context; lower limit or max_tokens.")
     lines = list[str]()
     with clocked(prompts.tokens_BL.device) as cost:

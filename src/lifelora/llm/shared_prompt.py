@@ -21,7 +21,7 @@ from lifelora.llm.titles import TitleLM
 from lifelora.lora.structure import Structure
 
 MAX_TOKENS = 1 << 15
-"""How many are computed together where nobody says: more makes nothing faster on a CPU."""
+"""How many are computed together by default: more is not faster on a CPU."""
 
 
 @dataclass
@@ -64,7 +64,7 @@ class SharedPrompt:
         """Compute the prompts, all rows together; ConfigError for those that have their answers already."""
         prompts = batch.prompts
         if prompts.answer_BA is not None:
-            raise ConfigError("these prompts have their answers already: ask with TitleBuilder.question.")
+            raise ConfigError("these prompts already have their answers: ask with TitleBuilder.question.")
         C = lm.couplings(batch)
         with lm.adapters.holding(C), full_precision(lm.model, when=lm.head):
             output = lm.run(batch, use_cache=True, logits_to_keep=1)

@@ -57,7 +57,7 @@ class SoftTokens(nn.Module):
         item_width = None if vectors_ME is None else vectors_ME.shape[1]
         self.users, shared = user_width is not None, form == "collm" and item_width is not None
         if shared and user_width not in (None, item_width):
-            raise ConfigError(f"soft.projector = 'collm' is one for users and items, but the conventional model's users are "
+            raise ConfigError(f"soft.projector = 'collm' serves users and items, but the conventional model's users are "
                               f"{user_width} wide and its items {item_width}; take as soft.model one where they are equally wide "
                               "(sasrec), or soft.projector = 'spa'.")
         self.item = None if item_width is None else Projector(item_width, width, form)

@@ -24,7 +24,7 @@ class TitleLM(PersonalLM):
         """Mean over rows of the mean of -log p over the tokens of the answer; needs ``scope(batch)`` around it."""
         answer_BA = batch.prompts.answer_BA
         if answer_BA is None:
-            raise ConfigError("there is nothing to learn from a question: give the loss prompts with their answers.")
+            raise ConfigError("the loss needs answers: give it prompts with their answers.")
         A = answer_BA.shape[1]
         # Logits of the last A places and the one before them, of which the very last says what comes after the answer.
         logits_BAV = cast(Tensor, self.run(batch, logits_to_keep=A + 1, use_cache=False).logits)[:, -A - 1 : -1]

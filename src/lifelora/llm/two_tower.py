@@ -125,7 +125,7 @@ def _check(model: nn.Module, tokenizer: Any, key: str) -> None:
         alone_LD = model(input_ids=tokens_2L[1:, :6]).last_hidden_state[0]
     except FAILS as error:
         reason = str(error).partition("\n")[0][:200]
-        raise ConfigError(f"{key}: {type(model).__name__} cannot be asked for its states with a mask: {reason}") from error
+        raise ConfigError(f"{key}: {type(model).__name__} cannot be called for its states with a mask: {reason}") from error
     if not float((padded_LD - alone_LD).square().mean().sqrt()) <= EXACT * float(alone_LD.std()):
         raise ConfigError(f"{key}: {type(model).__name__} reads the padding of a text though the mask leaves it out (or its "
                           "states are no numbers), so a vector would depend on what stands beside it. Take another model.")

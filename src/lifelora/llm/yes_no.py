@@ -52,7 +52,7 @@ class YesNoLM(PersonalLM):
     def loss(self, batch: PersonalBatch) -> Float[Tensor, ""]:
         """Mean of -log p(answer word | prompt) over the vocabulary; or of -y log σ(s_yes) - (1 - y) log(1 - σ(s_yes))."""
         if batch.label_B is None:
-            raise ConfigError("there is nothing to learn from a question: give the loss a batch with label_B.")
+            raise ConfigError("the loss needs answers: give it a batch with label_B.")
         if self.learns == "yes":
             return F.binary_cross_entropy_with_logits(self.logits(batch)[:, self.answers.yes], batch.label_B)
         answer_B = torch.where(batch.label_B > 0.5, self.answers.yes, self.answers.no)

@@ -46,9 +46,9 @@ def one_mark(what: str, lines: Iterable[str]) -> None:
     """ValueError where ``lines`` have more than one ``{soft}``, or one in words that may be left out."""
     text = "\n".join(lines)
     if text.count(MARK) > 1:
-        raise ValueError(f"{what} has {MARK} {text.count(MARK)} times, and one soft token; leave one of them")
+        raise ValueError(f"{what} has {MARK} {text.count(MARK)} times, but there is one soft token; keep one of them")
     if MARK in "".join(re.findall(r"\[\[(.*?)\]\]", text)):
-        raise ValueError(f"{what} has {MARK} in [[ … ]], but no soft token may be left out; put it outside. A prompt without "
+        raise ValueError(f"{what} has {MARK} in [[ … ]], but a soft token is not optional; put it outside. A prompt without "
                          "soft tokens loses it anyway, and the space before it")
 
 

@@ -47,7 +47,7 @@ def load(name_or_path: str, source: Source | None = None, settings: Sequence[str
     if source is not None:
         data = values.get("data", {})
         if not isinstance(data, dict):
-            raise ConfigError(f"{where}: data = {foreign.shown(data)} is a value, not a table; --data has no place in it.")
+            raise ConfigError(f"{where}: data = {foreign.shown(data)} is a value, not a table; --data cannot replace its source.")
         values["data"] = data | {"source": source.model_dump(mode="json", exclude_none=True)}
     for setting in settings:  # last, so that one of data.source is not lost
         _set(values, setting)

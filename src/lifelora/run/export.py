@@ -43,7 +43,7 @@ def export(run: Run, folder: Path, *, system: str | None, users: Sequence[str] |
     personal = config.coupling.needs_user
     if personal != (users is not None):
         raise ConfigError(
-            f"system '{name}' (coupling '{config.coupling.kind}') has an adapter for each user; say whose: --user or --cohort."
+            f"system '{name}' (coupling '{config.coupling.kind}') has an adapter for each user; give --user or --cohort."
             if personal else
             f"system '{name}' (coupling '{config.coupling.kind}') is the same for all users; remove --user and --cohort."
         )
@@ -54,11 +54,11 @@ def export(run: Run, folder: Path, *, system: str | None, users: Sequence[str] |
     if aware != (item is not None):
         raise ConfigError(
             f"u of system '{name}' comes from '{parent.name if parent else ''}' and depends on the target as well as on the "
-            "user, and so does the adapter; say for which item: --item."
+            "user, and so does the adapter; give --item."
             if aware else f"system '{name}' gives a user one adapter for all items; remove --item."
         )
     if any((folder / file).exists() for file in (CONFIG, TENSORS, COHORT)):
-        raise ConfigError(f"'{folder}' holds adapters already; choose another --out, or delete it.")
+        raise ConfigError(f"'{folder}' already holds adapters; choose another --out, or delete it.")
     user_indices = dataset.users.inside(list(users)) if users is not None else np.zeros(0, np.int64)
     item_1 = (dataset.items.inside([item]) if item is not None else np.zeros(1, np.int64)).astype(np.int64)
     adapters = scorer.lm.adapters
@@ -87,7 +87,7 @@ def read_cohort(path: Path) -> list[str]:
         raise ConfigError(f"--cohort {path} cannot be read ({error}); give a text file with one user id per line.") from error
     twice = sorted(user for user, count in Counter(users).items() if count > 1)
     if twice or not users:
-        raise ConfigError(f"--cohort {path} {f'names {twice[0]!r} twice' if twice else 'names no user'}; give one user id per line.")
+        raise ConfigError(f"--cohort {path} {f'names {twice[0]!r} twice' if twice else 'names no user'}; give one id per line.")
     return users
 
 

@@ -67,7 +67,7 @@ def recommend(run: Run, user: str, items: Sequence[str] | None, k: int, system: 
     """
     dataset, scorers = run.context.dataset, run.scorers
     if k < 1:
-        raise ConfigError(f"-k {k} is no length of a list; give 1 or more.")
+        raise ConfigError(f"-k {k} is not the length of a list; give 1 or more.")
     if system is not None and system not in scorers:
         raise ConfigError(f"this run has no system '{system}'; it has {', '.join(scorers)}.")
     # Conventional models stand first, language models last: of the last family there is, the best.

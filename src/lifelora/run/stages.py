@@ -58,7 +58,7 @@ class Stages:
         text = _as_written(path)
         if text is None:
             raise ArtefactError(f"{path} is not what was written: it is damaged, of an earlier version, or was edited, which "
-                                f"makes another run. Look through it; then `lifelora run {path} --out FOLDER` makes that run, in "
+                                f"makes another run. Check it; then `lifelora run {path} --out FOLDER` makes that run, in "
                                 "the same folder or another.")
         recipe = parse(tomllib.loads(text), str(path))
         return cls(recipe, folder, _kept(folder / "1-data", "source_hash"))

@@ -24,7 +24,7 @@ from lifelora.stage import NOT_MADE, Stage
 from lifelora.training import parallel
 
 TIMING = ".lifelora.timing.json"
-"""A name that nobody else gives to a file: it is replaced without a look."""
+"""A name that only lifelora gives to a file, so that it can be replaced."""
 
 
 class Work:

@@ -33,7 +33,7 @@ def in_batches(
     digit. They all have to call this. ``said`` names the work while it is shown how far it is.
     """
     if len(length_N) == 0:
-        raise ConfigError(f"{said or 'scoring'}: there are no rows to score.")
+        raise ConfigError(f"{said or 'scoring'}: there are no samples to score.")
     order_N = np.argsort(length_N, kind="stable") if order is None else np.asarray(order)
     world, rank = parallel.world(), parallel.rank()
     # Each process may have another budget, by its own free memory; all take the smallest, or slices would differ.

@@ -24,7 +24,7 @@ def compare(ours: Run, theirs: Run) -> str:
     if not shared:
         raise ConfigError(
             f"{ours.folder} has {', '.join(ours.stages.names)} and {theirs.folder} has "
-            f"{', '.join(theirs.stages.names)}: there is no name in both to compare."
+            f"{', '.join(theirs.stages.names)}: no system is in both."
         )
     lines = [f"{ours.folder} minus {theirs.folder}, paired over users:"]
     differences = {name: paired_test(together([ours], name), together([theirs], name)) for name in shared}
@@ -46,7 +46,7 @@ def mean_of(systems: Sequence[Jackknifed]) -> Jackknifed:
     """
     first = systems[0]
     if any(one.rows_hash != first.rows_hash for one in systems):
-        raise ConfigError("the systems were judged on different rows; there is no mean of them.")
+        raise ConfigError("the systems were judged on different test samples, so they have no mean.")
     metrics = [metric for metric in first.without if all(metric in one.without for one in systems)]
     return Jackknifed(
         first.rows_hash, {metric: np.mean([one.by_run[metric] for one in systems], axis=0).tolist() for metric in metrics},

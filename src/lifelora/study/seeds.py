@@ -76,13 +76,13 @@ class Several:
         first = runs[0]
         for run in runs[1:]:
             if run.recipe.model_dump(exclude={"seed"}) != first.recipe.model_dump(exclude={"seed"}):
-                raise ConfigError(f"{run.folder} has another recipe than {first.folder}; only the seed may differ.")
+                raise ConfigError(f"{run.folder} has another recipe than {first.folder}; only the seed can differ.")
             if run.stages.data.key != first.stages.data.key:
-                raise ConfigError(f"{run.folder} was made from other data than {first.folder}.")
+                raise ConfigError(f"{run.folder} has other data than {first.folder}.")
         self.runs, self.seeds = list(runs), [run.recipe.seed for run in runs]
         if len(set(self.seeds)) < len(self.seeds):
             seeds = ", ".join(map(str, self.seeds))
-            raise ConfigError(f"the runs have seeds {seeds}; a seed that comes twice is the same run twice.")
+            raise ConfigError(f"the runs have seeds {seeds}; give each seed once.")
         self._told: dict[tuple[str, tuple[int, ...]], Jackknifed] = {}
 
     @cached_property
@@ -103,7 +103,7 @@ class Several:
         """One system minus another by every metric, over the runs that have both."""
         both = [seed for seed in self.judged[name] if seed in self.judged[other]]
         if not both:
-            raise ConfigError(f"no run has judged both {name} and {other}, so there is no difference to tell.")
+            raise ConfigError(f"no run has judged both {name} and {other}, so they have no difference.")
         return paired_test(self.of(name, both), self.of(other, both))
 
     def figures(self, metrics: Sequence[str]) -> dict[str, dict[str, Any]]:

@@ -113,7 +113,7 @@ def fit(
     after the star do not change the result. The module is left on the device, in eval mode.
     """
     if len(rows_N) == 0:
-        raise ConfigError(f"{name}: there are no rows to train on; the training part of the data is empty.")
+        raise ConfigError(f"{name}: there are no samples to train on. The training part of the data is empty.")
     learnt = Learnt(module)
     shapes = {tensor_name: [*tensor.shape, str(tensor.dtype)] for tensor_name, tensor in learnt.tensors.items()}
     digest = hashlib.sha256(np.asarray(rows_N, np.int64).tobytes()).hexdigest()
@@ -282,7 +282,7 @@ class _Loop:
                               f"{', '.join(metrics)} (with a minus in front where lower is better).")
         if not math.isfinite(metrics[select]):
             raise DivergenceError(f"validation {select} after step {history.steps} is {metrics[select]}, none can be "
-                                  "best: look at the validation rows (one class only?) and at the learning rate.")
+                                  "best: look at the validation samples (one class only?) and at the learning rate.")
         sign = -1.0 if self.config.select.startswith("-") else 1.0
         history.evaluations.append(Evaluation(step=history.steps, metrics=metrics))
         if history.best >= 0 and sign * metrics[select] <= sign * history.evaluations[history.best].metrics[select]:

@@ -69,7 +69,7 @@ class Optimisation(Frozen):
             raise ValueError(f"warmup = {self.warmup} and warmup_steps = {self.warmup_steps} say the same thing twice; "
                              "remove one")
         if self.warmup_from is not None and not (self.warmup or self.warmup_steps):
-            raise ValueError(f"warmup_from = {self.warmup_from} begins a warm-up that is not there; give warmup or warmup_steps")
+            raise ValueError(f"warmup_from = {self.warmup_from} needs a warm-up; give warmup or warmup_steps")
         if self.final_rate and self.schedule == "constant":
             raise ValueError(f"final_rate = {self.final_rate} is where a schedule falls to, and schedule = 'constant' does not "
                              "fall; choose 'linear' or 'cosine'")

@@ -161,7 +161,7 @@ def ending_together() -> Iterator[None]:
         lost = isinstance(error, RuntimeError) and LOST.search(str(error))
         if lost:
             _raise_if_failed(error)
-            raise PeerError(f"process {rank() + 1} of {world()} lost another one, which was killed or waited for over "
+            raise PeerError(f"process {rank() + 1} of {world()} lost another process, which was killed or did not answer for "
                             f"{PATIENCE} ({str(error).splitlines()[0]}).") from error
         _tell(f"{type(error).__name__}: {error}")
         raise

@@ -69,7 +69,7 @@ class Tools:
     def kept(self, name: str) -> Path:
         """A file in the folder."""
         if self.folder is None:
-            raise ConfigError(f"'{name}' keeps what an endpoint or a language model has made; give the folder for it.")
+            raise ConfigError(f"'{name}' keeps what an endpoint or a language model made; give a folder for it.")
         return self.folder / name
 
     def bar(self, texts: int) -> Progress:
@@ -121,7 +121,7 @@ class TextVectors(ItemVectors):
             if text.strip():
                 place_of.setdefault(text, len(place_of))
         if not place_of:
-            raise ConfigError(f"none of the {len(texts):,} texts has a word, so there is nothing to make vectors of. An item "
+            raise ConfigError(f"none of the {len(texts):,} texts has a word, so there are no vectors to make. An item "
                               "needs a title, a field or a description; a user needs as many events as 'every' asks for.")
         vectors_DE = self.read(list(place_of), tools)
         place_N = torch.tensor([place_of.get(text, -1) for text in texts])

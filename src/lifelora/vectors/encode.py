@@ -119,7 +119,7 @@ def mean_hidden_states(
             means_ND[places] = mean_BD
             advance(len(places))
     if means_ND is None:
-        raise ConfigError("none of the texts has a token: no words to make vectors of.")
+        raise ConfigError("none of the texts has a token, so there are no vectors to make.")
     return means_ND
 
 

@@ -28,7 +28,7 @@ def reduced(
     known_M = states_MD.abs().sum(dim=1) > 0
     learnt_M = known_M if learnt_from_M is None else known_M & learnt_from_M
     if known_M.any() and not learnt_M.any():
-        raise ConfigError("none of the vectors that PCA may learn from has words; do without it (leave dimensions out).")
+        raise ConfigError("none of the vectors that PCA may learn from has words; remove dimensions.")
     centre_D = states_MD[learnt_M].double().mean(dim=0)
     width = states_MD.shape[1]
     directions_DE = torch.eye(width, dtype=torch.float64)

@@ -152,5 +152,5 @@ def _table_with(path: Path, columns: Sequence[str]) -> pa.Table:
     if table is None:
         wrong = next(name for name in columns if names.count(name) != 1)
         how = "more than one" if wrong in names else "no"
-        raise foreign.Unreadable(f"has {how} column '{wrong}'; it has {', '.join(names[:20]) or 'none'}")
+        raise foreign.Unreadable(f"has {how} column '{wrong}'; its columns are {', '.join(names[:20]) or 'none'}")
     return table

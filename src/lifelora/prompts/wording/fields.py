@@ -56,7 +56,7 @@ def check_fields(template: Frozen, allowed: Mapping[str, set[str]]) -> None:
             if unknown:
                 raise ConfigError(
                     f"template.{part} uses {{{unknown[0]}}}, which this data set does not have; allowed there: "
-                    f"{', '.join(sorted(names))}. Inside [[ … ]] words are left out where a field is missing."
+                    f"{', '.join(sorted(names))}. Words in [[ … ]] are omitted if a field is missing."
                 )
 
 
