@@ -57,7 +57,7 @@ def train(coupling: Coupling.Config) -> Adapters:
 
     u_BD, tokens_BL, answer_B = ask(200, seed=STEPS)
     right = (scores(adapters, u_BD, tokens_BL).argmax(-1) == answer_B).float().mean()
-    print(f"{type(adapters.coupling).__name__}: loss {losses[0]:.2f} -> {losses[-1]:.2f}, right in {right:.0%} of 400 test rows")
+    print(f"{type(adapters.coupling).__name__}: loss {losses[0]:.2f} -> {losses[-1]:.2f}, right {right:.0%} of 400 test samples")
     print(f"  {summarise(adapters, u_BD[:16])}")
     return adapters
 

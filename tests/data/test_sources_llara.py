@@ -21,7 +21,7 @@ NOTHING = 6
 
 
 def write(folder: Path, **files: list[dict[str, object]]) -> Path:
-    """Six artists; three training rows (one without a past, one too short), one row each to validate and to test."""
+    """Six artists; three training samples (one without a past, one too short), one row each to validate and to test."""
     folder.mkdir()
     names = ["Enigma", "Air", "Simon &amp; Garfunkel", "Sigur Rós", "De::Vision", "Air"]
     (folder / "id2name.txt").write_text("".join(f"{i}::{name}\n" for i, name in enumerate(names)), encoding="utf-8")

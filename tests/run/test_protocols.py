@@ -1,4 +1,4 @@
-"""The papers' test rows: MovieLens-25M's are drawn from the test period, BookCrossing's people are each in one part."""
+"""The papers' test samples: MovieLens-25M's are drawn from the test period, BookCrossing's people are each in one part."""
 
 from pathlib import Path
 

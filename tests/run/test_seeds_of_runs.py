@@ -21,7 +21,7 @@ OPTIONS = Options(device="cpu", progress=False)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
-    """Conventional models only, seeds 0 to 2: other test rows each time."""
+    """Conventional models only, seeds 0 to 2: other test samples each time."""
     recipe = tiny().model_copy(update={"systems": {}})
     made = [Run(recipe.model_copy(update={"seed": seed}), tmp_path_factory.mktemp(f"seed{seed}"), OPTIONS) for seed in range(3)]
     for run in made:
@@ -44,7 +44,7 @@ def test_the_mean_and_the_spread_are_those_of_the_runs(runs: list[Run], capsys: 
     assert main(["seeds", *(str(run.folder) for run in runs)]) == 0
     shown = capsys.readouterr().out
     assert f"± {np.std(by_hand, ddof=1):.4f}".replace("0.", ".", 1) in shown
-    assert "3 runs (seeds 0, 1, 2), 72 test rows" in shown
+    assert "3 runs (seeds 0, 1, 2), 72 test samples" in shown
 
 
 def test_one_run_is_its_own_mean(runs: list[Run]):
@@ -56,7 +56,7 @@ def test_one_run_is_its_own_mean(runs: list[Run]):
 def test_few_users_get_no_interval_and_no_p_over_seeds_nor_against_another_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
-    """Six test rows are of six users at most; every output says that they are too few."""
+    """Six test samples are of six users at most; every output says that they are too few."""
     recipe = tiny().model_copy(update={"systems": {}})
     recipe = recipe.model_copy(update={"evaluation": recipe.evaluation.model_copy(update={"test_samples": 6})})
     for seed in range(2):

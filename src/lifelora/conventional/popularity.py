@@ -15,7 +15,7 @@ from lifelora.errors import ConfigError
 
 @final
 class Popularity(Recommender):
-    """p = (likes + s·q) / (rows + s): the like-rate of the item in the training rows, drawn towards the rate q of all.
+    """p = (likes + s·q) / (rows + s): the like-rate of the item in the training samples, drawn towards the rate q of all.
 
     Counted, not trained: call ``fit``. Its representation is the logit itself, one number that depends on the target.
     """

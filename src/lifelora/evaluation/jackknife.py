@@ -21,7 +21,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """One system's scores on the test rows; users and items are inner indices."""
+    """One system's scores on the test samples; users and items are inner indices."""
 
     user_N: Int[np.ndarray, "N"]
     item_N: Int[np.ndarray, "N"]

@@ -84,7 +84,7 @@ class System(Adaptation):
     """What is learnt: the answer word among all words, and the score is p(yes) against p(no); or (CoLLM) the logit of yes
     alone, and the score is its sigmoid."""
     phrasings: tuple[Phrasing, ...] = Field(default=PHRASINGS, min_length=1)
-    "Next item: the ways to ask; training draws one for every row, and whatever is evaluated is asked in the first."
+    "Next item: the ways to ask. Training draws one for each sample; evaluation uses the first."
     item_form: ItemForm = "text"
     "Next item: items by title, by title and soft token, by soft token alone, or LLaRA's curriculum from the first to the second."
     candidates_in_prompt: bool = True

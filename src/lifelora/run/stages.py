@@ -142,7 +142,7 @@ class Stages:
 
     @cached_property
     def backbone(self) -> Stage:
-        """The LM: a note of which, or a nano one, which depends on the training rows it reads."""
+        """The LM: a note of which, or a nano one, which depends on the training samples it reads."""
         config = self.recipe.backbone.model_dump(mode="json", exclude=NO_SOFT_USER)
         if not self.recipe.backbone.made:
             return Stage(self.folder / "2-backbone", "embed/backbone", config | {"files": self.recipe.backbone.fingerprint()})
@@ -205,7 +205,7 @@ class Stages:
         return Stage(self.folder / "4-systems" / name, f"train/{name}", config, inputs)
 
     def scores(self, name: str) -> Stage:
-        """What a model or system says of the test rows."""
+        """What a model or system says of the test samples."""
         evaluation = self.recipe.evaluation
         config: dict[str, object] = {"test_samples": evaluation.test_samples, "seed": self.recipe.seed}
         inputs = {"system": self.made(name)}

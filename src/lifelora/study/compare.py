@@ -34,7 +34,7 @@ def compare(ours: Run, theirs: Run) -> str:
             lines.append(f"  {name:<16} {NAMES[metric]:<{width}}  {with_span(d)}  {p_value(d.p)}")
     user_N = ours.context.dataset.targets(ours.context.test_samples).user_B
     users = len(np.unique(user_N))
-    lines.append(f"n = {len(user_N):,} test rows of {users:,} users; {sureness(users, tested=True)}; "
+    lines.append(f"n = {len(user_N):,} test samples of {users:,} users; {sureness(users, tested=True)}; "
                  "p is not corrected for several comparisons.")
     return "\n".join(lines)
 

@@ -64,8 +64,8 @@ class OverSeeds:
         sure = (f"no intervals and no tests: at least {ENOUGH_USERS} users are needed" if first.users < ENOUGH_USERS else
                 "[95 % interval] and p over users and seeds, p not corrected for several comparisons")
         seeds = ", ".join(map(str, self.seeds))
-        return "\n".join([*lines, "", f"{len(self.seeds)} runs (seeds {seeds}), {first.n:,} test rows of {first.users:,} users "
-                          f"in all; {sure}"])
+        return "\n".join([*lines, "", f"{len(self.seeds)} runs (seeds {seeds}), {first.n:,} test samples of "
+                          f"{first.users:,} users in all; {sure}"])
 
 
 class Several:

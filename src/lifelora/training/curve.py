@@ -55,6 +55,6 @@ class History(BaseModel):
         if history.key != key:
             raise ArtefactError(
                 f"{path} comes from another training (its key is {history.key}, this one's {key}): the configuration, "
-                f"the seed, the rows or the module's shapes differ. Delete {path.parent} or choose another folder."
+                f"the seed, the samples or the module's shapes differ. Delete {path.parent} or choose another folder."
             )
         return history

@@ -1,7 +1,7 @@
 """The one training loop: steps, evaluations, the best weights, going on after a kill. Knows no model and no data.
 
 Any module with ``loss(batch)`` and ``scope(batch)`` is trained; the scope contains forward *and* backward. It is
-trained on row numbers, which ``gather`` turns into batches. Nothing but ``validate`` selects: give it validation rows.
+trained on row numbers, which ``gather`` turns into batches. Nothing but ``validate`` selects: give it validation samples.
 
 Going on after a kill gives the same result to the last digit (on the same machine with as many threads and processes;
 on a GPU as far as its kernels are deterministic), because a step is a function of weights, moments and its number: the

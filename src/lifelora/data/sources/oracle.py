@@ -33,7 +33,7 @@ def ablate(
     world: World, log: Log, rows_B: Int[np.ndarray, "B"], seen_N: Bool[np.ndarray, "N"], shown: tuple[int, ...],
     whole_past: bool,
 ) -> Ablations:
-    """Scores of all oracles on ``rows_B``; ``seen_N`` marks the training rows, from which ids are known."""
+    """Scores of all oracles on ``rows_B``; ``seen_N`` marks the training samples, from which ids are known."""
     user_B, item_B, time_B = log.user_N[rows_B], log.item_N[rows_B], log.time_N[rows_B]
     attribute_BA = world.attribute_MA[item_B]
     common_B, evidence_MC = world.common(item_B), evidence(world, log, seen_N)

@@ -60,7 +60,7 @@ class YesNoLines(Lines):
     head_U2: Values
     "Segments of each user's head, [U, 2]: without behaviours, with."
     behaviour_MR: Int[np.ndarray, "M R"]
-    "Segment of an item's line by the code of its rating; -1 where nobody gave it that rating."
+    "Segment of an item's line by the code of its rating; -1 if it never got that rating."
     question_M: Values
     "Segment of the question about each item."
     writer: Writer
