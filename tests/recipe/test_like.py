@@ -135,6 +135,13 @@ max_tokens = 4
                                                                                "systems.other.max_tokens"]
 
 
+def test_what_a_part_cannot_be_as_a_whole_is_told_once_too():
+    message = refused('[systems.zero]\ntrain_samples = 0\nloss = "yes"\n[systems.same]\nlike = "zero"\n'
+                      '[systems.other]\nlike = "zero"\nloss = "answer"\ncoupling = { kind = "static" }')
+    assert message.splitlines()[0] == "here has 2 mistakes:"
+    assert [line.split(":")[0].strip() for line in message.splitlines()[1:]] == ["systems.zero", "systems.other"]
+
+
 def test_settings_come_before():
     recipe = load("ilora", settings=["systems.lora.training.epochs=1", "systems.token.coupling.experts=2",
                                      "systems.random.like=llara"])

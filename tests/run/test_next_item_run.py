@@ -284,7 +284,6 @@ def test_a_list_too_long_for_the_prompt_is_said(run: Run):
     ({"systems": {"lora": {"soft": {"model": "sasrec"}}}}, "shows no soft tokens; choose 'hybrid'"),
     ({"systems": {"lora": {"item_form": "ids"}}}, r"say which model makes them: soft = { model = NAME }"),
     ({"systems": {"lora": {"retriever": "din"}}}, r"none of this recipe's conventional models \(popularity, sasrec\)"),
-    ({"systems": {"lora": {"mix_with": {"kind": "most-recent"}}}}, "mix_with has no meaning where task = 'next-item'"),
     ({"systems": {"lora": {"template": {"kind": "rella"}}}}, "template has no meaning where task = 'next-item'"),
     ({"systems": {"lora": {"representation": {"model": "popularity"}}}}, "conventional models with vectors"),
     ({"task": "ctr", "systems": {"lora": {"candidates_in_prompt": False}}}, "candidates_in_prompt has no meaning where"),

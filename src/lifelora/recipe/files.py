@@ -98,10 +98,10 @@ def parse(values: Mapping[str, Any], where: str) -> Recipe:
 
 def _at_its_source(found: Sequence[Any], values: Mapping[str, Any]) -> Iterator[Any]:
     """Mistakes without those that a part has only because it is like another one, which has them too."""
-    places = {(detail["loc"], detail["type"]) for detail in found}
+    told = {(detail["loc"], detail["msg"]) for detail in found}
     for detail in found:
         other = taken_from(values, detail["loc"])
-        if other is None or (other, detail["type"]) not in places:
+        if other is None or (other, detail["msg"]) not in told:
             yield detail
 
 

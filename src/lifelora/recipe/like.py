@@ -27,12 +27,14 @@ def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def taken_from(values: Mapping[str, Any], place: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
-    """Where a part of the unexpanded ``values`` has the key at ``place`` from; None where it is its own."""
-    if len(place) < 3 or place[0] not in SECTIONS:
+    """Where a part of the unexpanded ``values`` has what is at ``place`` from; None where it is its own."""
+    if len(place) < 2 or place[0] not in SECTIONS:
         return None
-    section, name, key, *inner = place
+    section, name, *inner = place
     part = values[str(section)][name]
-    return (section, part[LIKE], key, *inner) if isinstance(part, Mapping) and LIKE in part and key not in part else None
+    if not isinstance(part, Mapping) or LIKE not in part or any(key in part for key in inner[:1]):
+        return None
+    return section, part[LIKE], *inner
 
 
 def _whole(section: str, parts: Mapping[str, Any], name: str, before: tuple[str, ...]) -> Any:

@@ -15,13 +15,13 @@ from lifelora.llm.backbone import AnyBackbone
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
 from lifelora.recipe.sections import Conventional, Data, Evaluation, Knowledge, TwoTower
-from lifelora.recipe.system import Representation, Soft, System
+from lifelora.recipe.system import Representation, System
 from lifelora.types import Frozen, names_a_folder
 from lifelora.vectors.base import AnyVectors
 from lifelora.vectors.encode import HiddenStates
 
 TASK_KEYS: dict[str, frozenset[str]] = {
-    "ctr": frozenset({"template", "mix_with", "loss"}),
+    "ctr": frozenset({"template", "loss"}),
     "next-item": frozenset({"phrasings", "item_form", "candidates_in_prompt", "length_normalised", "retriever", "shortlist"}),
 }
 """What only a system of one task has."""
@@ -100,21 +100,6 @@ class Recipe(Frozen):
             raise ValueError(f"systems.{name}: coupling '{system.coupling.kind}' depends on the user, so it needs "
                              f"representation = {{ model = NAME }}, and NAME is one of: "
                              f"{', '.join(allowed) or '(add a [conventional.NAME] first)'}")
-        if isinstance(u, Representation) and u.train != "frozen" and not system.coupling.needs_user:
-            raise ValueError(f"systems.{name}: representation.train = '{u.train}', but coupling '{system.coupling.kind}' takes "
-                             "no representation; nothing would reach it")
-        if system.train_samples == 0 and system.loss == "yes":
-            raise ValueError(f"systems.{name}: loss = 'yes' makes a probability of the logit of yes, which only training gives, "
-                             "and with train_samples = 0 nothing is trained; choose loss = 'answer'")
-        if system.train_samples == 0 and (not isinstance(system.coupling, Identity.Config) or system.mix_with or soft):
-            raise ValueError(f"systems.{name}: with train_samples = 0 nothing is trained, so coupling must be 'identity'; remove "
-                             "mix_with and soft")
-        if system.train == "coupling" and isinstance(system.coupling, Identity.Config) and soft is None:
-            raise ValueError(f"systems.{name}: train = 'coupling' leaves nothing to learn with coupling 'identity', which "
-                             "has no parameters, and without soft tokens; choose another coupling, or train = 'all'")
-        if system.train == "coupling" and system.init_from is None:
-            raise ValueError(f"systems.{name}: train = 'coupling' leaves A and B as they are, and B starts at zero: nothing "
-                             "would ever change; name the LoRA to start from (init_from = NAME or FOLDER)")
 
     def _asks_what_comes_next(self) -> None:
         if self.two_towers:
@@ -129,17 +114,16 @@ class Recipe(Frozen):
                                  "task = 'next-item' asks for; choose 'most-recent'")
         for name, system in self.systems.items():
             u, soft = system.representation, system.soft
-            if system.behaviours.needs_target:
-                raise ValueError(f"systems.{name}.behaviours.kind = '{system.behaviours.kind}' chooses by the target, which "
-                                 "task = 'next-item' asks for; choose 'most-recent'")
+            for key, shown in (("behaviours", system.behaviours), ("mix_with", system.mix_with)):
+                if shown is not None and shown.needs_target:
+                    raise ValueError(f"systems.{name}.{key}.kind = '{shown.kind}' chooses by the target, which "
+                                     "task = 'next-item' asks for; choose 'most-recent'")
             if isinstance(u, Representation) and u.layer == "fields":
                 raise ValueError(f"systems.{name}.representation.layer = 'fields' holds the target, which task = 'next-item' "
                                  "asks for; choose 'final' or 'user', or representation = { kind = 'random' }")
-            if isinstance(u, Representation) and u.train != "frozen":
-                raise ValueError(f"systems.{name}.representation.train = '{u.train}' has no meaning where task = 'next-item'; "
-                                 "remove it")
-            if soft is not None and (soft.at, soft.layer) != (Soft(model="").at, "final"):
-                raise ValueError(f"systems.{name}.soft: at and layer have no meaning where task = 'next-item'; remove them")
+            if soft is not None and soft.layer == "fields":
+                raise ValueError(f"systems.{name}.soft.layer = 'fields' holds the target, which task = 'next-item' asks for; "
+                                 "choose 'final', 'user' or 'random'")
             if self.data.rules.candidates is None:
                 raise ValueError(f"systems.{name} ranks candidates, and there are none; give data.rules.candidates")
             if (soft is None) != (system.item_form == "text"):

@@ -179,7 +179,9 @@ class Titles(LanguageScorer[TitleLM]):
         soft, parent = self.system.soft, self.parents.soft
         if soft is None or parent is None:
             return super().reads()
-        return f"{super().reads()}; {self.system.item_form} with soft tokens {parent.from_('final')}"
+        layer = soft.layer if "user" in soft.at else "final"
+        tokens = f"soft tokens of {' and '.join(soft.at)} {parent.from_(layer)}"
+        return f"{super().reads()}; {self.system.item_form} with {tokens}"
 
     def _ready(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> tuple[PersonalBatch, TitleTokens]:
         batch = self.batch(shown, index_B)
