@@ -1,6 +1,7 @@
 """The command line: small, quick to answer, and a wrong word gets the right ones. Also the public names."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -45,9 +46,25 @@ def test_help_needs_nothing_heavy():
         assert f"\n    {command}" in done.stdout
 
 
-def test_the_public_names():
-    assert sorted(lifelora.__all__, key=str.casefold) == sorted(lifelora._HOMES, key=str.casefold)
-    assert dir(lifelora) == sorted([*lifelora.__all__, "__version__"])
+def test_the_public_names_are_those_of_the_readme():
+    """What ``import *`` brings, what completion offers, and what lies open in the module, in a process of its own."""
+    code = (
+        "import lifelora\n"
+        "print(*(name for name in vars(lifelora) if not name.startswith('_')))\n"
+        "print(*(name for name in dir(lifelora) if not name.startswith('_')))\n"
+        "from lifelora import *\n"
+        "print(*(name for name in globals() if not name.startswith('_') and name not in ('lifelora', 'code')))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(lifelora.__path__[0]).parent)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=600, check=True)
+    opened, offered, starred = map(str.split, done.stdout.splitlines())
+    section = (Path(__file__).parents[1] / "README.md").read_text().partition("## As a library")[2].partition("\n## ")[0]
+    told = re.findall(r"`(\w+)`", section.partition("public names are ")[2].partition(".")[0])
+    assert set(opened) <= set(told)
+    assert sorted(offered) == sorted(starred) == sorted(told)
+
+
+def test_public_names_are_ours_and_a_wrong_one_is_answered():
     for name in lifelora.__all__:
         assert getattr(lifelora, name).__module__.startswith("lifelora.")
     with pytest.raises(AttributeError, match=r"no attribute 'Runn'; it has .*Run"):

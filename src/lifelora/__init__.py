@@ -1,10 +1,11 @@
 """lifelora: language-model recommenders that adapt to each user.
 
-The public names are loaded when they are first used, so that ``import lifelora`` needs neither torch nor transformers.
+The public names are loaded when they are first used, so that ``import lifelora`` needs neither torch nor transformers. What else
+this module needs has an underscore: nothing but the public names lies open in it.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import typing as _typing
 
 __version__ = "0.1.0"
 
@@ -12,28 +13,29 @@ _HOMES = {
     "Adaptation": "lifelora.lora.adapters",
     "Dataset": "lifelora.data.dataset",
     "LifeloraError": "lifelora.errors",
+    "Options": "lifelora.run",
     "Recipe": "lifelora.recipe.recipe",
     "Run": "lifelora.run",
     "load_recipe": "lifelora.recipe.files",
     "personalise": "lifelora.lora.inject",
 }
 
-if TYPE_CHECKING:
+if _typing.TYPE_CHECKING:
     from lifelora.data.dataset import Dataset
     from lifelora.errors import LifeloraError
     from lifelora.lora.adapters import Adaptation
     from lifelora.lora.inject import personalise
     from lifelora.recipe.files import load as load_recipe
     from lifelora.recipe.recipe import Recipe
-    from lifelora.run import Run
+    from lifelora.run import Options, Run
 
-__all__ = ["Adaptation", "Dataset", "LifeloraError", "Recipe", "Run", "load_recipe", "personalise"]
+__all__ = ["Adaptation", "Dataset", "LifeloraError", "Options", "Recipe", "Run", "load_recipe", "personalise"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> _typing.Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lifelora' has no attribute '{name}'; it has {', '.join(__all__)}")
-    return getattr(import_module(_HOMES[name]), "load" if name == "load_recipe" else name)
+    return getattr(_importlib.import_module(_HOMES[name]), "load" if name == "load_recipe" else name)
 
 
 def __dir__() -> list[str]:
