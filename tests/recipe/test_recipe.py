@@ -249,7 +249,7 @@ def test_a_start_that_cannot_be(changes: dict[str, Any], message: str):
     ("name = 'caf\u00e9'".encode("iso-8859-1"), "is not TOML: it is not UTF-8: byte.s. e9 in line 1; save it as UTF-8"),
     ("name = 'x'".encode("utf-16"), "it is not UTF-8"),
     (b"#" * 2_000_000, "it has more than 1,048,576 bytes"),
-    (b".".join([b"a"] * 20_000) + b" = 1", "a: there is no such key"),
+    (b".".join([b"a"] * 3000) + b" = 1", "a: there is no such key"),
 ])
 def test_files_that_are_no_recipe(tmp_path: Path, written: bytes, said: str):
     (tmp_path / "mine.toml").write_bytes(written)
