@@ -17,12 +17,9 @@ import argparse
 import ast
 import hashlib
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +30,7 @@ from lifelora.evaluation import calibration, drawing, jackknife, significance
 from lifelora.evaluation import metrics as M
 from lifelora.evaluation.jackknife import Jackknifed, Rows, Scored
 from lifelora.evaluation.ranks import Ranks
+from lifelora.study import tell
 
 RESULT = Path(__file__).parent / "results.json"
 USERS = (1, 2, 3, 5, 10, 20, 30, 100, 300, 1000)
@@ -330,9 +328,7 @@ def main() -> None:
     about = {"sims": arguments.sims, "seed": arguments.seed, "draws": DRAWS, "code": code()}
     found: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     if {key: found.get(key) for key in about} != about:
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True).stdout
-        found = {"command": " ".join(["python studies/intervals/coverage.py", *sys.argv[1:]]), "commit": commit.strip(),
-                 "date": f"{datetime.now(UTC):%Y-%m-%d}", **about, "cpu seconds": 0.0, "enough users": significance.ENOUGH_USERS,
+        found = {**tell.origin(arguments.seed), **about, "cpu seconds": 0.0, "enough users": significance.ENOUGH_USERS,
                  "Monte Carlo error of .95 and of .05": round(float(np.sqrt(0.95 * 0.05 / arguments.sims)), 4),
                  "truth": {}, "cells": {}, "seeds": {}}
     given, significance.ENOUGH_USERS = significance.ENOUGH_USERS, 2  # the intervals that few users would get

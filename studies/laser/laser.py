@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
              if step["model"]["kind"] in arguments.models and int(name.split("-")[1]) in arguments.shares}
     some = Run(parse(values | {"conventional": COUNTED | asked}, "the study"), arguments.out, options(arguments))
     some.prepare()
+    some.embed()
     some.fit()
     some.score()
     # What the folder says that it holds is the whole study, so that what earlier calls made is told, too.

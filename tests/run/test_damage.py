@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from run_world import next_items, tiny
 
-import lifelora.run.run
 from lifelora.cli import main
 from lifelora.errors import LifeloraError
+from lifelora.llm.nano import Nano
 from lifelora.owner import LOCK
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import Options, Run
@@ -199,8 +199,8 @@ def test_a_damaged_copy_in_the_cache_is_not_taken(
     data[-1] ^= 1
     cached.write_bytes(data)
     made = []
-    pretrain = lifelora.run.run.pretrain
-    monkeypatch.setattr(lifelora.run.run, "pretrain", lambda *words, **named: (made.append(1), pretrain(*words, **named)))
+    make = Nano.make
+    monkeypatch.setattr(Nano, "make", lambda *words, **named: (made.append(1), make(*words, **named)))
     second = Run(tiny(), tmp_path / "second", QUIET)
     second.prepare()
     second.embed()

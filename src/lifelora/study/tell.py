@@ -23,11 +23,17 @@ def opened(folders: Sequence[Path]) -> list[Run]:
 
 
 def origin(seed: int | Sequence[int]) -> dict[str, Any]:
-    """By which command, code and seed, and when, figures were made."""
-    here = Path(lifelora.__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
-    return {"command": shlex.join(["python", *sys.argv]), "date": datetime.now(UTC).date().isoformat(),
-            "commit": commit.stdout.strip() or None, "seed": seed}
+    """By which command, code and seed, and when, figures were made; the commit is null outside a checkout."""
+    return {"command": shlex.join(["python", *sys.argv]), "date": datetime.now(UTC).date().isoformat(), "commit": _commit(),
+            "seed": seed}
+
+
+def _commit() -> str | None:
+    words, here = ["git", "rev-parse", "--short", "HEAD"], Path(lifelora.__file__).parent
+    try:
+        return subprocess.run(words, cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def about(runs: Sequence[Run]) -> dict[str, Any]:
