@@ -28,11 +28,6 @@ def measured(backend: str, wanted: list[Coupling.Config]) -> None:
     assert max(f["gradients_off"] for f in found) < 1e-4, found
 
 
-def test_one_graph_with_the_same_gradients():
-    """Rank one, by token, dense; the others are slow."""
-    measured("aot_eager", [c for c in EVERY if called(c) in ("meta-weights-instance", "hydra-token", "full-identity")])
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("backend", ["aot_eager", "inductor"])

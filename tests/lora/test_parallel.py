@@ -22,6 +22,7 @@ def losses(*command: str) -> dict[str, list[float]]:
     return found
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one():
     alone = losses(WORLD, "alone")
     two = losses("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", WORLD,
