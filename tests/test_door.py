@@ -7,10 +7,11 @@ import sys
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from lifelora.cli import main
 from lifelora.door import LINE, LINES, Terminated, cut, through
-from lifelora.errors import ConfigError
+from lifelora.errors import ConfigError, PeerError
 
 
 def raising(error: BaseException) -> Callable[[], int]:
@@ -42,6 +43,23 @@ def test_memory_and_faults_without_a_file(capsys: pytest.CaptureFixture[str]):
 def test_a_fault_of_the_program_is_not_hidden():
     with pytest.raises(ZeroDivisionError):
         through(raising(ZeroDivisionError()), [])
+
+
+def test_a_gpu_whose_memory_is_full_is_no_fault_of_the_program(capsys: pytest.CaptureFixture[str]):
+    assert through(raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")), []) == 1
+    said = capsys.readouterr().err
+    assert "lower --tokens-at-once" in said
+    assert said.endswith("(CUDA out of memory. Tried to allocate 2 GiB.)\n")
+
+
+def test_the_first_process_speaks_for_all(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):
+    assert through(raising(PeerError("process 2 of 2 ended: no such file", told=True)), []) == 1
+    assert capsys.readouterr().err == ""
+    assert through(raising(PeerError("process 1 of 2 lost another one")), []) == 1
+    assert capsys.readouterr().err == "lifelora: process 1 of 2 lost another one\n"
+    monkeypatch.setenv("RANK", "1")
+    assert through(raising(ConfigError("no such key")), []) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_long_messages_are_cut(capsys: pytest.CaptureFixture[str]):

@@ -71,6 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     def options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, cuda:1 or mps.")
         sub.add_argument("--download", action="store_true", help="Allow lifelora to download the named data set or model.")
+        sub.add_argument("--tokens-at-once", type=_at_least_one, metavar="N",
+                         help="Ask language models N tokens of prompts at a time. By default what the free memory bears.")
         sub.add_argument("--quiet", action="store_true", help="Show no progress.")
 
     def training(sub: argparse.ArgumentParser) -> None:
@@ -171,6 +173,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return through(lambda: handler(arguments), sys.argv[1:] if argv is None else argv)
 
 
+def _at_least_one(word: str) -> int:
+    """A whole number that an option takes."""
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"'{word}' is not a whole number from 1")
+    return int(word)
+
+
 def _say(text: str) -> None:
     """Print text that may come from a data set or an adapter; its control characters are shown, not obeyed."""
     from lifelora.errors import harmless
@@ -212,7 +221,8 @@ def _options(arguments: argparse.Namespace) -> "Options":
 
     given = vars(arguments)
     return Options(device=given.get("device", "cpu"), download=given.get("download", False),
-                   progress=not given.get("quiet", False), checkpointing=given.get("checkpointing", False))
+                   progress=not given.get("quiet", False), checkpointing=given.get("checkpointing", False),
+                   tokens_at_once=given.get("tokens_at_once"))
 
 
 @contextmanager

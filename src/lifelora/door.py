@@ -59,6 +59,11 @@ def through(handler: Callable[[], int], words: Sequence[str]) -> int:
         return 128 + signal.SIGPIPE
     except OSError as error:
         return _told(in_words(error))
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, of a GPU
+            raise
+        return _told("the GPU has not enough memory. Where a model is asked, lower --tokens-at-once; where it is trained, raise "
+                     f"training.accumulation or give --checkpointing; {GO_ON}. ({str(error).splitlines()[0]})")
     except MemoryError as error:
         return _told(f"there is not enough memory ({str(error).strip() or 'none is left'}). Close other programs, lower "
                      f"batch_size, or use a machine with more memory, {GO_ON}.")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -35,6 +36,16 @@ class Cost:
         """Both together."""
         self.tokens += other.tokens
         self.seconds += other.seconds
+
+    def shares(self, count: int) -> Float[np.ndarray, "N 2"]:
+        """Tokens and seconds of each of so many rows."""
+        return np.full((count, 2), [self.tokens / count, self.seconds / count])
+
+    @classmethod
+    def of(cls, share_N2: Float[np.ndarray, "N 2"]) -> "Cost":
+        """All shares together."""
+        tokens, seconds = share_N2.sum(axis=0).tolist()
+        return cls(round(tokens), seconds)
 
 
 @contextmanager

@@ -110,6 +110,10 @@ class TowerBuilder:
         """How many tokens each user's text has."""
         return self._plan(targets, chosen_BK, mask_BK).lengths
 
+    def item_lengths(self, item_N: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
+        """How many tokens each item's text has."""
+        return np.asarray(self.lines.lengths[self.lines.question_M[item_N]])
+
     def items(self, item_N: Int[np.ndarray, "N"]) -> TowerTexts:
         """The texts of items."""
         return self._padded(self.lines.question_M[item_N][:, None])

@@ -19,6 +19,7 @@ from lifelora.errors import ConfigError
 from lifelora.llm.backbone import ABOUT, Backbone
 from lifelora.retrieval.select import Selector
 from lifelora.run.stages import KNOWLEDGE, Stages
+from lifelora.scoring import token_budget
 from lifelora.types import Part
 from lifelora.vectors.base import Tools, Vectors
 
@@ -35,6 +36,8 @@ class Options:
     progress: bool = True
     checkpointing: bool = False
     "Less memory and more time: the LM's layers run again during backward."
+    tokens_at_once: int | None = None
+    "Prompts times the longest of them, in tokens, that a language model is asked at a time; None: what the free memory bears."
 
 
 class Context:
@@ -102,6 +105,11 @@ class Context:
     def loaded_backbone(self) -> Backbone:
         """The same where its stage is not finished: it is loaded to say what it is."""
         return self.recipe.backbone.load(self.stages.backbone.folder, self.device, self.options.download)
+
+    @cached_property
+    def tokens_at_once(self) -> int:
+        """Prompts times the longest of them, in tokens, that the language model is asked at a time."""
+        return self.options.tokens_at_once or token_budget(self.backbone.model, self.device)
 
     @property
     def backbone_label(self) -> str:

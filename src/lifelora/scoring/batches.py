@@ -10,7 +10,7 @@ from lifelora.errors import ConfigError
 from lifelora.progress import Progress
 from lifelora.training import parallel
 
-Scores = TypeVar("Scores", bound=np.ndarray | tuple[np.ndarray, ...] | dict[str, np.ndarray])
+Scores = TypeVar("Scores")
 
 
 def in_batches(
@@ -24,8 +24,8 @@ def in_batches(
 ) -> Scores:
     """What ``score`` says of every row, in the order of ``length_N``, the tokens of each row's prompt (or an estimate).
 
-    ``score`` gets the numbers of some rows, each row once, and gives an array with a line for each, or a tuple or dict of such
-    arrays; gradients are its own business. Slices go by ``order``, or by rising length, where rows of one length keep their
+    ``score`` gets the numbers of some rows, each row once, and gives an array with a line for each, or a tuple or dict of these
+    in turn; gradients are its own business. Slices go by ``order``, or by rising length, where rows of one length keep their
     order: the longest of a slice times its rows is at most ``tokens``, but one row there always is. A sum over rows, such as
     the tokens that went through a model, is returned as each row's share of it.
 

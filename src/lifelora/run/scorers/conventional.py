@@ -24,6 +24,7 @@ from lifelora.recipe.sections import Conventional
 from lifelora.run import knowledge
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, CatalogueScores, Requests, Scorer, Validate
+from lifelora.scoring import in_batches
 from lifelora.stage import Stage
 from lifelora.tensors import read_tensors, to_device, write_tensors
 from lifelora.training import fit
@@ -195,14 +196,17 @@ class LikeModel(ConventionalScorer):
         return recommender
 
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
-        model, parts = self.model.to(self.context.device).eval(), []
+        model, targets = self.model.to(self.context.device).eval(), requests.targets
         assert isinstance(model, Recommender)
-        show = bool(said) and self.context.shows_progress
-        with torch.inference_mode(), Progress(said or "", len(requests), enabled=show) as ticker:
-            for some in slices(requests.targets, BATCH):
-                parts.append(model.score(self._placed(some)).double().cpu().numpy())
-                ticker.advance(len(some))
-        return np.concatenate(parts)[:, None]
+
+        def scored(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
+            made: np.ndarray = model.score(self._placed(targets.at(index_B))).double().cpu().numpy()
+            return made
+
+        same_N = np.ones(len(targets), np.int64)  # samples are of one length
+        with torch.inference_mode():
+            scores_N: np.ndarray = in_batches(same_N, scored, tokens=BATCH, said=said, progress=self.context.shows_progress)
+        return scores_N[:, None]
 
 
 class NextItemModel(ConventionalScorer):

@@ -31,6 +31,7 @@ from lifelora.retrieval.select import Selector
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
 from lifelora.run.scorers.conventional import ConventionalScorer, drawn
+from lifelora.scoring.batches import Scores, in_batches
 from lifelora.stage import Stage
 from lifelora.tensors import to_device
 from lifelora.tokens import check_fits
@@ -135,6 +136,19 @@ class LanguageScorer(Scorer, Generic[LM]):
     @abstractmethod
     def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Any:
         """The prompts of some requests, as they are scored, with what is known of their users."""
+
+    @abstractmethod
+    def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:
+        """The tokens of each request's prompt, as it is scored."""
+
+    @property
+    def tokens_at_once(self) -> int:
+        """Prompts times the longest of them, in tokens, that are asked at a time."""
+        return self.context.tokens_at_once
+
+    def in_batches(self, shown: Shown, score: Callable[[Int[np.ndarray, "B"]], Scores], said: str | None) -> Scores:
+        """What ``score`` says of all requests, as many at a time as the memory bears."""
+        return in_batches(self.lengths(shown), score, tokens=self.tokens_at_once, said=said, progress=self.context.shows_progress)
 
     @abstractmethod
     def batches(self, shown: Shown) -> Any:

@@ -35,9 +35,11 @@ from lifelora.run.context import Context
 from lifelora.run.scorers.base import Answers, CatalogueScores, Requests
 from lifelora.run.scorers.catalogue import leave_out_seen, shortlisted
 from lifelora.run.scorers.language import LanguageScorer, Parents, Shown
-from lifelora.scoring import in_batches
 from lifelora.stage import Stage
 from lifelora.tensors import to_device
+
+COPIES = 3
+"""Of what the model keeps of a prompt while titles are read: as it was read, its copy, and those of the titles read together."""
 
 
 class Titles(LanguageScorer[TitleLM]):
@@ -78,6 +80,15 @@ class Titles(LanguageScorer[TitleLM]):
     def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
         return self._prompts(shown, index_B, form_asked(self.system.item_form), answered=False)
 
+    @property
+    def tokens_at_once(self) -> int:
+        return super().tokens_at_once // COPIES
+
+    def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:
+        listed_NC = shown.requests.candidates if self.system.candidates_in_prompt else None
+        return self.builder.lengths(shown.requests.targets, shown.chosen_NK, shown.mask_NK, listed_NC,
+                                    form_asked(self.system.item_form))
+
     def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         return self._batch(shown, index_B, self.prompts(shown, index_B))
 
@@ -99,17 +110,15 @@ class Titles(LanguageScorer[TitleLM]):
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
         shown, normalised = self.asked(requests), self.system.length_normalised
 
-        def scored(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B C"]:
-            found = likelihoods(self.lm, *self._ready(shown, index_B), length_normalised=normalised)
-            self._spent.add(found.cost)
-            made: np.ndarray = found.score_BC.double().cpu().numpy()
-            return made
+        def scored(index_B: Int[np.ndarray, "B"]) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B 2"]]:
+            found = likelihoods(self.lm, *self._ready(shown, index_B), length_normalised=normalised,
+                                max_tokens=self.tokens_at_once)
+            return found.score_BC.double().cpu().numpy(), found.cost.shares(len(index_B))
 
         self.lm.eval()
         with self.lm.adapters.loaded():
-            scores_NC: np.ndarray = in_batches(np.ones(len(shown), np.int64), scored, tokens=64,
-                                              order=np.argsort(shown.mask_NK.sum(axis=1), kind="stable"), said=said,
-                                              progress=self.context.shows_progress)
+            scores_NC, share_N2 = self.in_batches(shown, scored, said)
+        self._spent.add(Cost.of(share_N2))
         return scores_NC
 
     def probabilities(self, requests: Requests) -> Float[np.ndarray, "N C"]:
@@ -146,31 +155,28 @@ class Titles(LanguageScorer[TitleLM]):
         """One title for each: held to the candidates (``chosen``), and, unless there are no tokens for it, free (``written``)."""
         shown, reader, normalised = self.asked(requests), Reader(self.context.backbone.tokenizer), self.system.length_normalised
         names = ["chosen hr@1", *(("written hr@1", "valid ratio", "exact hr@1", "exact valid ratio") if written_tokens else ())]
-        costs = {"chosen": Cost()} | ({"written": Cost()} if written_tokens else {})
 
-        def answered(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B V"]:
+        def answered(index_B: Int[np.ndarray, "B"]) -> tuple[Float[np.ndarray, "B V"], dict[str, Float[np.ndarray, "B 2"]]]:
             batch, titles = self._ready(shown, index_B)
             items_BC = requests.candidates[index_B]
             target_B = torch.from_numpy((items_BC == requests.targets.item_B[index_B][:, None]).argmax(axis=1))
-            chosen = choose(self.lm, batch, titles, beams=beams, length_normalised=normalised)
-            costs["chosen"].add(chosen.cost)
+            chosen = choose(self.lm, batch, titles, beams=beams, length_normalised=normalised, max_tokens=self.tokens_at_once)
+            shares = {"chosen": chosen.cost.shares(len(index_B))}
             values = [hits(chosen.named_BC.cpu(), target_B)]
             if written_tokens:
                 room = self.context.backbone.context + 1 - int(batch.prompts.mask_BL.sum(dim=1).max())
                 written = write(self.lm, batch, reader, beams=beams, length_normalised=normalised,
-                                limit=min(written_tokens, room))
-                costs["written"].add(written.cost)
+                                limit=min(written_tokens, room), max_tokens=self.tokens_at_once)
+                shares["written"] = written.cost.shares(len(index_B))
                 for rule in (contained, exact):
                     named_BC = rule(written.lines, reader.titles(titles))
                     values += [hits(named_BC, target_B), named_BC.any(dim=1).double()]
-            return torch.stack([value_B.double() for value_B in values], dim=1).numpy()
+            return torch.stack([value_B.double() for value_B in values], dim=1).numpy(), shares
 
         self.lm.eval()
         with self.lm.adapters.loaded():
-            values_NV: np.ndarray = in_batches(np.ones(len(shown), np.int64), answered, tokens=64,
-                                               order=np.argsort(shown.mask_NK.sum(axis=1), kind="stable"), said=said,
-                                               progress=self.context.shows_progress)
-        return Answers(dict(zip(names, values_NV.T, strict=True)), costs)
+            values_NV, shares = self.in_batches(shown, answered, said)
+        return Answers(dict(zip(names, values_NV.T, strict=True)), {way: Cost.of(share_N2) for way, share_N2 in shares.items()})
 
     def spent(self) -> Cost:
         return replace(self._spent)

@@ -14,19 +14,17 @@ from lifelora.artefacts import read_json, write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.llm.backbone import ABOUT
 from lifelora.llm.two_tower import TwoTowerModel, load_encoder
-from lifelora.progress import Progress
 from lifelora.prompts.towers import TowerBatch, TowerBuilder
 from lifelora.recipe.sections import TwoTower
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
+from lifelora.scoring import in_batches, token_budget
 from lifelora.stage import Stage
 from lifelora.tensors import to_device
 from lifelora.tokens import check_fits
 from lifelora.training import fit
 from lifelora.training.checkpoint import Learnt
 
-BATCH = 64
-"""Texts that are read together."""
 Chosen = tuple[Targets, Int[np.ndarray, "N K"], Bool[np.ndarray, "N K"]]
 
 
@@ -88,19 +86,24 @@ class TwoTowerScorer(Scorer):
         # Texts of like length together, and those about one user: what is the same in a batch is read once.
         order = np.lexsort((targets.position_B, targets.user_B, mask_NK.sum(axis=1)))
         item_M, place_N = np.unique(targets.item_B, return_inverse=True)
-        scores_N = np.empty(len(order))
-        show = bool(said) and self.context.shows_progress
+        tokens = self.context.options.tokens_at_once or token_budget(model.encoder, device)
+
+        def encoded(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B E"]:
+            made: np.ndarray = model.encode(to_device(builder.items(item_M[index_B]), device)).cpu().numpy()
+            return made
+
+        def scored(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
+            users, user_B = builder.users(targets.at(index_B), chosen_NK[index_B], mask_NK[index_B])
+            user_BE = model.encode(to_device(users, device))[user_B.to(device)]
+            item_BE = item_ME[torch.from_numpy(place_N[index_B])].to(device)
+            made: np.ndarray = torch.sigmoid(model.joined(user_BE, item_BE)).double().cpu().numpy()
+            return made
+
         model.eval()
-        with torch.inference_mode(), Progress(said or "", len(order), enabled=show) as ticker:
-            item_ME = torch.cat([model.encode(to_device(builder.items(item_M[start : start + BATCH]), device))
-                                 for start in range(0, len(item_M), BATCH)])
-            for start in range(0, len(order), BATCH):
-                index_B = order[start : start + BATCH]
-                users, user_B = builder.users(targets.at(index_B), chosen_NK[index_B], mask_NK[index_B])
-                user_BE = model.encode(to_device(users, device))[user_B.to(device)]
-                item_BE = item_ME[torch.from_numpy(place_N[index_B]).to(device)]
-                scores_N[index_B] = torch.sigmoid(model.joined(user_BE, item_BE)).double().cpu().numpy()
-                ticker.advance(len(index_B))
+        with torch.inference_mode():
+            item_ME = torch.from_numpy(in_batches(builder.item_lengths(item_M), encoded, tokens=tokens))
+            scores_N: np.ndarray = in_batches(builder.lengths(targets, chosen_NK, mask_NK), scored, tokens=tokens, order=order,
+                                              said=said, progress=self.context.shows_progress)
         return scores_N[:, None]
 
     def chosen(self, requests: Requests) -> tuple[str, Sequence[Int[np.ndarray, "_"]]]:

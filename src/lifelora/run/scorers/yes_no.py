@@ -17,7 +17,6 @@ from lifelora.prompts.lines.yes_no import YesNoLines
 from lifelora.prompts.yes_no import YesNoBuilder, find_answers
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.language import LanguageScorer, Shown
-from lifelora.scoring import in_batches
 from lifelora.tensors import to_device
 
 SHORTLIST = 100
@@ -55,6 +54,9 @@ class YesNo(LanguageScorer[YesNoLM]):
     def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
         return self.builder.build(shown.requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B])
 
+    def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:
+        return self.builder.lengths(shown.requests.targets, shown.chosen_NK, shown.mask_NK)
+
     def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         """Prompts with their labels."""
         prompts, (user_BD, samples, soft_user_BX) = self.prompts(shown, index_B), shown.known(index_B)
@@ -73,9 +75,7 @@ class YesNo(LanguageScorer[YesNoLM]):
 
         lm.eval()
         with lm.adapters.loaded(), torch.inference_mode():
-            scores_N: np.ndarray = in_batches(np.ones(len(shown), np.int64), scored, tokens=64,
-                                             order=np.argsort(shown.mask_NK.sum(axis=1), kind="stable"), said=said,
-                                             progress=self.context.shows_progress)
+            scores_N: np.ndarray = self.in_batches(shown, scored, said)
         return scores_N[:, None]
 
     def reads(self) -> str:

@@ -1,0 +1,56 @@
+"""Language models are asked so many tokens at a time as the budget allows, whatever the length of the prompts."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kills_world import asked_next
+from run_world import tiny
+from torch import nn
+
+from lifelora.cli import main
+from lifelora.run import Options, Run
+from lifelora.run.scorers.titles import COPIES
+
+RECIPES = {"ctr": ("lora", tiny), "next-item": ("text", asked_next)}
+
+
+def asked(run: Run, name: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """The scores of the test samples, and how many texts of how many tokens the backbone had at a time."""
+    shapes: list[tuple[int, int]] = []
+
+    def seen(model: nn.Module, words: Any, named: dict[str, Any]) -> None:
+        mask_BL = named["attention_mask"]
+        shapes.append((mask_BL.shape[0], mask_BL.shape[-1]))
+
+    _ = run.scorers[name].lm  # type: ignore[attr-defined]  # what is loaded is probed with a few short texts
+    with run.context.backbone.model.register_forward_pre_hook(seen, with_kwargs=True):
+        scores_NC = run.scorers[name].score(run.task.requests("test", run.context.test_samples))
+    return scores_NC, shapes
+
+
+@pytest.mark.parametrize("task", RECIPES)
+def test_no_batch_is_over_the_budget_and_no_score_depends_on_it(task: str, tmp_path: Path):
+    name, recipe = RECIPES[task]
+    run = Run(recipe(), tmp_path / "run", Options(device="cpu", progress=False))
+    run.prepare()
+    run.embed()
+    run.fit()
+    run.train()
+    free_NC, whole = asked(run, name)
+    longest = max(tokens for _, tokens in whole)
+    copies = COPIES if task == "next-item" else 1
+    for budget in (1, 3 * longest * copies):
+        small = Run.open(tmp_path / "run", Options(device="cpu", progress=False, tokens_at_once=budget))
+        scores_NC, shapes = asked(small, name)
+        assert all(texts == 1 or texts * tokens <= budget // copies for texts, tokens in shapes), shapes
+        assert len(shapes) > len(whole)
+        assert budget == 1 or max(texts for texts, _ in shapes) >= 3
+        np.testing.assert_allclose(scores_NC, free_NC, atol=2e-6)
+
+
+def test_the_option_is_a_whole_number(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["recommend", "RUN", "--user", "1", "--tokens-at-once", "0"])
+    assert "'0' is not a whole number from 1" in capsys.readouterr().err
