@@ -64,7 +64,7 @@ class Inputs(nn.Module):
             user_UF = torch.cat([starts[2] + torch.arange(schema.n_users)[:, None], user_UF], dim=1)
         item_MF = schema.item_fields_MF + torch.tensor(starts[3 + n_user_fields : -1], dtype=torch.int64)
         item_MF = torch.cat([torch.arange(schema.n_items)[:, None], item_MF], dim=1)
-        # One row more for whoever and whatever is not in the schema: every field unknown, and for an id the padding's vector.
+        # One row more for users and items that are not in the schema: every field unknown, and for an id the padding's vector.
         unknown = [torch.tensor([*ids, *fields], dtype=torch.int64)[None] for ids, fields in (
             ([schema.n_items] * self.n_ids, starts[3 : 3 + n_user_fields]), ([schema.n_items], starts[3 + n_user_fields : -1]))]
         user_UF, item_MF = torch.cat([user_UF, unknown[0]]), torch.cat([item_MF, unknown[1]])

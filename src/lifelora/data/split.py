@@ -20,7 +20,7 @@ def _leaves_a_rest(config: Shares) -> Shares:
 
 
 class GlobalTime(Frozen):
-    """One cut through time for all users, as ReLLa splits MovieLens: nothing in training is younger than any test row."""
+    """One cut through time for all users, as ReLLa splits MovieLens: nothing in training is younger than any test sample."""
 
     kind: Literal["global-time"] = "global-time"
     train: float = Field(default=0.8, gt=0, lt=1)

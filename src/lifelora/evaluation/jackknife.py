@@ -46,7 +46,7 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """One system's value of each metric on each test row, in [0, 1], where the metric is a mean over rows."""
+    """One system's value of each metric on each test sample, in [0, 1], where the metric is a mean over samples."""
 
     user_N: Int[np.ndarray, "N"]
     values: Mapping[str, Float[np.ndarray, "N"]]

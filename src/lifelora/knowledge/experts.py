@@ -1,9 +1,9 @@
 """What a language model knows of items and users, as fields of a conventional model. Knows neither texts nor that model.
 
-Vectors that were made beforehand are as wide as the language model and lie as it likes; an adaptor that is trained with the
-conventional model turns each into one field's vector. It is the hybrid-expert adaptor of KAR (Xi et al., RecSys 2024,
-arXiv 2306.10933, section 3.3), in which experts of all sources stand beside those of one; the function is that of the released
-code, the start (see ``Experts``) is ours.
+Vectors that were made beforehand are as wide as the language model. Experts that train with the conventional model turn each into
+one field's vector. They are the hybrid-expert adaptor of KAR (Xi et al., RecSys 2024, arXiv 2306.10933, section 3.3), in which
+experts that all sources share stand beside those of one source. The function is that of the released code; the start (see
+``Experts``) is ours.
 """
 
 from dataclasses import dataclass
