@@ -42,7 +42,7 @@ class TitleBuilder:
     def __init__(self, dataset: Dataset, lines: TitleLines, max_tokens: int, seed: int) -> None:
         """``seed`` draws the phrasing of every event; prompts and their answers have ``max_tokens`` together."""
         self.dataset, self.lines, self.max_tokens, self.seed = dataset, lines, max_tokens, seed
-        self._phrasing_N = generator(seed, "phrasings").integers(0, len(lines.head_W2), len(dataset), np.int8)
+        self._phrasing_N = generator(seed, "phrasings").integers(0, len(lines.head_W2), dataset.log.n_prepared, np.int8)
 
     @classmethod
     def make(

@@ -45,6 +45,10 @@ class Selector(ABC):
                 raise ConfigError(f"behaviours.kind = '{self.kind}' needs item vectors and got none; run `lifelora embed`.")
             return vectors_ME
 
+    def extended(self, vectors_NE: Float[Tensor, "N E"]) -> "Selector":
+        """This selector with vectors of the next items of an extended data set; itself where it needs none."""
+        return self
+
     @abstractmethod
     def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
         """Event rows and which cells hold one, as ``select`` gives them."""

@@ -3,18 +3,20 @@
 It loads each of them once, when it is first asked for. It knows no scorer and no task.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from lifelora import seeds
 from lifelora.artefacts import read_json
 from lifelora.data.dataset import Dataset
+from lifelora.data.extend import Event
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import ABOUT, Backbone
 from lifelora.retrieval.select import Selector
@@ -48,11 +50,34 @@ class Context:
         self.device = _device(options.device)
         self._selectors: dict[Selector.Config, Selector] = {}
         self._lines: dict[Hashable, Any] = {}
+        self._later_vectors: list[Float[Tensor, "N E"]] = []
 
     @cached_property
     def dataset(self) -> Dataset:
-        """The prepared data."""
+        """The prepared data, and what has happened since (``extend``)."""
         return Dataset(self.stages.data.require())
+
+    def extend(
+        self, events: Iterable[Event], items: Iterable[Mapping[str, str]] = (), users: Iterable[Mapping[str, str]] = (),
+        vectors_NE: Float[Tensor, "N E"] | None = None,
+    ) -> None:
+        """What happened since the data were prepared, as of ``Dataset.extended``: whatever is asked from now on knows it.
+
+        ``vectors_NE`` are those of the items that are new, in the order of their numbers, made as ``vectors`` were; without
+        them a new item is like no other. Nothing in the run's folder changes. Raises DataError for what cannot be put behind
+        the log, and ConfigError for vectors of another number of items.
+        """
+        before, dataset = self.dataset.n_items, self.dataset.extended(events, items, users)
+        new = dataset.n_items - before
+        if vectors_NE is not None:
+            if len(vectors_NE) != new:
+                raise ConfigError(f"there are vectors of {len(vectors_NE):,} new items and {new:,} are new; give one for each.")
+            known_ME = self.vectors.vectors_NE
+            without = before - len(known_ME) - sum(map(len, self._later_vectors))
+            self._later_vectors.append(torch.cat([known_ME.new_zeros(without, known_ME.shape[1]), vectors_NE]))
+            self._selectors = {config: selector.extended(self._later_vectors[-1])
+                               for config, selector in self._selectors.items()}
+        vars(self)["dataset"] = dataset
 
     @property
     def test_samples(self) -> Int[np.ndarray, "N"]:
@@ -86,7 +111,10 @@ class Context:
     def selector(self, config: Selector.Config) -> Selector:
         """What chooses behaviours to show or to read."""
         if config not in self._selectors:
-            self._selectors[config] = config.build(self.vectors.vectors_NE if config.needs_vectors else None)
+            selector = config.build(self.vectors.vectors_NE if config.needs_vectors else None)
+            for vectors_NE in self._later_vectors:
+                selector = selector.extended(vectors_NE)
+            self._selectors[config] = selector
         return self._selectors[config]
 
     @cached_property

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -213,7 +214,7 @@ class NextItemModel(ConventionalScorer):
     """A conventional model that is asked which item comes next."""
 
     def asked(self, recommender: Recommender) -> NextItem | MostPopular:
-        return MostPopular(self.context.dataset.n_items) if isinstance(recommender, Popularity) else NextItem(recommender)
+        return MostPopular(self.context.dataset.known_items) if isinstance(recommender, Popularity) else NextItem(recommender)
 
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
         return self._of_candidates(requests, partial(self.catalogue, requests.targets, said))
@@ -237,15 +238,19 @@ class NextItemModel(ConventionalScorer):
                 with torch.inference_mode():
                     batch = self._placed(targets.at(some))
                     scores_BM = model.probabilities(batch).double() if probabilities else model.scores(batch).float()
-                # A copy: what is the same for all users is one row, and may be the model's own.
-                yield some, scores_BM.cpu().numpy().copy()
+                # A copy: what is the same for all users is one row, and may be the model's own. Items that came later have no
+                # vector, and stand behind all others.
+                later, least = self.context.dataset.n_items - scores_BM.shape[1], 0.0 if probabilities else -np.inf
+                yield some, np.pad(scores_BM.cpu().numpy(), ((0, 0), (0, later)), constant_values=least)
                 ticker.advance(len(scores_BM))
 
 
 def drawn(context: Context, width: int, targets: Targets, *stream: str) -> Float[Tensor, "N D"]:
-    """Random vectors, the same for all targets of a user."""
+    """Random vectors, the same for all targets of a user; zeros for one who came after training."""
     generator = seeds.torch_generator(context.recipe.seed, "random representation", *stream)
-    return torch.randn(context.dataset.n_users, width, generator=generator)[torch.from_numpy(targets.user_B).long()]
+    known = context.dataset.known_users
+    drawn_UD = F.pad(torch.randn(known, width, generator=generator), (0, 0, 0, 1))
+    return drawn_UD[torch.from_numpy(targets.user_B).long().clamp(max=known)]
 
 
 def slices(targets: Targets, size: int) -> Iterator[Targets]:

@@ -55,9 +55,15 @@ class Titles(LanguageScorer[TitleLM]):
             raise ConfigError(f"systems.{self.name} asks for titles, and {reason} Take another backbone, or task 'ctr'.")
         super().check()
 
-    @cached_property
+    @property
     def builder(self) -> TitleBuilder:
         """What writes its prompts."""
+        if self._builder.dataset is not self.context.dataset:
+            self._builder = self._builder.extended(self.context.dataset)
+        return self._builder
+
+    @cached_property
+    def _builder(self) -> TitleBuilder:
         context, system = self.context, self.system
         at, forms = layout(system, context.recipe.systems)
         lines = context.lines(("titles", system.phrasings, frozenset(at)), lambda: TitleLines.build(

@@ -62,6 +62,15 @@ class TwoTowerScorer(Scorer):
         check_fits(builder.highest, loaded.model, loaded.tokenizer)
         return model, builder
 
+    @property
+    def builder(self) -> TowerBuilder:
+        """What writes its texts."""
+        model, builder = self.untrained
+        if builder.dataset is not self.context.dataset:
+            builder = builder.extended(self.context.dataset)
+            self.untrained = model, builder
+        return builder
+
     @cached_property
     def model(self) -> TwoTowerModel:
         """As it was trained."""
@@ -81,7 +90,7 @@ class TwoTowerScorer(Scorer):
         write_atomically(folder / ABOUT, json.dumps({"label": self._label}))
 
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
-        model, builder, device = self.model, self.untrained[1], self.context.device
+        model, builder, device = self.model, self.builder, self.context.device
         targets, chosen_NK, mask_NK = self.show(requests.targets)
         # Texts of like length together, and those about one user: what is the same in a batch is read once.
         order = np.lexsort((targets.position_B, targets.user_B, mask_NK.sum(axis=1)))
@@ -112,7 +121,7 @@ class TwoTowerScorer(Scorer):
 
     def shown(self, requests: Requests) -> Sequence[Int[np.ndarray, "_"]]:
         targets, chosen_NK, mask_NK = self.show(requests.targets)
-        kept_NK = self.untrained[1].kept(targets, chosen_NK, mask_NK)
+        kept_NK = self.builder.kept(targets, chosen_NK, mask_NK)
         return [row_K[kept_K] for row_K, kept_K in zip(chosen_NK, kept_NK, strict=True)]
 
     def reads(self) -> str:
@@ -130,4 +139,4 @@ class TwoTowerScorer(Scorer):
     def batch(self, shown: Chosen, index_B: Int[np.ndarray, "B"]) -> TowerBatch:
         """The texts of some of them."""
         targets, chosen_NK, mask_NK = shown
-        return self.untrained[1].batch(targets.at(index_B), chosen_NK[index_B], mask_NK[index_B])
+        return self.builder.batch(targets.at(index_B), chosen_NK[index_B], mask_NK[index_B])

@@ -28,9 +28,15 @@ class YesNo(LanguageScorer[YesNoLM]):
 
     shortlist = SHORTLIST
 
-    @cached_property
+    @property
     def builder(self) -> YesNoBuilder:
         """What writes its prompts."""
+        if self._builder.dataset is not self.context.dataset:
+            self._builder = self._builder.extended(self.context.dataset)
+        return self._builder
+
+    @cached_property
+    def _builder(self) -> YesNoBuilder:
         context, system = self.context, self.system
         tokenizer = context.backbone.tokenizer
         at = () if system.soft is None else system.soft.at
