@@ -2,7 +2,6 @@
 
 import resource
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -192,9 +191,7 @@ def test_headers_that_lack_columns_are_refused(tmp_path: Path):
 
 @pytest.mark.realdata
 def test_the_real_files(bookcrossing: Path, tmp_path: Path):
-    start = time.process_time()
     raw = Bookcrossing(path=str(bookcrossing)).read()
-    assert time.process_time() - start < 15  # about 3 s
     if sys.platform != "win32":
         scale = 1 if sys.platform == "darwin" else 1024
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale < 2 << 30  # of the whole test process

