@@ -1,10 +1,9 @@
-"""The world of ``contract.two_tribes``, prepared once."""
+"""The world of ``lifelora.testing.world``, prepared once."""
 
 import pytest
 
 from lifelora.data.dataset import Dataset
-
-from .contract import two_tribes
+from lifelora.testing.world import two_tribes
 
 
 @pytest.fixture(scope="session")

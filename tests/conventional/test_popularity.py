@@ -16,7 +16,6 @@ from .contract import RecommenderContract, extra_fields
 class TestPopularity(RecommenderContract):
     config = Popularity.Config()
     golden = 0.7011486
-    personal = False
 
 
 def test_it_refuses_extra_fields(data):
