@@ -155,7 +155,7 @@ def test_the_users_soft_token_is_the_users(run: Run):
     asked = show(run, "collm", run.context.dataset.candidates(5, np.arange(4, dtype=np.int64)))
     batch = run.scorers["collm"].batch(asked, np.arange(4))
     assert torch.equal(batch.soft_user_BX, batch.soft_user_BX[:1].expand(4, -1))
-    assert [row[row != -1].tolist() for row in batch.soft_BL] == [[-2, item] for item in range(4)]
+    assert [row[row != -1].tolist() for row in batch.prompts.soft_BL] == [[-2, item] for item in range(4)]
     targets = judged_on(run)
     model = run.scorers["sasrec"].recommender
     with torch.no_grad():

@@ -14,9 +14,9 @@ from peft import PeftModel
 from run_world import TRAINING, VALUES
 from transformers import AutoModelForCausalLM
 
-import lifelora.run.context
 from lifelora.cli import main
 from lifelora.errors import ConfigError
+from lifelora.llm.nano import Nano
 from lifelora.llm.reading import Reader, contained, exact
 from lifelora.llm.search import choose, write
 from lifelora.recipe.files import dump, load, parse
@@ -259,7 +259,7 @@ def test_stock_peft_gives_a_users_scores(run: Run, tmp_path: Path):
     listed = np.arange(8)[None]
     batch = scorer.batch(scorer.show(run.task.now(5, listed[0])), np.zeros(1, np.int64))
     with torch.no_grad(), scorer.lm.adapters.loaded(), scorer.lm.scope(batch):
-        ours_LV = scorer.lm.run(batch.prompts).logits[0]
+        ours_LV = scorer.lm.run(batch).logits[0]
     with torch.no_grad():
         torch.testing.assert_close(theirs(input_ids=batch.prompts.tokens_BL).logits[0], ours_LV, atol=1e-5, rtol=1e-5)
     with pytest.raises(ConfigError, match="reads soft tokens"):
@@ -316,8 +316,8 @@ def test_a_backbone_that_cannot_score_titles_is_refused_before_anything_is_train
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Before the conventional models are trained, too."""
     why = "MambaForCausalLM keeps nothing of a prompt that its titles could share."
-    load = lifelora.run.context.load
-    monkeypatch.setattr(lifelora.run.context, "load", lambda *words, **named: replace(load(*words, **named), titles=why))
+    load = Nano.load
+    monkeypatch.setattr(Nano, "load", lambda *words, **named: replace(load(*words, **named), titles=why))
     new = Run(run.recipe.model_copy(update={"seed": 5}), tmp_path / "new", OPTIONS)
     refused = r"systems\.zero-shot asks for titles, and MambaForCausalLM keeps nothing.*another backbone"
     with pytest.raises(ConfigError, match=refused):
