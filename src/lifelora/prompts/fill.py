@@ -7,7 +7,7 @@ A prompt that is too long loses its oldest behaviours, never a word of what foll
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import numpy as np
 import torch
@@ -83,15 +83,17 @@ class Plan:
 
     def fill(self, answer_BA: Bool[np.ndarray, "B A"] | None = None) -> Prompts:
         """The prompts; ``answer_BA`` says which of their last tokens are an answer."""
-        code_BL, mask_BL = aligned(self.lines, self.part_BS, self.length_BS, "right")
+        code_T, mask_BL = self.lines.joined(self.part_BS, self.length_BS), aligned(self.lengths, "right")
         soft_BL = None
         if self.item_BS is not None:
-            item_BL = np.full(code_BL.shape, -1)
-            item_BL[mask_BL] = np.repeat(self.item_BS.ravel(), self.length_BS.ravel())
-            soft_BL = np.where(code_BL == ITEM, item_BL, np.where(code_BL == USER, USER, -1))
+            # Read row by row, the items' soft tokens come in the order of the segments that have one.
+            soft_T = np.where(code_T == USER, USER, -1)
+            soft_T[code_T == ITEM] = self.item_BS[self.lines.slotted[self.part_BS] & (self.length_BS > 0)]
+            soft_BL = torch.from_numpy(spread(soft_T, mask_BL, -1))
+            code_T = np.maximum(code_T, 0)
         return Prompts(
-            tokens_BL=torch.from_numpy(np.maximum(code_BL, 0)), mask_BL=torch.from_numpy(mask_BL),
-            shown_B=torch.from_numpy(self.shown_B), soft_BL=None if soft_BL is None else torch.from_numpy(soft_BL),
+            tokens_BL=torch.from_numpy(spread(code_T, mask_BL, 0)), mask_BL=torch.from_numpy(mask_BL),
+            shown_B=torch.from_numpy(self.shown_B), soft_BL=soft_BL,
             answer_BA=None if answer_BA is None else torch.from_numpy(answer_BA),
         )
 
@@ -101,18 +103,16 @@ def newest_that_fit(lengths_BK: Int[np.ndarray, "B K"], room_B: Int[np.ndarray, 
     return np.asarray(np.cumsum(lengths_BK[:, ::-1], axis=1)[:, ::-1] <= room_B[:, None])
 
 
-def aligned(
-    lines: Lines, part_BS: Int[np.ndarray, "*B S"], length_BS: Int[np.ndarray, "*B S"], side: str, pad: int = 0,
-) -> tuple[Int[np.ndarray, "*B L"], Bool[np.ndarray, "*B L"]]:
-    """What the segments of each row hold, one after another, as wide as the longest row; and where that is.
-
-    Rows begin in the same column (``side`` "left") or end in the same one ("right").
-    """
-    total_B = length_BS.sum(axis=-1)[..., None]
-    longest = int(total_B.max(initial=0))
+def aligned(length_B: Int[np.ndarray, "*B"], side: Literal["left", "right"]) -> Bool[np.ndarray, "*B L"]:
+    """Where rows of these lengths have their tokens: all begin in the first column, or end in the last."""
+    longest = int(length_B.max(initial=0))
     column_L = np.arange(longest)
-    mask_BL = column_L >= longest - total_B if side == "right" else column_L < total_B
-    code_BL = np.full(mask_BL.shape, pad, np.int64)
+    return np.asarray(column_L < length_B[..., None] if side == "left" else column_L >= longest - length_B[..., None])
+
+
+def spread(value_T: Int[np.ndarray, "T"], mask_BL: Bool[np.ndarray, "*B L"], pad: int) -> Int[np.ndarray, "*B L"]:
+    """The values of all rows, one after another, in their places."""
     # The true cells of the mask, read row by row, are all segments in order.
-    code_BL[mask_BL] = lines.joined(part_BS, length_BS)
-    return code_BL, mask_BL
+    value_BL = np.full(mask_BL.shape, pad, np.int64)
+    value_BL[mask_BL] = value_T
+    return value_BL

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
-from lifelora.prompts.fill import Plan, Prompts, aligned
+from lifelora.prompts.fill import Plan, Prompts, aligned, spread
 from lifelora.prompts.lines.titles import TitleLines, said
 from lifelora.prompts.slots import Place
 from lifelora.prompts.wording.titles import ITEMS, WORDS_ALONE, Form, TitleTemplate
@@ -97,8 +97,10 @@ class TitleBuilder:
 
     def titles(self, items_BC: Int[np.ndarray, "B C"]) -> Titles:
         """The answers that these items would be."""
-        part_BC1 = self.lines.answer_M[items_BC][..., None]
-        tokens_BCA, mask_BCA = aligned(self.lines, part_BC1, self.lines.lengths[part_BC1], "left")
+        part_BC = self.lines.answer_M[items_BC]
+        length_BC = self.lines.lengths[part_BC]
+        mask_BCA = aligned(length_BC, "left")
+        tokens_BCA = spread(self.lines.joined(part_BC, length_BC), mask_BCA, 0)
         return Titles(torch.from_numpy(tokens_BCA), torch.from_numpy(mask_BCA))
 
     def _plan(

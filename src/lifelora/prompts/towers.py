@@ -19,7 +19,7 @@ from torch import Tensor
 from lifelora.data.column import longer
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
-from lifelora.prompts.fill import Plan, aligned
+from lifelora.prompts.fill import Plan, aligned, spread
 from lifelora.prompts.lines.base import table_texts
 from lifelora.prompts.lines.yes_no import Writer, YesNoLines
 from lifelora.prompts.wording.yes_no import Template
@@ -125,9 +125,10 @@ class TowerBuilder:
                        np.full(count, self.max_tokens), self._refuse)
 
     def _padded(self, parts_NS: Int[np.ndarray, "N S"]) -> TowerTexts:
-        """YesNoLines one after another, row by row; -1 is none."""
+        """Segments one after another, row by row; -1 is none."""
         lengths_NS = np.where(parts_NS >= 0, self.lines.lengths[parts_NS], 0)
-        tokens_NL, mask_NL = aligned(self.lines, parts_NS, lengths_NS, "left", self.pad)
+        mask_NL = aligned(lengths_NS.sum(axis=1), "left")
+        tokens_NL = spread(self.lines.joined(parts_NS, lengths_NS), mask_NL, self.pad)
         return TowerTexts(torch.from_numpy(tokens_NL), torch.from_numpy(mask_NL))
 
     def _refuse(self, row: int, needed: int) -> None:

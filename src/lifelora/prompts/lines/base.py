@@ -15,6 +15,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from lifelora.data.column import Values, longer
+from lifelora.prompts.slots import ITEM
 
 CHECKED = 64
 """Prompts that are compared with the tokens of their whole text at build time."""
@@ -38,11 +39,19 @@ class Lines:
         """The tokens of each segment."""
         return np.diff(np.asarray(self.offsets_N))
 
+    @cached_property
+    def slotted(self) -> Values:
+        """Which segments have a slot for an item's soft token."""
+        slotted_N, slot_X = np.zeros(len(self.lengths), np.bool_), np.flatnonzero(np.asarray(self.tokens_T) == ITEM)
+        slotted_N[np.searchsorted(np.asarray(self.offsets_N), slot_X, side="right") - 1] = True
+        return slotted_N
+
     def joined(self, parts_BS: Int[np.ndarray, "*B S"], lengths_BS: Int[np.ndarray, "*B S"]) -> Int[np.ndarray, "T"]:
         """The tokens of segments one after another, row by row; a length of 0 leaves a segment out."""
         lengths_S = lengths_BS.ravel()
         source_T = np.repeat(self.offsets_N[parts_BS].ravel() - np.cumsum(lengths_S) + lengths_S, lengths_S)
-        return np.asarray(self.tokens_T[source_T + np.arange(len(source_T))])
+        source_T += np.arange(len(source_T))
+        return np.asarray(self.tokens_T[source_T])
 
     def plain(self, parts: Sequence[int | np.integer[Any]]) -> list[int]:
         """Some segments by plain concatenation."""
@@ -58,12 +67,14 @@ class Lines:
         lengths = np.array([len(segment) for segment in segments], np.int64)
         made = replace(self, tokens_T=longer(self.tokens_T, np.concatenate([*segments, np.zeros(0, np.int32)])),
                        offsets_N=longer(self.offsets_N, self.offsets_N[len(self.offsets_N) - 1] + np.cumsum(lengths)), **changes)
-        made.__dict__["lengths"] = longer(self.lengths, lengths)  # where cached_property keeps it
+        slotted = np.array([np.any(segment == ITEM) for segment in segments], np.bool_)
+        # Where cached_property keeps them.
+        made.__dict__ |= {"lengths": longer(self.lengths, lengths), "slotted": longer(self.slotted, slotted)}
         return made
 
 
 def flat(segments: Sequence[Int[np.ndarray, "_"]]) -> tuple[Int[np.ndarray, "T"], Int[np.ndarray, "N"]]:
-    """YesNoLines as ``tokens_T`` and ``offsets_N``."""
+    """Segments as ``tokens_T`` and ``offsets_N``."""
     return np.concatenate(segments), np.cumsum([0, *map(len, segments)], dtype=np.int64)
 
 
