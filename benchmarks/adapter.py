@@ -222,7 +222,7 @@ def in_turn(calls: dict[str, Callable[[], object]], rounds: int, device: str) ->
     names = list(calls)
     taken: dict[str, list[float]] = {name: [] for name in calls}
     for round_ in range(rounds):
-        gc.collect()  # here, and not in somebody's time
+        gc.collect()  # here, and not within a measurement
         for name in names if round_ % 2 == 0 else reversed(names):
             taken[name].append(seconds(calls[name], device))
     return taken
@@ -240,7 +240,7 @@ def beside(
             call()
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for round_ in range(rounds):
-        gc.collect()  # here, and not in somebody's time
+        gc.collect()  # here, and not within a measurement
         for name in calls:
             pair = [name, reference] if round_ % 2 == 0 else [reference, name]
             found = {which: seconds(calls[which], device) for which in pair}
@@ -365,14 +365,14 @@ def serve(args: argparse.Namespace) -> Found:
     cases = {variant: make(sharing(model), variant, "q,v", args.seed) for variant in SERVED}
     generator = torch_generator(args.seed, "as if trained")
     for case in cases.values():
-        # B = 0 and gates without a last layer give everybody the backbone: as if trained, to see whose LoRA is whose.
+        # B = 0 and gates without a last layer give all users the backbone: as if trained, to see whose LoRA is whose.
         for parameter in case.ours.parameters():
             parameter.add_((torch.randn(parameter.shape, generator=generator) * 0.05).to(device))
         case.ours.coupling.eval()
     kept = {variant: coupled(case, u_BD) for variant, case in cases.items()}
     full = cases["full"]
 
-    with tempfile.TemporaryDirectory() as folder:  # the same LoRA of each person for PEFT
+    with tempfile.TemporaryDirectory() as folder:  # the same LoRA of each user for PEFT
         for user in range(users):
             write_peft_adapter(Path(folder) / names[user], full.ours, u_BD[user:user + 1])
         began = time.process_time()
@@ -457,7 +457,7 @@ def coupled(case: Case, u_BD: Tensor) -> Structure:
 
 
 def held_of_next(case: Case, C: Structure, tokens_BL: Tensor, logits: Callable[..., Tensor]) -> Tensor:
-    """Everybody with the coupling of the next person: how far apart people are."""
+    """All users with the coupling of the next user: how far apart users are."""
     with case.ours.holding(type(C)(C.tensor.roll(1, dims=1))):
         return logits(case.model, tokens_BL)
 

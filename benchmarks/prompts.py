@@ -36,7 +36,7 @@ EVENTS_A_USER = 160
 
 
 def made_log(n_users: int, n_items: int, seed: int, folder: Path) -> Dataset:
-    """Random people, films with titles of one to four invented words and a year, ratings from 1 to 5."""
+    """Random users, films with titles of one to four invented words and a year, ratings from 1 to 5."""
     rng = np.random.default_rng(seed)
 
     def word() -> str:

@@ -3,7 +3,7 @@
 Run ``python benchmarks/titles.py`` (``--base`` for a 110M model, minutes). All ways see the same rows in turn, in one
 process, and are timed in CPU seconds of one thread; the scores of the two exact ways are compared. Token ids are random:
 prompts of about the length that 10 behaviours and 20 candidates have, titles of 3 to 12 tokens and one of 25, rank-8
-``full`` couplings, another person in each row. A random LM ends no line, so free writing takes all the tokens it may.
+``full`` couplings, another user in each row. A random LM ends no line, so free writing takes all the tokens it may.
 """
 
 import argparse

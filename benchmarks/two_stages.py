@@ -1,7 +1,7 @@
 """Milliseconds to recommend for one user out of a finished run: the retriever over the catalogue, then the LM.
 
 Run ``python benchmarks/two_stages.py RUN --system NAME``. Everything is loaded; users come one at a time, as requests do. The
-first stage scores every item, leaves out what was met and keeps the shortlist; the second makes u and the prompt and gives every
+first stage scores every item, leaves out what was seen and keeps the shortlist; the second makes u and the prompt and gives every
 title's log-likelihood. CPU seconds of one thread, for other work on a machine says nothing of ours.
 """
 

@@ -1,6 +1,6 @@
 """A causal LM made personal in five lines, on a toy task whose right answer is known.
 
-After a prompt that ends in token k, people of tribe 0 mean token k + 10 and people of tribe 1 mean token k + 20. Nothing
+After a prompt that ends in token k, users of tribe 0 mean token k + 10 and users of tribe 1 mean token k + 20. Nothing
 in the prompt says who asks: only the vector u does. Each prompt of the test is asked once by each tribe, so whoever does
 not read u is right at most half of the time, at a loss of at least ln 2 = 0.69.
 """
@@ -45,7 +45,7 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
 
 
 def train(coupling: Coupling.Config) -> Adapters:
-    """A personal LM; prints how its loss falls, and how often it is right for people whom it has not seen."""
+    """A personal LM; prints how its loss falls, and how often it is right for users whom it has not seen."""
     model, losses = backbone(), []
 
     # The five lines that matter. The scope holds C(u) of each row, and contains forward and backward.

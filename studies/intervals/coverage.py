@@ -104,7 +104,7 @@ def off(odds_N: np.ndarray) -> np.ndarray:
 
 
 def gap(user_N: np.ndarray, chance_N: np.ndarray, score_N: np.ndarray) -> float:
-    """ECE against the true chances, where no label adds chance."""
+    """ECE against the true probabilities, where no label adds chance."""
     gap_G = np.bincount(M.bin_of(score_N), weights=chance_N - score_N, minlength=M.BINS)
     return float(np.abs(gap_G).sum() / len(user_N))
 

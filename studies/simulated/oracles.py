@@ -1,4 +1,4 @@
-"""What person, words and retrieval are worth in the simulated world: the oracles' AUC on the last tenth of the log.
+"""What the user, words and retrieval are worth in the simulated world: the oracles' AUC on the last tenth of the log.
 
     python studies/simulated/oracles.py [--seed 0] [--samples 2000]
 

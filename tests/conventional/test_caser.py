@@ -14,7 +14,7 @@ from .written import ROWS, Written, relu
 
 
 class TestCaser(RecommenderContract):
-    # Many horizontal filters and one vertical: with places to learn by heart it does not generalise from so few people.
+    # Many horizontal filters and one vertical: with places to learn by heart it does not generalise from so few users.
     config = Caser.Config(
         history_length=10, embedding=16, hidden=16, layers=1, heights=2, horizontal=16, vertical=1, init_std=0.3
     )

@@ -24,7 +24,7 @@ def test_it_refuses_extra_fields(data):
 
 
 def test_the_rate_is_smoothed_and_counts_training_samples_only(tmp_path: Path):
-    """One person, 11 events: one without a past, 8 training samples, one for validation, one for test."""
+    """One user, 11 events: one without a past, 8 training samples, one for validation, one for test."""
     item = ["a", *"aaaaabbb", "c", "c"]
     rating = [5, *(5, 5, 5, 1, 1, 5, 1, 1), 5, 5]
     log = {"user": ["u"] * 11, "item": item, "rating": pa.array(rating, pa.float32()), "time": list(range(11))}

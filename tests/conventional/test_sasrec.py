@@ -44,7 +44,7 @@ class TestTwoBlocks(RecommenderContract):
                 "norm1.weight": block.before_attention.weight, "norm1.bias": block.before_attention.bias,
                 "norm2.weight": block.before_ffn.weight, "norm2.bias": block.before_ffn.bias,
             })
-            # One person at a time, padding cut off: only causality is left to mask.
+            # One user at a time, padding cut off: only causality is left to mask.
             states = [layer(h[m][None], torch.ones(int(m.sum()), int(m.sum()), dtype=torch.bool).triu(1))[0]
                       for h, m in zip(h_BHE, batch.mask_BH, strict=True)]
             h_BHE = torch.stack([F.pad(state, (0, 0, 6 - len(state), 0)) for state in states])

@@ -31,7 +31,7 @@ def test_a_list_is_what_it_should_be():
     assert np.bincount(places, minlength=10).min() > 0.5 * len(rows) / 10  # no place is the target's own
     later = sum(bool((set(some) - {item[row]}) & set(item[row + 1 : (user[row] + 1) * 12].tolist()))
                 for row, some in zip(rows, lists.tolist(), strict=True))
-    assert later > 0  # what somebody meets later is not left out: a list must not know the future
+    assert later > 0  # what a user meets later is not left out: a list must not know the future
 
 
 def test_a_seed_and_a_part_have_one_list():

@@ -60,7 +60,7 @@ def test_a_history_ends_before_its_target_and_inside_its_user(dataset: Dataset) 
 
 def test_gather_pads_on_the_left_with_the_next_free_codes(dataset: Dataset) -> None:
     batch = dataset.gather(dataset.targets(np.array([5])), 3)
-    assert batch.history_BH.tolist() == [[4, 4, 0]]  # bob had met item a; 4 items, so 4 is padding
+    assert batch.history_BH.tolist() == [[4, 4, 0]]  # bob had seen item a; 4 items, so 4 is padding
     assert batch.rating_BH.tolist() == [[5, 5, 2]]  # three stars is the third of five levels
     assert (batch.user_B.item(), batch.item_B.item(), batch.label_B.item()) == (1, 1, 1.0)
 
@@ -124,8 +124,8 @@ def test_one_sample_each_of_a_log_without_times_does_not_ask_how_the_file_is_ord
     for part, rows in first.samples.items():
         assert ids(first, rows) == ids(turned, turned.samples[part])
     rows = np.concatenate(list(first.samples.values()))
-    assert sorted(rows.tolist()) == (first.log.offsets[1:] - 1).tolist()  # everybody's last, once
-    # where a person's events stand in the file says nothing about where they stand now: the last of the file is rarely last
+    assert sorted(rows.tolist()) == (first.log.offsets[1:] - 1).tolist()  # all users' last, once
+    # where a user's events stand in the file says nothing about where they stand now: the last of the file is rarely last
     last_of_file = {user: item for user, item, _, _ in log}
     assert sum(last_of_file[user] == item for user, item in ids(first, rows)) < 15
 

@@ -28,7 +28,7 @@ def _note(event: str, args: tuple[Any, ...]) -> None:
         OPENED[0].add(os.fspath(args[0]))
 
 
-sys.addaudithook(_note)  # it cannot be taken off again, so it looks away unless somebody watches
+sys.addaudithook(_note)  # it cannot be taken off again, so it looks away unless a test watches
 
 
 @contextmanager

@@ -143,7 +143,7 @@ def test_places_that_hold_none_or_several(tmp_path: Path):
 def test_the_rules_of_the_paper_prepare_it(tmp_path: Path):
     events = [event(f"{u:032x}", str(b), 1 + (u + b) % 5, f"Mon Sep {1 + (u + b) % 28:02d} 10:{u:02d}:{b:02d} +0000 2017")
               for u in range(12) for b in range(12)]
-    events += [event(f"{u:032x}", str(99 - u), 5) for u in range(12)]  # books that one person has
+    events += [event(f"{u:032x}", str(99 - u), 5) for u in range(12)]  # books that one user has
     raw = Goodreads(path=folder(tmp_path / "raw", files(events))).read()
     dataset = prepare(raw, Rules(core=5, label_above=3), tmp_path / "d", "poetry")
     assert (len(dataset), dataset.n_users, dataset.n_items) == (144, 12, 12)

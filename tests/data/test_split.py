@@ -43,14 +43,14 @@ def test_one_sample_of_each_user_is_their_last() -> None:
 
 
 def test_one_sample_each_has_rella_s_sizes_and_is_drawn_by_seed() -> None:
-    n = 17_714  # BookCrossing's people: the authors' parts are 15,942 and 1,772
+    n = 17_714  # BookCrossing's users: the authors' parts are 15,942 and 1,772
     rows = np.arange(n)
     parts = split(OneEach(), rows, rows, rows)
     assert {part: len(chosen) for part, chosen in parts.items()} == {"train": 15_942 - 1_594, "valid": 1_594, "test": 1_772}
     again, other = split(OneEach(), rows, rows, rows), split(OneEach(seed=1), rows, rows, rows)
     assert all((again[part] == parts[part]).all() for part in parts)
     assert (other["test"] != parts["test"]).any()
-    assert 0.4 < (parts["test"] < n / 2).mean() < 0.6  # people of all numbers
+    assert 0.4 < (parts["test"] < n / 2).mean() < 0.6  # users of all numbers
 
 
 def test_too_few_users_for_one_sample_each() -> None:

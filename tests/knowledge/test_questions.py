@@ -1,4 +1,4 @@
-"""Questions about items and people: what they say, and that no state shows anything from after its end."""
+"""Questions about items and users: what they say, and that no state shows anything from after its end."""
 
 from dataclasses import replace
 
@@ -125,7 +125,7 @@ def test_no_state_depends_on_later_events(library):
 
 
 def test_nobody_asks_about_a_state_that_nothing_reads(library, tmp_path):
-    """With one sample a user, the last event, somebody reads what is known before it and what is known now, nothing else."""
+    """With one sample a user, the last event, a user reads what is known before it and what is known now, nothing else."""
     one_each = log(tmp_path, Rules(split=OneEach()))
     asked, (first_U, _) = AboutUsers(one_each, Questions(every=3)), states(one_each, 3)
     events_U = np.diff(one_each.log.offsets)
@@ -140,7 +140,7 @@ def test_nobody_asks_about_a_state_that_nothing_reads(library, tmp_path):
 
 @pytest.mark.parametrize("broken", [
     {"end_N": 1},  # one event too many at the end
-    {"start_N": -30},  # the person before
+    {"start_N": -30},  # the user before
     {"end_N": 1000},
 ])
 def test_a_leak_is_found(library, monkeypatch, broken):

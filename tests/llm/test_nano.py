@@ -97,7 +97,7 @@ def test_training_rows_end_with_the_last_training_sample(dataset: Dataset):
 def test_only_events_of_the_training_period_are_read(
     dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Without item texts, a book that was first met after the training period is in no document."""
+    """Without item texts, a book that was first seen after the training period is in no document."""
     read: list[np.ndarray] = []
     collate = nano.collate
 

@@ -1,4 +1,4 @@
-"""Soft tokens against embeddings put together by hand, and people beside one another."""
+"""Soft tokens against embeddings put together by hand, and users beside one another."""
 
 from dataclasses import replace
 

@@ -153,7 +153,7 @@ NAMES = ["Alien", "Aliens", "Heat", "Heat", "Fargo", "Big Night", "Night", "The 
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory) -> Dataset:
-    """Ten people who each watched seven of twelve films; some titles are alike, and one begins another."""
+    """Ten users who each watched seven of twelve films; some titles are alike, and one begins another."""
     rng = np.random.default_rng(1)
     item = np.concatenate([rng.permutation(len(NAMES))[:7] for _ in range(10)])
     log = pa.table({
@@ -167,7 +167,7 @@ def films(tmp_path_factory) -> Dataset:
 
 
 class Lessons:
-    """Everything that belongs together: the data, prompts, a vector for each person and an LM."""
+    """Everything that belongs together: the data, prompts, a vector for each user and an LM."""
 
     def __init__(self, films: Dataset, phrasings: int = 3) -> None:
         self.films, self.tokenizer = films, tiny_tokenizer()

@@ -42,7 +42,7 @@ everywhere = pytest.mark.parametrize(("family", "coupling"), list(itertools.prod
 @everywhere
 @pytest.mark.parametrize("length_normalised", [False, True])
 def test_scores_are_those_of_full_prompts(family, coupling, length_normalised):
-    """Each row has a person, a length and titles of its own; one of them as long as the positions reach."""
+    """Each row has a user, a length and titles of its own; one of them as long as the positions reach."""
     lm, batch, titles = asked_lm(family, COUPLINGS[coupling]), batch_of(prompts_of(ROWS)), titles_of(TITLES)
     score_BC = likelihoods(lm, batch, titles, length_normalised=length_normalised).score_BC
     assert score_BC.dtype == torch.float32

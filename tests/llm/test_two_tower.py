@@ -41,7 +41,7 @@ def texts(tokenizer: Any, lines: list[str]) -> TowerTexts:
 
 
 def world(folder: Path, **changes: Any) -> tuple[TwoTowerModel, TowerBatch]:
-    """Every person asked about every item."""
+    """Every user asked about every item."""
     config = TwoTowerConfig.model_validate({"path": str(folder), "hidden": (8,)} | changes)
     loaded = load_encoder(config, KEY)
     torch.manual_seed(0)
@@ -78,7 +78,7 @@ def test_a_batch_is_each_alone_and_reads_each_text_once(original: Path):
     towers.encoder.register_forward_pre_hook(
         lambda module, args, named: read.append(len(named["input_ids"])), with_kwargs=True)
     together = towers.score(batch)
-    assert read == [3, 2]  # three people and two items for six rows
+    assert read == [3, 2]  # three users and two items for six rows
     for row in range(6):
         parts = []
         for some, which in ((batch.users, batch.user_B), (batch.items, batch.item_B)):
@@ -137,7 +137,7 @@ HELD = np.arange(0, 48, 5)
 
 
 def trained(folder: Path, out: Path, epochs: int, dies_after: int | None = None) -> tuple[TwoTowerModel, TowerBatch, History]:
-    """People like what they watched: 'heat' or 'amelie', in many wordings. The rows held back come with the towers."""
+    """Users like what they watched: 'heat' or 'amelie', in many wordings. The rows held back come with the towers."""
     towers, _ = world(folder, hidden=(64,))
     histories = [f"{before} {film} {after}" for film in ("heat", "amelie") for before in ("they watched", "last week", "once")
               for after in ("", "with others", "twice", "at home")]
@@ -162,7 +162,7 @@ def trained(folder: Path, out: Path, epochs: int, dies_after: int | None = None)
 
 @pytest.mark.timeout(180)
 def test_it_learns_a_planted_taste(original: Path, tmp_path: Path):
-    """Items alone and people alone say nothing of the label here: only how they agree does."""
+    """Items alone and users alone say nothing of the label here: only how they agree does."""
     towers, held, history = trained(original, tmp_path, epochs=50)
     assert history.training[0].loss > 0.5
     assert history.training[-1].loss < 0.1

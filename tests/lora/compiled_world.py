@@ -1,6 +1,6 @@
 """Run as a program: every coupling under torch.compile, as users run it, without the checks that tests put on our functions.
 
-Prints a line of JSON for each: how many graphs five batches of people took, and how far numbers and gradients are off.
+Prints a line of JSON for each: how many graphs five batches of users took, and how far numbers and gradients are off.
 """
 
 import json

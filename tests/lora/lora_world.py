@@ -1,4 +1,4 @@
-"""Tiny random language models, people, and adapters that have learnt something: shared by the tests of this folder."""
+"""Tiny random language models, users, and adapters that have learnt something: shared by the tests of this folder."""
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +27,7 @@ EVERY: list[Coupling.Config] = [
 """Every coupling, with its settings that change the function."""
 PERSONAL = [config for config in EVERY if config.needs_user]
 PLAIN_FOR_ONE = [config for config in EVERY if getattr(config, "gate", "") != "token"]
-"""Those with which one person's update is one matrix."""
+"""Those with which one user's update is one matrix."""
 
 
 def called(config: Coupling.Config) -> str:

@@ -1,4 +1,4 @@
-"""Under torch.compile: the same numbers, one graph, and no new compilation for the next batch of people."""
+"""Under torch.compile: the same numbers, one graph, and no new compilation for the next batch of users."""
 
 import json
 import os

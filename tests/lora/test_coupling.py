@@ -55,7 +55,7 @@ def some_users(batch: int = 4) -> Tensor:
 
 
 def gate(module: LinearGate | MLPGate | NormGate | ResidualGate, layer: int, u_D: Tensor) -> Tensor:
-    """What a gate says of one layer and person, entry by entry from its formula."""
+    """What a gate says of one layer and user, entry by entry from its formula."""
     u = u_D.double()
     if isinstance(module, LinearGate):
         return module.W_SXD[layer].double() @ u
@@ -95,7 +95,7 @@ def resnet_20(weights: dict[str, Tensor], u_D: Tensor) -> Tensor:
 
 @torch.no_grad()
 def formula(coupling: Coupling, layer: int, u_D: Tensor) -> Tensor:
-    """C(u) of one layer and person: the table of design, in float64, with every matrix written out."""
+    """C(u) of one layer and user: the table of design, in float64, with every matrix written out."""
     config = coupling.config
     r = config.rank
     if isinstance(coupling, Identity):
@@ -257,7 +257,7 @@ class TestMetaByToken:
         assert torch.autograd.gradcheck(lambda u, h, x: coupling(u).couple(1, h, x), (u_BD, h_BPL, x_BLI))
 
     def test_layers_of_any_width_and_what_is_kept_of_a_user(self):
-        """Per layer: LayerNorm 2(I + D), then N(I + D) + N. Kept of a person is u, once."""
+        """Per layer: LayerNorm 2(I + D), then N(I + D) + N. Kept of a user is u, once."""
         coupling = Meta.Config(rank=2, loras=3, gate="token").build((7, 12), D, torch_generator(0))
         assert coupling.number_of_parameters == sum(2 * (width + D) + 3 * (width + D) + 3 for width in (7, 12))
         C = coupling(some_users())
@@ -414,7 +414,7 @@ class TestResidualRouter:
     CONFIG = Experts.Config(rank=6, experts=3, router="residual")
 
     def test_in_training_it_normalises_by_the_batch_and_keeps_what_it_saw(self):
-        """The first of its norms: mean and unbiased variance over people and places, kept by a tenth each time."""
+        """The first of its norms: mean and unbiased variance over users and places, kept by a tenth each time."""
         coupling, u_BD = self.CONFIG.build((12,), D, torch_generator(0)), some_users()
         alone = coupling.eval()(u_BD).tensor
         assert torch.equal(coupling(u_BD[:1]).tensor, alone[:, :1])

@@ -53,7 +53,7 @@ def test_b_zero_is_the_backbone_exactly(config: Coupling.Config, build: Callable
 @plain_for_one
 @models
 def test_it_is_the_dense_weights_of_each_user(config: Coupling.Config, build: Callable[[], nn.Module]):
-    """In float64: W + s·B·C(u)·A written into the weights for one person after another."""
+    """In float64: W + s·B·C(u)·A written into the weights for one user after another."""
     adapters = learnt(adapt(build().double(), ALL, config))
     ours = logits(adapters, some_users())
     C = adapters.couplings(some_users()) if config.needs_user else adapters.coupling()
@@ -69,7 +69,7 @@ def test_it_is_the_dense_weights_of_each_user(config: Coupling.Config, build: Ca
 
 @every
 def test_a_left_padded_batch_is_each_alone(config: Coupling.Config):
-    """Batch of 4 = 4 batches of 1, unpadded: nobody's weights, gate or padding reach anybody else."""
+    """Batch of 4 = 4 batches of 1, unpadded: nobody's weights, gate or padding reach another user."""
     adapters = learnt(adapt(tiny_llama(), ALL, config))
     lengths, ids_BL, u_BD = [3, 7, 5, 1], tokens(), some_users()
     mask_BL = torch.tensor([[0] * (7 - n) + [1] * n for n in lengths])
@@ -169,7 +169,7 @@ def test_what_depends_on_the_token_is_nobodys_adapter(config: Coupling.Config, t
 @every
 @pytest.mark.parametrize("how", ["greedy", "beams", "no-cache"])
 def test_generation_is_the_same_for_each_alone(config: Coupling.Config, how: str):
-    """With a KV cache, without one, and with beams, whose rows each need their person (iLoRA's gates were not repeated)."""
+    """With a KV cache, without one, and with beams, whose rows each need their user (iLoRA's gates were not repeated)."""
     adapters = learnt(adapt(tiny_llama(), ALL, config))
     beams = 3 if how == "beams" else 1
     ids_BL, u_BD = tokens(), some_users()
@@ -259,7 +259,7 @@ class TestCheckpointing:
 
     @personal
     def test_two_batches_before_one_backward(self, config: Coupling.Config):
-        """Run again, each batch finds its own people: not the other batch's, nor nobody."""
+        """Run again, each batch finds its own users: not the other batch's, nor nobody."""
         grads = []
         for checkpointing in (False, True):
             adapters = learnt(adapt(tiny_llama(), ALL, config))
@@ -271,7 +271,7 @@ class TestCheckpointing:
             for u_BD in (some_users(), some_users().flip(0)):
                 with adapters.scope(u_BD):
                     losses.append(adapters.model(tokens(), labels=tokens(), use_cache=False).loss)
-            with adapters.scope(some_users()[[1, 1, 2, 2]]):  # a third batch, whose people must not be found
+            with adapters.scope(some_users()[[1, 1, 2, 2]]):  # a third batch, whose users must not be found
                 sum(losses).backward()
             grads.append([parameter.grad for parameter in adapters.parameters()])
         assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True))
@@ -378,7 +378,7 @@ def test_two_models_in_two_threads_do_not_mix_users():
 
 
 def test_one_model_refuses_a_second_request_while_one_is_in_scope():
-    """From another thread, too: it is an error with a name, never somebody else's answer."""
+    """From another thread, too: it is an error with a name, never another user's answer."""
     from concurrent.futures import ThreadPoolExecutor
 
     adapters = learnt(adapt(tiny_llama(), ALL, Full.Config(rank=4)))

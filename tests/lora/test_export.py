@@ -1,4 +1,4 @@
-"""One person's adapter as a plain LoRA: merged into the weights, and loaded by PEFT itself."""
+"""One user's adapter as a plain LoRA: merged into the weights, and loaded by PEFT itself."""
 
 import json
 

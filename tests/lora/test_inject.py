@@ -76,7 +76,7 @@ class TestLaws:
         alone = torch.cat([logits(adapters, ids_BL[i : i + 1], u_BD[i : i + 1]) for i in range(4)])
         torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
         same_prompt = logits(adapters, ids_BL[:1].expand(4, -1), u_BD)
-        assert (same_prompt[0] - same_prompt[1]).abs().max() > 1e-2  # different people, different answers
+        assert (same_prompt[0] - same_prompt[1]).abs().max() > 1e-2  # different users, different answers
 
     def test_permuting_the_batch_permutes_the_answers(self):
         adapters, order = learnt(adapt(tiny_llama())), [2, 0, 3, 1]

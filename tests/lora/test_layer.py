@@ -1,4 +1,4 @@
-"""The layer by itself: its formula, its slot, and the errors that keep one person's weights from another."""
+"""The layer by itself: its formula, its slot, and the errors that keep one user's weights from another."""
 
 import copy
 
@@ -222,7 +222,7 @@ class TestSlot:
             inside = layer(torch.ones(2, 5))
             with pytest.raises(ScopeError, match="do not nest"), slot.holding(Dense(torch.randn(1, 2, 3, 3))):
                 pytest.fail("a second scope was opened")
-            assert torch.equal(layer(torch.ones(2, 5)), inside)  # the first person's scope is untouched
+            assert torch.equal(layer(torch.ones(2, 5)), inside)  # the first user's scope is untouched
 
     def test_a_scope_ends_with_an_error_and_lets_it_through(self):
         slot, layer = self.layer()

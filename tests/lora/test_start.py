@@ -77,7 +77,7 @@ def test_a_peft_folder_loads_as_plain_lora(tmp_path: Path):
 
 
 def test_what_was_learnt_from_it_goes_out_again(tmp_path: Path):
-    """In, trained on, and out as somebody's LoRA: PEFT agrees with us at both ends."""
+    """In, trained on, and out as a user's LoRA: PEFT agrees with us at both ends."""
     from lifelora.lora.export import write_peft_adapter
 
     saved_by_peft(tmp_path / "in")

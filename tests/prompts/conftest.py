@@ -39,7 +39,7 @@ WORDS = Words(item="film", items="films", did="watched", star="star", stars="sta
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """12 people, the nasty films, ratings from 1 to 5 with half stars; person 0's profile is unknown."""
+    """12 users, the nasty films, ratings from 1 to 5 with half stars; user 0's profile is unknown."""
     rng = np.random.default_rng(7)
     user, item = np.nonzero(rng.random((12, len(NASTY))) < 0.7)
     interactions = pa.table({

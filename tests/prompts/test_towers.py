@@ -95,7 +95,7 @@ def test_padding_is_at_the_right_with_the_tokenizers_own(dataset: Dataset, bert:
 
 def test_the_same_text_is_there_once(dataset: Dataset, builder: TowerBuilder):
     start = int(dataset.log.offsets[1])
-    same = dataset.candidates(1, np.arange(5))  # one person now, five items
+    same = dataset.candidates(1, np.arange(5))  # one user now, five items
     chosen_BK, mask_BK = dataset.history(same, SHOWN)
     batch = builder.batch(same, chosen_BK, mask_BK)
     assert (len(batch.users.tokens_NL), len(batch.items.tokens_NL)) == (1, 5)

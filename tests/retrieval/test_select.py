@@ -213,7 +213,7 @@ def test_nobody_asks(log):
 
 @pytest.mark.parametrize("shift", [0, 1, -1000])
 def test_a_leak_is_an_error(log, shift):
-    """A selector that shows the target's own row, a later one, or another person's is stopped."""
+    """A selector that shows the target's own row, a later one, or another user's is stopped."""
 
     class Leaking(Selector):
         def _choose(self, dataset, targets: Targets):

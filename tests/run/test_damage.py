@@ -36,7 +36,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def decides(path: Path) -> bool:
-    """Whether anything is made of a file; nothing is of times, curves for people and the lock."""
+    """Whether anything is made of a file; nothing is of times, curves for readers and the lock."""
     return path.name not in (TIMING, LOCK) and CURVES not in path.parts
 
 

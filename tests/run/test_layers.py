@@ -59,7 +59,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def u_of(run: Run, system: str, user_index: int = 5, items: int = 4) -> torch.Tensor:
-    """u of one person in front of several candidates."""
+    """u of one user in front of several candidates."""
     return show(run, system, run.context.dataset.candidates(user_index, np.arange(items, dtype=np.int64))).user_ND
 
 

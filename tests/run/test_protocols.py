@@ -1,4 +1,4 @@
-"""The papers' test samples: MovieLens-25M's are drawn from the test period, BookCrossing's people are each in one part."""
+"""The papers' test samples: MovieLens-25M's are drawn from the test period, BookCrossing's users are each in one part."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ def prepared(folder: Path, source: dict[str, object], rules: dict[str, object], 
 
 
 def movielens_25m(place: Path) -> dict[str, object]:
-    """The layout of MovieLens-25M: half stars, quoted titles; 20 people who rate 20 films, one each second."""
+    """The layout of MovieLens-25M: half stars, quoted titles; 20 users who rate 20 films, one each second."""
     place.mkdir()
     ratings = [f"{u},{1 + (u * 3 + k) % 40},{(u + k) % 10 / 2 + 0.5},{1_000_000_000 + 20 * k + u}"
                for u in range(20) for k in range(20)]
@@ -35,7 +35,7 @@ def test_the_test_rows_of_movielens_25m_are_drawn_from_the_test_period(tmp_path:
         run = prepared(tmp_path / str(len(drawn)), source, {}, seed=seed, evaluation={"test_samples": 12})
         dataset, rows = run.context.dataset, run.context.test_samples
         test = np.asarray(dataset.samples["test"])
-        assert len(test) == 30  # 20 people with 15 samples each, 8:1:1
+        assert len(test) == 30  # 20 users with 15 samples each, 8:1:1
         assert len(np.unique(rows)) == 12
         assert np.isin(rows, test).all()
         before = np.concatenate([dataset.samples["train"], dataset.samples["valid"]])
@@ -61,5 +61,5 @@ def test_every_user_of_bookcrossing_is_in_one_part_with_one_sample(tmp_path: Pat
     users = dataset.users.outside(dataset.user_N[rows])
     assert sorted(map(int, users)) == [u for u in range(30) if u % 4 >= 2]  # more than 5 ratings
     assert {part: len(chosen) for part, chosen in dataset.samples.items()} == {"train": 7, "valid": 2, "test": 5}  # 14: 9 + 5
-    assert np.array_equal(rows + 1, dataset.log.offsets[dataset.user_N[rows] + 1])  # everybody's last
+    assert np.array_equal(rows + 1, dataset.log.offsets[dataset.user_N[rows] + 1])  # all users' last
     assert any("there are no times" in note for note in dataset.notes)

@@ -1,4 +1,4 @@
-"""The papers' recipes run from end to end, made small: the same systems, histories and stages on a world of 24 people."""
+"""The papers' recipes run from end to end, made small: the same systems, histories and stages on a world of 24 users."""
 
 from pathlib import Path
 from typing import Any
