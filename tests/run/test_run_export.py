@@ -78,7 +78,7 @@ def test_stock_peft_gives_our_logits(run: Run, system: str, user: str | None, it
     batch = scorer.batch(asked, np.arange(len(items)))
     with torch.no_grad(), scorer.lm.adapters.loaded(), scorer.lm.scope(batch):
         ours = scorer.lm.logits(batch)
-    theirs = in_peft(run, tmp_path / "out", batch.tokens_BL, batch.mask_BL)
+    theirs = in_peft(run, tmp_path / "out", batch.prompts.tokens_BL, batch.prompts.mask_BL)
     assert (ours - theirs).abs().max() <= 1e-5
 
 

@@ -39,10 +39,11 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_a_backbone(llama: dict[str, str], tmp_path: Path):
     lora = VALUES["systems"]["lora"] | {"train_samples": 0}
+    run_of(tmp_path / "asked", backbone=llama, systems={"asked": lora}).all()  # a token that nothing asks for does no harm
     run = run_of(tmp_path / "run", backbone=llama, systems={"asked": lora, "wrapped": lora | {"template": WRAPPED}})
     with pytest.raises(ConfigError, match=UNKNOWN):
         run.all()
-    assert run.stages.system("asked").folder.exists()  # a token that nothing asks for does no harm
+    assert not run.stages.system("asked").folder.exists()  # it is said before anything is trained
 
 
 def test_a_backbone_that_names_what_comes_next(llama: dict[str, str], tmp_path: Path):
