@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lifelora.cli import STAGES, main
+from lifelora.arguments import STAGES, parser
+from lifelora.cli import HANDLERS, main
 from lifelora.data.sources import parse_source
 from lifelora.lora.coupling import Full
 from lifelora.recipe.files import load, parse
@@ -109,10 +110,8 @@ def test_every_command_of_every_document_runs(path: Path, workplace: Path, capsy
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_command_of_every_document_is_one(path: Path):
     """Without running them: the words are known to the parser, and the recipes and sources that they name are there."""
-    from lifelora.cli import _parser
-
     for words in commands(path):
-        arguments = _parser().parse_args(small(words))
+        arguments = parser(HANDLERS).parse_args(small(words))
         if getattr(arguments, "recipe", None):
             assert load(arguments.recipe, None, [s for s in arguments.set if not s.startswith("data.source")])
 
