@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from lifelora.data.dataset import Targets
+from lifelora.data.extend import Event
 from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 from lifelora.errors import ConfigError, LeakError
-from lifelora.retrieval import similar, similarity
+from lifelora.retrieval import select, similar, similarity
 from lifelora.retrieval.select import AnySelector, MostRecent, SameField, Selector
 from lifelora.retrieval.similar import MostSimilar
 from log_world import log_of
@@ -117,6 +118,47 @@ def test_every_similarity_and_order_with_many_ties(number, seed, k, kind, order,
         expected = {"time": sorted(past), "low": past, "high": past[::-1]}[order]
         assert chosen[place, mask[place]].tolist() == expected
         assert mask[place].tolist() == [False] * (k - len(expected)) + [True] * len(expected)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "dot", "l2"])
+@pytest.mark.parametrize("k", [1, 5, 80])
+@pytest.mark.parametrize("order", ["time", "high", "low"])
+def test_vectors_of_items_that_come_later_choose_as_if_they_had_been_there(log, kind, k, order):
+    """Wide vectors of any numbers, larger ones than any before among them; some are equal to one that is there."""
+    vectors = torch.randn(log.n_items, 96, generator=torch.Generator().manual_seed(7)) * torch.rand(log.n_items, 1)
+    vectors[5], vectors[30:35], vectors[36], vectors[38] = 0, vectors[10:15], 1e4, vectors[37]
+    config = MostSimilar.Config(k=k, similarity=kind, order=order)
+    later = log.extended([], [{"item": f"z{n}"} for n in range(20)])
+    users = [f"u{user:03}" for user in range(log.n_users)]
+    time = int(np.asarray(log.time_N).max())
+    events = [Event(user, f"z{(7 * n + 3 * at) % 20}", 4.0, time + 1 + n) for at, user in enumerate(users) for n in range(20)]
+    later, both = later.extended(events), torch.cat([vectors, torch.cat([vectors[:10], 1e3 * vectors[10:20]])])
+    whole, grown = MostSimilar(config, both), MostSimilar(config, vectors).extended(both[40:45]).extended(both[45:])
+    for user in range(log.n_users):
+        asked = later.candidates(user, np.arange(later.n_items))
+        (rows, mask), (expected, expected_mask) = grown.select(later, asked), whole.select(later, asked)
+        assert np.array_equal(mask, expected_mask)
+        assert np.array_equal(rows, expected)
+
+
+def test_an_item_without_a_vector_is_like_nothing(log):
+    later = log.extended([Event("u003", "new", 4.0, 10**6)], [{"item": "new"}])
+    vectors, config = units(log.n_items), MostSimilar.Config(k=3, order="high")
+    asked = later.candidates(3, np.array([log.n_items, 0]))
+    rows, mask = MostSimilar(config, vectors).select(later, asked)
+    zeros = MostSimilar(config, torch.cat([vectors, torch.zeros(1, vectors.shape[1])])).select(later, asked)
+    assert np.array_equal(rows, zeros[0])
+    assert mask.all()
+    with pytest.raises(ConfigError, match="vectors of new items have 3 numbers and the others"):
+        MostSimilar(config, vectors).extended(torch.zeros(1, 3))
+
+
+def test_some_users_at_a_time_choose_the_same(log, monkeypatch: pytest.MonkeyPatch):
+    targets = log.targets(np.random.default_rng(1).permutation(len(log)))
+    chooser = MostRecent(MostRecent.Config(k=4, liked=True))
+    together = chooser.select(log, targets)
+    monkeypatch.setattr(select, "EVENTS", 50)
+    assert all(map(np.array_equal, chooser.select(log, targets), together))
 
 
 def test_vectors_that_are_no_numbers_are_refused():

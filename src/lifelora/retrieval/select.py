@@ -18,6 +18,9 @@ from lifelora.kinds import SELECTORS, Variant
 
 Chosen = tuple[Int[np.ndarray, "B K"], Bool[np.ndarray, "B K"]]
 
+EVENTS = 1 << 20
+"""Events that are sorted at a time."""
+
 
 class Selector(ABC):
     """Chooses behaviours by ``_choose``; ``select`` checks that nothing of the future is among them."""
@@ -137,19 +140,27 @@ def _latest(
 ) -> Chosen:
     """The last k rows before each target whose code, which is not negative, is the wanted one."""
     user_U, place_B = np.unique(targets.user_B, return_inverse=True)
-    place_P, row_P = dataset.log.past(user_U, dataset.log.count(user_U))
-    code_P = np.asarray(code_of(row_P), np.int64)
-    n_codes = 1 + max(int(code_P.max(initial=0)), int(wanted_B.max(initial=0)))
-    # All events by (user, code), in time order inside: a target's are side by side, and rows grow with time.
-    key_P = place_P * n_codes + code_P
-    order = np.lexsort((row_P, key_P))
-    row_P, key_P = row_P[order], key_P[order]
-    key_B, width = place_B * n_codes + wanted_B, len(dataset) + 1
-    seen_B = np.where(targets.position_B > 0, dataset.log.rows(targets.user_B, targets.position_B - 1) + 1, 0)
-    end_B = np.searchsorted(key_P * width + row_P, key_B * width + seen_B)
-    places_BK = end_B[:, None] - k + np.arange(k)
-    mask_BK = places_BK >= np.searchsorted(key_P, key_B)[:, None]
-    return np.where(mask_BK, row_P[np.where(mask_BK, places_BK, 0)] if len(row_P) else 0, 0), mask_BK
+    count_U = dataset.log.count(user_U)
+    rows_BK, mask_BK = np.zeros((len(targets), k), np.int64), np.zeros((len(targets), k), np.bool_)
+    # Some users at a time, so that memory stays flat however many are asked about.
+    block_U = np.cumsum(count_U) // EVENTS
+    order = np.argsort(block_U[place_B], kind="stable")
+    for block in np.split(order, np.flatnonzero(np.diff(block_U[place_B][order])) + 1) if len(order) else []:
+        first, end = int(place_B[block].min()), int(place_B[block].max()) + 1
+        place_P, row_P = dataset.log.past(user_U[first:end], count_U[first:end])
+        code_P, place_b, wanted_b = np.asarray(code_of(row_P), np.int64), place_B[block] - first, wanted_B[block]
+        n_codes = 1 + max(int(code_P.max(initial=0)), int(wanted_b.max()))
+        # All events by (user, code), in time order inside: a target's are side by side, and rows grow with time.
+        key_P, key_b, width = place_P * n_codes + code_P, place_b * n_codes + wanted_b, len(dataset) + 1
+        by_key = np.argsort(key_P, kind="stable")
+        row_P, key_P = row_P[by_key], key_P[by_key]
+        user_b, position_b = targets.user_B[block], targets.position_B[block]
+        seen_b = np.where(position_b > 0, dataset.log.rows(user_b, position_b - 1) + 1, 0)
+        end_b = np.searchsorted(key_P * width + row_P, key_b * width + seen_b)
+        places_bK = end_b[:, None] - k + np.arange(k)
+        mask_BK[block] = places_bK >= np.searchsorted(key_P, key_b)[:, None]
+        rows_BK[block] = np.where(mask_BK[block], row_P[np.where(mask_BK[block], places_bK, 0)] if len(row_P) else 0, 0)
+    return rows_BK, mask_BK
 
 
 AnySelector = Annotated[Selector.Config, SELECTORS]
