@@ -80,8 +80,8 @@ def test_nobody_there_and_nobody_answers(tmp_path, server, waits):
     ((302, {"Location": "http://127.0.0.1:9/"}, b""), ConfigError, "status 302: give the endpoint's final address"),
     ((200, {}, b"<html>"), EndpointError, "answered no JSON: <html>; check url"),
     ((200, {}, b"[" * 100_000), EndpointError, "answered no JSON"),
-    ((200, {}, {"choices": []}), EndpointError, r'answered something else .*\{"choices": \[\]\}'),
-    ((200, {}, {"choices": [{"message": {"content": 5}}]}), EndpointError, "answered something else"),
+    ((200, {}, {"choices": []}), EndpointError, r'did not answer as .*\{"choices": \[\]\}'),
+    ((200, {}, {"choices": [{"message": {"content": 5}}]}), EndpointError, "did not answer as an OpenAI-compatible"),
     ((200, {}, b" " * 3000), EndpointError, "answered over 2,000 bytes"),
 ])  # fmt: skip
 def test_other_answers_are_errors_at_once(server, tmp_path, waits, monkeypatch, answer, kind, message):

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lifelora.errors import ConfigError
 from lifelora.knowledge.questions import shown
-from lifelora.knowledge.read import BY_LM, AnyVectors, OwnKnowledge
+from lifelora.knowledge.read import BY_LM, AnyKnowledge, OwnKnowledge
 from lifelora.knowledge.write import LM, AnyWriter, EndpointWriter, RawPrompt
 from lifelora.recipe.files import dump, parse
 from lifelora.run.knowledge import told
@@ -68,12 +68,12 @@ def test_files_that_are_none(library, tmp_path):
     with pytest.raises(ConfigError, match="is no Parquet file"):
         OwnKnowledge(items="a", users=str(tmp_path / "text")).of_states(library, 3)
     pq.write_table(pa.table({"user": ["a"]}), tmp_path / "few")
-    with pytest.raises(ConfigError, match="has no column 'events'; it has user"):
+    with pytest.raises(ConfigError, match="has no column 'events'; its columns are user"):
         OwnKnowledge(items="a", users=str(tmp_path / "few")).of_states(library, 3)
 
 
 def test_configurations():
-    writers, vectors = TypeAdapter(AnyWriter), TypeAdapter(AnyVectors)
+    writers, vectors = TypeAdapter(AnyWriter), TypeAdapter(AnyKnowledge)
     assert [writers.validate_python({"kind": kind}) for kind in ("prompt", "lm")] == [RawPrompt(), LM()]
     assert LM().max_new_tokens == 128
     given = {"kind": "endpoint", "url": "https://host/v1/", "model": "m", "key_variable": "null"}

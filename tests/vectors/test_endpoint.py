@@ -34,7 +34,7 @@ def test_vectors(server, tmp_path, waits):
 @pytest.mark.parametrize("rows", [[[1.0]], [[1.0], [1.0, 2.0]], [[1.0], [float("nan")]], [["x"], ["y"]], [[], []]])
 def test_vectors_that_are_none(server, tmp_path, rows):
     server.planned = [(200, {}, {"data": [{"index": place, "embedding": row} for place, row in enumerate(rows)]})]
-    with pytest.raises(EndpointError, match="answered something else"):
+    with pytest.raises(EndpointError, match="did not answer as an OpenAI-compatible endpoint does"):
         embed(["a", "b"], EndpointVectors(url=server.url, model="e"), tmp_path)
 
 

@@ -75,7 +75,7 @@ def test_no_file_another_file_and_other_columns(shop, tmp_path):
     with pytest.raises(ConfigError, match="is no Parquet file"):
         Precomputed(path=str(tmp_path / "v.csv")).of_items(shop, Tools())
     pq.write_table(pa.table({"item": ["a"], "embedding": [[1.0]]}), tmp_path / "v.parquet")
-    with pytest.raises(ConfigError, match="has no column 'vector'; it has item, embedding"):
+    with pytest.raises(ConfigError, match="has no column 'vector'; its columns are item, embedding"):
         Precomputed(path=str(tmp_path / "v.parquet")).of_items(shop, Tools())
 
 

@@ -81,6 +81,6 @@ def _with_defaults(value: Any) -> Any:
     return {**DEFAULTS.get(kind, {}), **value} if isinstance(kind, str) else value
 
 
-AnyVectors = Annotated[ItemVectors, KNOWLEDGE.unless_said("hidden-states"), BeforeValidator(_with_defaults)]
+AnyKnowledge = Annotated[ItemVectors, KNOWLEDGE.unless_said("hidden-states"), BeforeValidator(_with_defaults)]
 BY_LM = HiddenStates(**DEFAULTS["hidden-states"])
 """The run's language model reads the texts."""

@@ -10,13 +10,11 @@ from pydantic import BeforeValidator, Field, model_validator
 from lifelora.conventional import AnyRecommender
 from lifelora.conventional.sasrec import SASRec
 from lifelora.data.prepare import Rules
-from lifelora.data.sources.base import Source
+from lifelora.data.sources import AnySource
 from lifelora.data.sources.simulated import Simulated
-from lifelora.kinds import SOURCES
 from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.knowledge.questions import Questions
-from lifelora.knowledge.read import BY_LM, OwnKnowledge
-from lifelora.knowledge.read import AnyVectors as AnyKnowledge
+from lifelora.knowledge.read import BY_LM, AnyKnowledge, OwnKnowledge
 from lifelora.knowledge.write import AnyWriter, RawPrompt
 from lifelora.llm.two_tower import TwoTowerConfig
 from lifelora.prompts.wording.yes_no import AnyTemplate, Plain
@@ -34,7 +32,7 @@ def of_kind(word: str) -> BeforeValidator:
 class Data(Frozen):
     """The log and how it becomes samples."""
 
-    source: Annotated[Source, SOURCES.unless_said("simulated")] = Simulated()
+    source: AnySource = Simulated()
     rules: Rules = Rules()
 
 

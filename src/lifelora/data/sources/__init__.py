@@ -7,7 +7,7 @@ from lifelora.data.sources.base import Source
 from lifelora.errors import ConfigError
 from lifelora.kinds import SOURCES
 
-AnySource = Annotated[Source, SOURCES]
+AnySource = Annotated[Source, SOURCES.unless_said("simulated")]
 
 
 def parse_source(text: str) -> Source:
