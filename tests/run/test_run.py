@@ -18,6 +18,7 @@ from run_world import TRAINING, scores, tiny
 from sklearn.metrics import log_loss, roc_auc_score
 
 import lifelora
+from lifelora import seeds
 from lifelora.cli import main
 from lifelora.errors import ArtefactError, ConfigError, DataError
 from lifelora.llm.nano import Nano
@@ -102,6 +103,18 @@ def test_the_best_possible_is_the_auc_of_the_truth(run: Run):
     users, items = dataset.users.outside(dataset.user_N[rows]), dataset.items.outside(dataset.item_N[rows])
     truth_N = run.recipe.data.source.probability(users, items, np.asarray(dataset.time_N[rows]))
     assert figures["best_possible_auc"] == pytest.approx(roc_auc_score(np.asarray(dataset.label_N[rows]), truth_N), abs=1e-12)
+
+
+def test_samples_are_drawn_by_the_same_names_as_ever(run: Run):
+    """With another name of a stream every published figure would be of other samples."""
+    context = run.context
+    for part, name, drawn in (("train", "shots", context.training_samples(9)),
+                              ("valid", "validation", context.validation_samples(9)),
+                              ("test", "test rows", context.test_samples)):
+        rows = np.asarray(context.dataset.samples[part])
+        chosen = seeds.generator(run.recipe.seed, name).permutation(len(rows))[: len(drawn)]
+        assert drawn.tolist() == rows[np.sort(chosen)].tolist()
+    assert len(context.test_samples) < len(context.dataset.samples["test"])  # or there was nothing to draw
 
 
 def test_the_kept_recipe_is_the_recipe(run: Run):

@@ -82,7 +82,8 @@ class Context:
     @property
     def test_samples(self) -> Int[np.ndarray, "N"]:
         """Rows of the log: the samples that every scorer is judged on."""
-        return self.drawn("test", self.recipe.evaluation.test_samples, "test samples")
+        # The names of streams are no prose: with another one every run would be judged on other samples.
+        return self.drawn("test", self.recipe.evaluation.test_samples, "test rows")
 
     def drawn(self, part: Part, count: int | None, stream: str) -> Int[np.ndarray, "N"]:
         """``count`` samples of a part (their rows in the log), drawn once by seed, in the part's order; all for None.
