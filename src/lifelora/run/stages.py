@@ -15,8 +15,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from lifelora.artefacts import file_hash, write_atomically
 from lifelora.errors import ArtefactError, ConfigError
+from lifelora.kinds import plugins
 from lifelora.llm.two_tower import encoder_fingerprint
 from lifelora.progress import say
 from lifelora.recipe.files import dump, parse
@@ -42,7 +45,7 @@ class Stages:
         """``source`` is the hash of the source's files; it is computed where it is not known."""
         self.recipe, self.folder = recipe, folder
         self.data = Stage(folder / "1-data", "prepare", {
-            "source": recipe.data.source.model_dump(mode="json"), "source_hash": source or recipe.data.source.fingerprint(),
+            "source": _told(recipe.data.source), "source_hash": source or recipe.data.source.fingerprint(),
             "rules": recipe.data.rules.model_dump(mode="json"),
         })
 
@@ -127,7 +130,7 @@ class Stages:
         """A conventional model."""
         step = self.recipe.conventional[name]
         unused = {"knowledge", "knowledge_experts"} if step.knowledge is None else set[str]()
-        config = step.model_dump(mode="json", exclude=unused) | {"seed": self.recipe.seed, "task": self.recipe.task}
+        config = _told(step, exclude=unused) | {"seed": self.recipe.seed, "task": self.recipe.task}
         inputs = {"data": self.data} | ({"vectors": self.vectors} if self.reads_by_vectors(name) else {})
         if step.knowledge is not None:
             inputs["knowledge"] = self.knowledge(step.knowledge)
@@ -136,14 +139,14 @@ class Stages:
     def knowledge(self, name: str) -> Stage:
         """Vectors of what is known of items and users."""
         known, folder = self.recipe.knowledge[name], self.folder / KNOWLEDGE / name
-        config = known.model_dump(mode="json") | _hashes(folder, known.vectors.files())
+        config = _told(known) | _hashes(folder, known.vectors.files())
         inputs = {"data": self.data} | ({"backbone": self.backbone} if known.needs_backbone else {})
         return Stage(folder, f"embed/knowledge/{name}", config, inputs)
 
     @cached_property
     def backbone(self) -> Stage:
         """The LM: a note of which, or a nano one, which depends on the training samples it reads."""
-        config = self.recipe.backbone.model_dump(mode="json", exclude=NO_SOFT_USER)
+        config = _told(self.recipe.backbone, exclude=NO_SOFT_USER)
         if not self.recipe.backbone.made:
             return Stage(self.folder / "2-backbone", "embed/backbone", config | {"files": self.recipe.backbone.fingerprint()})
         return Stage(self.folder / "2-backbone", "embed/backbone", config | {"seed": self.recipe.seed}, {"data": self.data})
@@ -158,14 +161,14 @@ class Stages:
     def vectors(self) -> Stage:
         """Item vectors; a sentence encoder brings its own model, and a file needs none."""
         folder, vectors = self.folder / "2-vectors", self.recipe.vectors
-        config = vectors.model_dump(mode="json") | {"tensor": "vectors_NE"} | _hashes(folder, vectors.files())
+        config = _told(vectors) | {"tensor": "vectors_NE"} | _hashes(folder, vectors.files())
         inputs = {"data": self.data} | ({"backbone": self.backbone} if vectors.needs_backbone else {})
         return Stage(folder, "embed/vectors", config, inputs)
 
     def two_tower(self, name: str) -> Stage:
         """An encoder with two towers; it brings its own model."""
         encoder = self.recipe.two_towers[name]
-        config = encoder.model_dump(mode="json", exclude=NO_SOFT_USER)
+        config = _told(encoder, exclude=NO_SOFT_USER)
         config |= {"seed": self.recipe.seed, "files": self._encoder_files[name]}
         inputs = {"data": self.data} | ({"vectors": self.vectors} if encoder.behaviours.needs_vectors else {})
         return Stage(self.folder / "4-two-towers" / name, f"train/{name}", config, inputs)
@@ -195,7 +198,7 @@ class Stages:
         without = dict.fromkeys([*others, *SYSTEM_EVALUATION_KEYS], True)
         if system.soft is None or "user" not in system.soft.at:
             without = NO_SOFT_USER | without
-        config = system.model_dump(mode="json", exclude=without) | {"seed": self.recipe.seed}
+        config = _told(system, exclude=without) | {"seed": self.recipe.seed}
         if system.soft is not None:
             config["soft_tokens"] = "inside their lines"  # they stood at the start of the next ones once
         if system.init_from in self.recipe.systems:
@@ -222,6 +225,12 @@ class Stages:
         config = self.recipe.evaluation.model_dump(mode="json", include={"test_samples", "resamples"})
         return Stage(self.folder / "6-report", "evaluate", config | {"seed": self.recipe.seed},
                      {name: self.scores(name) for name in self.names})
+
+
+def _told(config: BaseModel, **options: Any) -> dict[str, Any]:
+    """A part of a recipe, and, where it has plug-ins, their versions."""
+    found = plugins(config)
+    return config.model_dump(mode="json", **options) | ({"plugins": found} if found else {})
 
 
 def _hashes(folder: Path, paths: Sequence[str]) -> dict[str, list[str | None]]:

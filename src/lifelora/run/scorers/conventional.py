@@ -6,6 +6,7 @@
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -93,7 +94,7 @@ class ConventionalScorer(Scorer):
     def opened(self) -> Asked:
         """Another copy of the trained model."""
         path, model = self.stage.require() / MODEL, self.untrained()
-        if isinstance(model, Popularity | MostPopular):
+        if self.step.model.counts:
             model.load_state_dict(read_tensors(path)[0])
         else:
             Learnt(model).read(path)
@@ -102,8 +103,8 @@ class ConventionalScorer(Scorer):
     def train(self, folder: Path, validate: Validate) -> None:
         context, step = self.context, self.step
         model = self.untrained()
-        if isinstance(model, Popularity | MostPopular):
-            model.fit(context.dataset)
+        if self.step.model.counts:
+            cast(Any, model).fit(context.dataset)
             write_tensors(folder / MODEL, model.state_dict())
             self.model = model.to(context.device).eval()
             return
