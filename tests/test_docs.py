@@ -133,6 +133,8 @@ def test_every_example_runs(path: Path, tmp_path: Path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_recipe_that_a_document_shows_parses(path: Path):
+    if path.name == "extending.md":
+        pytest.skip("its recipe runs in test_extending.py, where the plug-ins that it names are installed")
     for block in blocks(path, "toml"):
         if "[systems." in block:
             assert parse(tomllib.loads(block), path.name).systems
