@@ -82,13 +82,13 @@ class Context:
     @property
     def test_samples(self) -> Int[np.ndarray, "N"]:
         """Rows of the log: the samples that every scorer is judged on."""
-        # The names of streams are no prose: with another one every run would be judged on other samples.
         return self.drawn("test", self.recipe.evaluation.test_samples, "test rows")
 
     def drawn(self, part: Part, count: int | None, stream: str) -> Int[np.ndarray, "N"]:
         """``count`` samples of a part (their rows in the log), drawn once by seed, in the part's order; all for None.
 
-        Fewer samples are the first of more: ``stream`` names the order, so that every scorer draws from the same one.
+        Fewer samples are the first of more: ``stream`` names the order, so that every scorer draws from the same one. Under
+        another name a seed would draw others, so streams keep the names that they began with.
         """
         rows = np.asarray(self.dataset.samples[part])
         if count is None or count >= len(rows):
