@@ -69,7 +69,7 @@ class Lines:
                        offsets_N=longer(self.offsets_N, self.offsets_N[len(self.offsets_N) - 1] + np.cumsum(lengths)), **changes)
         slotted = np.array([np.any(segment == ITEM) for segment in segments], np.bool_)
         # Where cached_property keeps them.
-        made.__dict__ |= {"lengths": longer(self.lengths, lengths), "slotted": longer(self.slotted, slotted)}
+        made.__dict__.update(lengths=longer(self.lengths, lengths), slotted=longer(self.slotted, slotted))
         return made
 
 
