@@ -79,7 +79,7 @@ def test_few_users_get_no_interval_and_no_p_over_seeds_nor_against_another_run(
 
 
 def test_what_is_not_one_recipe_is_not_put_together(runs: list[Run], tmp_path: Path):
-    with pytest.raises(ConfigError, match="a seed that comes twice"):
+    with pytest.raises(ConfigError, match="give each seed once"):
         over_seeds([runs[0], runs[0]])
     with pytest.raises(ConfigError, match="no system 'nobody'; they have popular, din"):
         over_seeds([runs[0]], "nobody")
