@@ -228,6 +228,7 @@ def _owner(entry: metadata.EntryPoint) -> str:
     return f"{entry.dist.name} {entry.dist.version}" if entry.dist else entry.value
 
 
+# fmt: off
 COUPLINGS = Role("couplings", "coupling", "lifelora.lora.coupling.base:Coupling.Config", {
     "identity": "lifelora.lora.coupling.fixed:Identity",
     "static": "lifelora.lora.coupling.fixed:Static",
@@ -267,6 +268,7 @@ VECTORS = Role("vectors", "maker of vectors", "lifelora.vectors.base:ItemVectors
     "endpoint": "lifelora.vectors.endpoint:EndpointVectors",
     "precomputed": "lifelora.vectors.precomputed:Precomputed",
 })
+# fmt: on
 KNOWLEDGE = replace(VECTORS, ours={**VECTORS.ours, "precomputed": "lifelora.knowledge.read:OwnKnowledge"})
 """Of knowledge: the same makers, but for the form of files of one's own."""
 WRITERS = Role("writers", "writer", "lifelora.knowledge.write:Writer", {

@@ -6,10 +6,8 @@ whose key differs is made anew, and why is said; one that was interrupted keeps 
 same thing. What has no manifest and no marker of ours is never removed.
 """
 
-import hashlib
 import json
 import os
-import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,36 +16,16 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lifelora.artefacts import TORN, canonical, clear_torn, file_hash, flush_folder, key_of, read_json, versions, write_atomically
+from lifelora.artefacts import clear_torn, file_hash, flush_folder, key_of, versions, write_atomically
 from lifelora.errors import ArtefactError
+from lifelora.folders import MANIFEST, WORKING, being_made, manifest_of, own, remove, sealed, some_of
 
-MANIFEST = "manifest.json"
-WORKING = "working.json"
-"""The marker of a folder in which a stage is being made."""
 FORMAT = 2
 """Raised when the meaning of a stage's files changes, so that older ones are made anew."""
 CURVES = "tensorboard"
 NOT_MADE = "not made yet"
-KEY = re.compile("[0-9a-f]{16}")
 ALWAYS_HASHED = 64 << 20
 """Files up to so many bytes are hashed whenever they are opened; larger ones where their size or time differs, or on demand."""
-
-
-def manifest_of(folder: Path) -> dict[str, Any] | None:
-    """What a finished stage's manifest says, None where there is none; ArtefactError when it is damaged.
-
-    One of an earlier version has no hash of itself; its key is no key of today.
-    """
-    path = folder / MANIFEST
-    if not path.exists():
-        return None
-    manifest = read_json(path)
-    told = manifest.pop("sha256", None)
-    if (told is not None and told != _sealed(manifest)) or not all(
-            isinstance(manifest.get(part), dict) for part in ("config", "inputs", "files")):
-        raise ArtefactError(f"{path} is damaged (its hash is wrong); move {folder} away, and `lifelora run` makes it "
-                            "again.")
-    return manifest if told is not None else manifest | {"key": "of an earlier version"}
 
 
 class Stage:
@@ -88,7 +66,7 @@ class Stage:
     def why_not(self) -> str | None:
         """One line that says why this stage has to be computed; None where it is ready."""
         damage = self.damage() if (lacking := self.lacking()) is None else []
-        return f"damaged: {_some(damage, '; ')}" if damage else lacking
+        return f"damaged: {some_of(damage, '; ')}" if damage else lacking
 
     def lacking(self) -> str | None:
         """One line that says why the folder's stage, sound or not, is not this one; None where it is.
@@ -97,7 +75,7 @@ class Stage:
         """
         old = manifest_of(self.folder)
         if old is None:
-            _own(self.folder)
+            own(self.folder)
             return NOT_MADE
         if old["key"] == self.key:
             return None
@@ -138,13 +116,13 @@ class Stage:
             raise ArtefactError(f"stage '{self.name}' in {self.folder} is not ready ({lacking}); run `lifelora {command}` with "
                                 "the same recipe and --out first, or `lifelora run`.")
         if damage := self.damage():
-            raise ArtefactError(f"stage '{self.name}' in {self.folder} is damaged: {_some(damage, '; ')}. `lifelora {command}` "
+            raise ArtefactError(f"stage '{self.name}' in {self.folder} is damaged: {some_of(damage, '; ')}. `lifelora {command}` "
                                 "or `lifelora run` with the same recipe and --out makes it again.")
         return self.folder
 
     def begun(self) -> bool:
         """Whether an interrupted attempt at this very stage is there to be gone on with."""
-        return _being_made(self.working) == self.key
+        return being_made(self.working) == self.key
 
     def tidy(self) -> None:
         """Remove what is left of an older one whose removal was killed; where nothing can be removed, it may stay."""
@@ -160,7 +138,7 @@ class Stage:
         the working folder holds what lifelora did not make.
         """
         for folder in (self._old, self.working, self.folder):
-            _own(folder)
+            own(folder)
         remove(self._old)
         if self.working.exists() and not self.begun():
             remove(self.working)
@@ -177,10 +155,10 @@ class Stage:
         }
         # Read back as JSON will give it: what was a tuple is a list.
         manifest = json.loads(json.dumps(manifest))
-        text = json.dumps(manifest | {"sha256": _sealed(manifest)}, indent=1, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(manifest | {"sha256": sealed(manifest)}, indent=1, sort_keys=True, ensure_ascii=False)
         write_atomically(self.working / MANIFEST, text)
         (self.working / WORKING).unlink()
-        _own(self.folder)  # the work may have taken days
+        own(self.folder)  # the work may have taken days
         if self.folder.exists():
             self.folder.rename(self._old)
         self.working.rename(self.folder)
@@ -201,14 +179,6 @@ def _changes(old: Any, new: Any, place: str = "") -> list[str]:
     return [] if old == new else [f"{place}: {old!r} → {new!r}"]
 
 
-def _sealed(manifest: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical(manifest).encode()).hexdigest()
-
-
-def _some(lines: list[str], between: str) -> str:
-    return between.join(lines[:4]) + (f"{between}and {len(lines) - 4:,} more" if len(lines) > 4 else "")
-
-
 def _flushed(folder: Path) -> dict[str, dict[str, Any]]:
     """Size, time and hash of every file in a folder, all of it on disk."""
     files = {}
@@ -223,75 +193,3 @@ def _flushed(folder: Path) -> dict[str, dict[str, Any]]:
                 "size": now.st_size, "mtime_ns": now.st_mtime_ns, "sha256": file_hash(path)}
         flush_folder(Path(root))
     return files
-
-
-def _marked(folder: Path) -> str | None:
-    """The key in a folder's marker; None where there is no marker of ours."""
-    if not (folder / WORKING).is_file():
-        return None
-    try:
-        key = read_json(folder / WORKING).get("key")
-    except ArtefactError:
-        return None
-    return key if isinstance(key, str) and KEY.fullmatch(key) else None
-
-
-def _being_made(folder: Path) -> str | None:
-    """The key that is being made in a folder, or was, just before it would have been moved to its place."""
-    key = _marked(folder)
-    manifest = manifest_of(folder) if key is None else None
-    return key if manifest is None else str(manifest["key"])
-
-
-def _own(folder: Path) -> tuple[list[Path], list[Path]]:
-    """Files and subfolders of a stage's folder, deepest first; ArtefactError where lifelora did not make all of them.
-
-    A marker speaks for all that is in the folder, a manifest for the files that it lists. Links are never followed.
-    """
-    if not folder.exists() and not folder.is_symlink():
-        return [], []
-    files: list[Path] = []
-    folders: list[Path] = []
-    if folder.is_symlink() or not folder.is_dir():
-        raise _foreign(folder, "is not a folder that lifelora made")
-    for root, inner, names in os.walk(folder, topdown=False):
-        files += [Path(root, name) for name in names]
-        for path in (Path(root, name) for name in inner):
-            (files if path.is_symlink() else folders).append(path)
-    just_begun = not folders and all(TORN.fullmatch(path.name) for path in files)
-    if just_begun or _marked(folder):
-        return files, folders
-    try:
-        manifest = manifest_of(folder)
-    except ArtefactError as error:
-        raise _foreign(folder, f"may be a folder that lifelora did not make, for its {MANIFEST} is damaged") from error
-    ours = {folder / name for name in (MANIFEST, *manifest["files"])} if manifest else set[Path]()
-    around = {parent for path in ours for parent in path.parents}
-    strange = [path for path in files if path not in ours]
-    strange += [path for path in folders if path not in ours and path not in around]
-    if strange:
-        raise _foreign(folder, f"holds what lifelora did not make ({_some([str(p.relative_to(folder)) for p in strange], ', ')})"
-                       + (f", or has lost its {MANIFEST}" if manifest is None else ""))
-    return files, folders
-
-
-def _foreign(folder: Path, what: str) -> ArtefactError:
-    return ArtefactError(f"{folder} {what}, and a stage belongs there; move it away, or choose another --out. It was left as it "
-                         "is.")
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder of ours. What proves that it is ours goes last, so a removal that was killed can be gone on with."""
-    files, folders = _own(folder)
-    if not folder.exists():
-        return
-    proofs = [path for path in files if path in (folder / MANIFEST, folder / WORKING)]
-    for path in files:
-        if path not in proofs:
-            path.unlink()
-    for path in folders:
-        path.rmdir()
-    flush_folder(folder)
-    for path in proofs:
-        path.unlink()
-    folder.rmdir()

@@ -134,8 +134,8 @@ def _found_header(
         delimiter = delimiter or _sniff(data, wanted)
         names, length, lines = _header(data, delimiter)
     except csv.Error as error:
-        problems.add(Problem(file, 1, None, _start(data), f"the header cannot be read ({error}); look for a quote in it that is "
-                                                          "never closed, and for missing ends of lines"))
+        said = f"the header cannot be read ({error}); look for a quote in it that is never closed, and for missing ends of lines"
+        problems.add(Problem(file, 1, None, _start(data), said))
         return None
     if length == len(data) and data.count(b'"') % 2:
         problems.add(Problem(file, 1, None, _start(data), "a quote is opened in the header and never closed"))
@@ -201,9 +201,10 @@ def _perhaps_escaped(
     if inside is not None:
         at = inside.start()
         shown = body[at : at + MAX_VALUE].partition(b"\n")[0].decode(errors="replace")
-        problems.add(Problem(file, 1 + header_lines + body.count(b"\n", 0, at), None, shown,
-                             "a quote stands behind a backslash, and the text is not sound when all such quotes are read as "
-                             "parts of a field; double the quotes inside of fields"))
+        line, said = 1 + header_lines + body.count(b"\n", 0, at), (
+            "a quote stands behind a backslash, and the text is not sound when all such quotes are read as parts of a field; "
+            "double the quotes inside of fields")
+        problems.add(Problem(file, line, None, shown, said))
     problems.add_all(plain)
     return as_plain
 

@@ -162,14 +162,15 @@ def _sorted_events(
         time_N = table.column("time").to_numpy()
     elif isinstance(rules.split, OneEach):  # by contents, not by place in the file: the same log gives the same draw
         time_N[np.lexsort((rating_N, item_N, user_N))] = rules.split.order(len(table))
-    numbered = pa.table({  # noqa: F841 - DuckDB finds it by name
+    columns = {
         "user": user_N,
         "item": item_N,
         "rating": np.searchsorted(np.asarray(levels, rating_N.dtype), rating_N).astype(np.int8),
         "label": rating_N > rules.label_above,
         "time": time_N,
         "part": _part_codes(table),
-    })
+    }
+    numbered = pa.table(columns)  # noqa: F841 - DuckDB finds it by name
     with duckdb.connect() as connection:
         connection.execute("SET threads = 2")
         yield from connection.sql("FROM numbered ORDER BY user, time, item").arrow(1 << 18)

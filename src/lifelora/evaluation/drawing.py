@@ -32,6 +32,7 @@ MARKER_SIZES = (1.0, 0.95, 0.9, 1.3, 1.3, 1.15, 1.1)
 """Relative sizes that make the markers look equally large."""
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--card"} | {
     colour: f"--system-{index}" for index, colour in enumerate(SYSTEMS)}
+# fmt: off
 STYLE = {
     "svg.fonttype": "none", "text.parse_math": False, "axes.unicode_minus": True, "font.family": "DejaVu Sans",
     "font.size": 12, "axes.edgecolor": MUTED, "axes.labelcolor": MUTED, "text.color": INK, "xtick.color": MUTED,
@@ -41,6 +42,7 @@ STYLE = {
     "ytick.labelsize": 11.5, "axes.labelsize": 11.5, "lines.linewidth": 2, "lines.solid_capstyle": "round",
     "axes.facecolor": "none", "figure.facecolor": "none", "legend.frameon": False, "figure.dpi": 72,
 }
+# fmt: on
 WIDE = 500
 LINE = 17.0
 MOST_POINTS = 60

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from lifelora.cache import cache_folder
 from lifelora.errors import LifeloraError
+from lifelora.folders import MANIFEST, remove
 from lifelora.owner import owned
 from lifelora.progress import say
-from lifelora.stage import MANIFEST, Stage, remove
+from lifelora.stage import Stage
 from lifelora.training import parallel
 
 

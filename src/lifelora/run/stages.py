@@ -19,13 +19,14 @@ from pydantic import BaseModel
 
 from lifelora.artefacts import file_hash, write_atomically
 from lifelora.errors import ArtefactError, ConfigError
+from lifelora.folders import manifest_of
 from lifelora.kinds import plugins
 from lifelora.llm.two_tower import encoder_fingerprint
 from lifelora.progress import say
 from lifelora.recipe.files import dump, parse
 from lifelora.recipe.recipe import TASK_KEYS, Recipe
 from lifelora.recipe.system import Representation
-from lifelora.stage import Stage, manifest_of
+from lifelora.stage import Stage
 
 RECIPE_FILE = "recipe.toml"
 SEAL = re.compile(r"# sha256 of the lines above: ([0-9a-f]{64})\n")
@@ -100,8 +101,8 @@ class Stages:
                 lacking, damage = None, [str(error)]
             sound = sound and not damage
             lines += [f"  {'DAMAGED' if damage else lacking or 'sound':<14} {stage.folder}", *(f"    {line}" for line in damage)]
-        last = "Nothing is damaged." if sound else (
-            f"`lifelora run {self.folder}` makes again what is damaged; where it does not, move that stage's folder away first.")
+        again = f"`lifelora run {self.folder}` makes again what is damaged; where it does not, move that stage's folder away."
+        last = "Nothing is damaged." if sound else again
         return "\n".join([f"recipe '{self.recipe.name}' in {self.folder}:", *lines, last]), sound
 
     @property
