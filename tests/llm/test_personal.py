@@ -188,7 +188,7 @@ def test_a_coupling_without_users_asks_no_representer(task):
 
 def test_yes_or_no_is_learnt_from_labels():
     lm, batch = lm_of("yes/no"), replace(batch_of("yes/no", torch.zeros(B, D).double()), label_B=None)
-    with lm.scope(batch), pytest.raises(ConfigError, match="give the loss a batch with label_B"):
+    with lm.scope(batch), pytest.raises(ConfigError, match="give it a batch with label_B"):
         lm.loss(batch)
     with torch.inference_mode():
         assert lm.score(replace(batch, prompts=plain_prompts(batch.prompts.tokens_BL))).shape == (B,)
