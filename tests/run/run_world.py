@@ -11,7 +11,7 @@ from lifelora.recipe.files import parse
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import Run
 from lifelora.run.scorers.base import Requests
-from lifelora.run.scorers.language import Shown
+from lifelora.run.scorers.shown import Shown
 from lifelora.stage import MANIFEST, Stage
 
 TRAINING = {"batch_size": 16, "epochs": 1, "learning_rate": 2e-3}

@@ -13,24 +13,25 @@ from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from lifelora import seeds
 from lifelora.artefacts import read_json, write_atomically
-from lifelora.data.dataset import Samples, Targets
 from lifelora.llm.backbone import Backbone
-from lifelora.llm.personal import Representer
+from lifelora.llm.personal import PersonalBatch, Representer
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.adapters import Adapters
 from lifelora.lora.inject import personalise
 from lifelora.lora.saved import save, start_from, tensors
 from lifelora.lora.summary import Summary, summarise
+from lifelora.prompts.fill import Prompts
 from lifelora.recipe.system import RandomRepresentation, Representation, System
 from lifelora.retrieval.select import Selector
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
 from lifelora.run.scorers.conventional import ConventionalScorer, drawn
+from lifelora.run.scorers.shown import Shown
 from lifelora.scoring.batches import Scores, in_batches
 from lifelora.stage import Stage
 from lifelora.tensors import to_device
@@ -55,38 +56,6 @@ class Parents:
     soft: ConventionalScorer | None = None
     retriever: ConventionalScorer | None = None
     init_from: "LanguageScorer[Any] | None" = None
-
-
-@dataclass(frozen=True)
-class Shown:
-    """Requests with the behaviours that were chosen for them and what is known of their users."""
-
-    requests: Requests
-    chosen_NK: Int[np.ndarray, "N K"]
-    mask_NK: Bool[np.ndarray, "N K"]
-    user_ND: Float[Tensor, "N D"]
-    gather: Callable[[Targets], Samples] | None = None
-    "What u is made from, where its maker stands beside the adapters: it learns, or its dropout is on."
-    soft_user_NX: Float[Tensor, "N X"] | None = None
-    "What the user's soft token is made from."
-
-    def __len__(self) -> int:
-        return len(self.requests)
-
-    def mixed(self, other: "Shown") -> "Shown":
-        """Every request twice: as here, and with the behaviours of ``other``; K is the larger one."""
-        K = max(self.chosen_NK.shape[1], other.chosen_NK.shape[1])
-        chosen_NK, mask_NK = (np.concatenate([np.pad(table, ((0, 0), (K - table.shape[1], 0))) for table in pair])
-                              for pair in ((self.chosen_NK, other.chosen_NK), (self.mask_NK, other.mask_NK)))
-        soft_user_NX = None if self.soft_user_NX is None else self.soft_user_NX.repeat(2, 1)
-        return Shown(self.requests.at(np.tile(np.arange(len(self)), 2)), chosen_NK, mask_NK, self.user_ND.repeat(2, 1),
-                     self.gather, soft_user_NX)
-
-    def known(self, index_B: Int[np.ndarray, "B"]) -> tuple[Tensor, Samples | None, Tensor | None]:
-        """Of some of them u or what it is made from, and what the user's soft token is made from."""
-        rows_B = torch.from_numpy(index_B)
-        return (self.user_ND[rows_B], None if self.gather is None else self.gather(self.requests.targets.at(index_B)),
-                None if self.soft_user_NX is None else self.soft_user_NX[rows_B])
 
 
 class LanguageScorer(Scorer, Generic[LM]):
@@ -130,12 +99,12 @@ class LanguageScorer(Scorer, Generic[LM]):
         """The backbone with adapters in the form in which it is asked."""
 
     @abstractmethod
-    def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Any:
-        """The prompts of some requests."""
+    def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
+        """The prompts of some requests, as they are scored."""
 
-    @abstractmethod
-    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Any:
+    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         """The prompts of some requests, as they are scored, with what is known of their users."""
+        return shown.batch(self.prompts(shown, index_B), index_B)
 
     @abstractmethod
     def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:

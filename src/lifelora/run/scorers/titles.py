@@ -34,7 +34,8 @@ from lifelora.recipe.system import System
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import Answers, CatalogueScores, Requests
 from lifelora.run.scorers.catalogue import leave_out_seen, shortlisted
-from lifelora.run.scorers.language import LanguageScorer, Parents, Shown
+from lifelora.run.scorers.language import LanguageScorer, Parents
+from lifelora.run.scorers.shown import Shown
 from lifelora.stage import Stage
 from lifelora.tensors import to_device
 
@@ -95,13 +96,6 @@ class Titles(LanguageScorer[TitleLM]):
         return self.builder.lengths(shown.requests.targets, shown.chosen_NK, shown.mask_NK, listed_NC,
                                     form_asked(self.system.item_form))
 
-    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
-        return self._batch(shown, index_B, self.prompts(shown, index_B))
-
-    def _batch(self, shown: Shown, index_B: Int[np.ndarray, "B"], prompts: Prompts) -> PersonalBatch:
-        user_BD, samples, soft_user_BX = shown.known(index_B)
-        return PersonalBatch(prompts, user_BD, samples=samples, soft_user_BX=soft_user_BX)
-
     def _prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"], form: Form, *, answered: bool) -> Prompts:
         build, requests = self.builder.answered if answered else self.builder.question, shown.requests
         listed_BC = requests.candidates[index_B] if self.system.candidates_in_prompt else None
@@ -109,7 +103,7 @@ class Titles(LanguageScorer[TitleLM]):
 
     def batches(self, shown: Shown) -> Curriculum:
         def gather(index_B: Int[np.ndarray, "B"], form: Form) -> PersonalBatch:
-            return self._batch(shown, index_B, self._prompts(shown, index_B, form, answered=True))
+            return shown.batch(self._prompts(shown, index_B, form, answered=True), index_B)
 
         return Curriculum(gather, self.system.item_form, self.context.recipe.seed)
 

@@ -16,7 +16,8 @@ from lifelora.prompts.fill import Prompts
 from lifelora.prompts.lines.yes_no import YesNoLines
 from lifelora.prompts.yes_no import YesNoBuilder, find_answers
 from lifelora.run.scorers.base import Requests
-from lifelora.run.scorers.language import LanguageScorer, Shown
+from lifelora.run.scorers.language import LanguageScorer
+from lifelora.run.scorers.shown import Shown
 from lifelora.tensors import to_device
 
 SHORTLIST = 100
@@ -62,12 +63,6 @@ class YesNo(LanguageScorer[YesNoLM]):
 
     def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:
         return self.builder.lengths(shown.requests.targets, shown.chosen_NK, shown.mask_NK)
-
-    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
-        """Prompts with their labels."""
-        prompts, (user_BD, samples, soft_user_BX) = self.prompts(shown, index_B), shown.known(index_B)
-        label_B = torch.from_numpy(shown.requests.targets.label_B[index_B].astype(np.float32))
-        return PersonalBatch(prompts, user_BD, label_B, samples, soft_user_BX)
 
     def batches(self, shown: Shown) -> Callable[[Int[np.ndarray, "B"]], PersonalBatch]:
         return partial(self.batch, shown)
