@@ -26,6 +26,8 @@ from lifelora.types import Part
 from lifelora.vectors.base import Tools, Vectors
 
 VECTORS = "vectors.safetensors"
+TRAINING_STREAM, VALIDATION_STREAM, TEST_STREAM = "shots", "validation", "test rows"
+"""Names of random streams. Another name draws other samples, and no published figure could be made again: they stay."""
 Made = TypeVar("Made")
 
 
@@ -82,7 +84,7 @@ class Context:
     @property
     def test_samples(self) -> Int[np.ndarray, "N"]:
         """Rows of the log: the samples that every scorer is judged on."""
-        return self.drawn("test", self.recipe.evaluation.test_samples, "test rows")
+        return self.drawn("test", self.recipe.evaluation.test_samples, TEST_STREAM)
 
     def drawn(self, part: Part, count: int | None, stream: str) -> Int[np.ndarray, "N"]:
         """``count`` samples of a part (their rows in the log), drawn once by seed, in the part's order; all for None.
@@ -97,11 +99,11 @@ class Context:
 
     def training_samples(self, count: int | None) -> Int[np.ndarray, "N"]:
         """The samples that a model learns from."""
-        return self.drawn("train", count, "shots")
+        return self.drawn("train", count, TRAINING_STREAM)
 
     def validation_samples(self, count: int | None) -> Int[np.ndarray, "N"]:
         """The samples that choose a model's weights."""
-        return self.drawn("valid", count, "validation")
+        return self.drawn("valid", count, VALIDATION_STREAM)
 
     def candidates(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N C"] | None:
         """The candidates of some samples of a part, which keep the part's order; None where no lists were drawn."""
