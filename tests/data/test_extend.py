@@ -75,7 +75,7 @@ def test_texts_of_new_items_and_users(dataset: Dataset):
 
 
 @pytest.mark.parametrize(("event", "said"), [
-    (Event("a", "9", 2.5, 200), r"events:2, column 'rating', value '2\.5': nobody rated so .* its ratings are 1, 2, 3, 4, 5"),
+    (Event("a", "9", 2.5, 200), r"events:2, column 'rating', value '2\.5': this data set has no such rating; .* 1, 2, 3, 4, 5"),
     (Event("a", "9", float("nan"), 200), r"events:2, column 'rating', value 'nan': a rating must be finite"),
     (Event("a", "9", 5, LAST - 1), rf"events:2, column 'time', value '103': before the last event of user 'a', at {LAST}; a log"),
     (Event("a", "13", 5, LAST), r"events:2, column 'item', value '13': this event is in the log already"),

@@ -243,7 +243,7 @@ def test_prompts_are_the_same_token_by_token(folder, case: Drawn):
 
 
 def test_only_what_is_new_is_tokenised(folder, monkeypatch: pytest.MonkeyPatch):
-    case = Drawn((("u0", "i1", 0, 7), ("z0", "z0", 2, 9)), (7,))
+    case = Drawn((("u0", "i1", 0, 7), ("u0", "i2", 2, 8), ("z0", "z0", 2, 9)), (7,))  # i2 was rated so before
     base = case.prepared(folder(), 7)
     yes_no = YesNoBuilder.make(base, Plain(), TOKENIZER, ROOM)
     titles, towers = TitleBuilder.make(base, TitleTemplate(), TOKENIZER, ROOM, 0), TowerBuilder(base, Plain(), TOKENIZER, ROOM)
