@@ -101,7 +101,7 @@ def c_has_the_size_that_the_configuration_says(case: Case) -> None:
 
 
 def a_batch_is_each_user_alone(case: Case) -> None:
-    """Nobody's C(u) reaches anybody else."""
+    """No user's C(u) reaches another user."""
     adapters, u_BD, ids_BL = case.adapters(torch.float64), case.users().double(), tokens()
     together = logits(adapters, u_BD, ids_BL)
     for row in range(USERS):

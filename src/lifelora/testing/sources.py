@@ -106,7 +106,7 @@ def _note(event: str, args: tuple[Any, ...]) -> None:
 
 @cache
 def _listen() -> None:
-    sys.addaudithook(_note)  # it cannot be taken off again, so it looks away unless somebody watches
+    sys.addaudithook(_note)  # it cannot be taken off again, so it ignores what comes unless a test watches
 
 
 @contextmanager
