@@ -154,8 +154,12 @@ def backbone(shape: Shape, device: str, seed: int, dtype: torch.dtype = torch.fl
     """A random Llama, made where it stays."""
     torch.manual_seed(derive(seed, "backbone"))
     config = LlamaConfig(
-        vocab_size=shape.vocabulary, hidden_size=shape.width, intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, max_position_embeddings=2048,
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.width,
+        intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        max_position_embeddings=2048,
     )
     with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=dtype)
@@ -290,14 +294,18 @@ def train(name: str, targets: str, args: argparse.Namespace) -> Found:
         own, pefts = zip(*taken[variant], strict=True)
         time_ratio = ratio(own, pefts)
         table[variant] = {
-            "milliseconds": round(statistics.median(own) * 1e3, 2), "ratio": time_ratio,
+            "milliseconds": round(statistics.median(own) * 1e3, 2),
+            "ratio": time_ratio,
             **judged(time_ratio["median"], time_target(variant, targets)),
             **({"adapters": str(summarise(case.adapters))} if case.adapters else {}),
         }
-    print_table(f"train step, {name}, {targets}, {rounds} rounds: time over PEFT's", [
-        (v, f"{row['milliseconds']:.1f} ms", *spread(row["ratio"]), row.get("target", ""), row.get("verdict", ""))
-        for v, row in table.items()
-    ])
+    print_table(
+        f"train step, {name}, {targets}, {rounds} rounds: time over PEFT's",
+        [
+            (v, f"{row['milliseconds']:.1f} ms", *spread(row["ratio"]), row.get("target", ""), row.get("verdict", ""))
+            for v, row in table.items()
+        ],
+    )
     return {"rounds": rounds, "variants": table}
 
 
@@ -308,11 +316,26 @@ def memory(name: str, targets: str, args: argparse.Namespace) -> Found:
     """
     table: dict[str, Found] = {}
     for variant in wanted(args):
-        command = [sys.executable, __file__, "--alone", variant, "--models", name, "--targets", targets,
-                   "--seed", str(args.seed), "--device", args.device, "--threads", str(args.threads)]
+        command = [
+            sys.executable,
+            __file__,
+            "--alone",
+            variant,
+            "--models",
+            name,
+            "--targets",
+            targets,
+            "--seed",
+            str(args.seed),
+            "--device",
+            args.device,
+            "--threads",
+            str(args.threads),
+        ]
         # Set before torch is imported: OpenMP's threads come with stacks and arenas of their own.
-        run = subprocess.run(command, capture_output=True, text=True, check=False,
-                             env=os.environ | {"OMP_NUM_THREADS": str(args.threads)})
+        run = subprocess.run(
+            command, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": str(args.threads)}
+        )
         if run.returncode:
             raise SystemExit(f"{shlex.join(command)} ended with {run.returncode}:\n{run.stderr}")
         table[variant] = json.loads(run.stdout.splitlines()[-1])
@@ -320,11 +343,21 @@ def memory(name: str, targets: str, args: argparse.Namespace) -> Found:
         row["ratio"] = round(row["mib"] / table[PEFT]["mib"], 4)
         row |= judged(row["ratio"], memory_target(variant, targets))
         row["ratio_with_model"] = round(row["mib_with_model"] / table[PEFT]["mib_with_model"], 4)
-    print_table(f"peak memory of a train step, {name}, {targets}: over PEFT's", [
-        (v, f"{row['mib']:,.0f} MiB", f"{row['ratio']:.3f}", row.get("target", ""), row.get("verdict", ""),
-         f"with the model {row['mib_with_model']:,.0f} MiB", f"{row['ratio_with_model']:.3f}")
-        for v, row in table.items()
-    ])
+    print_table(
+        f"peak memory of a train step, {name}, {targets}: over PEFT's",
+        [
+            (
+                v,
+                f"{row['mib']:,.0f} MiB",
+                f"{row['ratio']:.3f}",
+                row.get("target", ""),
+                row.get("verdict", ""),
+                f"with the model {row['mib_with_model']:,.0f} MiB",
+                f"{row['ratio_with_model']:.3f}",
+            )
+            for v, row in table.items()
+        ],
+    )
     return {"variants": table}
 
 
@@ -374,7 +407,7 @@ def serve(args: argparse.Namespace) -> Found:
 
     with tempfile.TemporaryDirectory() as folder:  # the same LoRA of each user for PEFT
         for user in range(users):
-            write_peft_adapter(Path(folder) / names[user], full.ours, u_BD[user:user + 1])
+            write_peft_adapter(Path(folder) / names[user], full.ours, u_BD[user : user + 1])
         began = time.process_time()
         theirs = peft.PeftModel.from_pretrained(sharing(model), Path(folder) / names[0], adapter_name=names[0])
         for name in names[1:]:
@@ -399,27 +432,31 @@ def serve(args: argparse.Namespace) -> Found:
     def one_by_one() -> Tensor:
         found = []
         for user in range(users):
-            with full.scope(u_BD[user:user + 1]):
-                found.append(logits(full.model, tokens_BL[user:user + 1]))
+            with full.scope(u_BD[user : user + 1]):
+                found.append(logits(full.model, tokens_BL[user : user + 1]))
         return torch.cat(found)
 
     def switching() -> Tensor:
         found = []
         for user, name in enumerate(names):
             theirs.set_adapter(name)
-            found.append(logits(theirs, tokens_BL[user:user + 1]))
+            found.append(logits(theirs, tokens_BL[user : user + 1]))
         return torch.cat(found)
 
     nobodys_BV, ours, theirs_BV = logits(model, tokens_BL), held("full"), mixed()
     same = {
-        "peft_mixed": (ours - theirs_BV).abs().max().item(), "peft_switching": (ours - switching()).abs().max().item(),
+        "peft_mixed": (ours - theirs_BV).abs().max().item(),
+        "peft_switching": (ours - switching()).abs().max().item(),
         "ours_one_by_one": (ours - one_by_one()).abs().max().item(),
         "no_adapters": (ours - nobodys_BV).abs().max().item(),
         "somebody_else": (ours - held_of_next(full, kept["full"], tokens_BL, logits)).abs().max().item(),
     }
     calls: dict[str, Callable[[], object]] = {
-        "no adapters": lambda: logits(model, tokens_BL), **{v: partial(held, v) for v in SERVED},
-        "peft mixed": mixed, "full, one by one": one_by_one, "peft switching": switching,
+        "no adapters": lambda: logits(model, tokens_BL),
+        **{v: partial(held, v) for v in SERVED},
+        "peft mixed": mixed,
+        "full, one by one": one_by_one,
+        "peft switching": switching,
     }
     rounds = args.rounds or ROUNDS["serve"]
     taken = in_turn(calls, rounds, device)
@@ -436,17 +473,34 @@ def serve(args: argparse.Namespace) -> Found:
                 row[against] |= judged(row[against]["median"], SERVE_TARGETS[against], ">=")
         table[name] = row
     table["full, one by one"]["times peft switching"] |= {"note": "one row each on both sides"}
-    sizes = {"full LoRA": lora_bytes, **{f"C(u) of {v}": kept[v].bytes_per_row for v in SERVED},
-             "u": u_BD[0].numel() * u_BD.element_size()}
+    sizes = {
+        "full LoRA": lora_bytes,
+        **{f"C(u) of {v}": kept[v].bytes_per_row for v in SERVED},
+        "u": u_BD[0].numel() * u_BD.element_size(),
+    }
     for against in SERVE_TARGETS:
-        print_table(f"serve {users} people, tiny, q,v, {rounds} rounds: rate, {against}", [
-            (name, f"{row['requests_per_second']:.1f} /s", *spread(row[against]), row[against].get("target", ""),
-             row[against].get("verdict", "")) for name, row in table.items()
-        ])
+        print_table(
+            f"serve {users} people, tiny, q,v, {rounds} rounds: rate, {against}",
+            [
+                (
+                    name,
+                    f"{row['requests_per_second']:.1f} /s",
+                    *spread(row[against]),
+                    row[against].get("target", ""),
+                    row[against].get("verdict", ""),
+                )
+                for name, row in table.items()
+            ],
+        )
     print_table("bytes kept of one person", [(name, f"{size:,}") for name, size in sizes.items()])
     print_table("largest difference between logits of 'full' and of", [(k, f"{v:.2e}") for k, v in same.items()])
-    return {"rounds": rounds, "rates": table, "bytes_per_user": sizes, "logits_differ_by": same,
-            "seconds_to_load_a_peft_adapter": round(loading / users, 4)}
+    return {
+        "rounds": rounds,
+        "rates": table,
+        "bytes_per_user": sizes,
+        "logits_differ_by": same,
+        "seconds_to_load_a_peft_adapter": round(loading / users, 4),
+    }
 
 
 def coupled(case: Case, u_BD: Tensor) -> Structure:
@@ -487,8 +541,10 @@ def large(targets: str, args: argparse.Namespace) -> Found:
             continue
         median, peak, peft_peak = statistics.median(taken[variant]), peaks[variant], peaks.get(PEFT)
         table[variant] = {
-            "milliseconds": round(median * 1e3, 2), "samples_per_second": round(rows / median, 3),
-            "mib": None if peak is None else round(peak, 1), "mfu": round(flops / median / (args.peak_tflops * 1e12), 4),
+            "milliseconds": round(median * 1e3, 2),
+            "samples_per_second": round(rows / median, 3),
+            "mib": None if peak is None else round(peak, 1),
+            "mfu": round(flops / median / (args.peak_tflops * 1e12), 4),
         }
         if PEFT in taken:
             against = ratio(taken[variant], taken[PEFT])
@@ -496,17 +552,37 @@ def large(targets: str, args: argparse.Namespace) -> Found:
         if PEFT in taken and peak and peft_peak:
             over = round(peak / peft_peak, 4)
             table[variant]["memory"] = {"ratio": over, **judged(over, memory_target(variant, targets))}
-    print_table(f"train step, {args.large_shape} in bf16, {targets}, {rows} x {shape.length} tokens, "
-                f"checkpointing {'on' if args.checkpointing else 'off'}, {rounds} rounds: over PEFT's", [
-        (v, "out of memory") if "out_of_memory" in row else
-        (v, f"{row['milliseconds']:.1f} ms", f"{row['mib']:,.0f} MiB" if row["mib"] else "", f"MFU {row['mfu']:.1%}",
-         *(spread(row["ratio"]) if "ratio" in row else ("", "")), row.get("target", ""), row.get("verdict", ""),
-         *((f"memory {row['memory']['ratio']:.3f}", row["memory"].get("target", ""), row["memory"].get("verdict", ""))
-           if "memory" in row else ("", "", "")))
-        for v, row in table.items()
-    ])
-    return {"rounds": rounds, "shape": vars(shape) | {"rows": rows}, "checkpointing": args.checkpointing,
-            "flops_of_a_step": flops, "peak_tflops": args.peak_tflops, "variants": table}
+    print_table(
+        f"train step, {args.large_shape} in bf16, {targets}, {rows} x {shape.length} tokens, "
+        f"checkpointing {'on' if args.checkpointing else 'off'}, {rounds} rounds: over PEFT's",
+        [
+            (v, "out of memory")
+            if "out_of_memory" in row
+            else (
+                v,
+                f"{row['milliseconds']:.1f} ms",
+                f"{row['mib']:,.0f} MiB" if row["mib"] else "",
+                f"MFU {row['mfu']:.1%}",
+                *(spread(row["ratio"]) if "ratio" in row else ("", "")),
+                row.get("target", ""),
+                row.get("verdict", ""),
+                *(
+                    (f"memory {row['memory']['ratio']:.3f}", row["memory"].get("target", ""), row["memory"].get("verdict", ""))
+                    if "memory" in row
+                    else ("", "", "")
+                ),
+            )
+            for v, row in table.items()
+        ],
+    )
+    return {
+        "rounds": rounds,
+        "shape": vars(shape) | {"rows": rows},
+        "checkpointing": args.checkpointing,
+        "flops_of_a_step": flops,
+        "peak_tflops": args.peak_tflops,
+        "variants": table,
+    }
 
 
 def peak_of_step(case: Case, batch: tuple[Tensor, Tensor], device: str) -> float | None:
@@ -570,17 +646,28 @@ def provenance(args: argparse.Namespace) -> Found:
     def git(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
 
-    cpu = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-           if line.startswith("model name")] if Path("/proc/cpuinfo").exists() else []
+    cpu = (
+        [
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if line.startswith("model name")
+        ]
+        if Path("/proc/cpuinfo").exists()
+        else []
+    )
     return {
-        "command": shlex.join(["python", *sys.argv]), "seed": args.seed, "threads": args.threads,
+        "command": shlex.join(["python", *sys.argv]),
+        "seed": args.seed,
+        "threads": args.threads,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git("rev-parse", "HEAD").stdout.strip() or None,
         "changed_since": bool(git("status", "--porcelain", "--", "../src", Path(__file__).name).stdout.strip()),
-        "versions": {"python": platform.python_version()} | {
-            name: version(name) for name in ("lifelora", "torch", "transformers", "peft")},
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("lifelora", "torch", "transformers", "peft")},
         "machine": {
-            "system": platform.platform(), "cpu": cpu[0] if cpu else platform.processor(), "cores": os.cpu_count(),
+            "system": platform.platform(),
+            "cpu": cpu[0] if cpu else platform.processor(),
+            "cores": os.cpu_count(),
             "gpu": torch.cuda.get_device_name() if args.device == "cuda" else None,
         },
     }
@@ -596,10 +683,19 @@ def keep(out: Path, part: str, key: str, found: Found) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--part", choices=["train", "memory", "serve", "large", "all"], default="all",
-                        help="'large' is 7B's shape; 'all' has it on a GPU only")
-    parser.add_argument("--models", nargs="+", choices=["tiny", "base"], default=["tiny", "base"],
-                        help="of 'train'; 'memory' measures base unless only tiny is named")
+    parser.add_argument(
+        "--part",
+        choices=["train", "memory", "serve", "large", "all"],
+        default="all",
+        help="'large' is 7B's shape; 'all' has it on a GPU only",
+    )
+    parser.add_argument(
+        "--models",
+        nargs="+",
+        choices=["tiny", "base"],
+        default=["tiny", "base"],
+        help="of 'train'; 'memory' measures base unless only tiny is named",
+    )
     parser.add_argument("--targets", nargs="+", choices=TARGETS, default=list(TARGETS))
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, help="of 'train' and 'memory', beside PEFT's (default: all)")
     parser.add_argument("--users", type=int, default=64, help="of 'serve'")

@@ -37,10 +37,19 @@ from lifelora.conventional.popularity import Popularity
 from lifelora.conventional.sasrec import SASRec
 from lifelora.data.dataset import Samples, Schema
 
-MODELS: dict[str, Any] = {config.kind: config for config in (
-    Popularity.Config(), DeepFM.Config(), AutoInt.Config(), DCNv2.Config(), GRU4Rec.Config(), Caser.Config(), SASRec.Config(),
-    DIN.Config(),
-)}
+MODELS: dict[str, Any] = {
+    config.kind: config
+    for config in (
+        Popularity.Config(),
+        DeepFM.Config(),
+        AutoInt.Config(),
+        DCNv2.Config(),
+        GRU4Rec.Config(),
+        Caser.Config(),
+        SASRec.Config(),
+        DIN.Config(),
+    )
+}
 
 
 def random_batch(schema: Schema, rows: int, length: int, generator: torch.Generator) -> Samples:
@@ -49,9 +58,15 @@ def random_batch(schema: Schema, rows: int, length: int, generator: torch.Genera
     def draw(below: int, *shape: int) -> torch.Tensor:
         return torch.randint(below, shape, generator=generator)
 
-    return Samples(draw(schema.n_users, rows), draw(schema.n_items, rows), draw(2, rows).float(),
-                   draw(schema.n_items, rows, length), draw(schema.n_ratings, rows, length),
-                   torch.ones(rows, length, dtype=torch.bool), torch.full((rows,), length))
+    return Samples(
+        draw(schema.n_users, rows),
+        draw(schema.n_items, rows),
+        draw(2, rows).float(),
+        draw(schema.n_items, rows, length),
+        draw(schema.n_ratings, rows, length),
+        torch.ones(rows, length, dtype=torch.bool),
+        torch.full((rows,), length),
+    )
 
 
 def random_schema(generator: torch.Generator) -> Schema:
@@ -118,8 +133,12 @@ def as_columns(schema: Schema) -> Callable[[Samples], dict[str, Tensor]]:
     def columns(batch: Samples) -> dict[str, Tensor]:
         profile_BF, genre_B1 = schema.user_fields_UF[batch.user_B], schema.item_fields_MF[batch.item_B]
         return {
-            "user": batch.user_B, **dict(zip(PROFILE, profile_BF.unbind(1), strict=True)), "item": batch.item_B + 1,
-            "genre": genre_B1.squeeze(1), "past": batch.history_BH + 1, "length": batch.mask_BH.sum(dim=1),
+            "user": batch.user_B,
+            **dict(zip(PROFILE, profile_BF.unbind(1), strict=True)),
+            "item": batch.item_B + 1,
+            "genre": genre_B1.squeeze(1),
+            "past": batch.history_BH + 1,
+            "length": batch.mask_BH.sum(dim=1),
             "label": batch.label_B,
         }
 
@@ -130,8 +149,13 @@ PROFILE = ("gender", "age", "job", "zip")
 
 
 def vocabularies(schema: Schema) -> dict[str, int]:
-    return {"user": schema.n_users, **dict(zip(PROFILE, schema.user_field_sizes, strict=True)), "item": schema.n_items + 1,
-            "genre": schema.item_field_sizes[0], "past": schema.n_items + 1}
+    return {
+        "user": schema.n_users,
+        **dict(zip(PROFILE, schema.user_field_sizes, strict=True)),
+        "item": schema.n_items + 1,
+        "genre": schema.item_field_sizes[0],
+        "past": schema.n_items + 1,
+    }
 
 
 class Join(nn.Module):
@@ -164,8 +188,16 @@ def fuxictr(zoo: Path, name: str, schema: Schema, config: Any, joined: bool, set
         features.features["past"]["feature_encoder"] = "layers.MaskedAveragePooling()"
     features.labels, features.num_fields, features.default_emb_dim = ["label"], features.get_num_fields(), E
     model = getattr(module, name)(
-        features, embedding_dim=E, net_dropout=config.dropout, optimizer="adam", loss="binary_crossentropy", metrics=[],
-        model_root="", verbose=0, **settings)
+        features,
+        embedding_dim=E,
+        net_dropout=config.dropout,
+        optimizer="adam",
+        loss="binary_crossentropy",
+        metrics=[],
+        model_root="",
+        verbose=0,
+        **settings,
+    )
     join = Join(schema, E)
     if joined:
         encoders = (model.embedding_layer if name == "DIN" else model.embedding_layer.embedding_layer).feature_encoders
@@ -178,8 +210,9 @@ def fuxictr(zoo: Path, name: str, schema: Schema, config: Any, joined: bool, set
         join.rating_BH = batch.rating_BH
         return {field: column for field, column in as_columns(schema)(batch).items() if field != "length"}
 
-    return Contestant(list(model.parameters()), inputs,
-                      lambda columns: model.compute_loss(model(columns), model.get_labels(columns)))
+    return Contestant(
+        list(model.parameters()), inputs, lambda columns: model.compute_loss(model(columns), model.get_labels(columns))
+    )
 
 
 class RecBoleData:
@@ -215,10 +248,22 @@ def recbole(name: str, schema: Schema, config: Any, joined: bool, settings: dict
     layers, E = importlib.import_module("recbole.model.layers"), config.embedding
     hidden = [config.hidden] * config.layers
     told = {
-        "USER_ID_FIELD": "user", "ITEM_ID_FIELD": "item", "LABEL_FIELD": "label", "LIST_SUFFIX": "_list", "NEG_PREFIX": "neg_",
-        "ITEM_LIST_LENGTH_FIELD": "length", "MAX_ITEM_LIST_LENGTH": config.history_length, "numerical_features": [],
-        "device": torch.device("cpu"), "embedding_size": E, "hidden_size": E, "mlp_hidden_size": hidden,
-        "dropout_prob": config.dropout, "loss_type": "CE", "pooling_mode": "mean", **settings,
+        "USER_ID_FIELD": "user",
+        "ITEM_ID_FIELD": "item",
+        "LABEL_FIELD": "label",
+        "LIST_SUFFIX": "_list",
+        "NEG_PREFIX": "neg_",
+        "ITEM_LIST_LENGTH_FIELD": "length",
+        "MAX_ITEM_LIST_LENGTH": config.history_length,
+        "numerical_features": [],
+        "device": torch.device("cpu"),
+        "embedding_size": E,
+        "hidden_size": E,
+        "mlp_hidden_size": hidden,
+        "dropout_prob": config.dropout,
+        "loss_type": "CE",
+        "pooling_mode": "mean",
+        **settings,
     }
     model: Any = getattr(module, name)(defaultdict(lambda: None, told), RecBoleData(schema))
     if name == "DCNV2":  # no batch norm
@@ -262,35 +307,79 @@ def contests(zoo: Path, schema: Schema) -> dict[str, dict[str, Callable[[], Cont
     hidden = [deepfm.hidden] * deepfm.layers
 
     def fuxi(name: str, config: Any, **settings: Any) -> dict[str, Callable[[], Contestant]]:
-        return {label: partial(fuxictr, zoo, name, schema, config, joined, settings)
-                for label, joined in (("fuxictr", True), ("fuxictr, own past", False))}
+        return {
+            label: partial(fuxictr, zoo, name, schema, config, joined, settings)
+            for label, joined in (("fuxictr", True), ("fuxictr, own past", False))
+        }
 
     def bole(name: str, config: Any, **settings: Any) -> dict[str, Callable[[], Contestant]]:
-        return {label: partial(recbole, name, schema, config, joined, settings)
-                for label, joined in (("recbole", True), ("recbole, own past", False)) if name != "DIN" or not joined}
+        return {
+            label: partial(recbole, name, schema, config, joined, settings)
+            for label, joined in (("recbole", True), ("recbole, own past", False))
+            if name != "DIN" or not joined
+        }
 
     attention = {"attention_layers": 3, "attention_dim": 64}
     return {
-        "deepfm": {"ours": lambda: ours(deepfm, schema), **fuxi("DeepFM", deepfm, hidden_units=hidden),
-                   **bole("DeepFM", deepfm)},
+        "deepfm": {"ours": lambda: ours(deepfm, schema), **fuxi("DeepFM", deepfm, hidden_units=hidden), **bole("DeepFM", deepfm)},
         "autoint": {"ours": lambda: ours(autoint, schema), **fuxi("AutoInt", autoint, dnn_hidden_units=[], **attention)},
         "autoint, parallel": {
-            "ours": lambda: ours(plus, schema), **fuxi("AutoInt", plus, dnn_hidden_units=hidden, **attention),
-            **bole("AutoInt", plus, attention_size=64, n_layers=3, num_heads=1, has_residual=True,
-                   dropout_probs=[plus.dropout, plus.dropout, 0.0])},
-        "dcnv2": {"ours": lambda: ours(dcnv2, schema), **fuxi("DCNv2", dcnv2, parallel_dnn_hidden_units=hidden),
-                  **bole("DCNV2", dcnv2, mixed=False, structure="parallel", cross_layer_num=3)},
-        "din": {"ours": lambda: ours(din, schema), **fuxi(
-            "DIN", din, dnn_hidden_units=hidden, attention_hidden_units=[64], attention_hidden_activations="ReLU",
-            din_target_field=["item"], din_sequence_field=["past"]), **bole("DIN", din)},
-        "gru4rec": {"ours": lambda: our_state(gru4rec, schema), **bole("GRU4Rec", gru4rec, num_layers=1, dropout_prob=0.0),
-                    "ours, with its head": lambda: ours(gru4rec, schema)},
-        "caser": {"ours": lambda: our_state(caser, schema), **bole("Caser", caser, nh=caser.horizontal, nv=caser.vertical),
-                  "ours, with its head": lambda: ours(caser, schema)},
-        "sasrec": {"ours": lambda: our_state(sasrec, schema), **bole(
-            "SASRec", sasrec, n_layers=1, n_heads=2, inner_size=4 * sasrec.embedding, hidden_act="relu",
-            hidden_dropout_prob=sasrec.dropout, attn_dropout_prob=0.0, layer_norm_eps=1e-5, initializer_range=0.02),
-            "ours, with its head": lambda: ours(sasrec, schema)},
+            "ours": lambda: ours(plus, schema),
+            **fuxi("AutoInt", plus, dnn_hidden_units=hidden, **attention),
+            **bole(
+                "AutoInt",
+                plus,
+                attention_size=64,
+                n_layers=3,
+                num_heads=1,
+                has_residual=True,
+                dropout_probs=[plus.dropout, plus.dropout, 0.0],
+            ),
+        },
+        "dcnv2": {
+            "ours": lambda: ours(dcnv2, schema),
+            **fuxi("DCNv2", dcnv2, parallel_dnn_hidden_units=hidden),
+            **bole("DCNV2", dcnv2, mixed=False, structure="parallel", cross_layer_num=3),
+        },
+        "din": {
+            "ours": lambda: ours(din, schema),
+            **fuxi(
+                "DIN",
+                din,
+                dnn_hidden_units=hidden,
+                attention_hidden_units=[64],
+                attention_hidden_activations="ReLU",
+                din_target_field=["item"],
+                din_sequence_field=["past"],
+            ),
+            **bole("DIN", din),
+        },
+        "gru4rec": {
+            "ours": lambda: our_state(gru4rec, schema),
+            **bole("GRU4Rec", gru4rec, num_layers=1, dropout_prob=0.0),
+            "ours, with its head": lambda: ours(gru4rec, schema),
+        },
+        "caser": {
+            "ours": lambda: our_state(caser, schema),
+            **bole("Caser", caser, nh=caser.horizontal, nv=caser.vertical),
+            "ours, with its head": lambda: ours(caser, schema),
+        },
+        "sasrec": {
+            "ours": lambda: our_state(sasrec, schema),
+            **bole(
+                "SASRec",
+                sasrec,
+                n_layers=1,
+                n_heads=2,
+                inner_size=4 * sasrec.embedding,
+                hidden_act="relu",
+                hidden_dropout_prob=sasrec.dropout,
+                attn_dropout_prob=0.0,
+                layer_norm_eps=1e-5,
+                initializer_range=0.02,
+            ),
+            "ours, with its head": lambda: ours(sasrec, schema),
+        },
     }
 
 
@@ -298,7 +387,7 @@ DIFFERENT = {
     "deepfm": "peers: a first-order weight for every past item (in our favour); RecBole: a table of its own for them (ours)",
     "autoint": "nothing",
     "autoint, parallel": "FuxiCTR: nothing; RecBole: one more product before and in each layer of attention, but none for a "
-                         "shortcut within it, a dropout more and first-order weights (in our favour)",
+    "shortcut within it, a dropout more and first-order weights (in our favour)",
     "dcnv2": "FuxiCTR: nothing; RecBole: a table of its own for past items (in our favour)",
     "din": "FuxiCTR: nothing; RecBole: the DNN reads [u ; t ; u*t] and no other fields (in its favour)",
     "gru4rec": "RecBole: no biases (in its favour), one product more for every state (ours)",
@@ -319,10 +408,14 @@ def beside_peers(names: list[str], zoo: Path, out: Path, seed: int, rounds: int,
     schema = random_schema(generator)
     table: dict[str, dict[str, Any]] = {}
     result = {
-        "date": date.today().isoformat(), "machine": "two shared x86-64 cores, one thread used", "seed": seed,
+        "date": date.today().isoformat(),
+        "machine": "two shared x86-64 cores, one thread used",
+        "seed": seed,
         "command": "python benchmarks/conventional.py peers --zoo FOLDER/FuxiCTR/model_zoo --out benchmarks/results/"
-                   f"conventional-throughput.json --seed {seed} --rounds {rounds}",
-        "rounds": rounds, "steps": steps, "rows": rows,
+        f"conventional-throughput.json --seed {seed} --rounds {rounds}",
+        "rounds": rounds,
+        "steps": steps,
+        "rows": rows,
         "versions": {package: importlib.metadata.version(package) for package in ("torch", "fuxictr", "recbole")},
         "table": table,
     }

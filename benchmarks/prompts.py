@@ -46,20 +46,26 @@ def made_log(n_users: int, n_items: int, seed: int, folder: Path) -> Dataset:
         return " ".join(word() for _ in range(rng.integers(1, 5))) + f" ({rng.integers(1920, 2001)})"
 
     n = n_users * EVENTS_A_USER
-    interactions = pa.table({
-        "user": np.repeat(np.arange(n_users), EVENTS_A_USER).astype(str),
-        "item": rng.integers(0, n_items, n).astype(str),
-        "rating": pa.array(rng.integers(1, 6, n), pa.float32()),
-        "time": rng.integers(0, 10**9, n),
-    })
+    interactions = pa.table(
+        {
+            "user": np.repeat(np.arange(n_users), EVENTS_A_USER).astype(str),
+            "item": rng.integers(0, n_items, n).astype(str),
+            "rating": pa.array(rng.integers(1, 6, n), pa.float32()),
+            "time": rng.integers(0, 10**9, n),
+        }
+    )
     catalogue = pa.table({"item": np.arange(n_items).astype(str), "title": [title() for _ in range(n_items)]})
-    profiles = pa.table({
-        "user": np.arange(n_users).astype(str), "gender": rng.choice(["female", "male"], n_users),
-        "age": rng.choice(["18-24", "25-34", "35-44"], n_users),
-        "occupation": rng.choice(["writer", "farmer"], n_users),
-    })
-    return prepare(RawTables(interactions, catalogue, profiles, Words(item="film", items="films", did="watched")),
-                   Rules(), folder, "made")
+    profiles = pa.table(
+        {
+            "user": np.arange(n_users).astype(str),
+            "gender": rng.choice(["female", "male"], n_users),
+            "age": rng.choice(["18-24", "25-34", "35-44"], n_users),
+            "occupation": rng.choice(["writer", "farmer"], n_users),
+        }
+    )
+    return prepare(
+        RawTables(interactions, catalogue, profiles, Words(item="film", items="films", did="watched")), Rules(), folder, "made"
+    )
 
 
 def main() -> None:
@@ -80,8 +86,7 @@ def main() -> None:
         # A small vocabulary makes a line about as long as a film's title is with Llama's tokenizer.
         alphabet = pre_tokenizers.ByteLevel.alphabet()
         texts = [*dataset.titles, *[" Yes No"] * 100]
-        tokenizer.train_from_iterator(texts, trainers.BpeTrainer(
-            vocab_size=700, initial_alphabet=alphabet, show_progress=False))
+        tokenizer.train_from_iterator(texts, trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, show_progress=False))
         began = time.perf_counter()
         template = Rella(opening=("USER:",))
         builder = YesNoBuilder.make(dataset, template, tokenizer, max_tokens=2048, soft=args.soft_at)
@@ -90,9 +95,15 @@ def main() -> None:
         result = measured(dataset, builder, marked(template.slotted(args.soft_at), line_tokenizer.marked), line_tokenizer, args)
     result |= {
         "soft_at": args.soft_at,
-        "seconds_to_tokenise_lines": round(built, 3), "lines": len(builder.lines.offsets_N) - 1, "k": args.k,
-        "batch": args.batch, "rounds": args.rounds, "seed": args.seed, "command": shlex.join(["python", *sys.argv]),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"), "threads": 1,
+        "seconds_to_tokenise_lines": round(built, 3),
+        "lines": len(builder.lines.offsets_N) - 1,
+        "k": args.k,
+        "batch": args.batch,
+        "rounds": args.rounds,
+        "seed": args.seed,
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "threads": 1,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
@@ -131,8 +142,10 @@ def measured(
     return {
         "prompts_per_second": round(statistics.median(fast)),
         "prompts_per_second_from_strings": round(statistics.median(slow)),
-        "ratio_median": round(statistics.median(ratios)), "ratio_range": [round(ratios[0]), round(ratios[-1])],
-        "tokens_a_prompt": round(statistics.mean(tokens), 1), "n": args.rounds * args.batch,
+        "ratio_median": round(statistics.median(ratios)),
+        "ratio_range": [round(ratios[0]), round(ratios[-1])],
+        "tokens_a_prompt": round(statistics.mean(tokens), 1),
+        "n": args.rounds * args.batch,
         "compared_and_identical": compared,
     }
 

@@ -58,8 +58,10 @@ def simulated(rows: int, seed: int, folder: Path) -> Dataset:
     n = int(offsets[-1])
     (folder / "events").mkdir(parents=True)
     (folder / "samples").mkdir()
-    made = {name: np.lib.format.open_memmap(folder / f"events/{name}.npy", mode="w+", dtype=dtype, shape=(n,))
-            for name, dtype in EVENT_COLUMNS.items()}
+    made = {
+        name: np.lib.format.open_memmap(folder / f"events/{name}.npy", mode="w+", dtype=dtype, shape=(n,))
+        for name, dtype in EVENT_COLUMNS.items()
+    }
     made["user"][:] = np.repeat(np.arange(users), length_U)
     for user in range(users):
         made["item"][offsets[user] : offsets[user + 1]] = rng.choice(ITEMS, length_U[user], replace=False)
@@ -71,8 +73,15 @@ def simulated(rows: int, seed: int, folder: Path) -> Dataset:
         ids = pa.array(np.arange(count).astype(str))
         IdMap.of(ids).save(folder / f"{name}s.parquet")
         pq.write_table(pa.table({name: ids, "title": ids}), folder / f"{'catalogue' if name == 'item' else 'profiles'}.parquet")
-    facts = {"name": "simulated", "has_times": True, "rating_levels": [1.0], "words": Words().model_dump(), "notes": [],
-             "label_above": 0.5, "keep_from": None}
+    facts = {
+        "name": "simulated",
+        "has_times": True,
+        "rating_levels": [1.0],
+        "words": Words().model_dump(),
+        "notes": [],
+        "label_above": 0.5,
+        "keep_from": None,
+    }
     (folder / "dataset.json").write_text(json.dumps(facts))
     return Dataset(folder)
 
@@ -89,9 +98,17 @@ def selected(folder: Path, dimensions: int, looped: int, seed: int) -> dict[str,
         kept += int(chooser.select(dataset, dataset.targets(rows[first : first + CHUNK]))[1].sum())
     cpu, seconds = time.process_time() - cpu, time.perf_counter() - began
     result = {
-        "n": len(rows), "users": dataset.n_users, "items": dataset.n_items, "dimensions": dimensions, "chosen": kept,
-        "cpu_seconds": round(cpu, 2), "seconds": round(seconds, 2), "rows_per_cpu_second": round(len(rows) / cpu),
-        "peak_mb": round(memory("VmHWM")), "start_mb": round(start), "log_pages_mb": round(memory("RssFile") - files),
+        "n": len(rows),
+        "users": dataset.n_users,
+        "items": dataset.n_items,
+        "dimensions": dimensions,
+        "chosen": kept,
+        "cpu_seconds": round(cpu, 2),
+        "seconds": round(seconds, 2),
+        "rows_per_cpu_second": round(len(rows) / cpu),
+        "peak_mb": round(memory("VmHWM")),
+        "start_mb": round(start),
+        "log_pages_mb": round(memory("RssFile") - files),
     }
     return result | (beside(dataset, rows, vectors_ME, chooser, looped, seed, cpu / len(rows)) if looped else {})
 
@@ -110,8 +127,13 @@ def beside(
     loop = (time.process_time() - cpu) / looped
     chosen_NK, mask_NK = chooser.select(dataset, dataset.targets(drawn))
     same = sum(chosen_NK[place, mask_NK[place]].tolist() == one.tolist() for place, one in enumerate(found))
-    return {"loop_n": looped, "loop_same_choice": same, "loop_us_a_row": round(loop * 1e6, 1),
-            "us_a_row": round(ours * 1e6, 2), "times_faster": round(loop / ours, 1)}
+    return {
+        "loop_n": looped,
+        "loop_same_choice": same,
+        "loop_us_a_row": round(loop * 1e6, 1),
+        "us_a_row": round(ours * 1e6, 2),
+        "times_faster": round(loop / ours, 1),
+    }
 
 
 def online(folder: Path, dimensions: int, history: int, calls: int, seed: int) -> dict[str, Any]:
@@ -138,9 +160,16 @@ def online(folder: Path, dimensions: int, history: int, calls: int, seed: int) -
     kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return {
-        "events": len(dataset), "users": dataset.n_users, "items": dataset.n_items, "dimensions": dimensions, "n": calls,
-        "ms_first": first, "ms_extended": milliseconds(lambda: dataset.extended(events), calls),
-        "kb_kept": round(kept / 1024, 1), "kb_peak": round(peak / 1024, 1), "history": int(length_U[user]),
+        "events": len(dataset),
+        "users": dataset.n_users,
+        "items": dataset.n_items,
+        "dimensions": dimensions,
+        "n": calls,
+        "ms_first": first,
+        "ms_extended": milliseconds(lambda: dataset.extended(events), calls),
+        "kb_kept": round(kept / 1024, 1),
+        "kb_peak": round(peak / 1024, 1),
+        "history": int(length_U[user]),
         **{f"ms_{targets}_targets": milliseconds(partial(ask, targets), calls) for targets in (1, 20)},
     }
 
@@ -201,8 +230,12 @@ def main() -> None:
                     alone(simulated, rows, args.seed, folder)
                     measured.append(alone(online, folder, args.dimensions[-1], args.history, 200, args.seed))
         results[part] = {
-            "command": shlex.join(["python", *sys.argv]), "date": datetime.now(UTC).date().isoformat(), "seed": args.seed,
-            "k": K, "threads": 1, "results": measured,
+            "command": shlex.join(["python", *sys.argv]),
+            "date": datetime.now(UTC).date().isoformat(),
+            "seed": args.seed,
+            "k": K,
+            "threads": 1,
+            "results": measured,
         }
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(results, indent=1) + "\n")

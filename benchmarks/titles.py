@@ -46,11 +46,20 @@ def made_lm(size: str, seed: int) -> TitleLM:
     """A random Llama whose adapters are as if they had learnt."""
     width, layers, heads = SIZES[size]
     torch.manual_seed(seed)
-    model = LlamaForCausalLM(LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=width, intermediate_size=width * 8 // 3, num_hidden_layers=layers,
-        num_attention_heads=heads, num_key_value_heads=heads, max_position_embeddings=1024)).eval()
-    adapters = personalise(model, Adaptation(coupling=Full.Config(rank=8), dropout=0.0), user_width=USER,
-                           generator=torch_generator(seed, "adapters"))
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=VOCABULARY,
+            hidden_size=width,
+            intermediate_size=width * 8 // 3,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            num_key_value_heads=heads,
+            max_position_embeddings=1024,
+        )
+    ).eval()
+    adapters = personalise(
+        model, Adaptation(coupling=Full.Config(rank=8), dropout=0.0), user_width=USER, generator=torch_generator(seed, "adapters")
+    )
     with torch.no_grad():
         for _, layer in adapters.layers:
             layer.B_OQ.normal_(std=0.02)
@@ -59,6 +68,7 @@ def made_lm(size: str, seed: int) -> TitleLM:
 
 def made_rows(count: int, generator: torch.Generator) -> tuple[PersonalBatch, Titles]:
     """Left-padded prompts of 180 to 260 tokens, right-padded titles."""
+
     def draw(low: int, high: int, *shape: int) -> Tensor:
         return torch.randint(low, high, shape, generator=generator)
 
@@ -116,8 +126,12 @@ def measured(size: str, rows: int, rounds: int, seed: int) -> dict[str, object]:
         free = timed(f"free, {WRITTEN} tokens", partial(write, lm, batch, NO_END, limit=WRITTEN))
         apart = max(apart, float((naive - shared.score_BC).abs().max()))
         assert math.isfinite(apart)
-        costs = {"shared prompt": shared.cost, "constrained, greedy": greedy.cost, "constrained, 4 beams": beams.cost,
-                 f"free, {WRITTEN} tokens": free.cost}
+        costs = {
+            "shared prompt": shared.cost,
+            "constrained, greedy": greedy.cost,
+            "constrained, 4 beams": beams.cost,
+            f"free, {WRITTEN} tokens": free.cost,
+        }
         tokens = {way: cost.tokens / rows for way, cost in costs.items()}
         if number == 0:  # to warm up
             seconds.clear()
@@ -128,8 +142,11 @@ def measured(size: str, rows: int, rounds: int, seed: int) -> dict[str, object]:
 
     first = seconds["a full prompt each"]
     return {
-        way: {"seconds_a_row": three(values), "times_faster": three([a / b for a, b in zip(first, values, strict=True)]),
-              **({"tokens_a_row": round(tokens[way], 1)} if way in tokens else {})}
+        way: {
+            "seconds_a_row": three(values),
+            "times_faster": three([a / b for a, b in zip(first, values, strict=True)]),
+            **({"tokens_a_row": round(tokens[way], 1)} if way in tokens else {}),
+        }
         for way, values in seconds.items()
     } | {"n": rounds * rows, "rounds": rounds, "rows_a_round": rows, "largest_difference": apart}
 
@@ -147,8 +164,13 @@ def main() -> None:
     if args.base:
         sizes["base"] = measured("base", 1, 3, args.seed)
     result = {
-        **sizes, "candidates": CANDIDATES, "seed": args.seed, "command": shlex.join(["python", *sys.argv]),
-        "date": datetime.now(UTC).date().isoformat(), "threads": 1, "torch": torch.__version__,
+        **sizes,
+        "candidates": CANDIDATES,
+        "seed": args.seed,
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "threads": 1,
+        "torch": torch.__version__,
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -46,8 +46,14 @@ def measured(run: Run, system: str, users: int, count: int, seed: int) -> dict[s
     def told(values: np.ndarray) -> dict[str, float]:
         return {f"p{q}": round(float(np.quantile(values, q / 100)), 2) for q in (50, 95)}
 
-    return {"shortlist": count, "users": users, "first stage": told(first), "second stage": told(second),
-            "both": told(first + second), "tokens": round(float(np.mean(tokens[WARM_UP:])), 1)}
+    return {
+        "shortlist": count,
+        "users": users,
+        "first stage": told(first),
+        "second stage": told(second),
+        "both": told(first + second),
+        "tokens": round(float(np.mean(tokens[WARM_UP:])), 1),
+    }
 
 
 def main() -> None:
@@ -61,12 +67,22 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     run = Run.open(arguments.run, Options(device="cpu", progress=False))
-    print(json.dumps({
-        "command": shlex.join(["python", "benchmarks/two_stages.py", *sys.argv[1:]]),
-        "date": datetime.now(UTC).date().isoformat(), "seed": arguments.seed,
-        "data": run.context.dataset.name, "items": run.context.dataset.n_items, "language model": run.context.backbone_label,
-        "found": [measured(run, arguments.system, arguments.users, count, arguments.seed) for count in arguments.shortlists],
-    }, indent=1))
+    print(
+        json.dumps(
+            {
+                "command": shlex.join(["python", "benchmarks/two_stages.py", *sys.argv[1:]]),
+                "date": datetime.now(UTC).date().isoformat(),
+                "seed": arguments.seed,
+                "data": run.context.dataset.name,
+                "items": run.context.dataset.n_items,
+                "language model": run.context.backbone_label,
+                "found": [
+                    measured(run, arguments.system, arguments.users, count, arguments.seed) for count in arguments.shortlists
+                ],
+            },
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -22,8 +22,9 @@ USER_WIDTH, PROMPT_LENGTH, LAST_TOKENS, STEPS = 8, 4, 10, 150
 def backbone() -> LlamaForCausalLM:
     """A small Llama with random weights, the same at every call."""
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=32, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-                         initializer_range=0.2)
+    config = LlamaConfig(
+        vocab_size=32, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4, initializer_range=0.2
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -80,6 +81,7 @@ def main(folder: Path) -> None:
     write_peft_adapter(folder / "ann", adapters, u_BD[:1])
     if find_spec("peft"):
         from peft import PeftModel
+
         ann = PeftModel.from_pretrained(backbone(), folder / "ann")
         difference = (ann(tokens_BL[:1]).logits[:, -1] - before[:1]).abs().max()
         print(f"One person's adapter in PEFT: logits differ by at most {difference:.1e}")

@@ -6,15 +6,30 @@ from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-TITLES = ["Heat", "The Lord of the Rings", "Amélie", "Crouching Tiger 卧虎藏龙", "im end start system mask", "a <b> [c] |d| & s>",
-          "8½ (1963)", "inst INST s / </", "They watched these films, oldest first: (5 stars)", "Would they like Heat (Crime)?",
-          "Answer: Yes No\n", "What they watched is not known.\n"] * 3
+TITLES = [
+    "Heat",
+    "The Lord of the Rings",
+    "Amélie",
+    "Crouching Tiger 卧虎藏龙",
+    "im end start system mask",
+    "a <b> [c] |d| & s>",
+    "8½ (1963)",
+    "inst INST s / </",
+    "They watched these films, oldest first: (5 stars)",
+    "Would they like Heat (Crime)?",
+    "Answer: Yes No\n",
+    "What they watched is not known.\n",
+] * 3
 INSIDE = {"</s>": ("</", "s>"), "<|im_start|>": ("<|im_start", "|>"), "<mask>": ("<mask", ">"), "[SEP]": ("[SEP", "]")}
 """Controls in the model's own vocabulary, with the two pieces that merges can make them of, as old conversions write them."""
 BEYOND = [
-    AddedToken("<|im_end|>", special=True), AddedToken("[INST]", special=True), AddedToken("<think>", special=False),
-    AddedToken("<left>", lstrip=True, special=True), AddedToken("<right>", rstrip=True, special=False, normalized=False),
-    AddedToken("Nolan", single_word=True, special=False, normalized=False), AddedToken("<|im_end|><|again|>", special=True),
+    AddedToken("<|im_end|>", special=True),
+    AddedToken("[INST]", special=True),
+    AddedToken("<think>", special=False),
+    AddedToken("<left>", lstrip=True, special=True),
+    AddedToken("<right>", rstrip=True, special=False, normalized=False),
+    AddedToken("Nolan", single_word=True, special=False, normalized=False),
+    AddedToken("<|im_end|><|again|>", special=True),
 ]
 """Controls that were added after it was trained."""
 CONTROLS = [*INSIDE, *(token.content for token in BEYOND)]
@@ -50,10 +65,12 @@ def whole_words() -> Tokenizer:
     """Llama-3's kind takes a word that is in the vocabulary whole, without a merge; here all that has no space is a word."""
     made = _bytes()
     made.model.ignore_merges = True
-    made.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(r" ?[^\s]+|\n|\s+"), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
+    made.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(r" ?[^\s]+|\n|\s+"), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     return made
 
 
@@ -76,8 +93,12 @@ def unigram() -> Tokenizer:
     made = Tokenizer(models.Unigram())
     made.normalizer = normalizers.NFKC()
     made.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    made.train_from_iterator([line for title in TITLES for line in title.splitlines()], trainers.UnigramTrainer(
-        vocab_size=200, special_tokens=["<unk>"], unk_token="<unk>", initial_alphabet=ALPHABET, show_progress=False))
+    made.train_from_iterator(
+        [line for title in TITLES for line in title.splitlines()],
+        trainers.UnigramTrainer(
+            vocab_size=200, special_tokens=["<unk>"], unk_token="<unk>", initial_alphabet=ALPHABET, show_progress=False
+        ),
+    )
     return _without_added(made)
 
 
@@ -86,8 +107,10 @@ def word_piece() -> Tokenizer:
     made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    made.train_from_iterator([*TITLES, *(letter * 2 for letter in ALPHABET)], trainers.WordPieceTrainer(
-        vocab_size=400, special_tokens=["[UNK]"], show_progress=False))
+    made.train_from_iterator(
+        [*TITLES, *(letter * 2 for letter in ALPHABET)],
+        trainers.WordPieceTrainer(vocab_size=400, special_tokens=["[UNK]"], show_progress=False),
+    )
     return _without_added(made)
 
 
@@ -100,8 +123,13 @@ def words() -> Tokenizer:
 
 
 KINDS: dict[str, Callable[[], Tokenizer]] = {
-    "byte-level": byte_level, "whole-words": whole_words, "prepended": prepended, "metaspace": metaspace, "unigram": unigram,
-    "word-piece": word_piece, "words": words,
+    "byte-level": byte_level,
+    "whole-words": whole_words,
+    "prepended": prepended,
+    "metaspace": metaspace,
+    "unigram": unigram,
+    "word-piece": word_piece,
+    "words": words,
 }
 WRITE_ANY_TEXT = ("byte-level", "whole-words", "prepended", "metaspace")
 
@@ -123,10 +151,18 @@ def _sentence_piece() -> Tokenizer:
     words = [("e", "a"), ("H", "ea"), ("Hea", "t"), ("▁", "Heat"), ("i", "n"), ("s", "t")]
     merges = [*((piece[:-1], piece[-1]) for piece in PIECES), *words]
     pieces = dict.fromkeys(["<unk>", *BYTES, *ALPHABET, *(left + right for left, right in merges)])
-    made = Tokenizer(models.BPE(vocab={piece: number for number, piece in enumerate(pieces)}, merges=merges,
-                                unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(),
-                                      decoders.Strip(" ", 1, 0)])
+    made = Tokenizer(
+        models.BPE(
+            vocab={piece: number for number, piece in enumerate(pieces)},
+            merges=merges,
+            unk_token="<unk>",
+            fuse_unk=True,
+            byte_fallback=True,
+        )
+    )
+    made.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
     return made
 
 

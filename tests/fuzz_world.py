@@ -45,20 +45,103 @@ Judge = Callable[[Any, Mapping[str, bytes]], list[str]]
 """What was read and the files it was read from to what is wrong with it."""
 
 SPICE = [
-    b"", b'"', b'""', b"'", b"\\", b'\\"', b"\n", b"\r", b"\r\n", b"\x00", b"\x1b[31m", b"\x1f", b"\xff", b"\xc3\xa9", b"\xe9",
-    b"\xef\xbb\xbf", b"\xff\xfe", b"\xed\xa0\x80", b"\xe2\x80\xae", b",", b";", b"\t", b"|", b"::", b"nan", b"inf", b"-inf",
-    b"1e999", b"-1", b"0", b"1e39", b"9" * 400, b"9" * 5000, b"0x" + b"f" * 5000, b"[" * 3000, b"{" * 3000, b"\\ud83d", b"\\x41",
-    b"\\u0000", b"null", b"true", b"{}", b"[]", b"[[]]", b"2024-02-30", b"1e11", b"::" * 2000, b"|" * 2000, b"x" * 70_000,
-    b" " * 3000, b"=", b"#", b"-", b".", b"../../x", b"PAR1", b"PK\x03\x04", b"\x1f\x8b", b"\x00\x00\xc0\x7f",
+    b"",
+    b'"',
+    b'""',
+    b"'",
+    b"\\",
+    b'\\"',
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b"\x00",
+    b"\x1b[31m",
+    b"\x1f",
+    b"\xff",
+    b"\xc3\xa9",
+    b"\xe9",
+    b"\xef\xbb\xbf",
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"\xe2\x80\xae",
+    b",",
+    b";",
+    b"\t",
+    b"|",
+    b"::",
+    b"nan",
+    b"inf",
+    b"-inf",
+    b"1e999",
+    b"-1",
+    b"0",
+    b"1e39",
+    b"9" * 400,
+    b"9" * 5000,
+    b"0x" + b"f" * 5000,
+    b"[" * 3000,
+    b"{" * 3000,
+    b"\\ud83d",
+    b"\\x41",
+    b"\\u0000",
+    b"null",
+    b"true",
+    b"{}",
+    b"[]",
+    b"[[]]",
+    b"2024-02-30",
+    b"1e11",
+    b"::" * 2000,
+    b"|" * 2000,
+    b"x" * 70_000,
+    b" " * 3000,
+    b"=",
+    b"#",
+    b"-",
+    b".",
+    b"../../x",
+    b"PAR1",
+    b"PK\x03\x04",
+    b"\x1f\x8b",
+    b"\x00\x00\xc0\x7f",
     b"\x00\x00\x80\x7f",
 ]
 """Pieces that formats trip over."""
 VALUE = re.compile(rb"[:=]\s*([^,\n}]+)")
 ODD = [
-    b'"x"', b'""', b"-1", b"0", b"1.5", b"1e308", b"-1e308", b"1e30", b"1e999", b"NaN", b"nan", b"inf", b"Infinity", b"[]",
-    b"[[]]", b'["x"]', b"{}", b"null", b"true", b"false", b'"null"',
-    b'"\\u0000"', b'"re:("', b'"/etc/passwd"', b"10000000000000000000000",
-    b"0x" + b"f" * 5000, b"9" * 5000, b"[" * 3000, b'"LORA"', b'"LIFELORA"', b'"\\ud800"', b'"simulated"', b"1979-05-27",
+    b'"x"',
+    b'""',
+    b"-1",
+    b"0",
+    b"1.5",
+    b"1e308",
+    b"-1e308",
+    b"1e30",
+    b"1e999",
+    b"NaN",
+    b"nan",
+    b"inf",
+    b"Infinity",
+    b"[]",
+    b"[[]]",
+    b'["x"]',
+    b"{}",
+    b"null",
+    b"true",
+    b"false",
+    b'"null"',
+    b'"\\u0000"',
+    b'"re:("',
+    b'"/etc/passwd"',
+    b"10000000000000000000000",
+    b"0x" + b"f" * 5000,
+    b"9" * 5000,
+    b"[" * 3000,
+    b'"LORA"',
+    b'"LIFELORA"',
+    b'"\\ud800"',
+    b'"simulated"',
+    b"1979-05-27",
 ]
 """Values of another kind than the one that is due."""
 
@@ -141,7 +224,8 @@ def _tables(raw: RawTables, files: Mapping[str, bytes]) -> list[str]:
     whole = b"".join(_unpacked(data) for data in files.values())
     lost = "\ufffd" in "".join([*titles, *log["user"], *log["item"]])
     faults += ["a letter was lost without a word"] * (
-        lost and "\ufffd".encode() not in whole and b"\\ufffd" not in whole.lower() and not any("U+FFFD" in n for n in raw.notes))
+        lost and "\ufffd".encode() not in whole and b"\\ufffd" not in whole.lower() and not any("U+FFFD" in n for n in raw.notes)
+    )
     return faults
 
 
@@ -160,6 +244,7 @@ def _lines(data: bytes) -> list[bytes]:
 
 def _by_lines(log: str) -> Judge:
     """One event for each line of the log."""
+
     def judge(raw: RawTables, files: Mapping[str, bytes]) -> list[str]:
         due = len(_lines(files[log]))
         return _tables(raw, files) + ([f"{len(raw.interactions)} events of {due} lines"] if len(raw.interactions) != due else [])
@@ -169,6 +254,7 @@ def _by_lines(log: str) -> Judge:
 
 def _by_csv(log: str, delimiter: str) -> Judge:
     """One event for each record that Python's own reader finds, with the same user."""
+
     def judge(raw: RawTables, files: Mapping[str, bytes]) -> list[str]:
         faults = _tables(raw, files)
         if any("behind backslashes" in note for note in raw.notes):
@@ -186,6 +272,7 @@ def _by_csv(log: str, delimiter: str) -> Judge:
 
 def _by_json(log: str, omitted: bool) -> Judge:
     """One event for each line that Python's own reader calls an object, where none is omitted; else no more than those."""
+
     def judge(raw: RawTables, files: Mapping[str, bytes]) -> list[str]:
         lines = _lines(_unpacked(files[log]).replace(b"\r", b" "))
         n = len(raw.interactions)
@@ -236,55 +323,80 @@ ML_1M = {
     "movies.dat": "".join(f"{i}::Misérables {i}, Les (199{i})::Drama|War\n" for i in ITEMS).encode("iso-8859-1"),
     "users.dat": "".join(f"{u}::F::25::{u}::55105\n" for u in USERS).encode(),
 }
-ML_10M = {"ratings.dat": ML_1M["ratings.dat"].replace(b"::5::97", b"::4.5::97"),
-          "movies.dat": ML_1M["movies.dat"].decode("iso-8859-1").encode()}
+ML_10M = {
+    "ratings.dat": ML_1M["ratings.dat"].replace(b"::5::97", b"::4.5::97"),
+    "movies.dat": ML_1M["movies.dat"].decode("iso-8859-1").encode(),
+}
 ML_100K = {
     "u.data": ML_1M["ratings.dat"].replace(b"::", b"\t"),
     "u.item": "".join(f"{i}|Café {i} (1995)|01-Jan-1995||http://x|{_flags(i)}\n" for i in ITEMS).encode("iso-8859-1"),
     "u.user": "".join(f"{u}|{20 + u}|M|writer|55105\n" for u in USERS).encode(),
 }
 ML_CSV = {
-    "ratings.csv": ("userId,movieId,rating,timestamp\r\n" + "".join(
-        f"{u},{i},{(u * i) % 5 + 0.5},{978300000 + u}\r\n" for u in USERS for i in ITEMS)).encode(),
+    "ratings.csv": (
+        "userId,movieId,rating,timestamp\r\n"
+        + "".join(f"{u},{i},{(u * i) % 5 + 0.5},{978300000 + u}\r\n" for u in USERS for i in ITEMS)
+    ).encode(),
     "movies.csv": ("movieId,title,genres\r\n" + "".join(f'{i},"Café, ""{i}"" (1995)",Drama|War\r\n' for i in ITEMS)).encode(),
 }
 BX = {
-    "BX-Book-Ratings.csv": ('"User-ID";"ISBN";"Book-Rating"\r\n' + "".join(
-        f'"{u}";"X{i}";"{(u * i) % 11}"\r\n' for u in USERS for i in ITEMS)).encode(),
-    "BX-Books.csv": ('"ISBN";"Book-Title";"Book-Author";"Year-Of-Publication";"Publisher"\r\n' + "".join(
-        f'"X{i}";"The \\"Élan\\" {i}; a play";"Victor Hugo";"199{i}";"Simon &amp; Co"\r\n' for i in ITEMS)).encode("iso-8859-1"),
+    "BX-Book-Ratings.csv": (
+        '"User-ID";"ISBN";"Book-Rating"\r\n' + "".join(f'"{u}";"X{i}";"{(u * i) % 11}"\r\n' for u in USERS for i in ITEMS)
+    ).encode(),
+    "BX-Books.csv": (
+        '"ISBN";"Book-Title";"Book-Author";"Year-Of-Publication";"Publisher"\r\n'
+        + "".join(f'"X{i}";"The \\"Élan\\" {i}; a play";"Victor Hugo";"199{i}";"Simon &amp; Co"\r\n' for i in ITEMS)
+    ).encode("iso-8859-1"),
     "BX-Users.csv": ('"User-ID";"Location";"Age"\r\n' + "".join(f'"{u}";"tyler, texas, usa";"{u}9"\r\n' for u in USERS)).encode(),
 }
 GOODREADS = {
-    "goodreads_interactions.json": _json_lines([
-        {"user_id": f"u{u}", "book_id": str(i), "rating": (u * i) % 6, "date_added": f"Mon Sep 18 15:0{i}:44 -0700 2017"}
-        for u in USERS for i in ITEMS]),
-    "goodreads_books.json": _json_lines([
-        {"book_id": str(i), "title": f"Café {i}", "authors": [{"author_id": str(i)}], "publication_year": "1999"}
-        for i in ITEMS]),
+    "goodreads_interactions.json": _json_lines(
+        [
+            {"user_id": f"u{u}", "book_id": str(i), "rating": (u * i) % 6, "date_added": f"Mon Sep 18 15:0{i}:44 -0700 2017"}
+            for u in USERS
+            for i in ITEMS
+        ]
+    ),
+    "goodreads_books.json": _json_lines(
+        [{"book_id": str(i), "title": f"Café {i}", "authors": [{"author_id": str(i)}], "publication_year": "1999"} for i in ITEMS]
+    ),
     "goodreads_book_authors.json": _json_lines([{"author_id": str(i), "name": f"Ã {i}"} for i in ITEMS]),
 }
 AMAZON_2018 = {
-    "reviews.json": _json_lines([
-        {"reviewerID": f"u{u}", "asin": f"B{i}", "overall": (u * i) % 5 + 1.0, "unixReviewTime": 10**9 + i}
-        for u in USERS for i in ITEMS]),
-    "meta_x.json": _json_lines([
-        {"asin": f"B{i}", "title": f"Pan {i}\"", "brand": "Argo", "category": ["Home", "Pans"]} for i in ITEMS]),
+    "reviews.json": _json_lines(
+        [
+            {"reviewerID": f"u{u}", "asin": f"B{i}", "overall": (u * i) % 5 + 1.0, "unixReviewTime": 10**9 + i}
+            for u in USERS
+            for i in ITEMS
+        ]
+    ),
+    "meta_x.json": _json_lines(
+        [{"asin": f"B{i}", "title": f'Pan {i}"', "brand": "Argo", "category": ["Home", "Pans"]} for i in ITEMS]
+    ),
 }
 AMAZON_2023 = {
-    "reviews.jsonl.gz": gzip.compress(_json_lines([
-        {"user_id": f"u{u}", "parent_asin": f"B{i}", "rating": 4.0, "timestamp": 1_600_000_000_000 + i, "text": "x"}
-        for u in USERS for i in ITEMS])),
-    "meta_x.jsonl": _json_lines([
-        {"parent_asin": f"B{i}", "title": f"Pan {i}", "store": "Argo", "categories": ["A", "B"]} for i in ITEMS]),
+    "reviews.jsonl.gz": gzip.compress(
+        _json_lines(
+            [
+                {"user_id": f"u{u}", "parent_asin": f"B{i}", "rating": 4.0, "timestamp": 1_600_000_000_000 + i, "text": "x"}
+                for u in USERS
+                for i in ITEMS
+            ]
+        )
+    ),
+    "meta_x.jsonl": _json_lines(
+        [{"parent_asin": f"B{i}", "title": f"Pan {i}", "store": "Argo", "categories": ["A", "B"]} for i in ITEMS]
+    ),
 }
 LLARA = {
     f"{stem}_data.jsonl": _json_lines([{"seq": [i % 6, 1, 2, 6, 6], "len_seq": 3, "next": (i + 3) % 6} for i in range(n)])
     for stem, n in (("train", 6), ("Val", 3), ("Test", 3))
 }
 NAMES = "".join(f"{i}::Café :: {i}\n" for i in range(6)).encode()
-LOG_CSV = ("user,item,rating,time\n" + "".join(
-    f'u{u},"i, {i}",{(u * i) % 5 + 1},2024-05-{10 + i}T18:30:00Z\n' for u in USERS for i in ITEMS)).encode()
+LOG_CSV = (
+    "user,item,rating,time\n"
+    + "".join(f'u{u},"i, {i}",{(u * i) % 5 + 1},2024-05-{10 + i}T18:30:00Z\n' for u in USERS for i in ITEMS)
+).encode()
 ITEMS_CSV = ("item,title,brand\n" + "".join(f'"i, {i}","Café ""{i}""",Argo\n' for i in ITEMS)).encode()
 USERS_CSV = ("user,city\n" + "".join(f"u{u},Århus\n" for u in USERS)).encode()
 MAPPING = b"""interactions = "log.tsv"
@@ -306,14 +418,18 @@ item = "pan"
 """
 MAPPED = {
     "t.toml": MAPPING,
-    "log.tsv": ("who\twhat\tstars\twhen\n" + "".join(
-        f"u{u}\ti{i}\t{(u * i) % 5 + 1}\t{10**9 + i}\n" for u in USERS for i in ITEMS)).encode(),
+    "log.tsv": (
+        "who\twhat\tstars\twhen\n" + "".join(f"u{u}\ti{i}\t{(u * i) % 5 + 1}\t{10**9 + i}\n" for u in USERS for i in ITEMS)
+    ).encode(),
     "goods.txt": ("what\tname\tbrand\n" + "".join(f"i{i}\tCafé {i}\tArgo\n" for i in ITEMS)).encode(),
 }
 PARQUET = {
     "interactions.parquet": _parquet(
-        user=[f"é{u}" for u in USERS for _ in ITEMS], item=[i for _ in USERS for i in ITEMS],
-        rating=[float((u * i) % 5) for u in USERS for i in ITEMS], time=[10**9 + i for _ in USERS for i in ITEMS]),
+        user=[f"é{u}" for u in USERS for _ in ITEMS],
+        item=[i for _ in USERS for i in ITEMS],
+        rating=[float((u * i) % 5) for u in USERS for i in ITEMS],
+        time=[10**9 + i for _ in USERS for i in ITEMS],
+    ),
     "items.parquet": _parquet(item=list(ITEMS), title=[f"Café {i}" for i in ITEMS]),
 }
 
@@ -330,10 +446,22 @@ class Tiny(nn.Module):
 
 
 def _peft() -> dict[str, bytes]:
-    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 4, "lora_dropout": 0.1, "bias": "none", "task_type": "CAUSAL_LM",
-              "target_modules": ["q_proj", "v_proj"], "use_rslora": False, "base_model_name_or_path": "x"}
-    tensors = {f"base_model.model.{name}.lora_{part}.weight": torch.full((2, 8) if part == "A" else (8, 2), 0.1)
-               for name in ("q_proj", "v_proj") for part in "AB"}
+    config = {
+        "peft_type": "LORA",
+        "r": 2,
+        "lora_alpha": 4,
+        "lora_dropout": 0.1,
+        "bias": "none",
+        "task_type": "CAUSAL_LM",
+        "target_modules": ["q_proj", "v_proj"],
+        "use_rslora": False,
+        "base_model_name_or_path": "x",
+    }
+    tensors = {
+        f"base_model.model.{name}.lora_{part}.weight": torch.full((2, 8) if part == "A" else (8, 2), 0.1)
+        for name in ("q_proj", "v_proj")
+        for part in "AB"
+    }
     return {"adapter_config.json": json.dumps(config).encode(), "adapter_model.safetensors": safetensors.torch.save(tensors)}
 
 
@@ -381,17 +509,29 @@ def inputs(folder: Path) -> dict[str, Input]:
         "amazon 2023": source(AMAZON_2023, "amazon:{}", _only_tables, binary=True),
         "llara names": _llara({**LLARA, "id2name.txt": NAMES}, "steam"),
         "llara films": _llara({**LLARA, "u.item": ML_100K["u.item"]}, "movielens"),
-        "tables csv": source({"interactions.csv": LOG_CSV, "items.csv": ITEMS_CSV, "users.csv": USERS_CSV}, "tables:{}",
-                             _by_csv("interactions.csv", ",")),
+        "tables csv": source(
+            {"interactions.csv": LOG_CSV, "items.csv": ITEMS_CSV, "users.csv": USERS_CSV},
+            "tables:{}",
+            _by_csv("interactions.csv", ","),
+        ),
         "tables toml": source(MAPPED, "tables:{}/t.toml", _only_tables),
         "tables parquet": source(PARQUET, "tables:{}", _only_tables, binary=True),
-        "precomputed": Input({"v.parquet": _parquet(item=list(ITEMS), vector=[[0.5, float(i)] for i in ITEMS])},
-                             lambda at: by_item(str(at / "v.parquet"), "vectors.path", item_map), _vectors),
+        "precomputed": Input(
+            {"v.parquet": _parquet(item=list(ITEMS), vector=[[0.5, float(i)] for i in ITEMS])},
+            lambda at: by_item(str(at / "v.parquet"), "vectors.path", item_map),
+            _vectors,
+        ),
         "users' vectors": Input(
             {"v.parquet": _parquet(user=["a", "b"], events=[1, 2], vector=[[0.5, 1.0], [1.0, 2.0]])},
-            lambda at: (VectorFile(str(at / "v.parquet"), "vectors.users", "user", EVENTS).vectors_ND, None), _vectors),
-        "cohort": Input({"cohort.txt": "".join(f"u{u}é\n" for u in range(20)).encode()},
-                        lambda at: read_cohort(at / "cohort.txt"), _cohort, ("cohort.txt",)),
+            lambda at: (VectorFile(str(at / "v.parquet"), "vectors.users", "user", EVENTS).vectors_ND, None),
+            _vectors,
+        ),
+        "cohort": Input(
+            {"cohort.txt": "".join(f"u{u}é\n" for u in range(20)).encode()},
+            lambda at: read_cohort(at / "cohort.txt"),
+            _cohort,
+            ("cohort.txt",),
+        ),
         "adapter of peft": Input(_peft(), lambda at: (load_adapter(Tiny(), at), read_peft(at)), _adapters, CONFIG),
         "adapter of ours": Input(_own(folder), lambda at: (load_adapter(Tiny(), at), None), _adapters, CONFIG),
     }

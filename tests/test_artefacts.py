@@ -25,8 +25,9 @@ def test_keys_depend_on_values_not_on_their_order() -> None:
     assert canonical({"b": 1, "a": "é"}) == '{"a":"é","b":1}'
 
 
-@pytest.mark.parametrize("content", [
-    b'{"key": ', b"[1]", b"7", b"\xff\xfe", b"[" * 100_000, b'{"n": ' + b"9" * 5_000 + b"}", b""])
+@pytest.mark.parametrize(
+    "content", [b'{"key": ', b"[1]", b"7", b"\xff\xfe", b"[" * 100_000, b'{"n": ' + b"9" * 5_000 + b"}", b""]
+)
 def test_json_that_is_damaged_or_of_another_shape_is_an_error_with_its_place(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(ArtefactError, match=r"a\.json is damaged"):

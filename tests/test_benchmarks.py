@@ -9,15 +9,25 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SMALLEST = [
-    ("adapter.py", "--models", "tiny", "--targets", "q,v", "--variants", "full", "--rounds", "1", "--users", "4",
-     "--out", "OUT"),
-    ("adapter.py", "--part", "large", "--large-shape", "stand-in", "--targets", "q,v", "--rounds", "1", "--checkpointing",
-     "--out", "OUT"),
+    ("adapter.py", "--models", "tiny", "--targets", "q,v", "--variants", "full", "--rounds", "1", "--users", "4", "--out", "OUT"),
+    (
+        "adapter.py",
+        "--part",
+        "large",
+        "--large-shape",
+        "stand-in",
+        "--targets",
+        "q,v",
+        "--rounds",
+        "1",
+        "--checkpointing",
+        "--out",
+        "OUT",
+    ),
     ("conventional.py", "throughput", "--steps", "1"),
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--out", "OUT"),
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--soft-at", "behaviours", "target", "--out", "OUT"),
-    ("retrieval.py", "--part", "growth", "online", "--events", "3000", "--dimensions", "8", "--history", "30",
-     "--out", "OUT"),
+    ("retrieval.py", "--part", "growth", "online", "--events", "3000", "--dimensions", "8", "--history", "30", "--out", "OUT"),
     ("titles.py", "--rounds", "2", "--rows", "1", "--out", "OUT"),
 ]
 

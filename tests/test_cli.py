@@ -137,17 +137,20 @@ def test_data_without_times_or_profiles(tmp_path: Path, capsys: pytest.CaptureFi
     assert "users      no fields" in said
 
 
-@pytest.mark.parametrize(("words", "said"), [
-    (["show", "nowhere"], "'nowhere' is not a run (it has no recipe.toml)"),
-    (["recommend", "nowhere", "--user", "u"], "'nowhere' is not a run"),
-    (["run", "demmo"], "there is no recipe 'demmo'"),
-    (["data", "simulatd"], "did you mean 'simulated'?"),
-    (["prepare", "demo", "--data", "movielens:ml-1k"], "'ml-1k' is no folder or zip here"),
-    (["prepare", "demo", "--set", "sed=1"], "sed: there is no such key"),
-    (["demo", "--set", "seed"], "is not KEY=VALUE"),
-    (["fit", "demo", "--device", "toaster"], "--device toaster"),
-    (["fit", "demo", "--out", "new"], "run `lifelora prepare` with the same recipe and --out first"),
-])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["show", "nowhere"], "'nowhere' is not a run (it has no recipe.toml)"),
+        (["recommend", "nowhere", "--user", "u"], "'nowhere' is not a run"),
+        (["run", "demmo"], "there is no recipe 'demmo'"),
+        (["data", "simulatd"], "did you mean 'simulated'?"),
+        (["prepare", "demo", "--data", "movielens:ml-1k"], "'ml-1k' is no folder or zip here"),
+        (["prepare", "demo", "--set", "sed=1"], "sed: there is no such key"),
+        (["demo", "--set", "seed"], "is not KEY=VALUE"),
+        (["fit", "demo", "--device", "toaster"], "--device toaster"),
+        (["fit", "demo", "--out", "new"], "run `lifelora prepare` with the same recipe and --out first"),
+    ],
+)
 def test_an_error_is_one_message_and_no_traceback(
     words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

@@ -19,8 +19,13 @@ def imports(tree: ast.Module) -> list[tuple[str, bool]]:
     always = {id(node) for node in tree.body}
     found = []
     for node in ast.walk(tree):
-        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else \
-            [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+        names = (
+            [alias.name for alias in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module]
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level
+            else []
+        )
         found += [(name.partition(".")[0], id(node) in always) for name in names]
     return found
 

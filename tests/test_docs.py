@@ -23,15 +23,33 @@ from lifelora.recipe.system import Representation
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SMALL = [
-    "data.source.users=30", "data.source.items=100", "data.source.events_per_user=20", "evaluation.test_samples=24",
-    "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1", "backbone.heads=2", "backbone.vocabulary=500",
+    "data.source.users=30",
+    "data.source.items=100",
+    "data.source.events_per_user=20",
+    "evaluation.test_samples=24",
+    "evaluation.resamples=100",
+    "backbone.width=16",
+    "backbone.layers=1",
+    "backbone.heads=2",
+    "backbone.vocabulary=500",
     "backbone.training.epochs=1",
 ]
-FOR_FILES = ["evaluation.test_samples=24", "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1",
-             "backbone.heads=2", "backbone.vocabulary=500", "backbone.training.epochs=1", "backbone.histories=0.05"]
+FOR_FILES = [
+    "evaluation.test_samples=24",
+    "evaluation.resamples=100",
+    "backbone.width=16",
+    "backbone.layers=1",
+    "backbone.heads=2",
+    "backbone.vocabulary=500",
+    "backbone.training.epochs=1",
+    "backbone.histories=0.05",
+]
 TRAINED = ("conventional.sasrec", "conventional.din", "systems.lora", "systems.personal")
-MODELS = [f"{part}.training.{key}={value}" for part in TRAINED
-          for key, value in (("epochs", 1), ("max_steps", 2), ("batch_size", 16), ("evaluations_per_epoch", 1))]
+MODELS = [
+    f"{part}.training.{key}={value}"
+    for part in TRAINED
+    for key, value in (("epochs", 1), ("max_steps", 2), ("batch_size", 16), ("evaluations_per_epoch", 1))
+]
 SHOTS = [f"systems.{name}.{key}=24" for name in ("lora", "personal") for key in ("train_samples", "validation_samples")]
 
 
@@ -185,8 +203,9 @@ def test_every_command_is_in_some_document():
         assert re.search(rf"`{command}`|`lifelora {command}|lifelora {command}\b", text), command
 
 
-@pytest.mark.parametrize("path", [*DOCUMENTS, *sorted((ROOT / "studies").rglob("*.md"))],
-                         ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", [*DOCUMENTS, *sorted((ROOT / "studies").rglob("*.md"))], ids=lambda path: str(path.relative_to(ROOT))
+)
 def test_links_lead_somewhere(path: Path):
     """To a file, and to a heading of it where one is named."""
     for target, heading in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", path.read_text()):

@@ -17,14 +17,22 @@ from lifelora.errors import ConfigError, PeerError
 def raising(error: BaseException) -> Callable[[], int]:
     def handler() -> int:
         raise error
+
     return handler
 
 
-@pytest.mark.parametrize(("code", "mend"), [
-    (errno.ENOSPC, "make room, then run the same command again: it goes on from where it was"), (errno.EROFS, "another --out"),
-    (errno.EACCES, "change the permissions"), (errno.EFBIG, "ulimit -f"), (errno.EIO, "the disk failed"),
-    (errno.ENOENT, "check the path"), (errno.EDEADLK, "then run the same command again"),
-])
+@pytest.mark.parametrize(
+    ("code", "mend"),
+    [
+        (errno.ENOSPC, "make room, then run the same command again: it goes on from where it was"),
+        (errno.EROFS, "another --out"),
+        (errno.EACCES, "change the permissions"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EIO, "the disk failed"),
+        (errno.ENOENT, "check the path"),
+        (errno.EDEADLK, "then run the same command again"),
+    ],
+)
 def test_a_fault_of_the_system_names_the_file_and_the_mend(code: int, mend: str, capsys: pytest.CaptureFixture[str]):
     assert through(raising(OSError(code, os.strerror(code), "runs/a/table.txt")), []) == 1
     said = capsys.readouterr().err
@@ -85,8 +93,9 @@ def test_signals_stop_a_command_with_a_message(how: signal.Signals, status: int,
     assert issubclass(Terminated, KeyboardInterrupt)
 
 
-@pytest.mark.parametrize("words", [
-    ["show", "caf\udce9"], ["recommend", "runs/demo", "--user", "\udcff"], ["data", "tables:\ud800"]])
+@pytest.mark.parametrize(
+    "words", [["show", "caf\udce9"], ["recommend", "runs/demo", "--user", "\udcff"], ["data", "tables:\ud800"]]
+)
 def test_arguments_that_are_no_text_are_refused(words: list[str], capsys: pytest.CaptureFixture[str]):
     """What the shell gives for bytes that are no UTF-8; and half a pair from Python."""
     assert main(words) == 1

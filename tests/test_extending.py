@@ -14,18 +14,35 @@ from lifelora.testing.world import two_tribes
 from plugin_world import install
 
 PAGE = Path(__file__).parents[1] / "docs/extending.md"
-BLOCKS = {language: re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
-          for language in ("python", "toml")}
+BLOCKS = {
+    language: re.findall(rf"^```{language}\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+    for language in ("python", "toml")
+}
 EXAMPLES = [block for block in BLOCKS["python"] if re.search(r"^class ", block, re.MULTILINE)]
 (RECIPE,) = [block for block in BLOCKS["toml"] if block.startswith("name")]
 ENTRY_POINTS = {
-    "couplings": "tilt = shopkit:Tilt", "models": "one-layer = shopkit:OneLayer", "selectors": "spread = shopkit:Spread",
-    "sources": "triples = shopkit:Triples", "vectors": "letters = shopkit:Letters",
+    "couplings": "tilt = shopkit:Tilt",
+    "models": "one-layer = shopkit:OneLayer",
+    "selectors": "spread = shopkit:Spread",
+    "sources": "triples = shopkit:Triples",
+    "vectors": "letters = shopkit:Letters",
 }
-SMALL = ["data.source.users=30", "data.source.items=100", "data.source.events_per_user=20", "evaluation.test_samples=24",
-         "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1", "backbone.heads=2", "backbone.vocabulary=500",
-         "backbone.training.epochs=1", "conventional.plain.training.epochs=1", "systems.tilted.train_samples=24",
-         "systems.tilted.validation_samples=24", "systems.tilted.training.epochs=1"]
+SMALL = [
+    "data.source.users=30",
+    "data.source.items=100",
+    "data.source.events_per_user=20",
+    "evaluation.test_samples=24",
+    "evaluation.resamples=100",
+    "backbone.width=16",
+    "backbone.layers=1",
+    "backbone.heads=2",
+    "backbone.vocabulary=500",
+    "backbone.training.epochs=1",
+    "conventional.plain.training.epochs=1",
+    "systems.tilted.train_samples=24",
+    "systems.tilted.validation_samples=24",
+    "systems.tilted.training.epochs=1",
+]
 
 
 @pytest.fixture

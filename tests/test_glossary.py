@@ -12,8 +12,21 @@ from lifelora.recipe.system import System
 
 GLOSSARY = (Path(__file__).parents[1] / "docs/glossary.md").read_text()
 IN_CODE = set(re.findall(r"`([^`]+)`", GLOSSARY))
-PLAIN = {"name", "about", "like", "model", "source", "rules", "loss", "max_tokens", "resamples", "dropout", "train", "beams",
-         "written_tokens"}
+PLAIN = {
+    "name",
+    "about",
+    "like",
+    "model",
+    "source",
+    "rules",
+    "loss",
+    "max_tokens",
+    "resamples",
+    "dropout",
+    "train",
+    "beams",
+    "written_tokens",
+}
 "Keys that need no explanation beyond their own, in docs/recipes.md."
 
 

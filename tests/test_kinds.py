@@ -16,7 +16,7 @@ from lifelora.lora.coupling import AnyCoupling, Coupling, Full, Identity
 from plugin_world import install
 
 ROLES = [role for role in vars(kinds).values() if isinstance(role, kinds.Role)]
-SWITCH = '''
+SWITCH = """
 from typing import final
 import torch
 from lifelora.lora.coupling import Coupling
@@ -33,7 +33,7 @@ class Switch(Coupling):
     def structure(self, u_BD):
         w_B = torch.sigmoid(self.config.slope * u_BD.sum(dim=1))
         return Diagonal(w_B[None, :, None].expand(2, -1, 1), block=self.config.rank)
-'''
+"""
 
 
 def coupling(**values: object) -> Coupling.Config:
@@ -70,7 +70,11 @@ def test_any_subclass_from_python():
     adaptation = Adaptation(coupling=config)
     assert adaptation.coupling is config
     assert adaptation.model_dump()["coupling"] == {
-        "kind": f"{__name__}:{Mine.__qualname__}", "rank": 8, "alpha": 16.0, "slope": 2.0}
+        "kind": f"{__name__}:{Mine.__qualname__}",
+        "rank": 8,
+        "alpha": 16.0,
+        "slope": 2.0,
+    }
 
 
 @pytest.mark.parametrize("kind", ["switch", "switchboard:Switch", "switchboard:Switch.Config"])
@@ -122,24 +126,38 @@ def test_an_unknown_kind_is_answered_with_the_allowed_ones_plug_ins_among_them(t
         Adaptation.model_validate({"coupling": "full"})
 
 
-@pytest.mark.parametrize(("source", "kind", "said"), [
-    ("import no_such_package_anywhere", "broken:Mine", "cannot be imported: ModuleNotFoundError: No module named 'no_such_pac"),
-    ("x = (", "broken:Mine", "cannot be imported: SyntaxError"),
-    ("raise RuntimeError('no license')", "broken:Mine", "cannot be imported: RuntimeError: no license; install it, or repair it"),
-    ("", "no_such_module_anywhere:Mine", "cannot be imported: ModuleNotFoundError"),
-    ("", "broken:Mine", "module 'broken' has no 'Mine'"),
-    ("", "broken:", "is not an import path"),
-    ("", ":Mine", "is not an import path"),
-    ("", "../broken.py:Mine", "is not an import path"),
-    ("", "/tmp/broken:Mine", "is not an import path"),
-    ("", "broken:Mine()", "is not an import path"),
-    ("", "broken:__class__", "is no coupling: its Config has to be a subclass of lifelora.lora.coupling.base:Coupling"),
-    ("Mine = 3", "broken:Mine", "is no coupling: its Config has to be a subclass of lifelora.lora.coupling.base:Coupling"),
-    ("class Mine: ...", "broken:Mine", "is no coupling"),
-    ("from os import system as Mine", "broken:Mine", "is no coupling"),
-    ("from lifelora.lora.coupling import Coupling\nclass Mine(Coupling):\n    class Config(Coupling.Config): ...", "broken:Mine",
-     "cannot be used: its Config lacks build"),
-])
+@pytest.mark.parametrize(
+    ("source", "kind", "said"),
+    [
+        (
+            "import no_such_package_anywhere",
+            "broken:Mine",
+            "cannot be imported: ModuleNotFoundError: No module named 'no_such_pac",
+        ),
+        ("x = (", "broken:Mine", "cannot be imported: SyntaxError"),
+        (
+            "raise RuntimeError('no license')",
+            "broken:Mine",
+            "cannot be imported: RuntimeError: no license; install it, or repair it",
+        ),
+        ("", "no_such_module_anywhere:Mine", "cannot be imported: ModuleNotFoundError"),
+        ("", "broken:Mine", "module 'broken' has no 'Mine'"),
+        ("", "broken:", "is not an import path"),
+        ("", ":Mine", "is not an import path"),
+        ("", "../broken.py:Mine", "is not an import path"),
+        ("", "/tmp/broken:Mine", "is not an import path"),
+        ("", "broken:Mine()", "is not an import path"),
+        ("", "broken:__class__", "is no coupling: its Config has to be a subclass of lifelora.lora.coupling.base:Coupling"),
+        ("Mine = 3", "broken:Mine", "is no coupling: its Config has to be a subclass of lifelora.lora.coupling.base:Coupling"),
+        ("class Mine: ...", "broken:Mine", "is no coupling"),
+        ("from os import system as Mine", "broken:Mine", "is no coupling"),
+        (
+            "from lifelora.lora.coupling import Coupling\nclass Mine(Coupling):\n    class Config(Coupling.Config): ...",
+            "broken:Mine",
+            "cannot be used: its Config lacks build",
+        ),
+    ],
+)
 def test_what_is_no_plug_in_is_refused(source: str, kind: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     install(tmp_path, monkeypatch, "broken", source, couplings="mine = broken:Mine")
     assert said in refused(kind=kind)

@@ -27,8 +27,13 @@ with (owned if sys.argv[1] == "owned" else read)(Path(sys.argv[2])):
 def hold(how: str, folder: Path) -> subprocess.Popen[str]:
     """Another process that owns or reads the folder until its input ends."""
     environment = {**os.environ, "PYTHONPATH": str(Path(lifelora.__path__[0]).parent)}
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, how, str(folder)], env=environment, text=True,
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, how, str(folder)],
+        env=environment,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "here\n"
     return holder

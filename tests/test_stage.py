@@ -144,8 +144,11 @@ def test_stages_of_the_first_format_are_made_again(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "file.txt").write_text("x")
     digest = file_hash(tmp_path / "s/file.txt")
-    (tmp_path / "s" / MANIFEST).write_text(json.dumps({"key": stage.key, "name": "prepare", "config": {"a": 1}, "inputs": {},
-                                                       "versions": {}, "files": {"file.txt": digest}}))
+    (tmp_path / "s" / MANIFEST).write_text(
+        json.dumps(
+            {"key": stage.key, "name": "prepare", "config": {"a": 1}, "inputs": {}, "versions": {}, "files": {"file.txt": digest}}
+        )
+    )
     (tmp_path / "t" / WORKING).write_text(json.dumps({"key": "0123456789abcdef"}))
     assert FORMAT == 2
     assert stage.why_not() == "made differently before: another version of lifelora"
@@ -179,8 +182,12 @@ def flip(path: Path) -> None:
 def test_damage_is_found_and_said_and_made_again(tmp_path: Path) -> None:
     stage = made(tmp_path / "s", {"a": 1})
     file = tmp_path / "s/file.txt"
-    for harm, said in ((lambda: flip(file), "is not what was written"), (lambda: file.write_text("xy"), "has 2 bytes, not 1"),
-                       (file.unlink, "is missing"), (lambda: (file.unlink(), file.mkdir()), "is no file")):
+    for harm, said in (
+        (lambda: flip(file), "is not what was written"),
+        (lambda: file.write_text("xy"), "has 2 bytes, not 1"),
+        (file.unlink, "is missing"),
+        (lambda: (file.unlink(), file.mkdir()), "is no file"),
+    ):
         harm()
         assert str(stage.why_not()).startswith("damaged: ")
         with pytest.raises(ArtefactError, match=rf"{file} {said}.*`lifelora prepare` or `lifelora run`"):

@@ -68,8 +68,16 @@ def test_its_recipes_are_recipes(path: Path):
 # What follows runs every study on a small simulated world: some seconds each.
 
 STEP = {"batch_size": 8, "epochs": 1, "max_steps": 1, "evaluations_per_epoch": 1}
-NANO = {"kind": "nano", "width": 16, "layers": 1, "heads": 2, "vocabulary": 500, "behaviours": 4, "histories": 0.3,
-        "training": STEP | {"select": "-loss"}}
+NANO = {
+    "kind": "nano",
+    "width": 16,
+    "layers": 1,
+    "heads": 2,
+    "vocabulary": 500,
+    "behaviours": 4,
+    "histories": 0.3,
+    "training": STEP | {"select": "-loss"},
+}
 OPTIONS = Options(device="cpu", progress=False)
 
 
@@ -81,8 +89,11 @@ def small(name: str, backbone: Path | None = None, **more: Any) -> dict[str, Any
     values["evaluation"] = values.get("evaluation", {}) | {"test_samples": 24, "resamples": 100}
     if "written_tokens" in values["evaluation"]:
         values["evaluation"]["written_tokens"] = 2
-    values["backbone"] = {"kind": "pretrained", "path": str(backbone)} if backbone else NANO | {
-        key: kept for key, kept in values.get("backbone", {}).items() if key == "template"}
+    values["backbone"] = (
+        {"kind": "pretrained", "path": str(backbone)}
+        if backbone
+        else NANO | {key: kept for key, kept in values.get("backbone", {}).items() if key == "template"}
+    )
     values.pop("vectors", None)
     for part in ("conventional", "systems"):
         for step in values.get(part, {}).values():
@@ -142,8 +153,20 @@ def test_next_items_are_told(backbones: dict[str, Path], tmp_path: Path):
     script("benchmarks/two_stages.py", tmp_path / "ml-0", "--system", "full", "--users", 2, "--shortlists", 5)
     ran(small("next-item/llara.toml", backbones["next-item"]), tmp_path / "llara")
     ran(small("next-item/gates.toml", backbones["next-item"]), tmp_path / "gates")
-    script("studies/next-item/next_item.py", "--set", "MovieLens-1M", tmp_path / "ml-0", tmp_path / "ml-1", "--set", "LastFM",
-           tmp_path / "llara", "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
+    script(
+        "studies/next-item/next_item.py",
+        "--set",
+        "MovieLens-1M",
+        tmp_path / "ml-0",
+        tmp_path / "ml-1",
+        "--set",
+        "LastFM",
+        tmp_path / "llara",
+        "--out",
+        tmp_path / "told.json",
+        "--picture",
+        tmp_path / "told.png",
+    )
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["sets"]["MovieLens-1M"]["seeds"] == [0, 1]
     assert same_keys(tmp_path / "told.json", "next-item/results.json", "sets", "LastFM", "systems") > 5
@@ -160,10 +183,32 @@ def test_knowledge_is_told(tmp_path: Path):
     recipe.write_text(tomli_w.dumps(shrunk | {"knowledge": {"nano": reader}}))
     script("studies/laser/laser.py", "vectors", recipe, "--out", tmp_path / "known", "--quiet")
     for seed, shares in ((0, ("50", "100")), (1, ("100",))):
-        script("studies/laser/laser.py", "run", recipe, "--known", tmp_path / "known", "--seed", seed, "--out",
-               tmp_path / f"{seed}", "--models", "deepfm", "din", "--shares", *shares, "--quiet")
-    script("studies/laser/added.py", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "told.json",
-           "--picture", tmp_path / "told.png")
+        script(
+            "studies/laser/laser.py",
+            "run",
+            recipe,
+            "--known",
+            tmp_path / "known",
+            "--seed",
+            seed,
+            "--out",
+            tmp_path / f"{seed}",
+            "--models",
+            "deepfm",
+            "din",
+            "--shares",
+            *shares,
+            "--quiet",
+        )
+    script(
+        "studies/laser/added.py",
+        tmp_path / "0",
+        tmp_path / "1",
+        "--out",
+        tmp_path / "told.json",
+        "--picture",
+        tmp_path / "told.png",
+    )
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["figures"]["din-100-nano"]["seeds"] == [0, 1]
     assert told["figures"]["din-50"]["seeds"] == [0]
@@ -175,8 +220,15 @@ def test_knowledge_is_told(tmp_path: Path):
 def test_an_lm_alone_is_told(backbones: dict[str, Path], tmp_path: Path):
     for seed in (0, 1):
         ran(small("laser-alone/bookcrossing.toml", backbones["factors"], seed=seed), tmp_path / f"{seed}")
-    script("studies/laser-alone/alone.py", tmp_path / "0", tmp_path / "1", "--out", tmp_path / "told.json",
-           "--picture", tmp_path / "told.png")
+    script(
+        "studies/laser-alone/alone.py",
+        tmp_path / "0",
+        tmp_path / "1",
+        "--out",
+        tmp_path / "told.json",
+        "--picture",
+        tmp_path / "told.png",
+    )
     assert same_keys(tmp_path / "told.json", "laser-alone/bookcrossing.json", "the LM alone, AUC minus") > 4
     ran(small("laser-alone/ml-1m.toml", backbones["factors"]), tmp_path / "ml-1m")
 
@@ -189,15 +241,42 @@ def test_the_worlds_oracles_are_told(tmp_path: Path):
 
 @pytest.mark.slow
 def test_sizes_of_the_nano_lm_are_told(tmp_path: Path):
-    script("studies/nano/nano.py", "--sizes", "16x1", "--histories", 0.01, "--epochs", 1, "--samples", 40,
-           "--out", tmp_path / "told.json")
+    script(
+        "studies/nano/nano.py",
+        "--sizes",
+        "16x1",
+        "--histories",
+        0.01,
+        "--epochs",
+        1,
+        "--samples",
+        40,
+        "--out",
+        tmp_path / "told.json",
+    )
     assert json.loads((tmp_path / "told.json").read_text())["results"][0]["size"] == "16x1"
 
 
 @pytest.mark.slow
 def test_intervals_are_told(tmp_path: Path):
-    script("studies/intervals/coverage.py", "--sims", 2, "--users", 10, 20, "--population", 300, "--true-seeds", 2,
-           "--out", tmp_path / "told.json", "--picture", tmp_path / "one.png", "--false-positives", tmp_path / "two.png")
+    script(
+        "studies/intervals/coverage.py",
+        "--sims",
+        2,
+        "--users",
+        10,
+        20,
+        "--population",
+        300,
+        "--true-seeds",
+        2,
+        "--out",
+        tmp_path / "told.json",
+        "--picture",
+        tmp_path / "one.png",
+        "--false-positives",
+        tmp_path / "two.png",
+    )
     assert same_keys(tmp_path / "told.json", "intervals/results.json", "cells", "10 users, light") > 8
 
 

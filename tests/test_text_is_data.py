@@ -31,8 +31,13 @@ def test_json_stays_json():
 
 @pytest.mark.parametrize("kind", [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, LifeloraError)])
 def test_no_error_of_the_family_passes_an_order_on(kind: type[LifeloraError]):
-    error = (DataError([Problem(ORDERS, 3, ORDERS, ORDERS, ORDERS)]) if kind is DataError
-             else kind(ORDERS, "x", "y") if kind is errors.MissingExtraError else kind(ORDERS))
+    error = (
+        DataError([Problem(ORDERS, 3, ORDERS, ORDERS, ORDERS)])
+        if kind is DataError
+        else kind(ORDERS, "x", "y")
+        if kind is errors.MissingExtraError
+        else kind(ORDERS)
+    )
     assert "owned" in str(error)
     assert not UNSAFE.search(str(error))
     str(error).encode()
@@ -87,10 +92,13 @@ def test_import_prints_no_order(tmp_path: Path, capsys: pytest.CaptureFixture[st
     import torch
     from safetensors.torch import save_file
 
-    (tmp_path / "adapter_config.json").write_text(json.dumps({
-        "peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q"], "base_model_name_or_path": ORDERS}))
-    save_file({"base_model.model.q.lora_A.weight": torch.ones(2, 4), "base_model.model.q.lora_B.weight": torch.ones(4, 2)},
-              tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["q"], "base_model_name_or_path": ORDERS})
+    )
+    save_file(
+        {"base_model.model.q.lora_A.weight": torch.ones(2, 4), "base_model.model.q.lora_B.weight": torch.ones(4, 2)},
+        tmp_path / "adapter_model.safetensors",
+    )
     assert main(["inspect", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "owned" in said

@@ -19,8 +19,12 @@ from lifelora.cli import HANDLERS
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "src").rglob("*.j2")),
-         *sorted((ROOT / "src").rglob("*.toml"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "src").rglob("*.j2")),
+    *sorted((ROOT / "src").rglob("*.toml")),
+]
 RIGHT = {
     r"persons?|people": "user, or reader, author, process: who it is",
     r"(some|any|every)(body|one)|who(m|so)?ever": "user, or reader, author, process: who it is",
@@ -35,8 +39,10 @@ RIGHT = {
     r"(test|training|validation) rows?": "samples",
 }
 "What is not said, and what is said in its place."
-ALLOWED = (r"(few|zero)-shot|hybrid-expert adaptor|A person who wants to know talks|Describe the [^\n]*|"
-           r"\{\w+\}[^\n]*|[^\n]*\{\w+\}")
+ALLOWED = (
+    r"(few|zero)-shot|hybrid-expert adaptor|A person who wants to know talks|Describe the [^\n]*|"
+    r"\{\w+\}[^\n]*|[^\n]*\{\w+\}"
+)
 "The field's own words; and words of a prompt, which have {fields}."
 
 
@@ -46,8 +52,11 @@ STREAMS = ("test rows",)
 
 def wrong_words(text: str) -> list[str]:
     """Each word that is not the field's, with what surrounds it and the right one."""
-    return [f"{found[0]!r} in '{text[max(0, found.start() - 40) : found.end() + 40]}': say {right}"
-            for wrong, right in RIGHT.items() for found in re.finditer(rf"\b({wrong})\b", text, re.IGNORECASE)]
+    return [
+        f"{found[0]!r} in '{text[max(0, found.start() - 40) : found.end() + 40]}': say {right}"
+        for wrong, right in RIGHT.items()
+        for found in re.finditer(rf"\b({wrong})\b", text, re.IGNORECASE)
+    ]
 
 
 def sentences_in(source: str) -> Iterator[str]:

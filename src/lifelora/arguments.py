@@ -43,8 +43,11 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     """The whole command line; ``arguments.handler`` is what ``handlers`` has for the command."""
-    words = _Parser(prog="lifelora", description="Language-model recommenders that adapt to each user.",
-                    epilog="New here? Run `lifelora demo`. It needs no data and takes about four minutes.")
+    words = _Parser(
+        prog="lifelora",
+        description="Language-model recommenders that adapt to each user.",
+        epilog="New here? Run `lifelora demo`. It needs no data and takes about four minutes.",
+    )
     words.add_argument("--version", action="store_true", help="Print the version and stop.")
     commands = words.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser)
 
@@ -54,20 +57,32 @@ def parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
         return sub
 
     def settings(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE",
-                         help="Change one value of the recipe, as in --set seed=1. Can be repeated.")
+        sub.add_argument(
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            help="Change one value of the recipe, as in --set seed=1. Can be repeated.",
+        )
 
     def options(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--device", default="auto", help="auto (the default), cpu, cuda, cuda:1 or mps.")
         sub.add_argument("--download", action="store_true", help="Allow lifelora to download the named data set or model.")
-        sub.add_argument("--tokens-at-once", type=_at_least_one, metavar="N",
-                         help="Ask language models N tokens of prompts at a time. By default what the free memory bears.")
+        sub.add_argument(
+            "--tokens-at-once",
+            type=_at_least_one,
+            metavar="N",
+            help="Ask language models N tokens of prompts at a time. By default what the free memory bears.",
+        )
         sub.add_argument("--quiet", action="store_true", help="Show no progress.")
 
     def training(sub: argparse.ArgumentParser) -> None:
         options(sub)
-        sub.add_argument("--checkpointing", action="store_true",
-                         help="Train language models in less memory and more time: layers run again during backward.")
+        sub.add_argument(
+            "--checkpointing",
+            action="store_true",
+            help="Train language models in less memory and more time: layers run again during backward.",
+        )
 
     demo = command("demo", "Run every stage on a simulated world (four minutes on two cores).")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"), help="The run's folder. By default runs/demo.")
@@ -88,11 +103,19 @@ def parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
 
     enhance = command("enhance", "Compare a conventional model with and without a language model's knowledge.")
     enhance.add_argument("--data", metavar="SOURCE", help=SOURCES)
-    enhance.add_argument("--model", default="din", help="The conventional model. By default din.",
-                         choices=("deepfm", "autoint", "dcnv2", "gru4rec", "caser", "sasrec", "din"))
-    enhance.add_argument("--knowledge", default="prompt", metavar="WHAT",
-                         help="prompt (the default): the language model reads questions about items and users. lm: it writes "
-                              "answers and reads those. Or a sentence encoder: a folder, a package or a hub name.")
+    enhance.add_argument(
+        "--model",
+        default="din",
+        help="The conventional model. By default din.",
+        choices=("deepfm", "autoint", "dcnv2", "gru4rec", "caser", "sasrec", "din"),
+    )
+    enhance.add_argument(
+        "--knowledge",
+        default="prompt",
+        metavar="WHAT",
+        help="prompt (the default): the language model reads questions about items and users. lm: it writes "
+        "answers and reads those. Or a sentence encoder: a folder, a package or a hub name.",
+    )
     enhance.add_argument("--out", type=Path, help="The run's folder. By default runs/enhance-MODEL-SOURCE.")
     settings(enhance)
     training(enhance)
@@ -100,8 +123,9 @@ def parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     recommend = command("recommend", "Rank items for one user, and print what the model was shown.")
     recommend.add_argument("run", type=Path, metavar="RUN", help=FINISHED)
     recommend.add_argument("--user", required=True, help="The user's id, as in the log.")
-    recommend.add_argument("--items", nargs="+", metavar="ITEM",
-                           help="Rank these items. By default all items that the user has not seen.")
+    recommend.add_argument(
+        "--items", nargs="+", metavar="ITEM", help="Rank these items. By default all items that the user has not seen."
+    )
     recommend.add_argument("-k", type=int, default=10, help="The number of items to print. By default 10.")
     recommend.add_argument("--system", help=SYSTEM)
     recommend.add_argument("--json", action="store_true", help="Print JSON.")
@@ -114,8 +138,7 @@ def parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     whose.add_argument("--cohort", type=Path, metavar="FILE", help="Many users: a text file with one id per line.")
     export.add_argument("--item", help="The target's id, for an adapter that also depends on the target.")
     export.add_argument("--system", help=SYSTEM)
-    export.add_argument("--out", type=Path, required=True,
-                        help="The folder to write. With --cohort it gets one folder per user.")
+    export.add_argument("--out", type=Path, required=True, help="The folder to write. With --cohort it gets one folder per user.")
     options(export)
 
     inspect = command("inspect", "Read an ordinary LoRA, and print the recipe that starts from it.")
@@ -123,8 +146,12 @@ def parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
 
     show = command("show", "Print the table and the paths of a run, or compare two runs.")
     show.add_argument("run", type=Path, metavar="RUN", help="The folder of a run.")
-    show.add_argument("--against", type=Path, metavar="RUN",
-                      help="Another run on the same test samples. A paired test compares each system of both.")
+    show.add_argument(
+        "--against",
+        type=Path,
+        metavar="RUN",
+        help="Another run on the same test samples. A paired test compares each system of both.",
+    )
 
     seeds = command("seeds", "Summarise finished runs of one recipe under several seeds.")
     seeds.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=FINISHED)
@@ -132,8 +159,13 @@ def parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     seeds.add_argument("--json", action="store_true", help="Print JSON, with the values of every run.")
 
     doctor = command("doctor", "Check this machine and what is installed, or check the files of a run.")
-    doctor.add_argument("run", type=Path, nargs="?", metavar="RUN",
-                        help="The folder of a run. All its files are hashed and compared with its manifests.")
+    doctor.add_argument(
+        "run",
+        type=Path,
+        nargs="?",
+        metavar="RUN",
+        help="The folder of a run. All its files are hashed and compared with its manifests.",
+    )
     return words
 
 

@@ -64,8 +64,10 @@ def _open(arguments: argparse.Namespace) -> "Run":
     # A built-in recipe's name wins over a run's folder of that name, which can be written as ./NAME.
     if arguments.recipe not in built_in() and (folder / RECIPE_FILE).is_file():
         if arguments.data or arguments.set or arguments.out:
-            raise ConfigError(f"'{folder}' is a run, which has its own recipe. Remove --data, --set and --out, "
-                              f"or start another run: `lifelora run {folder / RECIPE_FILE} --out ELSEWHERE`.")
+            raise ConfigError(
+                f"'{folder}' is a run, which has its own recipe. Remove --data, --set and --out, "
+                f"or start another run: `lifelora run {folder / RECIPE_FILE} --out ELSEWHERE`."
+            )
         return Run.open(folder, _options(arguments))
     source = parse_source(arguments.data) if arguments.data else None
     return _begun(load(arguments.recipe, source, arguments.set), arguments)
@@ -84,9 +86,13 @@ def _options(arguments: argparse.Namespace) -> "Options":
     from lifelora.run import Options
 
     given = vars(arguments)
-    return Options(device=given.get("device", "cpu"), download=given.get("download", False),
-                   progress=not given.get("quiet", False), checkpointing=given.get("checkpointing", False),
-                   tokens_at_once=given.get("tokens_at_once"))
+    return Options(
+        device=given.get("device", "cpu"),
+        download=given.get("download", False),
+        progress=not given.get("quiet", False),
+        checkpointing=given.get("checkpointing", False),
+        tokens_at_once=given.get("tokens_at_once"),
+    )
 
 
 @contextmanager
@@ -119,8 +125,10 @@ def _demo(arguments: argparse.Namespace) -> int:
     run = Run(load("demo", settings=arguments.set), arguments.out, _options(arguments))
     run.all()
     _say(_closing(run))
-    _say(f"\nNext:\n  lifelora recommend {run.folder} --user {run.task.example_user()}\n  lifelora show {run.folder}\n"
-          "  lifelora run demo --data movielens:PATH/TO/ml-100k")
+    _say(
+        f"\nNext:\n  lifelora recommend {run.folder} --user {run.task.example_user()}\n  lifelora show {run.folder}\n"
+        "  lifelora run demo --data movielens:PATH/TO/ml-100k"
+    )
     return 0
 
 
@@ -216,8 +224,17 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 HANDLERS: dict[str, Handler] = {
-    "demo": _demo, "data": _data, **dict.fromkeys([*STAGES, "run"], _run), "enhance": _enhance, "recommend": _recommend,
-    "export": _export, "inspect": _inspect, "show": _show, "seeds": _seeds, "doctor": _doctor}
+    "demo": _demo,
+    "data": _data,
+    **dict.fromkeys([*STAGES, "run"], _run),
+    "enhance": _enhance,
+    "recommend": _recommend,
+    "export": _export,
+    "inspect": _inspect,
+    "show": _show,
+    "seeds": _seeds,
+    "doctor": _doctor,
+}
 
 
 if __name__ == "__main__":

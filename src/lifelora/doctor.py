@@ -7,8 +7,23 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-NEEDED = ("torch", "transformers", "tokenizers", "accelerate", "safetensors", "numpy", "pyarrow", "duckdb", "pydantic",
-          "jaxtyping", "rich", "tomli-w", "matplotlib", "jinja2", "tensorboard")
+NEEDED = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "accelerate",
+    "safetensors",
+    "numpy",
+    "pyarrow",
+    "duckdb",
+    "pydantic",
+    "jaxtyping",
+    "rich",
+    "tomli-w",
+    "matplotlib",
+    "jinja2",
+    "tensorboard",
+)
 OPTIONAL = {
     "peft": ("peft", "loading exported adapters with stock PEFT"),
     "bitsandbytes": ("gpu", "4- and 8-bit backbones"),

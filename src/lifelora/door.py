@@ -62,11 +62,15 @@ def through(handler: Callable[[], int], words: Sequence[str]) -> int:
     except RuntimeError as error:
         if type(error).__name__ != "OutOfMemoryError":  # torch's, of a GPU
             raise
-        return _told("the GPU has not enough memory. Where a model is asked, lower --tokens-at-once; where it is trained, raise "
-                     f"training.accumulation or give --checkpointing; {GO_ON}. ({str(error).splitlines()[0]})")
+        return _told(
+            "the GPU has not enough memory. Where a model is asked, lower --tokens-at-once; where it is trained, raise "
+            f"training.accumulation or give --checkpointing; {GO_ON}. ({str(error).splitlines()[0]})"
+        )
     except MemoryError as error:
-        return _told(f"there is not enough memory ({str(error).strip() or 'none is left'}). Close other programs, lower "
-                     f"batch_size, or use a machine with more memory, {GO_ON}.")
+        return _told(
+            f"there is not enough memory ({str(error).strip() or 'none is left'}). Close other programs, lower "
+            f"batch_size, or use a machine with more memory, {GO_ON}."
+        )
     finally:
         if before is not None:
             signal.signal(signal.SIGTERM, before)
@@ -82,8 +86,9 @@ def in_words(error: OSError) -> str:
 
 def cut(message: str) -> str:
     """A message of a readable length."""
-    lines = [line if len(line) <= LINE else f"{line[:LINE]} … ({len(line) - LINE:,} more characters)"
-             for line in message.split("\n")]
+    lines = [
+        line if len(line) <= LINE else f"{line[:LINE]} … ({len(line) - LINE:,} more characters)" for line in message.split("\n")
+    ]
     return "\n".join(lines if len(lines) <= LINES else [*lines[:LINES], f"… ({len(lines) - LINES:,} more lines)"])
 
 

@@ -65,8 +65,10 @@ class Store:
                     row = json.loads(line)
                     texts[str(row["key"])] = str(row["text"])
                 except (ValueError, KeyError, TypeError, RecursionError) as error:
-                    raise ArtefactError(f"{self.path}:{number} is damaged ({error}); delete this line: what it held is written "
-                                        "again, and nothing else.") from error
+                    raise ArtefactError(
+                        f"{self.path}:{number} is damaged ({error}); delete this line: what it held is written "
+                        "again, and nothing else."
+                    ) from error
                 whole += len(line)
         if whole < self.path.stat().st_size:
             os.truncate(self.path, whole)

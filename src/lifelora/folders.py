@@ -27,9 +27,9 @@ def manifest_of(folder: Path) -> dict[str, Any] | None:
     manifest = read_json(path)
     told = manifest.pop("sha256", None)
     if (told is not None and told != sealed(manifest)) or not all(
-            isinstance(manifest.get(part), dict) for part in ("config", "inputs", "files")):
-        raise ArtefactError(f"{path} is damaged (its hash is wrong); move {folder} away, and `lifelora run` makes it "
-                            "again.")
+        isinstance(manifest.get(part), dict) for part in ("config", "inputs", "files")
+    ):
+        raise ArtefactError(f"{path} is damaged (its hash is wrong); move {folder} away, and `lifelora run` makes it again.")
     return manifest if told is not None else manifest | {"key": "of an earlier version"}
 
 
@@ -93,8 +93,9 @@ def own(folder: Path) -> tuple[list[Path], list[Path]]:
 
 
 def _foreign(folder: Path, what: str) -> ArtefactError:
-    return ArtefactError(f"{folder} {what}, and a stage belongs there; move it away, or choose another --out. It was left as it "
-                         "is.")
+    return ArtefactError(
+        f"{folder} {what}, and a stage belongs there; move it away, or choose another --out. It was left as it is."
+    )
 
 
 def remove(folder: Path) -> None:

@@ -76,16 +76,20 @@ class Role:
         theirs = _plugins(self.name, tuple(sys.path)).get(kind, [])
         if len(theirs) + (kind in self.ours) > 1:
             owners = ["lifelora"] * (kind in self.ours) + [_owner(entry) for entry in theirs]
-            raise ConfigError(f"{self.one} '{kind}' is what {' and '.join(owners)} call theirs; uninstall one, or write its "
-                              "import path: kind = \"package.module:Class\"")
+            raise ConfigError(
+                f"{self.one} '{kind}' is what {' and '.join(owners)} call theirs; uninstall one, or write its "
+                'import path: kind = "package.module:Class"'
+            )
         if theirs:
             return self._imported(theirs[0].value, f"the plug-in '{kind}' of {_owner(theirs[0])}")
         if kind in self.ours:
             return self._imported(self.ours[kind], kind)
         near = difflib.get_close_matches(kind, self.kinds, n=1)
         guess = f" did you mean '{near[0]}'?" if near else ""
-        raise ConfigError(f"there is no {self.one} {kind[:SHOWN]!r};{guess} choose one of {self._listed()}, or write the import "
-                          "path of a class that is installed: \"package.module:Class\"")
+        raise ConfigError(
+            f"there is no {self.one} {kind[:SHOWN]!r};{guess} choose one of {self._listed()}, or write the import "
+            'path of a class that is installed: "package.module:Class"'
+        )
 
     def validated(self, value: Any) -> Variant:
         """A table, or a configuration that was made in Python, as an object of its kind's class."""
@@ -122,8 +126,10 @@ class Role:
             if config.kind == mine or self.find(config.kind) is type(config):
                 return
             raise ConfigError(f"{mine} calls itself '{config.kind}', which is another {self.one}; leave its kind out")
-        raise ConfigError(f"{mine} calls itself '{config.kind}', and no plug-in has that name. Declare an entry point of that "
-                          f"name in the group 'lifelora.{self.name}', or leave its kind out")
+        raise ConfigError(
+            f"{mine} calls itself '{config.kind}', and no plug-in has that name. Declare an entry point of that "
+            f"name in the group 'lifelora.{self.name}', or leave its kind out"
+        )
 
     def _imported(self, path: str, who: str) -> type[Variant]:
         module, _, name = path.partition(":")
@@ -161,8 +167,7 @@ class Role:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         # Dumped as what it is, with all keys of its own class.
-        return core_schema.no_info_plain_validator_function(
-            self.validated, serialization=core_schema.simple_ser_schema("any"))
+        return core_schema.no_info_plain_validator_function(self.validated, serialization=core_schema.simple_ser_schema("any"))
 
 
 def path_of(config: type) -> str:
@@ -271,12 +276,22 @@ VECTORS = Role("vectors", "maker of vectors", "lifelora.vectors.base:ItemVectors
 # fmt: on
 KNOWLEDGE = replace(VECTORS, ours={**VECTORS.ours, "precomputed": "lifelora.knowledge.read:OwnKnowledge"})
 """Of knowledge: the same makers, but for the form of files of one's own."""
-WRITERS = Role("writers", "writer", "lifelora.knowledge.write:Writer", {
-    "prompt": "lifelora.knowledge.write:RawPrompt",
-    "lm": "lifelora.knowledge.write:LM",
-    "endpoint": "lifelora.knowledge.write:EndpointWriter",
-})
-BACKBONES = Role("backbones", "backbone", "lifelora.llm.backbone:BackboneConfig", {
-    "pretrained": "lifelora.llm.backbone:Pretrained",
-    "nano": "lifelora.llm.nano:Nano",
-})
+WRITERS = Role(
+    "writers",
+    "writer",
+    "lifelora.knowledge.write:Writer",
+    {
+        "prompt": "lifelora.knowledge.write:RawPrompt",
+        "lm": "lifelora.knowledge.write:LM",
+        "endpoint": "lifelora.knowledge.write:EndpointWriter",
+    },
+)
+BACKBONES = Role(
+    "backbones",
+    "backbone",
+    "lifelora.llm.backbone:BackboneConfig",
+    {
+        "pretrained": "lifelora.llm.backbone:Pretrained",
+        "nano": "lifelora.llm.nano:Nano",
+    },
+)

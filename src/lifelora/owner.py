@@ -46,8 +46,10 @@ def owned(folder: Path) -> Iterator[None]:
         if not _locked(descriptor, exclusive=True):
             # A reader leaves no note in the file, which may still name the last writer.
             who = "another lifelora, which reads it" if _locked(descriptor, exclusive=False) else _who(path)
-            raise BusyError(f"{folder} is in use by {who}; one process at a time works on a run. Wait until it has ended, or "
-                            "choose another --out.")
+            raise BusyError(
+                f"{folder} is in use by {who}; one process at a time works on a run. Wait until it has ended, or "
+                "choose another --out."
+            )
         me = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M}: {shlex.join(sys.argv)}"
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, me.encode(errors="replace")[:300], 0)
@@ -70,8 +72,9 @@ def read(folder: Path) -> Iterator[None]:
         return
     try:
         if not _locked(descriptor, exclusive=False):
-            raise BusyError(f"{folder} is being made by {_who(path)}; wait until it has ended. (`lifelora show {folder}` says "
-                            "what is ready.)")
+            raise BusyError(
+                f"{folder} is being made by {_who(path)}; wait until it has ended. (`lifelora show {folder}` says what is ready.)"
+            )
         yield
     finally:
         os.close(descriptor)

@@ -44,8 +44,9 @@ class Progress:
     ``done`` of the ``total`` were done earlier, by a process that was killed; they do not count as speed.
     """
 
-    def __init__(self, name: str, total: int, *, unit: str = "rows", done: int = 0, enabled: bool = True,
-                 console: Console | None = None) -> None:
+    def __init__(
+        self, name: str, total: int, *, unit: str = "rows", done: int = 0, enabled: bool = True, console: Console | None = None
+    ) -> None:
         self.name, self.total, self.unit, self.done, self.enabled = name, total, unit, done, enabled and speaks()
         self._before, self._note = done, ""
         self._console = console or Console(stderr=True, soft_wrap=True)
@@ -61,8 +62,7 @@ class Progress:
             self._bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self._bar:
             self._show()
             self._bar.stop()

@@ -80,8 +80,10 @@ class Stage:
         if old["key"] == self.key:
             return None
         if old.get("name") != self.name:
-            raise ArtefactError(f"{self.folder / MANIFEST} is of another stage, '{old.get('name')}', and not of '{self.name}': "
-                                f"move {self.folder} away, and `lifelora run` makes it again.")
+            raise ArtefactError(
+                f"{self.folder / MANIFEST} is of another stage, '{old.get('name')}', and not of '{self.name}': "
+                f"move {self.folder} away, and `lifelora run` makes it again."
+            )
         changed = _changes(old["config"], self.config)
         changed += [f"its input '{k}' changed" for k, v in self.inputs.items() if old["inputs"].get(k) != v]
         return "made differently before: " + ("; ".join(changed)[:400] or "another version of lifelora")
@@ -105,7 +107,8 @@ class Stage:
             elif now.st_size != kept["size"]:
                 found.append(f"{path} has {now.st_size:,} bytes, not {kept['size']:,}")
             elif (thorough or now.st_size <= ALWAYS_HASHED or now.st_mtime_ns != kept["mtime_ns"]) and (
-                    _hash_at(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns) != kept["sha256"]):
+                _hash_at(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns) != kept["sha256"]
+            ):
                 found.append(f"{path} is not what was written (its hash differs)")
         return found
 
@@ -113,11 +116,15 @@ class Stage:
         """The folder of a finished stage, or ArtefactError with the command that makes it."""
         command = self.name.split("/")[0]
         if lacking := self.lacking():
-            raise ArtefactError(f"stage '{self.name}' in {self.folder} is not ready ({lacking}); run `lifelora {command}` with "
-                                "the same recipe and --out first, or `lifelora run`.")
+            raise ArtefactError(
+                f"stage '{self.name}' in {self.folder} is not ready ({lacking}); run `lifelora {command}` with "
+                "the same recipe and --out first, or `lifelora run`."
+            )
         if damage := self.damage():
-            raise ArtefactError(f"stage '{self.name}' in {self.folder} is damaged: {some_of(damage, '; ')}. `lifelora {command}` "
-                                "or `lifelora run` with the same recipe and --out makes it again.")
+            raise ArtefactError(
+                f"stage '{self.name}' in {self.folder} is damaged: {some_of(damage, '; ')}. `lifelora {command}` "
+                "or `lifelora run` with the same recipe and --out makes it again."
+            )
         return self.folder
 
     def begun(self) -> bool:
@@ -149,7 +156,11 @@ class Stage:
         yield self.working
         clear_torn(self.working)
         manifest = {
-            "key": self.key, "name": self.name, "config": self.config, "inputs": self.inputs, **(facts or {}),
+            "key": self.key,
+            "name": self.name,
+            "config": self.config,
+            "inputs": self.inputs,
+            **(facts or {}),
             "versions": versions("lifelora", "torch", "transformers", "numpy", "pyarrow", "duckdb"),
             "files": _flushed(self.working),
         }
@@ -190,6 +201,9 @@ def _flushed(folder: Path) -> dict[str, dict[str, Any]]:
                 os.fsync(stream.fileno())
             now = path.stat()
             files[path.relative_to(folder).as_posix()] = {
-                "size": now.st_size, "mtime_ns": now.st_mtime_ns, "sha256": file_hash(path)}
+                "size": now.st_size,
+                "mtime_ns": now.st_mtime_ns,
+                "sha256": file_hash(path),
+            }
         flush_folder(Path(root))
     return files

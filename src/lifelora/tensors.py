@@ -61,5 +61,3 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
         return batch
     moved = {field.name: to_device(getattr(batch, field.name), device) for field in dataclasses.fields(batch)}
     return cast(Batch, dataclasses.replace(batch, **moved))
-
-

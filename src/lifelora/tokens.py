@@ -39,8 +39,12 @@ class LineTokenizer:
         self._salt = secrets.token_hex(8)
         added = {number: token for number, token in self._backend.get_added_tokens_decoder().items() if not _blank(token.content)}
         # The model needs single characters and bytes for other texts, so they are tokens of text even where they are added.
-        self._needed = {number for number, token in added.items() if (len(token.content) == 1 or BYTE.fullmatch(token.content))
-                        and self._backend.model.token_to_id(token.content) is not None}
+        self._needed = {
+            number
+            for number, token in added.items()
+            if (len(token.content) == 1 or BYTE.fullmatch(token.content))
+            and self._backend.model.token_to_id(token.content) is not None
+        }
         self._controls = {number: token for number, token in added.items() if number not in self._needed}
         self._added = frozenset(added)
         self._marks = re.compile(f"<{self._salt}-([0-9]+)>")
@@ -133,9 +137,12 @@ class LineTokenizer:
     @cached_property
     def _spelled(self) -> re.Pattern[str]:
         longest_first = sorted(self._controls.values(), key=lambda token: -len(token.content))
-        return re.compile("|".join(
-            rf"(?<!\w){re.escape(token.content)}(?!\w)" if token.single_word else re.escape(token.content)
-            for token in longest_first))
+        return re.compile(
+            "|".join(
+                rf"(?<!\w){re.escape(token.content)}(?!\w)" if token.single_word else re.escape(token.content)
+                for token in longest_first
+            )
+        )
 
     def _encoded(self, texts: Sequence[str]) -> Iterator[tuple[Int[np.ndarray, "L"], Any, Callable[[str], str]]]:
         """The ids of each text, the tokenizer's encoding, and the form (``plain`` or as it is) of the text that it is of."""
@@ -161,7 +168,8 @@ class LineTokenizer:
             shift += len(match[0]) - length
         return len(marks) == len(added) and all(
             number == token and left <= start and end <= right
-            for (number, start, end), (token, left, right) in zip(marks, added, strict=True))
+            for (number, start, end), (token, left, right) in zip(marks, added, strict=True)
+        )
 
 
 def only_text(tokenizer: Any) -> None:
@@ -214,5 +222,6 @@ def _rename(model: dict[str, Any], names: dict[str, str]) -> None:
         model["unk_token"] = names[model["unk_token"]]
     if "merges" in model:  # some conversions of SentencePiece write merges that lead to </s>
         inside = len(model.get("continuing_subword_prefix") or "")
-        model["merges"] = [[left, right] for left, right in model["merges"]
-                           if not {left, right, left + right[inside:]} & names.keys()]
+        model["merges"] = [
+            [left, right] for left, right in model["merges"] if not {left, right, left + right[inside:]} & names.keys()
+        ]

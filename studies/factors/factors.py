@@ -56,9 +56,16 @@ def main() -> None:
     print(told)
     for what, d in found.items():
         print(f"{what:<48} {with_span(d)}  {p_value(d.p)}")
-    tell.write(arguments.out, tell.origin(several.seeds) | tell.about(several.runs) | {
-        "rows_hash": [several.of("din", [seed]).rows_hash for seed in several.seeds],
-        "effects on AUC": {what: asdict(d) for what, d in found.items()}} | told.as_json())
+    tell.write(
+        arguments.out,
+        tell.origin(several.seeds)
+        | tell.about(several.runs)
+        | {
+            "rows_hash": [several.of("din", [seed]).rows_hash for seed in several.seeds],
+            "effects on AUC": {what: asdict(d) for what, d in found.items()},
+        }
+        | told.as_json(),
+    )
     if arguments.picture:
         figures = {name: one.mean["auc"] for name, one in told.systems.items()}
         colours = {name: COUPLINGS.index(name.partition("-")[0]) if "-" in name else len(COUPLINGS) for name in figures}

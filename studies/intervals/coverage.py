@@ -43,8 +43,16 @@ RESAMPLES = 200
 TRUE_USERS = 200_000
 TRUE_SEEDS = 400
 PANELS = {
-    "auc": "AUC", "gauc": "GAUC", "log_loss": "Log loss", "accuracy": "Accuracy", "ece": "ECE, nearly right",
-    "ece off": "ECE, too extreme", "hr@1": "HR@1", "ndcg@10": "NDCG@10", "mrr": "MRR", "rare hr@10": "HR@10, rare",
+    "auc": "AUC",
+    "gauc": "GAUC",
+    "log_loss": "Log loss",
+    "accuracy": "Accuracy",
+    "ece": "ECE, nearly right",
+    "ece off": "ECE, too extreme",
+    "hr@1": "HR@1",
+    "ndcg@10": "NDCG@10",
+    "mrr": "MRR",
+    "rare hr@10": "HR@10, rare",
 }
 COUNTED = tuple(metric for metric in M.HIGHER_IS_BETTER if metric != "ece")
 
@@ -134,7 +142,8 @@ def truth_over_seeds(seed: int, seeds: int) -> dict[str, float]:
         every.append([*(values[metric][0] for metric in COUNTED), gap(user_N, chance_N, expit(odds_N))])
     names, spread = [*COUNTED, "ece"], np.std(every, axis=0, ddof=1).tolist()
     return dict(zip(names, np.mean(every, axis=0).tolist(), strict=True)) | {
-        f"{name}, standard deviation over seeds": value for name, value in zip(names, spread, strict=True)}
+        f"{name}, standard deviation over seeds": value for name, value in zip(names, spread, strict=True)
+    }
 
 
 def percentiles(metric: str, user_N: np.ndarray, parts: tuple[np.ndarray, ...], times_RU: np.ndarray) -> np.ndarray:
@@ -192,8 +201,13 @@ class Tally:
         for (metric, what), found in self.seen.items():
             low, high, true = np.array([one for one in found if one[0] == one[0]] or [(np.nan,) * 3]).T
             given = int((low == low).sum())
-            kept = {"given": given, "covers": float(((low <= true) & (true <= high)).mean()), "above": float((low > true).mean()),
-                    "below": float((high < true).mean()), "width": float(np.median(high - low))}
+            kept = {
+                "given": given,
+                "covers": float(((low <= true) & (true <= high)).mean()),
+                "above": float((low > true).mean()),
+                "below": float((high < true).mean()),
+                "width": float(np.median(high - low)),
+            }
             told.setdefault(metric, {})[what] = {key: round(value, 4) for key, value in kept.items()} if given else {"given": 0}
         return told
 
@@ -249,8 +263,16 @@ def seeds_cell(users: int, runs: int, true: Mapping[str, float], sims: int, seed
         columns = list(world.ctr(runs))
         pair = [[scored(user_N, label_N, expit(odds[place])) for user_N, _, label_N, odds in columns] for place in range(2)]
         a, b = (jackknife.jackknife(some, draws=DRAWS) for some in pair)
-        users_only = [Jackknifed(one.rows_hash, {metric: [float(np.mean(values))] for metric, values in one.by_run.items()},
-                                 one.counted, one.without, one.calibration) for one in (a, b)]
+        users_only = [
+            Jackknifed(
+                one.rows_hash,
+                {metric: [float(np.mean(values))] for metric, values in one.by_run.items()},
+                one.counted,
+                one.without,
+                one.calibration,
+            )
+            for one in (a, b)
+        ]
         for metric in M.HIGHER_IS_BETTER:
             both(tally, metric, true[metric], (a, b))
             figure = significance.estimate(users_only[0], metric)
@@ -286,13 +308,25 @@ def draw(found: dict[str, Any], what: str) -> Any:
         axis.axvline(enough * 0.82, color=drawing.MUTED, linewidth=1, linestyle=(0, (2, 2)))
         for way, colour in colours.items():
             for tail in TAILS:
-                cells = {users: found["cells"][f"{users} users, {tail}"][metric].get(f"{way} difference" if difference else way)
-                         for users in USERS if f"{users} users, {tail}" in found["cells"]}
-                points = [(users, 1 - one["covers"] if difference else one["covers"]) for users, one in cells.items()
-                          if one and one["given"] and (way == "old" or users >= enough)]
-                axis.plot([users for users, _ in points], [share for _, share in points], color=colour,
-                          linestyle="-" if tail == "light" else (0, (1.2, 1.4)), marker="o" if way == "new" else "s",
-                          markersize=3.5, linewidth=1.7)
+                cells = {
+                    users: found["cells"][f"{users} users, {tail}"][metric].get(f"{way} difference" if difference else way)
+                    for users in USERS
+                    if f"{users} users, {tail}" in found["cells"]
+                }
+                points = [
+                    (users, 1 - one["covers"] if difference else one["covers"])
+                    for users, one in cells.items()
+                    if one and one["given"] and (way == "old" or users >= enough)
+                ]
+                axis.plot(
+                    [users for users, _ in points],
+                    [share for _, share in points],
+                    color=colour,
+                    linestyle="-" if tail == "light" else (0, (1.2, 1.4)),
+                    marker="o" if way == "new" else "s",
+                    markersize=3.5,
+                    linewidth=1.7,
+                )
         axis.set_title(title, fontsize=12, color=drawing.INK, loc="left")
         axis.set(xscale="log", ylim=(0, 0.55) if difference else (0, 1.02), xticks=[1, 10, 100, 1000])
         axis.set_xticklabels(["1", "10", "100", "1,000"])
@@ -301,13 +335,30 @@ def draw(found: dict[str, Any], what: str) -> Any:
         axis.yaxis.set_major_formatter(drawing.DECIMALS)
     for axis in axes[1]:
         axis.set_xlabel("users")
-    lines = [Line2D([], [], color=colours[way], linestyle="-" if tail == "light" else (0, (1.2, 1.4)), marker=mark, markersize=4,
-                    label=f"{way}, {tail} tail") for way, mark in (("old", "s"), ("new", "o")) for tail in TAILS]
-    lines.append(Line2D([], [], color=drawing.MUTED, linewidth=1, linestyle=(0, (2, 2)),
-                        label=f"left of it: under {enough} users, none now"))
+    lines = [
+        Line2D(
+            [],
+            [],
+            color=colours[way],
+            linestyle="-" if tail == "light" else (0, (1.2, 1.4)),
+            marker=mark,
+            markersize=4,
+            label=f"{way}, {tail} tail",
+        )
+        for way, mark in (("old", "s"), ("new", "o"))
+        for tail in TAILS
+    ]
+    lines.append(
+        Line2D(
+            [], [], color=drawing.MUTED, linewidth=1, linestyle=(0, (2, 2)), label=f"left of it: under {enough} users, none now"
+        )
+    )
     figure.legend(handles=lines, loc="lower center", ncols=5, fontsize=11.5, labelcolor=drawing.INK)
-    said = ("How often a difference is found between two equal systems; .05 is right"
-            if difference else "How often a 95 % interval holds the truth; .95 is right")
+    said = (
+        "How often a difference is found between two equal systems; .05 is right"
+        if difference
+        else "How often a 95 % interval holds the truth; .95 is right"
+    )
     figure.suptitle(said, x=0.02, ha="left", fontsize=13)
     figure.tight_layout(rect=(0, 0.06, 1, 0.97))
     return figure
@@ -328,9 +379,16 @@ def main() -> None:
     about = {"sims": arguments.sims, "seed": arguments.seed, "draws": DRAWS, "code": code()}
     found: dict[str, Any] = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     if {key: found.get(key) for key in about} != about:
-        found = {**tell.origin(arguments.seed), **about, "cpu seconds": 0.0, "enough users": significance.ENOUGH_USERS,
-                 "Monte Carlo error of .95 and of .05": round(float(np.sqrt(0.95 * 0.05 / arguments.sims)), 4),
-                 "truth": {}, "cells": {}, "seeds": {}}
+        found = {
+            **tell.origin(arguments.seed),
+            **about,
+            "cpu seconds": 0.0,
+            "enough users": significance.ENOUGH_USERS,
+            "Monte Carlo error of .95 and of .05": round(float(np.sqrt(0.95 * 0.05 / arguments.sims)), 4),
+            "truth": {},
+            "cells": {},
+            "seeds": {},
+        }
     given, significance.ENOUGH_USERS = significance.ENOUGH_USERS, 2  # the intervals that few users would get
 
     def keep(kind: str, name: str, make: Any) -> Any:
@@ -345,13 +403,19 @@ def main() -> None:
     for tail in TAILS:
         true = keep("truth", tail, lambda tail=tail: truth(tail, arguments.seed, arguments.population))
         for users in arguments.users:
-            keep("cells", f"{users} users, {tail}",
-                 lambda users=users, tail=tail, true=true: cell(users, tail, true, arguments.sims, arguments.seed))
+            keep(
+                "cells",
+                f"{users} users, {tail}",
+                lambda users=users, tail=tail, true=true: cell(users, tail, true, arguments.sims, arguments.seed),
+            )
     true = keep("truth", "over seeds", lambda: truth_over_seeds(arguments.seed, arguments.true_seeds))
     for runs in (2, 3, 5):
         for users in [users for users in (10, 30, 100, 300) if users in arguments.users]:
-            keep("seeds", f"{runs} seeds, {users} users",
-                 lambda runs=runs, users=users: seeds_cell(users, runs, true, arguments.sims, arguments.seed))
+            keep(
+                "seeds",
+                f"{runs} seeds, {users} users",
+                lambda runs=runs, users=users: seeds_cell(users, runs, true, arguments.sims, arguments.seed),
+            )
     significance.ENOUGH_USERS = given
     for name, one in {**found["cells"], **found["seeds"]}.items():
         print(name)

@@ -49,14 +49,30 @@ def main() -> None:
         others = [other for model in ("deepfm", "din") for other in (f"{model}-{name[3:]}", f"{model}-all")]
         minus = {other: several.minus(name, other)["auc"] for other in others if other in several.judged}
         found[name] = {other: asdict(d) for other, d in minus.items()}
-        print(f"{said[count]:>8} samples:  " + "  ".join(
-            f"minus {other} {with_span(d)} ({p_value(d.p)})" for other, d in minus.items()))
+        print(
+            f"{said[count]:>8} samples:  "
+            + "  ".join(f"minus {other} {with_span(d)} ({p_value(d.p)})" for other, d in minus.items())
+        )
     for metric in METRICS:
-        print("", tell.markdown([NAMES[metric], *said.values()], {MODELS[model]: [
-            short(estimate(several.of(curve[at]), metric).value, 3) if at in curve else "" for at in counts
-        ] for model, curve in curves.items()}), sep="\n")
-    tell.write(arguments.out, tell.origin(several.seeds) | tell.about(several.runs) | {
-        "the LM alone, AUC minus": found, "figures": several.figures(METRICS)})
+        print(
+            "",
+            tell.markdown(
+                [NAMES[metric], *said.values()],
+                {
+                    MODELS[model]: [
+                        short(estimate(several.of(curve[at]), metric).value, 3) if at in curve else "" for at in counts
+                    ]
+                    for model, curve in curves.items()
+                },
+            ),
+            sep="\n",
+        )
+    tell.write(
+        arguments.out,
+        tell.origin(several.seeds)
+        | tell.about(several.runs)
+        | {"the LM alone, AUC minus": found, "figures": several.figures(METRICS)},
+    )
     if arguments.picture:
         draw(several, curves, said, arguments.picture)
 
@@ -69,8 +85,9 @@ def draw(several: Several, curves: dict[str, dict[int, str]], said: dict[int, st
         for (model, curve), colour in zip(curves.items(), drawing.SYSTEMS, strict=False):
             counts = sorted(curve)
             tell.draw_curve(axis, counts, [estimate(several.of(curve[at]), "auc") for at in counts], colour, MODELS[model])
-        axis.set(xscale="log", xlabel="training samples", ylabel="AUC on the test samples", xticks=[*said],
-                 xticklabels=said.values())
+        axis.set(
+            xscale="log", xlabel="training samples", ylabel="AUC on the test samples", xticks=[*said], xticklabels=said.values()
+        )
         axis.minorticks_off()
         axis.legend(frameon=False, loc="lower right")
         figure.tight_layout()

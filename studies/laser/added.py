@@ -24,8 +24,15 @@ from lifelora.run.recommend import served
 from lifelora.study import tell
 from lifelora.study.seeds import NAMES, Several
 
-MODELS = {"deepfm": "DeepFM", "autoint": "AutoInt", "dcnv2": "DCNv2", "gru4rec": "GRU4Rec", "caser": "Caser", "sasrec": "SASRec",
-          "din": "DIN"}
+MODELS = {
+    "deepfm": "DeepFM",
+    "autoint": "AutoInt",
+    "dcnv2": "DCNv2",
+    "gru4rec": "GRU4Rec",
+    "caser": "Caser",
+    "sasrec": "SASRec",
+    "din": "DIN",
+}
 METRICS = ("auc", "log_loss", "accuracy")
 COLOURS = {"": "#777777", "encoder": "#0072b2", "nano": "#d55e00"}
 READERS = {"encoder": "all-MiniLM reads", "nano": "nano LM reads"}
@@ -67,18 +74,27 @@ class Grid:
         if f"{model}-100" not in self.several.judged:
             return None
         minus = {share: self.several.minus(name, f"{model}-100")["auc"] for share, name in self.of(model, reader).items()}
-        return {"by value": next((share for share, d in minus.items() if d.value >= 0), None),
-                "not to be told apart": next((share for share, d in minus.items() if d.high >= 0), None)}
+        return {
+            "by value": next((share for share, d in minus.items() if d.value >= 0), None),
+            "not to be told apart": next((share for share, d in minus.items() if d.high >= 0), None),
+        }
 
 
 def found(grid: Grid) -> dict[str, Any]:
     """By model and reader: what is added, the share at which knowledge has made up for the rest, and what serving takes."""
     told: dict[str, Any] = {}
     for model in grid.models:
-        told[model] = {reader or "without": {
-            "minus none, by share": {share: {metric: asdict(of[metric]) for metric in METRICS}
-                                     for share, of in grid.added(model, reader).items()} if reader else {},
-            "reaches": grid.reached(model, reader)} for reader in ("", *grid.readers)}
+        told[model] = {
+            reader or "without": {
+                "minus none, by share": {
+                    share: {metric: asdict(of[metric]) for metric in METRICS} for share, of in grid.added(model, reader).items()
+                }
+                if reader
+                else {},
+                "reaches": grid.reached(model, reader),
+            }
+            for reader in ("", *grid.readers)
+        }
         print(model, {reader: of["reaches"] for reader, of in told[model].items()})
         first = grid.several.runs[0]
         last = [grid.of(model, reader).get(grid.shares[-1]) for reader in ("", *grid.readers)]
@@ -112,11 +128,14 @@ def table(grid: Grid) -> str:
         ups, downs = (sum(d.p < 0.01 and sign * d.value > 0 for d in these) for sign in (1, -1))
         return f"{plus(float(np.mean([d.value for d in these])))} ({ups} up, {downs} down)"
 
-    return "\n\n".join(tell.markdown(
-        [NAMES[metric], *(f"{share} %" for share in grid.shares)],
-        {MODELS[model]: [cell(metric, model, share) for share in grid.shares] for model in grid.models}
-        | {f"mean, {READERS[reader]}": [mean(metric, reader, share) for share in grid.shares] for reader in grid.readers},
-    ) for metric in METRICS)
+    return "\n\n".join(
+        tell.markdown(
+            [NAMES[metric], *(f"{share} %" for share in grid.shares)],
+            {MODELS[model]: [cell(metric, model, share) for share in grid.shares] for model in grid.models}
+            | {f"mean, {READERS[reader]}": [mean(metric, reader, share) for share in grid.shares] for reader in grid.readers},
+        )
+        for metric in METRICS
+    )
 
 
 def draw(grid: Grid, picture: Path) -> None:
@@ -128,8 +147,15 @@ def draw(grid: Grid, picture: Path) -> None:
             for reader in ("", *grid.readers):
                 names = grid.of(model, reader)
                 values = [estimate(grid.several.of(name), "auc").value for name in names.values()]
-                column[0].plot([*names], values, "o-", color=COLOURS[reader], markersize=3, linewidth=1.2,
-                               label=READERS.get(reader, "without knowledge"))
+                column[0].plot(
+                    [*names],
+                    values,
+                    "o-",
+                    color=COLOURS[reader],
+                    markersize=3,
+                    linewidth=1.2,
+                    label=READERS.get(reader, "without knowledge"),
+                )
                 minus = grid.added(model, reader) if reader else {}
                 for axis, metric in zip(column[1:], METRICS, strict=True):
                     if minus:
@@ -160,8 +186,12 @@ def main() -> None:
     torch.set_num_threads(1)
     grid = Grid(Several(tell.opened(arguments.runs)))
     several = grid.several
-    tell.write(arguments.out, tell.origin(several.seeds) | tell.about(several.runs) | {
-        "knowledge against none": found(grid), "figures": several.figures(METRICS)})
+    tell.write(
+        arguments.out,
+        tell.origin(several.seeds)
+        | tell.about(several.runs)
+        | {"knowledge against none": found(grid), "figures": several.figures(METRICS)},
+    )
     print(table(grid))
     if arguments.picture:
         draw(grid, arguments.picture)

@@ -49,30 +49,55 @@ def vectors(arguments: argparse.Namespace) -> None:
         items_ME, states_NE = (Vectors.load(folder / file).vectors_NE for file in (ITEMS, USERS))
         of = shown(dataset, asked.every, 1)
         known_M, known_N = items_ME.any(dim=1).numpy(), states_NE.any(dim=1).numpy()
-        pq.write_table(pa.table({
-            "item": dataset.items.outside(np.flatnonzero(known_M)), "vector": list(items_ME.numpy()[known_M])
-        }), arguments.out / f"{name}-items.parquet")
-        pq.write_table(pa.table({
-            "user": dataset.users.outside(of.user_N[known_N]), "events": of.number_N[known_N] * asked.every,
-            "vector": list(states_NE.numpy()[known_N]),
-        }), arguments.out / f"{name}-users.parquet")
+        pq.write_table(
+            pa.table({"item": dataset.items.outside(np.flatnonzero(known_M)), "vector": list(items_ME.numpy()[known_M])}),
+            arguments.out / f"{name}-items.parquet",
+        )
+        pq.write_table(
+            pa.table(
+                {
+                    "user": dataset.users.outside(of.user_N[known_N]),
+                    "events": of.number_N[known_N] * asked.every,
+                    "vector": list(states_NE.numpy()[known_N]),
+                }
+            ),
+            arguments.out / f"{name}-users.parquet",
+        )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """One seed: models at shares, without and with knowledge."""
     values, study = values_of(arguments)
-    every = {name: asked["every"] for name, asked in values["knowledge"].items()
-             if arguments.knowledge is None or name in arguments.knowledge}
+    every = {
+        name: asked["every"]
+        for name, asked in values["knowledge"].items()
+        if arguments.knowledge is None or name in arguments.knowledge
+    }
     values.pop("backbone", None)
-    values |= {"seed": arguments.seed, "conventional": COUNTED, "knowledge": {name: {"every": every[name], "vectors": {
-        "kind": "precomputed", "items": str(arguments.known / f"{name}-items.parquet"),
-        "users": str(arguments.known / f"{name}-users.parquet"), "dimensions": study["dimensions"],
-    }} for name in every}}
+    values |= {
+        "seed": arguments.seed,
+        "conventional": COUNTED,
+        "knowledge": {
+            name: {
+                "every": every[name],
+                "vectors": {
+                    "kind": "precomputed",
+                    "items": str(arguments.known / f"{name}-items.parquet"),
+                    "users": str(arguments.known / f"{name}-users.parquet"),
+                    "dimensions": study["dimensions"],
+                },
+            }
+            for name in every
+        },
+    }
     first = Run(parse(values, "the study"), arguments.out, options(arguments))
     first.prepare()
     steps = steps_of(study, len(first.context.dataset.samples["train"]), [*every])
-    asked = {name: step for name, step in steps.items()
-             if step["model"]["kind"] in arguments.models and int(name.split("-")[1]) in arguments.shares}
+    asked = {
+        name: step
+        for name, step in steps.items()
+        if step["model"]["kind"] in arguments.models and int(name.split("-")[1]) in arguments.shares
+    }
     some = Run(parse(values | {"conventional": COUNTED | asked}, "the study"), arguments.out, options(arguments))
     some.prepare()
     some.embed()
@@ -89,8 +114,12 @@ def steps_of(study: dict[str, Any], samples: int, known: list[str]) -> dict[str,
         for model in MODELS:
             count = max(1, samples * share // 100)
             training = next(one["training"] for one in study["training"] if count <= one["rows"])
-            step = {"model": {"kind": model, "history_length": 30} | study.get("model", {}), "training": training,
-                    "train_samples": count, "validation_samples": study.get("validation_samples")}
+            step = {
+                "model": {"kind": model, "history_length": 30} | study.get("model", {}),
+                "training": training,
+                "train_samples": count,
+                "validation_samples": study.get("validation_samples"),
+            }
             steps[f"{model}-{share}"] = step
             for name in known:
                 steps[f"{model}-{share}-{name}"] = step | {"knowledge": name, "knowledge_experts": study["knowledge_experts"]}

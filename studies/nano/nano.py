@@ -1,6 +1,6 @@
 """The size of the nano LM: seconds to pre-train, loss on held-back text, and AUC of reading retrieved behaviours untuned.
 
-    python studies/nano/nano.py --sizes 64x2 64x4 128x2 --out studies/nano/results.json
+python studies/nano/nano.py --sizes 64x2 64x4 128x2 --out studies/nano/results.json
 """
 
 import argparse
@@ -38,8 +38,9 @@ def untuned_auc(backbone: Backbone, builder: YesNoBuilder, selector: Selector, t
         part = slice(start, start + 64)
         prompts = builder.build(targets.at(part), chosen_NK[part], mask_NK[part])
         position_BL = (prompts.mask_BL.long().cumsum(dim=1) - 1).clamp(min=0)
-        logits_BV = backbone.model(input_ids=prompts.tokens_BL, attention_mask=prompts.mask_BL.long(),
-                                   position_ids=position_BL, logits_to_keep=1).logits[:, -1]
+        logits_BV = backbone.model(
+            input_ids=prompts.tokens_BL, attention_mask=prompts.mask_BL.long(), position_ids=position_BL, logits_to_keep=1
+        ).logits[:, -1]
         margins.append(logits_BV[:, builder.answers.yes] - logits_BV[:, builder.answers.no])
     return auc(targets.label_B, torch.sigmoid(torch.cat(margins)).double().numpy())
 
@@ -73,20 +74,35 @@ def main() -> None:
             selector = MostSimilar(MostSimilar.Config(k=10), vectors.vectors_NE)
             history = json.loads((folder / "training" / "history.json").read_text())
             about = json.loads((folder / "about.json").read_text())
-            results.append({
-                "size": size, "parameters": about["parameters"], "tokens_per_epoch": about["tokens"],
-                "seconds": round(seconds, 1), "cpu_seconds": round(cpu_seconds, 1),
-                "held_back_loss": round(history["evaluations"][history["best"]]["metrics"]["loss"], 4),
-                "untuned_auc_similar_10": round(untuned_auc(backbone, builder, selector, targets), 4),
-            })
+            results.append(
+                {
+                    "size": size,
+                    "parameters": about["parameters"],
+                    "tokens_per_epoch": about["tokens"],
+                    "seconds": round(seconds, 1),
+                    "cpu_seconds": round(cpu_seconds, 1),
+                    "held_back_loss": round(history["evaluations"][history["best"]]["metrics"]["loss"], 4),
+                    "untuned_auc_similar_10": round(untuned_auc(backbone, builder, selector, targets), 4),
+                }
+            )
             print(results[-1], flush=True)
     if arguments.out:
-        arguments.out.write_text(json.dumps({
-            "command": "python studies/nano/nano.py --sizes " + " ".join(arguments.sizes)
-            + f" --histories {arguments.histories} --epochs {arguments.epochs} --seed {arguments.seed}",
-            "date": date.today().isoformat(), "seed": arguments.seed, "n": len(targets), "threads": torch.get_num_threads(),
-            "results": results,
-        }, indent=1) + "\n")
+        arguments.out.write_text(
+            json.dumps(
+                {
+                    "command": "python studies/nano/nano.py --sizes "
+                    + " ".join(arguments.sizes)
+                    + f" --histories {arguments.histories} --epochs {arguments.epochs} --seed {arguments.seed}",
+                    "date": date.today().isoformat(),
+                    "seed": arguments.seed,
+                    "n": len(targets),
+                    "threads": torch.get_num_threads(),
+                    "results": results,
+                },
+                indent=1,
+            )
+            + "\n"
+        )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ def gathered(folders: list[Path], minus: str) -> tuple[OverSeeds, dict[str, Any]
     told = over_seeds(several.runs, minus)
     return told, tell.about(several.runs) | {
         "rows_hash": [several.of(minus, [seed]).rows_hash for seed in several.seeds],
-        "tokens and seconds a row, first run": tell.reported(several.runs[0])["costs"]} | told.as_json()
+        "tokens and seconds a row, first run": tell.reported(several.runs[0])["costs"],
+    } | told.as_json()
 
 
 def main() -> None:

@@ -37,22 +37,49 @@ def main() -> None:
     events = len(source.read().interactions)
     made = time.process_time() - started
     found = source.ablations(rows=arguments.samples)
-    found_by = {name: jackknife(Scored(found.user_B, found.item_B, found.label_B, score_B), ("auc",))
-                for name, score_B in found.scores.items()}
+    found_by = {
+        name: jackknife(Scored(found.user_B, found.item_B, found.label_B, score_B), ("auc",))
+        for name, score_B in found.scores.items()
+    }
     figures = {name: estimate(one, "auc") for name, one in found_by.items()}
     differences = {what: paired_test(found_by[a], found_by[b])["auc"] for what, a, b in PAIRS}
     n = len(found.rows_B)
-    print(f"{events:,} events, made in {made:.1f} s of one core; n = {n:,} rows of {figures['truth'].users} people, "
-          f"seed {arguments.seed}\n")
-    print(tell.markdown(["oracle", "AUC", "95 % interval"], {
-        name: [f"{f.value:.3f}", f"{f.low:.3f} – {f.high:.3f}"] for name, f in figures.items()}), "\n")
-    print(tell.markdown(["worth of", "difference", "AUC", "95 % interval"], {
-        what: [f"{a} − {b}", f"{differences[what].value:+.3f}", f"{differences[what].low:+.3f} – {differences[what].high:+.3f}"]
-        for what, a, b in PAIRS}))
-    tell.write(arguments.out, tell.origin(arguments.seed) | {
-        "n": n, "events": events, "cpu_seconds_to_make": round(made, 2), "config": source.model_dump(),
-        "auc": {name: asdict(figure) for name, figure in figures.items()},
-        "worth": {what: asdict(difference) for what, difference in differences.items()}})
+    print(
+        f"{events:,} events, made in {made:.1f} s of one core; n = {n:,} rows of {figures['truth'].users} people, "
+        f"seed {arguments.seed}\n"
+    )
+    print(
+        tell.markdown(
+            ["oracle", "AUC", "95 % interval"],
+            {name: [f"{f.value:.3f}", f"{f.low:.3f} – {f.high:.3f}"] for name, f in figures.items()},
+        ),
+        "\n",
+    )
+    print(
+        tell.markdown(
+            ["worth of", "difference", "AUC", "95 % interval"],
+            {
+                what: [
+                    f"{a} − {b}",
+                    f"{differences[what].value:+.3f}",
+                    f"{differences[what].low:+.3f} – {differences[what].high:+.3f}",
+                ]
+                for what, a, b in PAIRS
+            },
+        )
+    )
+    tell.write(
+        arguments.out,
+        tell.origin(arguments.seed)
+        | {
+            "n": n,
+            "events": events,
+            "cpu_seconds_to_make": round(made, 2),
+            "config": source.model_dump(),
+            "auc": {name: asdict(figure) for name, figure in figures.items()},
+            "worth": {what: asdict(difference) for what, difference in differences.items()},
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -16,8 +16,18 @@ class TestAutoInt(RecommenderContract):
 
 
 class TestAutoIntBesideADNN(RecommenderContract):
-    config = AutoInt.Config(history_length=10, embedding=8, attention_hidden=8, attention_layers=1, heads=2, user_id=True,
-                            structure="parallel", hidden=16, layers=1, init_std=0.3)
+    config = AutoInt.Config(
+        history_length=10,
+        embedding=8,
+        attention_hidden=8,
+        attention_layers=1,
+        heads=2,
+        user_id=True,
+        structure="parallel",
+        hidden=16,
+        layers=1,
+        init_std=0.3,
+    )
     golden = 0.6923416
 
 
@@ -37,8 +47,18 @@ def attended(written: Written, name: str, x: list[np.ndarray], heads: int) -> li
 @pytest.mark.parametrize("heads", [1, 3])
 @pytest.mark.parametrize("structure", ["attention", "parallel"])
 def test_it_equals_its_formula(data, structure, heads):
-    config = AutoInt.Config(structure=structure, history_length=8, embedding=4, attention_hidden=6, attention_layers=2,
-                            heads=heads, hidden=5, layers=2, user_id=True, min_users=1)
+    config = AutoInt.Config(
+        structure=structure,
+        history_length=8,
+        embedding=4,
+        attention_hidden=6,
+        attention_layers=2,
+        heads=heads,
+        hidden=5,
+        layers=2,
+        user_id=True,
+        min_users=1,
+    )
     written = Written(config, data)
     assert written.model.width == (5 * 6 if structure == "attention" else 5)  # five fields: id, age, item, genre, past
     for b in range(ROWS):

@@ -41,8 +41,9 @@ class TestCaserWithUserId(RecommenderContract):
 @pytest.mark.parametrize("heights", [1, 3, 8])
 def test_it_equals_its_formula(data, heights):
     L, E = 8, 4
-    config = Caser.Config(history_length=L, embedding=E, hidden=6, layers=2, heights=heights, horizontal=3, vertical=2,
-                          user_id=True, min_users=1)
+    config = Caser.Config(
+        history_length=L, embedding=E, hidden=6, layers=2, heights=heights, horizontal=3, vertical=2, user_id=True, min_users=1
+    )
     written = Written(config, data)
     for b in range(ROWS):
         past = written.past(b)

@@ -23,8 +23,9 @@ class TestStacked(RecommenderContract):
 
 @pytest.mark.parametrize("structure", ["parallel", "stacked"])
 def test_it_equals_its_formula(data, structure):
-    config = DCNv2.Config(structure=structure, history_length=8, embedding=4, hidden=6, layers=2, cross_layers=3, user_id=True,
-                          min_users=1)
+    config = DCNv2.Config(
+        structure=structure, history_length=8, embedding=4, hidden=6, layers=2, cross_layers=3, user_id=True, min_users=1
+    )
     written = Written(config, data)
     for b in range(ROWS):
         start = crossed = np.concatenate(written.fields_and_past(b))

@@ -12,16 +12,15 @@ from .contract import RecommenderContract, knows
 
 
 class TestDIN(RecommenderContract):
-    config = DIN.Config(
-        history_length=10, embedding=8, hidden=16, layers=2, attention_hidden=8, user_id=True, init_std=0.3
-    )
+    config = DIN.Config(history_length=10, embedding=8, hidden=16, layers=2, attention_hidden=8, user_id=True, init_std=0.3)
     golden = 0.6954505
 
     @torch.no_grad()
     def test_it_equals_its_formula(self, data):
         torch.manual_seed(5)
-        config = DIN.Config(history_length=6, embedding=4, hidden=8, layers=2, attention_hidden=5, attention_layers=2,
-                            user_id=True, init_std=1.0)
+        config = DIN.Config(
+            history_length=6, embedding=4, hidden=8, layers=2, attention_hidden=5, attention_layers=2, user_id=True, init_std=1.0
+        )
         model, schema = config.build(data.schema()).double().eval(), data.schema()
         batch = self.batch(model, data, "train", slice(0, 6))
         assert batch.mask_BH.any()
@@ -50,8 +49,12 @@ class TestDIN(RecommenderContract):
                 asked = relu(layer("ask", np.concatenate([t, h, t - h, t * h])))
                 asked = relu(layer("attention.0.0", asked))
                 pooled += layer("attention.1", asked) * h
-            fields = [table[user_at + user], table[age_at + int(schema.user_fields_UF[user, 0])], t,
-                      table[genre_at + int(schema.item_fields_MF[item, 0])]]
+            fields = [
+                table[user_at + user],
+                table[age_at + int(schema.user_fields_UF[user, 0])],
+                t,
+                table[genre_at + int(schema.item_fields_MF[item, 0])],
+            ]
             u = relu(layer("dnn.3", relu(layer("dnn.0", np.concatenate([*fields, pooled])))))
             np.testing.assert_allclose(model.represent(batch)[b].numpy(), u, rtol=1e-9, atol=1e-12)
             np.testing.assert_allclose(model.logits(batch)[b].numpy(), layer("out", u)[0], rtol=1e-9)
@@ -60,8 +63,15 @@ class TestDIN(RecommenderContract):
     @pytest.mark.parametrize("layers", [1, 2])
     def test_dropout_of_the_attention_comes_after_each_of_its_hidden_layers(self, data, layers):
         """Layers of one unit that is 1 whatever is asked: a_j is 1, and while training 0 or 2 per layer, so 0 or 2^layers."""
-        config = DIN.Config(history_length=1, embedding=4, attention_hidden=1, attention_layers=layers, attention_dropout=0.5,
-                            dropout=0.0, init_std=1.0)
+        config = DIN.Config(
+            history_length=1,
+            embedding=4,
+            attention_hidden=1,
+            attention_layers=layers,
+            attention_dropout=0.5,
+            dropout=0.0,
+            init_std=1.0,
+        )
         torch.manual_seed(0)
         model = config.build(data.schema())
         for name, parameter in model.named_parameters():

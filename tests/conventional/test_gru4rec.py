@@ -29,8 +29,10 @@ class TestGRU4Rec(RecommenderContract):
         batch = self.batch(model, data, "test", slice(0, 4))
         mask_BH = torch.ones_like(batch.mask_BH).index_fill(1, torch.tensor([2, 3, 7, 9]), False)
         kept = torch.tensor([0, 1, 4, 5, 6, 8])
-        holed, exact = replace(batch, mask_BH=mask_BH), replace(
-            batch, history_BH=batch.history_BH[:, kept], rating_BH=batch.rating_BH[:, kept], mask_BH=mask_BH[:, kept])
+        holed, exact = (
+            replace(batch, mask_BH=mask_BH),
+            replace(batch, history_BH=batch.history_BH[:, kept], rating_BH=batch.rating_BH[:, kept], mask_BH=mask_BH[:, kept]),
+        )
         torch.testing.assert_close(model.represent(holed), model.represent(exact))
 
     def test_padding_gets_no_gradient(self, model, data):

@@ -19,9 +19,7 @@ class TestSASRec(RecommenderContract):
 
 
 class TestTwoBlocks(RecommenderContract):
-    config = SASRec.Config(
-        history_length=10, embedding=8, hidden=16, layers=1, blocks=2, heads=1, user_id=True, init_std=0.3
-    )
+    config = SASRec.Config(history_length=10, embedding=8, hidden=16, layers=1, blocks=2, heads=1, user_id=True, init_std=0.3)
     golden = 0.7046975
 
     @torch.no_grad()
@@ -35,18 +33,27 @@ class TestTwoBlocks(RecommenderContract):
         for block in model.blocks:
             layer = nn.TransformerEncoderLayer(8, 2, 32, 0.0, batch_first=True, norm_first=True).double().eval()
             q, kv = block.query, block.key_value
-            layer.load_state_dict({
-                "self_attn.in_proj_weight": torch.cat([q.weight, kv.weight]),
-                "self_attn.in_proj_bias": torch.cat([q.bias, kv.bias]),
-                "self_attn.out_proj.weight": block.join.weight, "self_attn.out_proj.bias": block.join.bias,
-                "linear1.weight": block.ffn[0].weight, "linear1.bias": block.ffn[0].bias,
-                "linear2.weight": block.ffn[2].weight, "linear2.bias": block.ffn[2].bias,
-                "norm1.weight": block.before_attention.weight, "norm1.bias": block.before_attention.bias,
-                "norm2.weight": block.before_ffn.weight, "norm2.bias": block.before_ffn.bias,
-            })
+            layer.load_state_dict(
+                {
+                    "self_attn.in_proj_weight": torch.cat([q.weight, kv.weight]),
+                    "self_attn.in_proj_bias": torch.cat([q.bias, kv.bias]),
+                    "self_attn.out_proj.weight": block.join.weight,
+                    "self_attn.out_proj.bias": block.join.bias,
+                    "linear1.weight": block.ffn[0].weight,
+                    "linear1.bias": block.ffn[0].bias,
+                    "linear2.weight": block.ffn[2].weight,
+                    "linear2.bias": block.ffn[2].bias,
+                    "norm1.weight": block.before_attention.weight,
+                    "norm1.bias": block.before_attention.bias,
+                    "norm2.weight": block.before_ffn.weight,
+                    "norm2.bias": block.before_ffn.bias,
+                }
+            )
             # One user at a time, padding cut off: only causality is left to mask.
-            states = [layer(h[m][None], torch.ones(int(m.sum()), int(m.sum()), dtype=torch.bool).triu(1))[0]
-                      for h, m in zip(h_BHE, batch.mask_BH, strict=True)]
+            states = [
+                layer(h[m][None], torch.ones(int(m.sum()), int(m.sum()), dtype=torch.bool).triu(1))[0]
+                for h, m in zip(h_BHE, batch.mask_BH, strict=True)
+            ]
             h_BHE = torch.stack([F.pad(state, (0, 0, 6 - len(state), 0)) for state in states])
         torch.testing.assert_close(model.represent(batch), model.norm(h_BHE[:, -1]))
 

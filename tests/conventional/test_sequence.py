@@ -1,6 +1,5 @@
 """What comes next, where it is known: every item has one successor, which some steps teach each sequence model."""
 
-
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -31,10 +30,18 @@ def ring(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     user_N = np.repeat(np.arange(USERS), EACH)
     item_N = (rng.integers(0, ITEMS, USERS)[:, None] + np.arange(EACH)).ravel() % ITEMS
     raw = RawTables(
-        pa.table({"user": [f"u{u:03}" for u in user_N], "item": [f"i{i:02}" for i in item_N],
-                  "rating": pa.array(np.full(len(user_N), 5.0), pa.float32()), "time": np.arange(len(user_N))}),
+        pa.table(
+            {
+                "user": [f"u{u:03}" for u in user_N],
+                "item": [f"i{i:02}" for i in item_N],
+                "rating": pa.array(np.full(len(user_N), 5.0), pa.float32()),
+                "time": np.arange(len(user_N)),
+            }
+        ),
         pa.table({"item": [f"i{i:02}" for i in range(ITEMS)], "title": ["t"] * ITEMS}),
-        pa.table({"user": [f"u{u:03}" for u in range(USERS)]}), Words())
+        pa.table({"user": [f"u{u:03}" for u in range(USERS)]}),
+        Words(),
+    )
     rules = Rules(min_history=2, split=UsersByTime(), candidates=Candidates(count=8))
     return prepare(raw, rules, tmp_path_factory.mktemp("ring"), "ring")
 
@@ -44,8 +51,9 @@ def batch(dataset: Dataset, part: Part, length: int, some: np.ndarray | None = N
     return dataset.gather(dataset.targets(rows if some is None else rows[some]), length)
 
 
-@pytest.mark.parametrize("config", [SASRec.Config(**SIZES), GRU4Rec.Config(**SIZES), Caser.Config(**SIZES, heights=3)],
-                         ids=lambda config: config.kind)
+@pytest.mark.parametrize(
+    "config", [SASRec.Config(**SIZES), GRU4Rec.Config(**SIZES), Caser.Config(**SIZES, heights=3)], ids=lambda config: config.kind
+)
 def test_the_successor_is_learnt(ring: Dataset, config: SASRec.Config | GRU4Rec.Config | Caser.Config):
     torch.manual_seed(0)
     module = NextItem(config.build(ring.schema()))
@@ -61,7 +69,9 @@ def test_the_successor_is_learnt(ring: Dataset, config: SASRec.Config | GRU4Rec.
         score_NM = module.scores(test).double().numpy()
         assert module.loss(test).item() == pytest.approx(
             -np.mean([s[t] - np.log(np.exp(s - s.max()).sum()) - s.max() for s, t in zip(score_NM, test.item_B, strict=True)]),
-            rel=1e-4, abs=1e-6)
+            rel=1e-4,
+            abs=1e-6,
+        )
     assert Ranks.of(score_NM, test.item_B.numpy()).hit(1).mean() > 0.9
     lists_NC = np.asarray(ring.lists["test"])
     column_N = (lists_NC == test.item_B.numpy()[:, None]).argmax(axis=1)

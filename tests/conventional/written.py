@@ -57,8 +57,12 @@ class Written:
         user_at = schema.n_items + 1 + schema.n_ratings + 1
         age_at = user_at + schema.n_users
         genre_at = age_at + schema.user_field_sizes[0]
-        return [user_at + user, age_at + int(schema.user_fields_UF[user, 0]), item,
-                genre_at + int(schema.item_fields_MF[item, 0])]
+        return [
+            user_at + user,
+            age_at + int(schema.user_fields_UF[user, 0]),
+            item,
+            genre_at + int(schema.item_fields_MF[item, 0]),
+        ]
 
     def fields(self, b: int) -> list[np.ndarray]:
         """The vectors of these; extra ones (one of the user, one of the target) behind those of their side."""
@@ -71,9 +75,17 @@ class Written:
     def past(self, b: int) -> list[np.ndarray]:
         """h_j = ReLU(W [item_j ; rating_j] + b) of the real behaviours, oldest first."""
         table, batch = self.w["inputs.table.weight"], self.batch
-        return [relu(self.layer("inputs.join", np.concatenate([
-            table[int(batch.history_BH[b, j])], table[self.schema.n_items + 1 + int(batch.rating_BH[b, j])]])))
-            for j in np.flatnonzero(batch.mask_BH[b].numpy())]
+        return [
+            relu(
+                self.layer(
+                    "inputs.join",
+                    np.concatenate(
+                        [table[int(batch.history_BH[b, j])], table[self.schema.n_items + 1 + int(batch.rating_BH[b, j])]]
+                    ),
+                )
+            )
+            for j in np.flatnonzero(batch.mask_BH[b].numpy())
+        ]
 
     def fields_and_past(self, b: int) -> list[np.ndarray]:
         past = self.past(b)

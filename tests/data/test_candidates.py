@@ -29,8 +29,10 @@ def test_a_list_is_what_it_should_be():
         assert not (set(some) - {item[row]}) & past
     places = (lists == item[rows][:, None]).argmax(axis=1)
     assert np.bincount(places, minlength=10).min() > 0.5 * len(rows) / 10  # no place is the target's own
-    later = sum(bool((set(some) - {item[row]}) & set(item[row + 1 : (user[row] + 1) * 12].tolist()))
-                for row, some in zip(rows, lists.tolist(), strict=True))
+    later = sum(
+        bool((set(some) - {item[row]}) & set(item[row + 1 : (user[row] + 1) * 12].tolist()))
+        for row, some in zip(rows, lists.tolist(), strict=True)
+    )
     assert later > 0  # what a user meets later is not left out: a list must not know the future
 
 

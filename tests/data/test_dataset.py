@@ -29,8 +29,16 @@ def raw(rows: list[tuple[str, str, float, int]], times: bool = True) -> RawTable
     )
 
 
-LOG = [("bob", "b", 4, 30), ("ann", "b", 5, 20), ("ann", "a", 2, 20), ("bob", "a", 3, 10), ("ann", "c", 4, 10),
-       ("bob", "d", 1, 40), ("ann", "d", 3, 50), ("bob", "c", 5, 60)]
+LOG = [
+    ("bob", "b", 4, 30),
+    ("ann", "b", 5, 20),
+    ("ann", "a", 2, 20),
+    ("bob", "a", 3, 10),
+    ("ann", "c", 4, 10),
+    ("bob", "d", 1, 40),
+    ("ann", "d", 3, 50),
+    ("bob", "c", 5, 60),
+]
 RULES = Rules(min_history=1, split=LeaveOneOut())
 
 
@@ -40,8 +48,10 @@ def dataset(tmp_path: Path) -> Dataset:
 
 
 def test_events_stand_by_user_time_and_item(dataset: Dataset) -> None:
-    ids = [(dataset.users.outside([u])[0], dataset.items.outside([i])[0]) for u, i in
-           zip(dataset.user_N.tolist(), dataset.item_N.tolist(), strict=True)]
+    ids = [
+        (dataset.users.outside([u])[0], dataset.items.outside([i])[0])
+        for u, i in zip(dataset.user_N.tolist(), dataset.item_N.tolist(), strict=True)
+    ]
     # ann's a and b are of the same second: item order decides
     assert ids == [("ann", "c"), ("ann", "a"), ("ann", "b"), ("ann", "d"), ("bob", "a"), ("bob", "b"), ("bob", "d"), ("bob", "c")]
     assert dataset.log.offsets.tolist() == [0, 4, 8]
@@ -164,8 +174,10 @@ def test_ratings_without_levels_are_refused(tmp_path: Path) -> None:
 
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(1, 5), st.integers(0, 20)), min_size=40, max_size=80),
-       st.integers(1, 12))
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 8), st.integers(1, 5), st.integers(0, 20)), min_size=40, max_size=80),
+    st.integers(1, 12),
+)
 def test_nothing_of_the_future_is_ever_in_a_history(
     tmp_path_factory: pytest.TempPathFactory, log: list[tuple[int, int, int, int]], length: int
 ) -> None:
@@ -194,5 +206,7 @@ def test_movielens_1m_comes_out_as_the_protocol_says(ml_1m: Path, tmp_path: Path
     times = [np.asarray(dataset.time_N[dataset.samples[part]]) for part in ("train", "valid", "test")]
     assert times[0].max() <= times[1].min()
     assert times[1].max() <= times[2].min()
-    assert torch.equal(dataset.gather(dataset.targets(dataset.samples["test"][:1]), 1).item_B,
-                       torch.tensor([int(dataset.item_N[dataset.samples["test"][0]])]))
+    assert torch.equal(
+        dataset.gather(dataset.targets(dataset.samples["test"][:1]), 1).item_B,
+        torch.tensor([int(dataset.item_N[dataset.samples["test"][0]])]),
+    )

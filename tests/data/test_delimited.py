@@ -49,7 +49,8 @@ def test_quotes_behind_an_escape_sign_and_doubled_ones():
     rows, problems = read(data, delimiter=";", escape="\\")
     assert problems == []
     assert columns(rows) == {
-        "a": ["1", "2", "3", "NULL", "5"], "b": ['The "X"; or "Y"', 'say "hi"', "c:\\d", 'one\n"two', '"""'],
+        "a": ["1", "2", "3", "NULL", "5"],
+        "b": ['The "X"; or "Y"', 'say "hi"', "c:\\d", 'one\n"two', '"""'],
     }
     assert rows.line_N.tolist() == [2, 3, 4, 5, 7]
 
@@ -80,7 +81,7 @@ def test_a_quote_that_is_never_closed_is_found_where_it_opens(data):
 
 
 def test_fields_separated_by_two_colons_keep_their_single_ones():
-    text = b"1::Se7en: the film::x\n2::\"Q\"::y\n"
+    text = b'1::Se7en: the film::x\n2::"Q"::y\n'
     rows, problems = read(text, columns=["i", "t", "g"], delimiter="::", quoted=False)
     assert problems == []
     assert columns(rows) == {"i": ["1", "2"], "t": ["Se7en: the film", '"Q"'], "g": ["x", "y"]}
@@ -130,11 +131,17 @@ def test_encodings_and_byte_order_marks():
     assert "not utf-16" in problems[0].what
 
 
-@pytest.mark.parametrize(("data", "what"), [
-    (b"", "the file is empty"), (b" \n\n", "the file is empty"), (b"a,b\n", "a header and no rows"),
-    (b"a,b\n\n\n", "a header and no rows"), (b"a,b\n,\n,\n", "no rows, only blank ones"),
-    (b"a,a\n1,2\n", "two columns"),
-])
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"", "the file is empty"),
+        (b" \n\n", "the file is empty"),
+        (b"a,b\n", "a header and no rows"),
+        (b"a,b\n\n\n", "a header and no rows"),
+        (b"a,b\n,\n,\n", "no rows, only blank ones"),
+        (b"a,a\n1,2\n", "two columns"),
+    ],
+)
 def test_nothing_to_read(data, what):
     _, problems = read(data)
     assert len(problems) == 1
@@ -159,16 +166,24 @@ def test_line_numbers_hold_across_blocks(monkeypatch):
 
 
 def test_parquet_becomes_text(tmp_path: Path):
-    table = pa.table({
-        "n": pa.array([1, None]), "x": [0.5, 4.0], "b": [True, False], "d": pa.array(["p", "q"]).dictionary_encode(),
-        "t": pa.array([0, 86_400_000], pa.timestamp("ms", "UTC")),
-    })
+    table = pa.table(
+        {
+            "n": pa.array([1, None]),
+            "x": [0.5, 4.0],
+            "b": [True, False],
+            "d": pa.array(["p", "q"]).dictionary_encode(),
+            "t": pa.array([0, 86_400_000], pa.timestamp("ms", "UTC")),
+        }
+    )
     pq.write_table(table, tmp_path / "log.parquet")
     problems = Problems()
     rows = read_parquet((tmp_path / "log.parquet").read_bytes(), "log.parquet", problems)
     problems.refuse()
     assert columns(rows) == {
-        "n": ["1", ""], "x": ["0.5", "4"], "b": ["1", "0"], "d": ["p", "q"],
+        "n": ["1", ""],
+        "x": ["0.5", "4"],
+        "b": ["1", "0"],
+        "d": ["p", "q"],
         "t": ["1970-01-01 00:00:00.000Z", "1970-01-02 00:00:00.000Z"],
     }
     assert rows.line_N.tolist() == [1, 2]
@@ -184,10 +199,14 @@ def test_whole_numbers_that_pandas_made_floats_are_whole_numbers(kind: pa.DataTy
     assert columns(rows) == {"id": ["17179869184", "7", "0", "", "", "0.25", "inf"]}
 
 
-@pytest.mark.parametrize(("data", "what"), [
-    (b"not parquet at all", "cannot be read"), (pa.table({"a": [[1]]}), "cannot be read"),
-    (pa.table({"a": pa.array([], "int64")}), "no rows"),
-])
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b"not parquet at all", "cannot be read"),
+        (pa.table({"a": [[1]]}), "cannot be read"),
+        (pa.table({"a": pa.array([], "int64")}), "no rows"),
+    ],
+)
 def test_parquet_that_is_none(tmp_path: Path, data, what):
     if isinstance(data, pa.Table):
         pq.write_table(data, tmp_path / "x.parquet")
@@ -219,12 +238,15 @@ def test_a_carriage_return_inside_a_header_is_an_end_of_line():
     assert len(problems) == 2  # neither of the other lines has one field
 
 
-@pytest.mark.parametrize(("data", "what"), [
-    (b'"a,b\n1,2\n', "a quote is opened in the header and never closed"),
-    (b'a,"b\n1,2\n', "a quote is opened in the header and never closed"),
-    (b'"a,b\n' + b"1,2\n" * 100_000, "the header cannot be read (it does not end within 65,536 bytes); look for a quote"),
-    (b"x" * 200_000 + b"\n1\n", "the header cannot be read (it does not end within 65,536 bytes)"),
-])
+@pytest.mark.parametrize(
+    ("data", "what"),
+    [
+        (b'"a,b\n1,2\n', "a quote is opened in the header and never closed"),
+        (b'a,"b\n1,2\n', "a quote is opened in the header and never closed"),
+        (b'"a,b\n' + b"1,2\n" * 100_000, "the header cannot be read (it does not end within 65,536 bytes); look for a quote"),
+        (b"x" * 200_000 + b"\n1\n", "the header cannot be read (it does not end within 65,536 bytes)"),
+    ],
+)
 def test_headers_that_do_not_end(tmp_path: Path, data: bytes, what: str):
     _, problems = read(data)
     assert [(p.line, p.what.startswith(what)) for p in problems] == [(1, True)]
@@ -236,16 +258,22 @@ def test_headers_that_do_not_end(tmp_path: Path, data: bytes, what: str):
 
 def spark(rows: list[tuple[str, str]]) -> bytes:
     """As Spark and MySQL write fields: quotes and backslashes behind a backslash."""
+
     def field(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
     return ("a,b\n" + "".join(f"{field(a)},{field(b)}\n" for a, b in rows)).encode()
 
 
-@pytest.mark.parametrize("rows", [
-    [('12" pan', "x"), ("y", "plain")], [('12" pan, round', "x")], [('say "hi"', "x"), ("two\nlines", 'a "b" c')],
-    [("C:\\dir", '1" x'), ('"', "z")],
-])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [('12" pan', "x"), ("y", "plain")],
+        [('12" pan, round', "x")],
+        [('say "hi"', "x"), ("two\nlines", 'a "b" c')],
+        [("C:\\dir", '1" x'), ('"', "z")],
+    ],
+)
 def test_quotes_behind_backslashes_are_read_and_said(rows: list[tuple[str, str]]):
     notes: list[str] = []
     found, problems = read(spark(rows), notes=notes)

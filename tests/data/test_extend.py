@@ -24,8 +24,11 @@ LAST = 104
 
 def tables(has_times: bool = True) -> RawTables:
     """Users a and b with five events each, of the items 9, 10, 11, …, rated from 1 to 5."""
-    columns = {"user": ["a"] * 5 + ["b"] * 5, "item": [str(9 + k) for k in range(5)] * 2,
-               "rating": pa.array([1.0, 2.0, 3.0, 4.0, 5.0] * 2, pa.float32())}
+    columns = {
+        "user": ["a"] * 5 + ["b"] * 5,
+        "item": [str(9 + k) for k in range(5)] * 2,
+        "rating": pa.array([1.0, 2.0, 3.0, 4.0, 5.0] * 2, pa.float32()),
+    }
     times = {"time": pa.array([100 + k for k in range(5)] * 2, pa.int64())} if has_times else {}
     catalogue = pa.table({"item": [str(9 + k) for k in range(6)], "title": [f"t{k}" for k in range(6)], "genre": ["x"] * 6})
     return RawTables(pa.table(columns | times), catalogue, pa.table({"user": ["a", "b"], "age": ["old", ""]}), Words())
@@ -39,8 +42,15 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 def history(dataset: Dataset, user: str) -> list[tuple[str, float, bool, int]]:
     """Item, rating, label and time of a user's events."""
     rows = dataset.log.rows_of(int(dataset.users.inside([user])[0]))
-    return list(zip(dataset.items.outside(dataset.item_N[rows]), [dataset.rating_levels[code] for code in dataset.rating_N[rows]],
-                    dataset.label_N[rows].tolist(), dataset.time_N[rows].tolist(), strict=True))
+    return list(
+        zip(
+            dataset.items.outside(dataset.item_N[rows]),
+            [dataset.rating_levels[code] for code in dataset.rating_N[rows]],
+            dataset.label_N[rows].tolist(),
+            dataset.time_N[rows].tolist(),
+            strict=True,
+        )
+    )
 
 
 def test_events_come_in_order_of_time_and_then_of_item(dataset: Dataset):
@@ -61,7 +71,9 @@ def test_an_event_in_the_second_of_the_last_one_stands_behind_it(dataset: Datase
 def test_texts_of_new_items_and_users(dataset: Dataset):
     grown = dataset.extended(
         [Event("c", "99", 5, 1), Event("d", "9", 5, 1)],
-        [{"item": "100", "title": " two\nlines  ", "genre": "y"}, {"item": "15", "genre": "x"}], [{"user": "c", "age": "young"}])
+        [{"item": "100", "title": " two\nlines  ", "genre": "y"}, {"item": "15", "genre": "x"}],
+        [{"user": "c", "age": "young"}],
+    )
     assert grown.items.outside(np.arange(6, 9)) == ["15", "99", "100"]  # by number, as all ids are
     assert grown.titles[6:] == ["", "", "two lines"]
     assert grown.catalogue.column("genre").to_pylist()[6:] == ["x", "", "y"]
@@ -74,34 +86,49 @@ def test_texts_of_new_items_and_users(dataset: Dataset):
     assert np.asarray(again.item_codes("genre"))[9] == codes[8]
 
 
-@pytest.mark.parametrize(("event", "said"), [
-    (Event("a", "9", 2.5, 200), r"events:2, column 'rating', value '2\.5': this data set has no such rating; .* 1, 2, 3, 4, 5"),
-    (Event("a", "9", float("nan"), 200), r"events:2, column 'rating', value 'nan': a rating must be finite"),
-    (Event("a", "9", 5, LAST - 1), rf"events:2, column 'time', value '103': before the last event of user 'a', at {LAST}; a log"),
-    (Event("a", "13", 5, LAST), r"events:2, column 'item', value '13': this event is in the log already"),
-    (Event("b", "9", 5, 200), r"events:2: the same user, item and time as in line 1; keep one"),
-    (Event("a", "", 5, 200), r"events:2, column 'item', value '': an id is missing"),
-    (Event("a", "9", 5), r"events:2, column 'time', value 'None': a time is a number"),
-    (Event("a", "9", 5, 2e11), r"events:2, column 'time', value '2.*': too large for seconds since 1970"),
-    (SimpleNamespace(user=3, item="9", rating=5, time=200), r"events:2, column 'user', value '3': an id is a text"),
-    (SimpleNamespace(user="a", item=None, rating=5, time=200), r"events:2, column 'item', value 'None': an id is a text"),
-    (SimpleNamespace(user="a", item="9", rating="5", time=9), r"""events:2, column 'rating', value "'5'": a rating is"""),
-    (SimpleNamespace(user="a", item="9", rating=True, time=9), r"events:2, column 'rating', value 'True': a rating is a number"),
-])
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            Event("a", "9", 2.5, 200),
+            r"events:2, column 'rating', value '2\.5': this data set has no such rating; .* 1, 2, 3, 4, 5",
+        ),
+        (Event("a", "9", float("nan"), 200), r"events:2, column 'rating', value 'nan': a rating must be finite"),
+        (
+            Event("a", "9", 5, LAST - 1),
+            rf"events:2, column 'time', value '103': before the last event of user 'a', at {LAST}; a log",
+        ),
+        (Event("a", "13", 5, LAST), r"events:2, column 'item', value '13': this event is in the log already"),
+        (Event("b", "9", 5, 200), r"events:2: the same user, item and time as in line 1; keep one"),
+        (Event("a", "", 5, 200), r"events:2, column 'item', value '': an id is missing"),
+        (Event("a", "9", 5), r"events:2, column 'time', value 'None': a time is a number"),
+        (Event("a", "9", 5, 2e11), r"events:2, column 'time', value '2.*': too large for seconds since 1970"),
+        (SimpleNamespace(user=3, item="9", rating=5, time=200), r"events:2, column 'user', value '3': an id is a text"),
+        (SimpleNamespace(user="a", item=None, rating=5, time=200), r"events:2, column 'item', value 'None': an id is a text"),
+        (SimpleNamespace(user="a", item="9", rating="5", time=9), r"""events:2, column 'rating', value "'5'": a rating is"""),
+        (
+            SimpleNamespace(user="a", item="9", rating=True, time=9),
+            r"events:2, column 'rating', value 'True': a rating is a number",
+        ),
+    ],
+)
 def test_wrong_events_are_answered(dataset: Dataset, event: Event, said: str):
     with pytest.raises(DataError, match=said):
         dataset.extended(iter([Event("b", "9", 5, 200), event]))
     assert len(dataset) == 10
 
 
-@pytest.mark.parametrize(("items", "users", "said"), [
-    ([{"item": "9"}], [], r"items:1, column 'item', value '9': this item is known already, and its texts stay"),
-    ([], [{"user": "b", "age": "old"}], r"users:1, column 'user', value 'b': this user is known already"),
-    ([{"item": "99", "colour": "red"}], [], r"items:1, column 'colour': there is no such field .* item, title, genre"),
-    ([{"item": "99", "title": 3}], [], r"items:1, column 'title', value '3': this is no text"),
-    ([{"title": "x"}], [], r"items:1, column 'item', value 'None': an id is a text"),
-    ([{"item": "99"}, {"item": "99"}], [], r"items:2, column 'item', value '99': this id has a row already"),
-])
+@pytest.mark.parametrize(
+    ("items", "users", "said"),
+    [
+        ([{"item": "9"}], [], r"items:1, column 'item', value '9': this item is known already, and its texts stay"),
+        ([], [{"user": "b", "age": "old"}], r"users:1, column 'user', value 'b': this user is known already"),
+        ([{"item": "99", "colour": "red"}], [], r"items:1, column 'colour': there is no such field .* item, title, genre"),
+        ([{"item": "99", "title": 3}], [], r"items:1, column 'title', value '3': this is no text"),
+        ([{"title": "x"}], [], r"items:1, column 'item', value 'None': an id is a text"),
+        ([{"item": "99"}, {"item": "99"}], [], r"items:2, column 'item', value '99': this id has a row already"),
+    ],
+)
 def test_wrong_texts_are_answered(dataset: Dataset, items, users, said: str):
     with pytest.raises(DataError, match=said):
         dataset.extended([], items, users)

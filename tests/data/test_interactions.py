@@ -62,18 +62,18 @@ def test_everything_bad_is_found_at_once_each_with_line_column_and_value():
     found = faults(
         "user,item,rating,time\n"
         "u,a,3,1\n"
-        ",b,3,1\n"            # 3: no user
-        "u,  ,3,1\n"          # 4: no item
-        "u,c,good,1\n"        # 5: no number
-        "u,d,nan,1\n"         # 6
-        "u,e,-inf,1\n"        # 7
-        "u,f,7,1\n"           # 8: outside
-        "u,g,0.5,1\n"         # 9: outside
-        "u,h,,1\n"            # 10: missing
-        "u,i,3,yesterday\n"   # 11
+        ",b,3,1\n"  # 3: no user
+        "u,  ,3,1\n"  # 4: no item
+        "u,c,good,1\n"  # 5: no number
+        "u,d,nan,1\n"  # 6
+        "u,e,-inf,1\n"  # 7
+        "u,f,7,1\n"  # 8: outside
+        "u,g,0.5,1\n"  # 9: outside
+        "u,h,,1\n"  # 10: missing
+        "u,i,3,yesterday\n"  # 11
         "u,j,3,1700000000000\n"  # 12: milliseconds
-        'u,k,"4,5",1\n'       # 13
-        "u,a,4,1\n"           # 14: repeats line 2
+        'u,k,"4,5",1\n'  # 13
+        "u,a,4,1\n"  # 14: repeats line 2
     )
     said = {p.line: (p.column, p.value, p.what) for p in found}
     assert said == {
@@ -100,19 +100,41 @@ def test_a_frequent_fault_hides_no_rare_one_and_all_are_counted():
     assert any(p.line == 1002 and p.column == "time" for p in caught.value.problems)
 
 
-@pytest.mark.parametrize(("text", "seconds"), [
-    ("0", 0), ("-1.5", -2), ("1717180200", 1717180200), ("1.7e9", 1_700_000_000),
-    ("1970-01-02", 86_400), ("1970-01-01T00:01", 60), ("1970-01-01 00:00:01.999", 1), ("1970-01-01T01:00:00Z", 3600),
-    ("1970-01-01T01:00:00+01:00", 0), ("1970-01-01T00:00:00-0530", 19_800), ("1970-01-01t00:00:00+02", -7200),
-    ("1969-12-31T23:59:59z", -1), ("2024-02-29", 1_709_164_800),
-])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0),
+        ("-1.5", -2),
+        ("1717180200", 1717180200),
+        ("1.7e9", 1_700_000_000),
+        ("1970-01-02", 86_400),
+        ("1970-01-01T00:01", 60),
+        ("1970-01-01 00:00:01.999", 1),
+        ("1970-01-01T01:00:00Z", 3600),
+        ("1970-01-01T01:00:00+01:00", 0),
+        ("1970-01-01T00:00:00-0530", 19_800),
+        ("1970-01-01t00:00:00+02", -7200),
+        ("1969-12-31T23:59:59z", -1),
+        ("2024-02-29", 1_709_164_800),
+    ],
+)
 def test_times_that_are_read(text, seconds):
     assert checked(f"user,item,rating,time\na,b,1,{text}\n").column("time").to_pylist() == [seconds]
 
 
-@pytest.mark.parametrize("text", [
-    "2023-02-29", "31.12.2023", "2024-05-31T25:00:00", "12:30", "", "2024-05-31T10:00+99:00", "x1", "2024-5-1",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2023-02-29",
+        "31.12.2023",
+        "2024-05-31T25:00:00",
+        "12:30",
+        "",
+        "2024-05-31T10:00+99:00",
+        "x1",
+        "2024-5-1",
+    ],
+)
 def test_times_that_are_refused(text):
     (fault,) = faults(f'user,item,rating,time\na,b,1,"{text}"\n')
     assert (fault.line, fault.column, fault.value) == (2, "time", text)
@@ -123,9 +145,13 @@ def zone(half_hours: int) -> datetime.timezone:
 
 
 @settings(max_examples=10)
-@given(st.lists(st.datetimes(
-    datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1), timezones=st.integers(-46, 46).map(zone)
-), min_size=20, max_size=40))
+@given(
+    st.lists(
+        st.datetimes(datetime.datetime(1900, 1, 1), datetime.datetime(2200, 1, 1), timezones=st.integers(-46, 46).map(zone)),
+        min_size=20,
+        max_size=40,
+    )
+)
 def test_any_date_time_agrees_with_python_s_own_reading(moments):
     text = "".join(f"u,i{n},1,{moment.isoformat()}\n" for n, moment in enumerate(moments))
     expected = [int(np.floor(moment.replace(microsecond=0).timestamp())) for moment in moments]
@@ -188,7 +214,8 @@ def test_catalogue_rows():
     with pytest.raises(DataError) as caught:
         problems.refuse()
     assert [(p.line, p.column, p.what) for p in caught.value.problems] == [
-        (4, "title", "an item needs a title"), (5, "item", "this id has a row already; keep one"),
+        (4, "title", "an item needs a title"),
+        (5, "item", "this id has a row already; keep one"),
         (6, "item", "an id is missing"),
     ]
     assert notes == []

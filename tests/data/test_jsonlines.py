@@ -26,7 +26,7 @@ def read(data: bytes, fields: dict[str, str] = FIELDS) -> tuple[Rows | None, lis
 
 GOOD = (
     b'{"user": "a", "stars": 5, "authors": [{"id": "7"}, {"id": "8"}]}\n'
-    b'\n'
+    b"\n"
     b'  {"stars": 4.5, "user": "b\\u00e9 \\"x\\"", "authors": [], "more": {"user": "no"}}\r\n'
     b'{"user": 12, "stars": null}'
 )
@@ -61,8 +61,10 @@ def test_a_field_that_no_line_has_is_a_missing_column():
 def test_damaged_lines_are_counted_and_shown_and_the_rest_is_read():
     rows, problems = read(b'{"user": "a"}\n[1, 2]\n{"user": "b"\n{"user": "\xe9"}\n"x"\n{"user": "c"}\n')
     assert [(p.line, p.value, p.what.partition(":")[0]) for p in problems] == [
-        (2, "[1, 2]", "not a JSON object on one line"), (3, '{"user": "b"', "not a JSON object on one line"),
-        (4, '{"user": "\\xe9"}', "not utf-8"), (5, '"x"', "not a JSON object on one line"),
+        (2, "[1, 2]", "not a JSON object on one line"),
+        (3, '{"user": "b"', "not a JSON object on one line"),
+        (4, '{"user": "\\xe9"}', "not utf-8"),
+        (5, '"x"', "not a JSON object on one line"),
     ]
     assert rows.table.column("user").to_pylist() == ["a", "\ufffd", "c"]
 
@@ -112,8 +114,11 @@ def test_the_first_line_that_says_something():
 def test_odd_escapes_are_mended_and_said():
     r"""A half of a pair has no letter (U+FFFD); an escape that JSON does not know stays as it is written; others are as ever."""
     lines = [
-        r'{"user": "a\ud83d", "stars": 1}', r'{"user": "\ude00b", "stars": 2}', r'{"user": "\ud83d\ude00", "stars": 3}',
-        r'{"user": "it\'s \x41 \u00zz \\\" \n", "stars": 4}', '{"user": "a\tb", "stars": 5}',
+        r'{"user": "a\ud83d", "stars": 1}',
+        r'{"user": "\ude00b", "stars": 2}',
+        r'{"user": "\ud83d\ude00", "stars": 3}',
+        r'{"user": "it\'s \x41 \u00zz \\\" \n", "stars": 4}',
+        '{"user": "a\tb", "stars": 5}',
         r'{"user": "\ud83d\u0041", "stars": 6}',
         r'{"user": "good \\ud83d", "stars": 7}',
     ]
@@ -122,7 +127,13 @@ def test_odd_escapes_are_mended_and_said():
     rows = read_json_lines(io.BytesIO("\n".join(lines).encode()), "x/log.json", problems, FIELDS, notes)
     problems.refuse()
     assert rows.table.column("user").to_pylist() == [
-        "a\ufffd", "\ufffdb", "\U0001f600", 'it\\\'s \\x41 \\u00zz \\" \n', "a b", "\ufffdA", r"good \ud83d",
+        "a\ufffd",
+        "\ufffdb",
+        "\U0001f600",
+        "it\\'s \\x41 \\u00zz \\\" \n",
+        "a b",
+        "\ufffdA",
+        r"good \ud83d",
     ]
     assert rows.table.column("stars").to_pylist() == list("1234567")
     assert rows.line_N.tolist() == [1, 2, 3, 4, 5, 6, 7]

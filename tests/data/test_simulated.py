@@ -74,8 +74,14 @@ def test_eta_is_the_formula_and_tastes_change_when_a_regime_begins():
     for time, regime in ((begins - 1, 0), (begins, 1)):
         genre, mood, place = world.attribute_MA[11]
         taste = world.taste_UWAV[7, regime]
-        expected = (world.bias_U[7] + world.quality_M[11] + world.blend_VV[genre, mood]
-                    + taste[0, genre] + taste[1, mood] + taste[2, place])
+        expected = (
+            world.bias_U[7]
+            + world.quality_M[11]
+            + world.blend_VV[genre, mood]
+            + taste[0, genre]
+            + taste[1, mood]
+            + taste[2, place]
+        )
         assert world.eta(np.array([7]), np.array([11]), np.array([time]))[0] == pytest.approx(expected)
     assert (world.taste_UWAV[:, 0] != world.taste_UWAV[:, -1]).any((1, 2)).mean() > 0.9
 
@@ -107,7 +113,7 @@ def test_nobody_meets_an_item_before_its_release_and_the_last_tenth_has_new_item
     log, world = SMALL.log, SMALL.world
     assert (log.time_N >= world.release_M[log.item_N]).all()
     by_time = np.argsort(log.time_N, kind="stable")
-    train, last = by_time[: int(0.8 * len(by_time))], by_time[int(0.9 * len(by_time)):]
+    train, last = by_time[: int(0.8 * len(by_time))], by_time[int(0.9 * len(by_time)) :]
     assert 0.2 < (~np.isin(log.item_N[last], log.item_N[train])).mean() < 0.6
     assert 0.0 < (~np.isin(log.user_N[last], log.user_N[train])).mean() < 0.3
 
@@ -171,8 +177,19 @@ def test_laplace_is_the_mode_that_a_general_optimiser_finds():
     item_J, regime_J = log.item_N[rows_J], world.regime(log.user_N[rows_J], log.time_N[rows_J])
     attribute_JA = world.attribute_MA[item_J]
     mean_J = world.common(item_J) + np.array([sum(world.mean_UAV[9, a, v[a]] for a in range(3)) for v in attribute_JA])
-    cov_JJ = np.array([[BIAS**2 + world.strength**2 * CARES * (1 - REDRAW) ** abs(int(regime_J[i] - regime_J[j]))
-                        * (attribute_JA[i] == attribute_JA[j]).sum() for j in range(5)] for i in range(5)])
+    cov_JJ = np.array(
+        [
+            [
+                BIAS**2
+                + world.strength**2
+                * CARES
+                * (1 - REDRAW) ** abs(int(regime_J[i] - regime_J[j]))
+                * (attribute_JA[i] == attribute_JA[j]).sum()
+                for j in range(5)
+            ]
+            for i in range(5)
+        ]
+    )
     rating_K, precision_JJ = log.rating_N[rows_J[1:]], np.linalg.inv(cov_JJ)
 
     def negative_log_joint(eta_J: np.ndarray) -> float:
@@ -195,8 +212,12 @@ def test_without_words_an_unrated_item_is_averaged_over_all_combinations():
     user, item, time = log.user_N[[row]], log.item_N[[row]], log.time_N[[row]]
     taste_AV = world.taste_UWAV[user[0], world.regime(user, time)[0]]
     base = world.bias_U[user[0]] + world.quality_M[item[0]]
-    probabilities = [1 / (1 + np.exp(-(base + world.blend_VV[g, m] + taste_AV[0, g] + taste_AV[1, m] + taste_AV[2, p])))
-               for g in range(8) for m in range(8) for p in range(8)]
+    probabilities = [
+        1 / (1 + np.exp(-(base + world.blend_VV[g, m] + taste_AV[0, g] + taste_AV[1, m] + taste_AV[2, p])))
+        for g in range(8)
+        for m in range(8)
+        for p in range(8)
+    ]
     got = oracle.without_words(world, log, np.array([row]), nothing, genre_known=False)
     assert got[0] == pytest.approx(np.mean(probabilities))
     genre = world.attribute_MA[item[0], 0]

@@ -14,34 +14,74 @@ from lifelora.errors import ConfigError, DataError
 
 
 def review_18(user: str, item: str, stars: float, time: int) -> dict[str, Any]:
-    return {"overall": stars, "verified": True, "reviewTime": "05 31, 2014", "reviewerID": user, "asin": item,
-            "style": {"Format:": "CD"}, "reviewerName": "A",
-            "reviewText": "Good \u201cstuff\u201d\nindeed", "summary": "ok", "unixReviewTime": time}
+    return {
+        "overall": stars,
+        "verified": True,
+        "reviewTime": "05 31, 2014",
+        "reviewerID": user,
+        "asin": item,
+        "style": {"Format:": "CD"},
+        "reviewerName": "A",
+        "reviewText": "Good \u201cstuff\u201d\nindeed",
+        "summary": "ok",
+        "unixReviewTime": time,
+    }
 
 
 def review_23(user: str, item: str, stars: float, time: int) -> dict[str, Any]:
-    return {"rating": stars, "title": "ok", "text": "Good", "images": [], "asin": f"variant of {item}", "parent_asin": item,
-            "user_id": user, "timestamp": time, "helpful_vote": 0, "verified_purchase": True}
+    return {
+        "rating": stars,
+        "title": "ok",
+        "text": "Good",
+        "images": [],
+        "asin": f"variant of {item}",
+        "parent_asin": item,
+        "user_id": user,
+        "timestamp": time,
+        "helpful_vote": 0,
+        "verified_purchase": True,
+    }
 
 
 REVIEWS_18 = [
-    review_18("A1", "B01", 5.0, 1401494400), review_18("A1", "B01", 5.0, 1401494400),  # shown under two variants
-    review_18("A1", "B01", 2.0, 1501494400), review_18("A2", "0700026657", 1.0, 1401494400), review_18("A2", "B99", 3.0, 5),
+    review_18("A1", "B01", 5.0, 1401494400),
+    review_18("A1", "B01", 5.0, 1401494400),  # shown under two variants
+    review_18("A1", "B01", 2.0, 1501494400),
+    review_18("A2", "0700026657", 1.0, 1401494400),
+    review_18("A2", "B99", 3.0, 5),
 ]
 META_18 = [
-    {"category": ["Video Games", "PC", "Games"], "tech1": "", "description": ["x"], "title": "Anno 1602", "brand": "Sunflowers",
-     "rank": [">#67"], "asin": "0700026657", "price": "$4"},
+    {
+        "category": ["Video Games", "PC", "Games"],
+        "tech1": "",
+        "description": ["x"],
+        "title": "Anno 1602",
+        "brand": "Sunflowers",
+        "rank": [">#67"],
+        "asin": "0700026657",
+        "price": "$4",
+    },
     {"category": [], "title": "Reversi &amp; more", "brand": "", "asin": "B01"},
     {"category": ["Video Games"], "title": "Again", "brand": "Other", "asin": "B01"},
     {"category": [], "title": "var aPageStart = (new Date()).getTime();", "brand": "", "asin": "B99"},
 ]
 REVIEWS_23 = [
-    review_23("AE2", "B07", 4.0, 1588687728923), review_23("AE2", "B07", 1.0, 852076800000),
+    review_23("AE2", "B07", 4.0, 1588687728923),
+    review_23("AE2", "B07", 1.0, 852076800000),
     review_23("AE3", "B08", 5.0, 1588687728923),
 ]
-META_23 = [{"main_category": "Computers", "title": "Headset", "average_rating": 4.8, "store": "HyperX", "parent_asin": "B07",
-            "categories": ["Video Games", "Accessories"], "details": {}},
-           {"main_category": None, "title": "Pad", "store": None, "categories": [], "parent_asin": "B08"}]
+META_23 = [
+    {
+        "main_category": "Computers",
+        "title": "Headset",
+        "average_rating": 4.8,
+        "store": "HyperX",
+        "parent_asin": "B07",
+        "categories": ["Video Games", "Accessories"],
+        "details": {},
+    },
+    {"main_category": None, "title": "Pad", "store": None, "categories": [], "parent_asin": "B08"},
+]
 
 
 def lines(values: list[dict[str, Any]]) -> bytes:
@@ -66,7 +106,9 @@ def files_23() -> dict[str, bytes]:
 def test_the_release_of_2018(tmp_path: Path):
     raw = Amazon(path=folder(tmp_path, files_18())).read()
     assert raw.interactions.to_pydict() == {
-        "user": ["A1", "A1", "A2", "A2"], "item": ["B01", "B01", "0700026657", "B99"], "rating": [5.0, 2.0, 1.0, 3.0],
+        "user": ["A1", "A1", "A2", "A2"],
+        "item": ["B01", "B01", "0700026657", "B99"],
+        "rating": [5.0, 2.0, 1.0, 3.0],
         "time": [1401494400, 1501494400, 1401494400, 5],
     }
     assert raw.catalogue.to_pylist() == [
@@ -84,7 +126,9 @@ def test_the_release_of_2018(tmp_path: Path):
 def test_the_release_of_2023_counts_milliseconds(tmp_path: Path):
     raw = Amazon(path=folder(tmp_path, files_23())).read()
     assert raw.interactions.to_pydict() == {
-        "user": ["AE2", "AE2", "AE3"], "item": ["B07", "B07", "B08"], "rating": [4.0, 1.0, 5.0],
+        "user": ["AE2", "AE2", "AE3"],
+        "item": ["B07", "B07", "B08"],
+        "rating": [4.0, 1.0, 5.0],
         "time": [1588687728, 852076800, 1588687728],
     }
     assert raw.catalogue.to_pylist() == [
@@ -115,14 +159,22 @@ def test_damaged_lines_and_bad_values_are_listed_with_their_lines(tmp_path: Path
     with pytest.raises(DataError) as caught:
         Amazon(path=folder(tmp_path, contents)).read()
     assert {(p.line, p.column, p.value) for p in caught.value.problems} == {
-        (6, "overall", "7.0"), (7, "asin", ""), (8, "unixReviewTime", "1588687728923"), (9, None, "{'reviewerID': 'A4'}")
+        (6, "overall", "7.0"),
+        (7, "asin", ""),
+        (8, "unixReviewTime", "1588687728923"),
+        (9, None, "{'reviewerID': 'A4'}"),
     }
 
 
-@pytest.mark.parametrize(("first", "said"), [
-    (b'{"user": "a", "item": "b"}\n', "its first line has: item, user."), (b"user,item\n", "its first line has: no JSON object"),
-    (b"[1]\n", "its first line has: no JSON object"), (b"", "its first line has: no JSON object"),
-])
+@pytest.mark.parametrize(
+    ("first", "said"),
+    [
+        (b'{"user": "a", "item": "b"}\n', "its first line has: item, user."),
+        (b"user,item\n", "its first line has: no JSON object"),
+        (b"[1]\n", "its first line has: no JSON object"),
+        (b"", "its first line has: no JSON object"),
+    ],
+)
 def test_a_file_of_another_kind_is_told_from_both_releases(tmp_path: Path, first, said):
     with pytest.raises(ConfigError) as caught:
         Amazon(path=folder(tmp_path, {"x.json": first})).read()

@@ -28,11 +28,16 @@ RATINGS = (
 IMAGES = ';"http://images/1.jpg";"http://images/2.jpg";"http://images/3.jpg"\r\n'
 BOOKS = (
     '"ISBN";"Book-Title";"Book-Author";"Year-Of-Publication";"Publisher";"Image-URL-S";"Image-URL-M";"Image-URL-L"\r\n'
-    '"034545104X";"Flesh Tones: A Novel";"M. J. Rose";"2002";"Ballantine Books"' + IMAGES +
-    '"0155061224";"Les \\"Misérables\\"; a play";"Victor Hugo";"0";"Simon &amp; Schuster"' + IMAGES +
-    '"078946697X";"Creating the Men (Level 4)\\";Michael Teitelbaum";"2000";"DK Publishing Inc"' + IMAGES +
-    '"0002251760";"Girls\' ""Night"" Out\\"";"";"2037";""' + IMAGES +
-    '"0002251779";"";"Nobody";"1376";"X"' + IMAGES
+    '"034545104X";"Flesh Tones: A Novel";"M. J. Rose";"2002";"Ballantine Books"'
+    + IMAGES
+    + '"0155061224";"Les \\"Misérables\\"; a play";"Victor Hugo";"0";"Simon &amp; Schuster"'
+    + IMAGES
+    + '"078946697X";"Creating the Men (Level 4)\\";Michael Teitelbaum";"2000";"DK Publishing Inc"'
+    + IMAGES
+    + '"0002251760";"Girls\' ""Night"" Out\\"";"";"2037";""'
+    + IMAGES
+    + '"0002251779";"";"Nobody";"1376";"X"'
+    + IMAGES
 )
 USERS = (
     '"User-ID";"Location";"Age"\r\n'
@@ -44,8 +49,11 @@ USERS = (
 
 
 def files(ratings: str = RATINGS) -> dict[str, bytes]:
-    return {"BX-Book-Ratings.csv": ratings.encode("iso-8859-1"), "BX-Books.csv": BOOKS.encode("iso-8859-1"),
-            "BX-Users.csv": USERS.encode("iso-8859-1")}
+    return {
+        "BX-Book-Ratings.csv": ratings.encode("iso-8859-1"),
+        "BX-Books.csv": BOOKS.encode("iso-8859-1"),
+        "BX-Users.csv": USERS.encode("iso-8859-1"),
+    }
 
 
 def partial() -> dict[str, bytes]:
@@ -53,7 +61,8 @@ def partial() -> dict[str, bytes]:
     books = BOOKS.replace(IMAGES, ';"someone"\r\n').replace('"Image-URL-S";"Image-URL-M";"Image-URL-L"', '"source"')
     books = books.replace('(Level 4)\\";Michael', '(Level 4)";"Michael')
     return {
-        "BX-Book-Ratings.csv": RATINGS.encode("iso-8859-1"), "BX-Books.partial.csv": books.encode(),
+        "BX-Book-Ratings.csv": RATINGS.encode("iso-8859-1"),
+        "BX-Books.partial.csv": books.encode(),
         "BX-Users.partial.csv": '"User-ID";"Location";"Age";"source"\r\n"276726";"ålesund, n/a, norway";"45";"x"\r\n'.encode(),
     }
 
@@ -68,20 +77,39 @@ def folder(place: Path, contents: dict[str, bytes]) -> str:
 def test_the_published_layout(tmp_path: Path):
     raw = Bookcrossing(path=folder(tmp_path, files())).read()
     assert raw.interactions.to_pydict() == {
-        "user": ["276725", "276726", "11676"], "item": ["034545104X", "0155061224", "034545104X"], "rating": [0.0, 5.0, 10.0],
+        "user": ["276725", "276726", "11676"],
+        "item": ["034545104X", "0155061224", "034545104X"],
+        "rating": [0.0, 5.0, 10.0],
     }
     assert raw.catalogue.to_pylist() == [
-        {"item": "034545104X", "title": "Flesh Tones: A Novel", "author": "M. J. Rose", "year": "2002",
-         "publisher": "Ballantine Books"},
-        {"item": "0155061224", "title": 'Les "Misérables"; a play', "author": "Victor Hugo", "year": "",
-         "publisher": "Simon & Schuster"},
-        {"item": "078946697X", "title": "Creating the Men (Level 4)", "author": "Michael Teitelbaum", "year": "2000",
-         "publisher": "DK Publishing Inc"},
-        {"item": "0002251760", "title": "Girls' \"Night\" Out\"", "author": "", "year": "", "publisher": ""},
+        {
+            "item": "034545104X",
+            "title": "Flesh Tones: A Novel",
+            "author": "M. J. Rose",
+            "year": "2002",
+            "publisher": "Ballantine Books",
+        },
+        {
+            "item": "0155061224",
+            "title": 'Les "Misérables"; a play',
+            "author": "Victor Hugo",
+            "year": "",
+            "publisher": "Simon & Schuster",
+        },
+        {
+            "item": "078946697X",
+            "title": "Creating the Men (Level 4)",
+            "author": "Michael Teitelbaum",
+            "year": "2000",
+            "publisher": "DK Publishing Inc",
+        },
+        {"item": "0002251760", "title": 'Girls\' "Night" Out"', "author": "", "year": "", "publisher": ""},
     ]
     assert raw.profiles.to_pylist() == [
-        {"user": "276725", "country": "usa", "age": ""}, {"user": "276726", "country": "", "age": "10-19"},
-        {"user": "11676", "country": "italy", "age": ""}, {"user": "7", "country": "denmark", "age": "0-9"},
+        {"user": "276725", "country": "usa", "age": ""},
+        {"user": "276726", "country": "", "age": "10-19"},
+        {"user": "11676", "country": "italy", "age": ""},
+        {"user": "7", "country": "denmark", "age": "0-9"},
     ]
     assert raw.notes == (
         "BX-Books.csv: the author stood at the end of the title in 1 rows; put back.",
@@ -136,8 +164,9 @@ def test_the_known_fault_is_left_out_with_a_note_or_refused(tmp_path: Path):
     path = folder(tmp_path, files(RATINGS + '"11676";"0432534220";"11"\r\n'))
     raw = Bookcrossing(path=path).read()
     assert len(raw.interactions) == 3
-    assert ("BX-Book-Ratings.csv: 1 of 6 rows are left out: known to be wrong (user 11676, ISBN 0432534220, rating 11)."
-            in raw.notes)
+    assert (
+        "BX-Book-Ratings.csv: 1 of 6 rows are left out: known to be wrong (user 11676, ISBN 0432534220, rating 11)." in raw.notes
+    )
     with pytest.raises(DataError) as caught:
         Bookcrossing(path=path, drop_known_faults=False, unlisted="keep").read()
     (problem,) = caught.value.problems
@@ -149,7 +178,9 @@ def test_other_bad_rows_are_refused_with_their_place(tmp_path: Path):
     with pytest.raises(DataError) as caught:
         Bookcrossing(path=path).read()
     assert {(p.line, p.column, p.value) for p in caught.value.problems} == {
-        (7, "Book-Rating", "11"), (8, None, '"9";"034545104X"'), (9, "Book-Rating", "x")
+        (7, "Book-Rating", "11"),
+        (8, None, '"9";"034545104X"'),
+        (9, "Book-Rating", "x"),
     }
     assert all(p.file.endswith("BX-Book-Ratings.csv") for p in caught.value.problems)
 
@@ -185,7 +216,9 @@ def test_headers_that_lack_columns_are_refused(tmp_path: Path):
     with pytest.raises(DataError) as caught:
         Bookcrossing(path=folder(tmp_path, contents)).read()
     assert {(Path(p.file).name, p.column) for p in caught.value.problems} == {
-        ("BX-Book-Ratings.csv", "ISBN"), ("BX-Books.csv", "ISBN"), ("BX-Users.csv", "Age")
+        ("BX-Book-Ratings.csv", "ISBN"),
+        ("BX-Books.csv", "ISBN"),
+        ("BX-Users.csv", "Age"),
     }
 
 

@@ -24,28 +24,54 @@ ANN, BOB = "8842281e1d1347389f2ab93d60773d4d", "72fb0d0087d28c832f15776b0d936598
 
 
 def event(user: str, book: str, rating: Any, added: str = "Mon Sep 18 15:04:44 -0700 2017", read: str = "") -> dict[str, Any]:
-    return {"user_id": user, "book_id": book, "review_id": "4d4a" * 8, "is_read": bool(read), "rating": rating,
-            "review_text_incomplete": "", "date_added": added, "date_updated": added, "read_at": read, "started_at": ""}
+    return {
+        "user_id": user,
+        "book_id": book,
+        "review_id": "4d4a" * 8,
+        "is_read": bool(read),
+        "rating": rating,
+        "review_text_incomplete": "",
+        "date_added": added,
+        "date_updated": added,
+        "read_at": read,
+        "started_at": "",
+    }
 
 
 def book(number: str, title: str, authors: list[str], **more: str) -> dict[str, Any]:
-    return {"isbn": "", "text_reviews_count": "1", "series": [], "country_code": "US", "language_code": "eng",
-            "popular_shelves": [{"count": "3", "name": "to-read"}], "book_id": number, "title": title, "publisher": "Faber",
-            "num_pages": "256", "publication_year": "1984",
-            "authors": [{"author_id": author, "role": ""} for author in authors]} | more
+    return {
+        "isbn": "",
+        "text_reviews_count": "1",
+        "series": [],
+        "country_code": "US",
+        "language_code": "eng",
+        "popular_shelves": [{"count": "3", "name": "to-read"}],
+        "book_id": number,
+        "title": title,
+        "publisher": "Faber",
+        "num_pages": "256",
+        "publication_year": "1984",
+        "authors": [{"author_id": author, "role": ""} for author in authors],
+    } | more
 
 
 EVENTS = [
-    event(ANN, "12", 5), event(ANN, "7", 0),
+    event(ANN, "12", 5),
+    event(ANN, "7", 0),
     event(BOB, "12", 3, "Sat Jan 01 00:00:01 +0130 2000", "Mon Aug 04 00:00:00 -0700 2014"),
-    event(BOB, "7", 4, "Thu Feb 29 23:59:59 +0000 2016"), event(BOB, "404", 1), event(ANN, "12", 5),
+    event(BOB, "7", 4, "Thu Feb 29 23:59:59 +0000 2016"),
+    event(BOB, "404", 1),
+    event(ANN, "12", 5),
 ]
 BOOKS = [
-    book("12", "W.C. Fields: \"A Life\" on Film", ["604031", "1"]),
-    book("7", "Good Harbor", [], publication_year="", publisher=""), book("9", " ", ["604031"]),
+    book("12", 'W.C. Fields: "A Life" on Film', ["604031", "1"]),
+    book("7", "Good Harbor", [], publication_year="", publisher=""),
+    book("9", " ", ["604031"]),
 ]
-AUTHORS = [{"average_rating": "3.98", "author_id": "604031", "text_reviews_count": "7", "name": "Ronald J. Fields"},
-           {"average_rating": "4.08", "author_id": "626222", "text_reviews_count": "28", "name": "Anita Diamant"}]
+AUTHORS = [
+    {"average_rating": "3.98", "author_id": "604031", "text_reviews_count": "7", "name": "Ronald J. Fields"},
+    {"average_rating": "4.08", "author_id": "626222", "text_reviews_count": "28", "name": "Anita Diamant"},
+]
 
 
 def lines(values: list[dict[str, Any]]) -> bytes:
@@ -53,10 +79,13 @@ def lines(values: list[dict[str, Any]]) -> bytes:
 
 
 def files(events: list[dict[str, Any]] = EVENTS) -> dict[str, bytes]:
-    return {"goodreads_interactions_poetry.json.gz": gzip.compress(lines(events)),
-            "goodreads_books_poetry.json.gz": gzip.compress(lines(BOOKS)),
-            "goodreads_book_authors.json.gz": gzip.compress(lines(AUTHORS)),
-            "goodreads_book_works.json.gz": b"not looked at", "goodreads_reviews_poetry.json.gz": b"not looked at"}
+    return {
+        "goodreads_interactions_poetry.json.gz": gzip.compress(lines(events)),
+        "goodreads_books_poetry.json.gz": gzip.compress(lines(BOOKS)),
+        "goodreads_book_authors.json.gz": gzip.compress(lines(AUTHORS)),
+        "goodreads_book_works.json.gz": b"not looked at",
+        "goodreads_reviews_poetry.json.gz": b"not looked at",
+    }
 
 
 def folder(place: Path, contents: dict[str, bytes]) -> str:
@@ -73,13 +102,25 @@ def seconds(text: str) -> int:
 def test_the_published_layout(tmp_path: Path):
     raw = Goodreads(path=folder(tmp_path, files())).read()
     assert raw.interactions.to_pydict() == {
-        "user": [ANN, BOB, BOB, BOB], "item": ["12", "12", "7", "404"], "rating": [5.0, 3.0, 4.0, 1.0],
-        "time": [seconds("2017-09-18T15:04:44-07:00"), seconds("2000-01-01T00:00:01+01:30"), seconds("2016-02-29T23:59:59+00:00"),
-                 seconds("2017-09-18T15:04:44-07:00")],
+        "user": [ANN, BOB, BOB, BOB],
+        "item": ["12", "12", "7", "404"],
+        "rating": [5.0, 3.0, 4.0, 1.0],
+        "time": [
+            seconds("2017-09-18T15:04:44-07:00"),
+            seconds("2000-01-01T00:00:01+01:30"),
+            seconds("2016-02-29T23:59:59+00:00"),
+            seconds("2017-09-18T15:04:44-07:00"),
+        ],
     }
     assert raw.catalogue.to_pylist() == [
-        {"item": "12", "title": 'W.C. Fields: "A Life" on Film', "author": "Ronald J. Fields", "year": "1984",
-         "publisher": "Faber", "language": "eng"},
+        {
+            "item": "12",
+            "title": 'W.C. Fields: "A Life" on Film',
+            "author": "Ronald J. Fields",
+            "year": "1984",
+            "publisher": "Faber",
+            "language": "eng",
+        },
         {"item": "7", "title": "Good Harbor", "author": "", "year": "", "publisher": "", "language": "eng"},
     ]
     assert raw.profiles.column_names == ["user"]
@@ -115,8 +156,12 @@ def test_bad_values_and_damaged_lines_are_listed_with_their_lines(tmp_path: Path
     with pytest.raises(DataError) as caught:
         Goodreads(path=folder(tmp_path, contents)).read()
     assert {(Path(p.file).name[10:13], p.line, p.column, p.value) for p in caught.value.problems} == {
-        ("int", 7, "rating", "6"), ("int", 8, "date_added", ""), ("int", 9, "date_added", "2017-13-01"),
-        ("int", 10, "user_id", ""), ("int", 11, None, '{"user_id": "x", "book_id"'), ("boo", 4, None, "null"),
+        ("int", 7, "rating", "6"),
+        ("int", 8, "date_added", ""),
+        ("int", 9, "date_added", "2017-13-01"),
+        ("int", 10, "user_id", ""),
+        ("int", 11, None, '{"user_id": "x", "book_id"'),
+        ("boo", 4, None, "null"),
     }
     contents["goodreads_interactions_poetry.json.gz"] = files()["goodreads_interactions_poetry.json.gz"][:-12]
     with pytest.raises(DataError, match="the archive is damaged or cut"):
@@ -141,8 +186,11 @@ def test_places_that_hold_none_or_several(tmp_path: Path):
 
 
 def test_the_rules_of_the_paper_prepare_it(tmp_path: Path):
-    events = [event(f"{u:032x}", str(b), 1 + (u + b) % 5, f"Mon Sep {1 + (u + b) % 28:02d} 10:{u:02d}:{b:02d} +0000 2017")
-              for u in range(12) for b in range(12)]
+    events = [
+        event(f"{u:032x}", str(b), 1 + (u + b) % 5, f"Mon Sep {1 + (u + b) % 28:02d} 10:{u:02d}:{b:02d} +0000 2017")
+        for u in range(12)
+        for b in range(12)
+    ]
     events += [event(f"{u:032x}", str(99 - u), 5) for u in range(12)]  # books that one user has
     raw = Goodreads(path=folder(tmp_path / "raw", files(events))).read()
     dataset = prepare(raw, Rules(core=5, label_above=3), tmp_path / "d", "poetry")

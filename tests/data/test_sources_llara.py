@@ -55,7 +55,8 @@ def test_rows_are_read_as_they_are(tmp_path: Path):
 
 def test_films_have_ratings_and_spoken_titles(tmp_path: Path):
     folder = write(
-        tmp_path / "movielens", train_data=[{"seq": [[0, 5], [1, 3], [2, 4]], "len_seq": 3, "next": [2, 4]}],
+        tmp_path / "movielens",
+        train_data=[{"seq": [[0, 5], [1, 3], [2, 4]], "len_seq": 3, "next": [2, 4]}],
         Val_data=[{"seq": [[1, 3], [0, 4], [1, 5]], "len_seq": 3, "next": [2, 3]}],
         Test_data=[{"seq": [[2, 3], [1, 4], [0, 5]], "len_seq": 3, "next": [1, 3]}],
     )
@@ -67,17 +68,27 @@ def test_films_have_ratings_and_spoken_titles(tmp_path: Path):
     assert dataset.rating_levels == (3.0, 4.0, 5.0)
 
 
-@pytest.mark.parametrize(("title", "said"), [
-    ("Usual Suspects, The (1995)", "The Usual Suspects"), ("L'Atalante (1934)", "L'Atalante"),
-    ("Eau Froide, L' (1994)", "L'Eau Froide"), ("Unbearable Lightness, Being", "Unbearable Lightness, Being"),
-])
+@pytest.mark.parametrize(
+    ("title", "said"),
+    [
+        ("Usual Suspects, The (1995)", "The Usual Suspects"),
+        ("L'Atalante (1934)", "L'Atalante"),
+        ("Eau Froide, L' (1994)", "L'Eau Froide"),
+        ("Unbearable Lightness, Being", "Unbearable Lightness, Being"),
+    ],
+)
 def test_titles_as_one_says_them(title: str, said: str):
     assert spoken(title) == said
 
 
 def test_what_is_wrong_is_shown_with_its_line(tmp_path: Path):
-    bad = [{"seq": [0, 1, 2, 7], "next": 3}, {"seq": [0, 1, 2, 3], "next": NOTHING}, {"seq": [0, 1], "next": 2},
-           {"seq": [0, 1, 2, 3], "next": 5}, {"seq": "no list", "next": 5}]
+    bad = [
+        {"seq": [0, 1, 2, 7], "next": 3},
+        {"seq": [0, 1, 2, 3], "next": NOTHING},
+        {"seq": [0, 1], "next": 2},
+        {"seq": [0, 1, 2, 3], "next": 5},
+        {"seq": "no list", "next": 5},
+    ]
     with pytest.raises(DataError) as caught:
         Llara(path=str(write(tmp_path / "lastfm", Val_data=bad))).read()
     assert [problem.line for problem in caught.value.problems] == [1, 2, 3, 5]
@@ -105,10 +116,14 @@ def test_a_folder_that_does_not_say_what_it_is_of(tmp_path: Path):
         Llara(path=str(write(tmp_path / "things"))).read()
 
 
-@pytest.mark.parametrize(("folder", "train", "counts"), [
-    ("lastfm", None, (47_872, 122, 122)), ("movielens", "train_data.reconstructed.jsonl", (66_127, 94, 95)),
-    ("steam", None, (1_000, 1_184, 1_186)),
-])
+@pytest.mark.parametrize(
+    ("folder", "train", "counts"),
+    [
+        ("lastfm", None, (47_872, 122, 122)),
+        ("movielens", "train_data.reconstructed.jsonl", (66_127, 94, 95)),
+        ("steam", None, (1_000, 1_184, 1_186)),
+    ],
+)
 def test_the_authors_rows(folder: str, train: str | None, counts: tuple[int, int, int], tmp_path: Path):
     place = Path(os.environ.get("LIFELORA_DATA", "")) / "llara" / folder
     if "LIFELORA_DATA" not in os.environ or not place.is_dir():
@@ -142,12 +157,22 @@ def test_the_rule_makes_the_authors_films_from_movielens_100k(tmp_path: Path, ml
 GOOD = [{"seq": [0, 1, 2], "next": 1}, {"seq": [1, 2, 2], "next": 0}]
 
 
-@pytest.mark.parametrize("row", [
-    {"seq": [0, 1.5, 2], "next": 1}, {"seq": [0, True, 2], "next": 1}, {"seq": [0, "1", 2], "next": 1}, {"seq": 5, "next": 1},
-    {"seq": [0, 1e300, 2], "next": 1}, {"seq": [0, -1, 2], "next": 1}, {"seq": [0, [1], 2], "next": 1},
-    {"seq": [0, 1, 2], "next": 2},
-    {"seq": [0, [1, float("nan")], 2], "next": 1}, {"seq": [0] * 100_000, "next": 1}, {"seq": {"a": 1}, "next": 1},
-])
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"seq": [0, 1.5, 2], "next": 1},
+        {"seq": [0, True, 2], "next": 1},
+        {"seq": [0, "1", 2], "next": 1},
+        {"seq": 5, "next": 1},
+        {"seq": [0, 1e300, 2], "next": 1},
+        {"seq": [0, -1, 2], "next": 1},
+        {"seq": [0, [1], 2], "next": 1},
+        {"seq": [0, 1, 2], "next": 2},
+        {"seq": [0, [1, float("nan")], 2], "next": 1},
+        {"seq": [0] * 100_000, "next": 1},
+        {"seq": {"a": 1}, "next": 1},
+    ],
+)
 def test_rows_of_another_form_are_shown_with_their_line(tmp_path: Path, row: dict[str, object]):
     """Also one that is 100,000 long among short ones: it may not make all of them as wide."""
     place = write(tmp_path / "lastfm", train_data=[*GOOD, row], Val_data=GOOD, Test_data=GOOD)

@@ -40,7 +40,7 @@ def files_1m() -> dict[str, bytes]:
         "ratings.dat": b"1::1193::5::978300760\n1::661::3::978302109\n2::1193::4::978300760\n",
         "movies.dat": (
             "661::James and the Giant Peach (1996)::Animation|Children's|Musical\n"
-            "1193::Misérables, Les: the \"film\" (1975)::Drama\n"
+            '1193::Misérables, Les: the "film" (1975)::Drama\n'
         ).encode("iso-8859-1"),
         "users.dat": b"1::F::1::10::48067\n2::M::56::16::70072-1234\n",
     }
@@ -51,7 +51,7 @@ def files_csv() -> dict[str, bytes]:
         "ratings.csv": b"userId,movieId,rating,timestamp\r\n1,1,4.0,964982703\r\n1,11,0.5,964981247\r\n",
         "movies.csv": (
             "movieId,title,genres\r\n1,Toy Story (1995),Adventure|Animation\r\n"
-            "11,\"American President, The (1995)\",(no genres listed)\r\n12,\"\"\"Amélie\"\" (2001)\",Comedy\r\n"
+            '11,"American President, The (1995)",(no genres listed)\r\n12,"""Amélie"" (2001)",Comedy\r\n'
         ).encode(),
     }
 
@@ -69,10 +69,13 @@ def zipped(path: Path, files: dict[str, bytes], inner: str = "ml/") -> str:
     return str(path)
 
 
-@pytest.mark.parametrize(("files", "said"), [
-    (files_100k, ["Kolya", "unknown", "Les Misérables"]),
-    (files_csv, ["Toy Story", "The American President", "\"Amélie\""]),
-])
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (files_100k, ["Kolya", "unknown", "Les Misérables"]),
+        (files_csv, ["Toy Story", "The American President", '"Amélie"']),
+    ],
+)
 def test_titles_as_one_says_them(files, said, tmp_path: Path):
     """Without the year and with the article in front: LLaRA's titles of ML-100K, which are what its LM has to answer."""
     published = Movielens(path=folder(tmp_path, files())).read()
@@ -104,11 +107,14 @@ def test_100k(tmp_path: Path):
 def test_1m(tmp_path: Path):
     raw = Movielens(path=folder(tmp_path, files_1m())).read()
     assert raw.interactions.to_pydict() == {
-        "user": ["1", "1", "2"], "item": ["1193", "661", "1193"], "rating": [5.0, 3.0, 4.0],
+        "user": ["1", "1", "2"],
+        "item": ["1193", "661", "1193"],
+        "rating": [5.0, 3.0, 4.0],
         "time": [978300760, 978302109, 978300760],
     }
     assert raw.catalogue.to_pydict() == {
-        "item": ["661", "1193"], "title": ["James and the Giant Peach (1996)", "Misérables, Les: the \"film\" (1975)"],
+        "item": ["661", "1193"],
+        "title": ["James and the Giant Peach (1996)", 'Misérables, Les: the "film" (1975)'],
         "genre": ["Animation", "Drama"],
     }
     assert raw.profiles.to_pylist() == [
@@ -131,11 +137,14 @@ def films(place: Path, data: bytes, ratings: bytes = RATED, **more: bytes) -> tu
     return raw.catalogue.column("title").to_pylist(), raw.notes
 
 
-@pytest.mark.parametrize(("encoding", "said"), [
-    ("iso-8859-1", "movies.dat: read as ISO-8859-1, as it was published."),
-    ("utf-8", "movies.dat: read as UTF-8, which the whole file is (it was first published in ISO-8859-1)."),
-    ("utf-8-sig", "movies.dat: read as UTF-8, which the whole file is (it was first published in ISO-8859-1)."),
-])
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        ("iso-8859-1", "movies.dat: read as ISO-8859-1, as it was published."),
+        ("utf-8", "movies.dat: read as UTF-8, which the whole file is (it was first published in ISO-8859-1)."),
+        ("utf-8-sig", "movies.dat: read as UTF-8, which the whole file is (it was first published in ISO-8859-1)."),
+    ],
+)
 def test_old_layouts_are_read_in_either_encoding(tmp_path: Path, encoding: str, said: str):
     """What stands in the file is what was written: the same letters, whichever bytes they became."""
     titles, notes = films(tmp_path, ACCENTED.encode(encoding))
@@ -192,8 +201,8 @@ def test_faults_name_the_member_of_the_zip(tmp_path: Path):
     with pytest.raises(DataError) as caught:
         Movielens(path=zipped(tmp_path / "m.zip", files)).read()
     assert {(p.file, p.line, p.column, p.value) for p in caught.value.problems} == {
-        (str(tmp_path / "m.zip" / "ml" / "ratings.dat"), line, column, value) for line, column, value in
-        [(1, "rating", "6"), (2, "item", "9999"), (3, None, "2:1193:4:978300760")]
+        (str(tmp_path / "m.zip" / "ml" / "ratings.dat"), line, column, value)
+        for line, column, value in [(1, "rating", "6"), (2, "item", "9999"), (3, None, "2:1193:4:978300760")]
     }
 
 
@@ -202,7 +211,9 @@ def test_codes_without_a_meaning_are_faults(tmp_path: Path):
     with pytest.raises(DataError) as caught:
         Movielens(path=folder(tmp_path, files)).read()
     assert [(p.line, p.column, p.value) for p in caught.value.problems] == [
-        (1, "gender", "X"), (2, "age", "57"), (2, "occupation", "21")
+        (1, "gender", "X"),
+        (2, "age", "57"),
+        (2, "occupation", "21"),
     ]
     assert caught.value.problems[0].what == "no such code; the codes are F, M"
     files = files_100k()
@@ -252,10 +263,14 @@ def real(name: str) -> Movielens:
 
 
 @pytest.mark.realdata
-@pytest.mark.parametrize(("name", "n", "users", "items", "rated"), [
-    ("ml-100k", 100_000, 943, 1_682, 1_682), ("ml-latest-small", 100_836, 610, 9_742, 9_724),
-    ("ml-1m", 1_000_209, 6_040, 3_883, 3_706),
-])
+@pytest.mark.parametrize(
+    ("name", "n", "users", "items", "rated"),
+    [
+        ("ml-100k", 100_000, 943, 1_682, 1_682),
+        ("ml-latest-small", 100_836, 610, 9_742, 9_724),
+        ("ml-1m", 1_000_209, 6_040, 3_883, 3_706),
+    ],
+)
 def test_published_counts(name, n, users, items, rated):
     raw = real(name).read()
     assert (len(raw.interactions), len(raw.profiles), len(raw.catalogue)) == (n, users, items)

@@ -64,10 +64,17 @@ def test_a_mapping_from_a_toml_file(shop: Path):
 
 def test_parquet_gives_the_same_as_text(shop: Path):
     expected = Tables.from_toml(shop / "shop.toml").read()
-    pq.write_table(pa.table({
-        "sku": ["A-1", "B"], "stars": pa.array([9, 0], "int8"), "customer_id": ["c1", "c2"],
-        "bought_at": pa.array([1717173000_000, 1717200000_000], pa.timestamp("ms", "UTC")),
-    }), shop / "log.parquet")
+    pq.write_table(
+        pa.table(
+            {
+                "sku": ["A-1", "B"],
+                "stars": pa.array([9, 0], "int8"),
+                "customer_id": ["c1", "c2"],
+                "bought_at": pa.array([1717173000_000, 1717200000_000], pa.timestamp("ms", "UTC")),
+            }
+        ),
+        shop / "log.parquet",
+    )
     (shop / "shop.toml").write_text(SHOP.replace("log.csv", "log.parquet"))
     assert Tables.from_toml(shop / "shop.toml").read() == expected
 
@@ -110,8 +117,11 @@ def test_faults_of_all_files_come_together(shop: Path):
     with pytest.raises(DataError) as caught:
         Tables.from_toml(shop / "shop.toml").read()
     assert [(Path(p.file).name, p.line, p.column, p.value) for p in caught.value.problems] == [
-        ("goods.csv", 2, "name", ""), ("log.csv", 2, "sku", "Z"), ("log.csv", 3, "stars", "11"),
-        ("log.csv", 4, None, "B;1"), ("people.csv", 1, "city", None),
+        ("goods.csv", 2, "name", ""),
+        ("log.csv", 2, "sku", "Z"),
+        ("log.csv", 3, "stars", "11"),
+        ("log.csv", 4, None, "B;1"),
+        ("people.csv", 1, "city", None),
     ]
 
 
@@ -129,18 +139,21 @@ def test_the_wrong_encoding_is_a_fault_not_a_traceback(shop: Path):
         Tables.from_toml(shop / "shop.toml").read()
 
 
-@pytest.mark.parametrize(("was", "now", "said"), [
-    ('title = "name"', 'titel = "name"', "titel: there is no such key; did you mean 'title'?"),
-    ('user = "customer_id"', 'usr = "customer_id"', "columns.usr: there is no such key; did you mean 'user'?"),
-    ('did = "bought"', 'verb = "bought"', "words.verb: there is no such key; allowed: did, item, items, star, stars"),
-    ("[0, 10]", "[10, 0]", "rating_range = [10, 0] is empty"),
-    ('"cp1252"', '"latin-7000"', "encoding: there is no text encoding 'latin-7000'"),
-    ('["brand"]', '["title"]', "item_fields holds 'title'"),
-    ('["brand"]', '["brand", "brand"]', "item_fields holds 'brand'"),
-    ('profiles = "people.csv"', "", "user_fields need profiles"),
-    ('interactions = "log.csv"', "", "interactions: Field required"),
-    ("[0, 10]", '"0 to 10"', "rating_range: Input should be a valid tuple (came: '0 to 10')"),
-])
+@pytest.mark.parametrize(
+    ("was", "now", "said"),
+    [
+        ('title = "name"', 'titel = "name"', "titel: there is no such key; did you mean 'title'?"),
+        ('user = "customer_id"', 'usr = "customer_id"', "columns.usr: there is no such key; did you mean 'user'?"),
+        ('did = "bought"', 'verb = "bought"', "words.verb: there is no such key; allowed: did, item, items, star, stars"),
+        ("[0, 10]", "[10, 0]", "rating_range = [10, 0] is empty"),
+        ('"cp1252"', '"latin-7000"', "encoding: there is no text encoding 'latin-7000'"),
+        ('["brand"]', '["title"]', "item_fields holds 'title'"),
+        ('["brand"]', '["brand", "brand"]', "item_fields holds 'brand'"),
+        ('profiles = "people.csv"', "", "user_fields need profiles"),
+        ('interactions = "log.csv"', "", "interactions: Field required"),
+        ("[0, 10]", '"0 to 10"', "rating_range: Input should be a valid tuple (came: '0 to 10')"),
+    ],
+)
 def test_mistakes_in_the_toml_name_their_place(shop: Path, was, now, said):
     assert was in SHOP
     (shop / "shop.toml").write_text(SHOP.replace(was, now))
@@ -193,29 +206,43 @@ def test_any_source_has_a_name(shop: Path):
     assert Simulated().label == "the simulated world"
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("movielnes:1m", "did you mean 'movielens'?"), ("csv:x", "Write one of: simulated, movielens:PATH"),
-    ("amazn:x", "did you mean 'amazon'?"), ("goodreads:", "lacks its place"),
-    ("movielens", "lacks its place"), ("tables:", "lacks its place"), ("simulated:small", "the simulated world has no place"),
-    ("movielens:ml-1M", "did you mean '1m'?"), ("", "there is no data source ''"),
-    ("movielens:/no/such/place", "Sets by name: 100k, 1m, 25m, latest-small"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("movielnes:1m", "did you mean 'movielens'?"),
+        ("csv:x", "Write one of: simulated, movielens:PATH"),
+        ("amazn:x", "did you mean 'amazon'?"),
+        ("goodreads:", "lacks its place"),
+        ("movielens", "lacks its place"),
+        ("tables:", "lacks its place"),
+        ("simulated:small", "the simulated world has no place"),
+        ("movielens:ml-1M", "did you mean '1m'?"),
+        ("", "there is no data source ''"),
+        ("movielens:/no/such/place", "Sets by name: 100k, 1m, 25m, latest-small"),
+    ],
+)
 def test_wrong_words_are_answered_with_the_right_ones(text, said):
     with pytest.raises(ConfigError) as caught:
         parse_source(text)
     assert said in str(caught.value)
 
 
-@pytest.mark.parametrize(("written", "said"), [
-    (b"interactions = " + b"[" * 5000, "nested too deeply"), (b"interactions = " + b"9" * 5000, "4300 digits"),
-    (b"interactions = 'caf\xe9'", "it is not UTF-8: byte.s. e9 in line 1"),
-    (b"interactions = 'x.csv'\nencoding = 'rot13'", "for files"),
-    (b"interactions = 'x.csv'\nencoding = 'idna'", "for files"), (b"interactions = 'x.csv'\nencoding = ''", "for files"),
-    (b'interactions = "x.csv"\ndelimiter = "\\r"', "a delimiter is one ASCII character"),
-    (b"interactions = 'x.csv'\nrating_range = [nan, inf]", "without an end"),
-    (b"interactions = 'x.csv'\nrating_range = [0, inf]", "without an end"),
-    (b'interactions = "a\\u0000b"', "there is no file"), (b"interactions = '~nobody-of-this-name/x'", "there is no file"),
-])
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (b"interactions = " + b"[" * 5000, "nested too deeply"),
+        (b"interactions = " + b"9" * 5000, "4300 digits"),
+        (b"interactions = 'caf\xe9'", "it is not UTF-8: byte.s. e9 in line 1"),
+        (b"interactions = 'x.csv'\nencoding = 'rot13'", "for files"),
+        (b"interactions = 'x.csv'\nencoding = 'idna'", "for files"),
+        (b"interactions = 'x.csv'\nencoding = ''", "for files"),
+        (b'interactions = "x.csv"\ndelimiter = "\\r"', "a delimiter is one ASCII character"),
+        (b"interactions = 'x.csv'\nrating_range = [nan, inf]", "without an end"),
+        (b"interactions = 'x.csv'\nrating_range = [0, inf]", "without an end"),
+        (b'interactions = "a\\u0000b"', "there is no file"),
+        (b"interactions = '~nobody-of-this-name/x'", "there is no file"),
+    ],
+)
 def test_toml_files_that_are_none(tmp_path: Path, written: bytes, said: str):
     (tmp_path / "t.toml").write_bytes(written)
     with pytest.raises(ConfigError, match=said):

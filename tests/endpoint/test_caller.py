@@ -42,8 +42,13 @@ def test_it_is_asked_as_the_protocol_says(server, tmp_path):
 
 def test_429_and_5xx_are_tried_again(server, tmp_path, waits):
     in_a_while = formatdate(time.time() + 20, usegmt=True)
-    server.planned = [(429, {"Retry-After": "3"}, b"slow down"), (503, {}, b""), (500, {"Retry-After": "soon"}, b""),
-                      (529, {"Retry-After": "86400"}, b""), (429, {"Retry-After": in_a_while}, b"")]
+    server.planned = [
+        (429, {"Retry-After": "3"}, b"slow down"),
+        (503, {}, b""),
+        (500, {"Retry-After": "soon"}, b""),
+        (529, {"Retry-After": "86400"}, b""),
+        (429, {"Retry-After": in_a_while}, b""),
+    ]
     assert write(["a"], EndpointWriter(url=server.url, model="m"), tmp_path) == ["You said a."]
     assert waits[:4] == [3, 2, 4, 60]  # as asked, 2^1, 2^2, and never longer than a minute
     assert 15 < waits[4] <= 20
@@ -103,8 +108,13 @@ def test_the_key_is_sent_and_seen_nowhere(server, tmp_path, waits, monkeypatch, 
     assert server.requests[0][2]["Authorization"] == f"Bearer {KEY}"
     said = []
     escaped = json.dumps({"error": KEY}).replace("/", "\\/").encode()
-    for answer in ((401, {}, {"error": f"{'x' * 280} wrong key {KEY}"}), (400, {}, escaped), (200, {}, KEY.encode()),
-                   (200, {}, {"choices": KEY}), (500, {}, KEY.encode())):
+    for answer in (
+        (401, {}, {"error": f"{'x' * 280} wrong key {KEY}"}),
+        (400, {}, escaped),
+        (200, {}, KEY.encode()),
+        (200, {}, {"choices": KEY}),
+        (500, {}, KEY.encode()),
+    ):
         server.planned = [answer] * 2
         with pytest.raises((ConfigError, EndpointError)) as caught:
             write(["b"], config, tmp_path)
@@ -118,8 +128,16 @@ def test_the_key_is_sent_and_seen_nowhere(server, tmp_path, waits, monkeypatch, 
     assert "sk-very" not in "".join([*said, out, err, files, repr(config), config.model_dump_json()])
 
 
-@pytest.mark.parametrize(("value", "message"), [(None, "MY_KEY, which key_variable names, is not set"), (" ", "is not set"),
-                                                ("sk-a b", "holds a space"), ("sk-\nx", "a sign"), ("schlüssel", "a sign")])
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "MY_KEY, which key_variable names, is not set"),
+        (" ", "is not set"),
+        ("sk-a b", "holds a space"),
+        ("sk-\nx", "a sign"),
+        ("schlüssel", "a sign"),
+    ],
+)
 def test_a_key_that_cannot_be_one(server, tmp_path, monkeypatch, value, message):
     monkeypatch.delenv("MY_KEY", raising=False)
     if value is not None:
@@ -130,8 +148,19 @@ def test_a_key_that_cannot_be_one(server, tmp_path, monkeypatch, value, message)
     assert server.requests == []
 
 
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "ftp://host/v1", "localhost:8000", "http://", "http://me:word@host/v1",
-                                 "http://host/v1?key=1", "http://host/v1#x", "http://host /v1"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "ftp://host/v1",
+        "localhost:8000",
+        "http://",
+        "http://me:word@host/v1",
+        "http://host/v1?key=1",
+        "http://host/v1#x",
+        "http://host /v1",
+    ],
+)
 def test_addresses_that_are_refused(url):
     with pytest.raises(ValidationError, match="url must"):
         EndpointWriter(url=url, model="m")
@@ -194,30 +223,55 @@ def test_one_deadline_holds_for_all_of_a_request(tmp_path, monkeypatch, first, k
     assert len(cut) == 1
 
 
-@pytest.mark.parametrize(("asked", "seconds"), [
-    ("1e999", None), ("nan", None), ("-5", 0.0), ("", None), ("9" * 400, None), ("Fri, 31 Dec 99999 23:59:59 GMT", None),
-    ("Fri, 31 Dec 9999 23:59:59 -2359", None), ("Fri, 99999999999999999999 Dec 2024 23:59:59 GMT", None), ("1 2 3 4 5 6", None),
-    ("Mon, 01 Jan 0001 00:00:00 +2359", None), ("120", 120.0),
-])
+@pytest.mark.parametrize(
+    ("asked", "seconds"),
+    [
+        ("1e999", None),
+        ("nan", None),
+        ("-5", 0.0),
+        ("", None),
+        ("9" * 400, None),
+        ("Fri, 31 Dec 99999 23:59:59 GMT", None),
+        ("Fri, 31 Dec 9999 23:59:59 -2359", None),
+        ("Fri, 99999999999999999999 Dec 2024 23:59:59 GMT", None),
+        ("1 2 3 4 5 6", None),
+        ("Mon, 01 Jan 0001 00:00:00 +2359", None),
+        ("120", 120.0),
+    ],
+)
 def test_whatever_retry_after_says(asked, seconds):
     found = caller._seconds(asked)
     assert found == seconds if seconds is not None else found is None or found >= 0
 
 
-SECRET = "sk-A/b+c=d\\e\"f~0123"
+SECRET = 'sk-A/b+c=d\\e"f~0123'
 
 
-@pytest.mark.parametrize("written", [
-    SECRET, json.dumps(SECRET), json.dumps(json.dumps({"key": SECRET})), json.dumps({"e": SECRET}).replace("/", "\\/"),
-    "".join(f"\\u{ord(sign):04x}" for sign in SECRET), "".join(f"\\u{ord(sign):04X}" for sign in SECRET),
-    json.dumps("".join(f"\\u{ord(sign):04x}" for sign in SECRET)), SECRET.replace("-", "\\u002d"),
-    urllib.parse.quote(SECRET, safe=""), html.escape(SECRET).replace("&quot;", "&#34;"), "".join(f"&#{ord(s)};" for s in SECRET),
-    "".join(f"&#x{ord(s):x};" for s in SECRET),
-])
+@pytest.mark.parametrize(
+    "written",
+    [
+        SECRET,
+        json.dumps(SECRET),
+        json.dumps(json.dumps({"key": SECRET})),
+        json.dumps({"e": SECRET}).replace("/", "\\/"),
+        "".join(f"\\u{ord(sign):04x}" for sign in SECRET),
+        "".join(f"\\u{ord(sign):04X}" for sign in SECRET),
+        json.dumps("".join(f"\\u{ord(sign):04x}" for sign in SECRET)),
+        SECRET.replace("-", "\\u002d"),
+        urllib.parse.quote(SECRET, safe=""),
+        html.escape(SECRET).replace("&quot;", "&#34;"),
+        "".join(f"&#{ord(s)};" for s in SECRET),
+        "".join(f"&#x{ord(s):x};" for s in SECRET),
+    ],
+)
 def test_a_key_is_found_however_it_is_written(written):
     found = anyhow_written(SECRET)
     assert found.sub("***", f"before {written} after").replace('"', "") in (
-        "before *** after", "before {e: ***} after", "before {\\key\\: \\***\\} after", "before \\***\\ after")
+        "before *** after",
+        "before {e: ***} after",
+        "before {\\key\\: \\***\\} after",
+        "before \\***\\ after",
+    )
 
 
 def test_a_piece_of_a_key_is_none():

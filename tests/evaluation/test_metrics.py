@@ -30,16 +30,20 @@ def rows(*triples):
     return user_N, label_N, score_N.astype(np.float64)
 
 
-tables = st.lists(st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 8).map(lambda tie: tie / 8)), min_size=1,
-                  max_size=60).map(lambda drawn: rows(*drawn))
+tables = st.lists(
+    st.tuples(st.integers(0, 4), st.booleans(), st.integers(0, 8).map(lambda tie: tie / 8)), min_size=1, max_size=60
+).map(lambda drawn: rows(*drawn))
 
 
-@pytest.mark.parametrize(("labels", "scores", "value"), [
-    ([1, 0], [0.9, 0.1], 1 / 1),
-    ([1, 0], [0.1, 0.9], 0 / 1),
-    ([1, 0], [0.5, 0.5], 0.5 / 1),
-    ([1, 1, 0, 0], [0.8, 0.4, 0.4, 0.2], (2 + 1.5) / 4),
-])
+@pytest.mark.parametrize(
+    ("labels", "scores", "value"),
+    [
+        ([1, 0], [0.9, 0.1], 1 / 1),
+        ([1, 0], [0.1, 0.9], 0 / 1),
+        ([1, 0], [0.5, 0.5], 0.5 / 1),
+        ([1, 1, 0, 0], [0.8, 0.4, 0.4, 0.2], (2 + 1.5) / 4),
+    ],
+)
 def test_auc_is_the_share_of_pairs_won(labels, scores, value):
     assert auc(np.array(labels), np.array(scores)) == approx(value)
 
@@ -121,14 +125,17 @@ def test_reliability_keeps_every_row_and_says_which_bins_are_empty():
     assert table.edges[[0, 1, -1]] == approx([0, 1 / 15, 1])
 
 
-@pytest.mark.parametrize(("labels", "scores", "message"), [
-    ([1, 0], [0.5, float("nan")], r"1 scores are not a probability .* first is that of sample 1: nan"),
-    ([1, 0], [1.5, 0.5], r"first is that of sample 0: 1.5"),
-    ([1, 2], [0.5, 0.5], r"labels are 0 or 1 .* sample 1 is"),
-    ([1, 0, 1], [0.5, 0.5], r"labels \(3,\) and scores \(2,\)"),
-    ([], [], "equally long"),
-    ([[1]], [[0.5]], "equally long"),
-])
+@pytest.mark.parametrize(
+    ("labels", "scores", "message"),
+    [
+        ([1, 0], [0.5, float("nan")], r"1 scores are not a probability .* first is that of sample 1: nan"),
+        ([1, 0], [1.5, 0.5], r"first is that of sample 0: 1.5"),
+        ([1, 2], [0.5, 0.5], r"labels are 0 or 1 .* sample 1 is"),
+        ([1, 0, 1], [0.5, 0.5], r"labels \(3,\) and scores \(2,\)"),
+        ([], [], "equally long"),
+        ([[1]], [[0.5]], "equally long"),
+    ],
+)
 def test_what_is_refused(labels, scores, message):
     with pytest.raises(ConfigError, match=message):
         checked(np.array(labels), np.array(scores), probability=True)

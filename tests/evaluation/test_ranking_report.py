@@ -36,12 +36,19 @@ def ranks(seed: int, help_of: float, items: int) -> Ranks:
 def report() -> RankingReport:
     curves = Curves([(0.5, 3.0), (1.0, 2.0)], [(1.0, 0.7)])
     return RankingReport(
-        title="Next <items>", facts=[("data", "made up")], user_N=np.arange(ROWS), rows_hash="abc", candidates=20, n_items=300,
-        reference="popularity", systems=[
+        title="Next <items>",
+        facts=[("data", "made up")],
+        user_N=np.arange(ROWS),
+        rows_hash="abc",
+        candidates=20,
+        n_items=300,
+        reference="popularity",
+        systems=[
             RankedSystem("popularity", "conventional", "no user", ranks(0, 0.0, 20), ranks(0, 0.0, 300)),
             RankedSystem("sasrec", "conventional", "ids", ranks(1, 0.8, 20), ranks(1, 0.8, 300), curves, 3.2),
             RankedSystem("lm", "language model", "words", ranks(2, 0.5, 20), curves=curves),
-        ])
+        ],
+    )
 
 
 def test_figures_are_the_means_of_the_places(report: RankingReport):
@@ -75,15 +82,21 @@ def test_the_page_stands_alone_and_escapes(report: RankingReport, tmp_path: Path
     assert "Which of 20 comes next?" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
-        "ndcg-list", "ndcg-catalogue", "learning-loss", "learning-validation"}
+        "ndcg-list",
+        "ndcg-catalogue",
+        "learning-loss",
+        "learning-validation",
+    }
 
 
 @pytest.fixture
 def answering(report: RankingReport) -> RankingReport:
     """The LM of the report answers with titles, too, and a second one does so only by choosing."""
     random = np.random.default_rng(5)
-    answers = {metric: (random.random(ROWS) < share).astype(np.float64)
-               for metric, share in zip(ANSWERS, (0.5, 0.4, 0.8, 0.3, 0.6), strict=True)}
+    answers = {
+        metric: (random.random(ROWS) < share).astype(np.float64)
+        for metric, share in zip(ANSWERS, (0.5, 0.4, 0.8, 0.3, 0.6), strict=True)
+    }
     costs = {"likelihoods of 20 titles": Cost(1312.4, 0.0041), "chosen": Cost(8.31, 0.31), "written": Cost(40.0, 2.0)}
     popularity, sasrec, lm = report.systems
     lm = replace(lm, answers=answers, costs=costs)
@@ -109,8 +122,10 @@ def test_answers_and_costs_as_text(answering: RankingReport):
     blocks = [block.splitlines() for block in table.split("\n\n")]
     chosen = next(block for block in blocks if "chosen HR@1" in block[0])
     assert [line.split()[0] for line in chosen[1:]] == ["lm", "chooser"]  # who gave no answer is left out
-    assert ("lm: likelihoods of 20 titles 1,312 tokens, 4.1 ms a sample; chosen 8.3 tokens, 310 ms a sample; "
-            "written 40 tokens, 2.0 s a sample\nchooser: chosen 8.3 tokens, 310 ms a sample") in table
+    assert (
+        "lm: likelihoods of 20 titles 1,312 tokens, 4.1 ms a sample; chosen 8.3 tokens, 310 ms a sample; "
+        "written 40 tokens, 2.0 s a sample\nchooser: chosen 8.3 tokens, 310 ms a sample"
+    ) in table
     assert moment(0.0123) == "12 ms"
 
 
@@ -138,5 +153,6 @@ def test_answers_for_some_rows_or_by_another_name_are_refused(report: RankingRep
 def test_a_system_that_dropped_rows_is_refused(report: RankingReport):
     short = RankedSystem("short", "conventional", "ids", Ranks(np.zeros(5, np.int64), np.ones(5, np.int64)))
     with pytest.raises(ConfigError, match="ranks for 5 of 60 test samples. Score every sample"):
-        RankingReport(title="t", facts=[], systems=[short], user_N=report.user_N, rows_hash="", candidates=20, n_items=9,
-                      reference="short")
+        RankingReport(
+            title="t", facts=[], systems=[short], user_N=report.user_N, rows_hash="", candidates=20, n_items=9, reference="short"
+        )

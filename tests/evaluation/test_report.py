@@ -39,13 +39,34 @@ def report():
     label_N = random.random(n) < 1 / (1 + np.exp(-taste_N))
     near_N, far_N = (1 / (1 + np.exp(-taste_N - random.normal(0, noise, n))) for noise in (0.3, 6.0))
     curves = Curves([(step / 50, 0.7 - step / 1000) for step in range(100)], [(1.0, 0.6), (2.0, 0.7)])
-    systems = [SystemResult("far $x_1$", "conventional", "little", far_N.astype(np.float32), None, 0.01),
-               SystemResult(f"near {EVIL}", "language model", f"much {EVIL}", near_N, curves, 71.0)]
-    example = ExampleUser("u & v", [("age", EVIL)], [Shown("most recent", [Behaviour(EVIL, "5 stars")])],
-                          f"target {EVIL}", True, {"far $x_1$": 0.4, f"near {EVIL}": 0.9})
-    return Report(f"Title {EVIL}", [("data", EVIL)], systems, user_N, random.integers(0, 30, n), label_N,
-                  random.integers(5, 90, n), "far $x_1$", best_possible_auc=0.9, example=example, notes=[EVIL],
-                  commands=[("again", f"lifelora demo {EVIL}")], seed=3, draws=60)
+    systems = [
+        SystemResult("far $x_1$", "conventional", "little", far_N.astype(np.float32), None, 0.01),
+        SystemResult(f"near {EVIL}", "language model", f"much {EVIL}", near_N, curves, 71.0),
+    ]
+    example = ExampleUser(
+        "u & v",
+        [("age", EVIL)],
+        [Shown("most recent", [Behaviour(EVIL, "5 stars")])],
+        f"target {EVIL}",
+        True,
+        {"far $x_1$": 0.4, f"near {EVIL}": 0.9},
+    )
+    return Report(
+        f"Title {EVIL}",
+        [("data", EVIL)],
+        systems,
+        user_N,
+        random.integers(0, 30, n),
+        label_N,
+        random.integers(5, 90, n),
+        "far $x_1$",
+        best_possible_auc=0.9,
+        example=example,
+        notes=[EVIL],
+        commands=[("again", f"lifelora demo {EVIL}")],
+        seed=3,
+        draws=60,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +122,9 @@ def test_texts_from_outside_give_no_orders_to_what_shows_them(report, tmp_path):
     order = "\x1b[31m\x00\u202eflow\x9b2J<b>"
     shown = [Shown(order, [Behaviour(order, order)])]
     example = replace(report.example, user=order, facts=[(order, order)], shown=shown, target=order)
-    page = write_report(tmp_path, replace(report, title=order, facts=[(order, order)], example=example, notes=[order],
-                                          commands=[(order, order)])).read_text()
+    page = write_report(
+        tmp_path, replace(report, title=order, facts=[(order, order)], example=example, notes=[order], commands=[(order, order)])
+    ).read_text()
     assert not UNSAFE.search(page)
     assert page.count(r"\u001b[31m\u0000\u202eflow\u009b2J&lt;b&gt;") >= 10
 
@@ -140,8 +162,15 @@ def test_the_same_figures_give_the_same_bytes(report, measured, html, tmp_path):
     again = write_report(tmp_path, report, measured)
     assert again.read_text() == html
     pngs = sorted(path.name for path in (tmp_path / "figures").iterdir())
-    assert pngs == ["auc-by-history.png", "auc.png", "calibration-0.png", "calibration-1.png", "example-scores.png",
-                    "learning-loss.png", "learning-validation.png"]
+    assert pngs == [
+        "auc-by-history.png",
+        "auc.png",
+        "calibration-0.png",
+        "calibration-1.png",
+        "example-scores.png",
+        "learning-loss.png",
+        "learning-validation.png",
+    ]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in (tmp_path / "figures").iterdir())
 
 
@@ -158,7 +187,7 @@ def test_one_class_is_shown_as_undefined(report, tmp_path):
     measured = measure(yes)
     assert figures(measured)["systems"]["far $x_1$"]["auc"]["value"] is None
     assert "cannot be compared" in summary(measured)[0]
-    assert "<td data-label=\"AUC\">–" in write_report(tmp_path, yes, measured).read_text()
+    assert '<td data-label="AUC">–' in write_report(tmp_path, yes, measured).read_text()
 
 
 def test_figures_are_json_with_everything(report, measured):
@@ -185,13 +214,21 @@ def test_the_table_is_aligned_and_says_what_it_stands_on(measured):
     assert all(name in narrow for name in ("AUC", "GAUC", "Log loss", "Accuracy", "ECE", "Time"))
 
 
-@pytest.mark.parametrize(("metric", "value", "low", "high", "sentence"), [
-    ("auc", 0.012, 0.004, 0.020, "S is better than R by .012 AUC (95 % .004 to .020, paired over 60 users)."),
-    ("auc", -0.012, -0.020, -0.004, "S is worse than R by .012 AUC (95 % .004 to .020, paired over 60 users)."),
-    ("log_loss", -0.03, -0.05, -0.01, "S is better than R by .030 Log loss (95 % .010 to .050, paired over 60 users)."),
-    ("auc", 0.001, -0.002, 0.004,
-     "S and R do not differ clearly: S minus R is .001 AUC (95 % −.002 to .004, paired over 60 users)."),
-])
+@pytest.mark.parametrize(
+    ("metric", "value", "low", "high", "sentence"),
+    [
+        ("auc", 0.012, 0.004, 0.020, "S is better than R by .012 AUC (95 % .004 to .020, paired over 60 users)."),
+        ("auc", -0.012, -0.020, -0.004, "S is worse than R by .012 AUC (95 % .004 to .020, paired over 60 users)."),
+        ("log_loss", -0.03, -0.05, -0.01, "S is better than R by .030 Log loss (95 % .010 to .050, paired over 60 users)."),
+        (
+            "auc",
+            0.001,
+            -0.002,
+            0.004,
+            "S and R do not differ clearly: S minus R is .001 AUC (95 % −.002 to .004, paired over 60 users).",
+        ),
+    ],
+)
 def test_the_verdict_in_words(measured, metric, value, low, high, sentence):
     difference = Difference(value, low, high, 600, 60, 20.0, 0.03)
     told = replace(measured, reference="R", against={"S": {metric: difference}})
@@ -200,9 +237,14 @@ def test_the_verdict_in_words(measured, metric, value, low, high, sentence):
 
 def test_few_users_get_no_interval_and_no_test_and_every_output_says_so(report, tmp_path):
     few_N = report.user_N < ENOUGH_USERS - 1
-    few = replace(report, user_N=report.user_N[few_N], item_N=report.item_N[few_N], label_N=report.label_N[few_N],
-                  history_N=report.history_N[few_N],
-                  systems=[replace(system, score_N=system.score_N[few_N]) for system in report.systems])
+    few = replace(
+        report,
+        user_N=report.user_N[few_N],
+        item_N=report.item_N[few_N],
+        label_N=report.label_N[few_N],
+        history_N=report.history_N[few_N],
+        systems=[replace(system, score_N=system.score_N[few_N]) for system in report.systems],
+    )
     measured = measure(few)
     table = plain_table(measured)
     assert "no intervals and no tests: 9 users say too little of others, at least 10 are needed" in table
@@ -225,29 +267,43 @@ def test_the_summary_measures_the_way_to_the_best_possible(measured):
     assert summary(told)[-1].endswith("reaches .8000: 75 % of the way there from guessing.")  # (.8 - .5) / (.9 - .5)
 
 
-@pytest.mark.parametrize(("seconds", "text"), [
-    (None, "–"), (0.02, "< .1 s"), (1.26, "1.3 s"), (59.4, "59 s"), (59.9, "1 min 00 s"), (71.0, "1 min 11 s"),
-    (3600.0 * 2 + 60 * 5, "2 h 05 min")])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (None, "–"),
+        (0.02, "< .1 s"),
+        (1.26, "1.3 s"),
+        (59.4, "59 s"),
+        (59.9, "1 min 00 s"),
+        (71.0, "1 min 11 s"),
+        (3600.0 * 2 + 60 * 5, "2 h 05 min"),
+    ],
+)
 def test_durations(seconds, text):
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.79621, ".7962"), (1.0, "1.0000"), (-0.012, "−.0120"), (-1e-9, ".0000"),
-                                             (float("nan"), "–")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(0.79621, ".7962"), (1.0, "1.0000"), (-0.012, "−.0120"), (-1e-9, ".0000"), (float("nan"), "–")]
+)
 def test_numbers(value, text):
     assert short(value) == text
 
 
-@pytest.mark.parametrize(("p", "text"), [
-    (0.0004, "p < .001"), (0.0123, "p = .012"), (1.0, "p = 1.000"), (float("nan"), "no test")])
+@pytest.mark.parametrize(
+    ("p", "text"), [(0.0004, "p < .001"), (0.0123, "p = .012"), (1.0, "p = 1.000"), (float("nan"), "no test")]
+)
 def test_p_values(p, text):
     assert p_value(p) == text
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"reference": "nobody"}, "'nobody' is none of the systems"),
-    ({"systems": []}, "at least one"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"reference": "nobody"}, "'nobody' is none of the systems"),
+        ({"systems": []}, "at least one"),
+    ],
+)
 def test_what_is_refused(report, change, message):
     with pytest.raises(ConfigError, match=message):
         replace(report, **change)

@@ -79,8 +79,12 @@ def test_equal_systems_differ_by_chance_about_5_times_in_100(rows):
         random = np.random.default_rng(seed)
         rows_U = np.minimum(1 + random.pareto(rows, ENOUGH_USERS) * 3, 500).astype(int)
         user_N = np.repeat(np.arange(ENOUGH_USERS), rows_U)
-        a, b = (jackknife_means(Rows(user_N, {"mrr": norm.cdf(random.normal(0, 1, ENOUGH_USERS)[user_N] +
-                                                              random.normal(0, 1, len(user_N)))}, "")) for _ in range(2))
+        a, b = (
+            jackknife_means(
+                Rows(user_N, {"mrr": norm.cdf(random.normal(0, 1, ENOUGH_USERS)[user_N] + random.normal(0, 1, len(user_N)))}, "")
+            )
+            for _ in range(2)
+        )
         found += paired_test(a, b)["mrr"].p < 0.05
     assert found / 300 <= 0.085  # .05 and three standard errors; resampling ten users gave .10
 
@@ -193,8 +197,12 @@ def test_different_rows_are_refused():
     found = jackknife(scored)
     changed = scored.label_N.copy()
     changed[0] = ~changed[0]
-    for other in (replace(scored, label_N=changed), replace(scored, item_N=scored.item_N + 1),
-                  taken(scored, np.arange(59)), taken(scored, np.arange(60)[::-1])):
+    for other in (
+        replace(scored, label_N=changed),
+        replace(scored, item_N=scored.item_N + 1),
+        taken(scored, np.arange(59)),
+        taken(scored, np.arange(60)[::-1]),
+    ):
         with pytest.raises(ConfigError, match=r"different samples .* same order"):
             paired_test(found, jackknife(other))
     paired_test(found, jackknife(replace(scored, score_N=1 - scored.score_N)))

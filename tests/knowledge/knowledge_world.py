@@ -10,8 +10,10 @@ from lifelora.data.dataset import Dataset
 from lifelora.data.prepare import Rules, prepare
 from lifelora.data.sources.simulated import Simulated
 
-CHAT = "{% for turn in messages %}<s>{{ turn['role'] }}: {{ turn['content'] }}<end>{% endfor %}{% if add_generation_prompt %}" \
-       "<s>assistant: {% endif %}"
+CHAT = (
+    "{% for turn in messages %}<s>{{ turn['role'] }}: {{ turn['content'] }}<end>{% endfor %}{% if add_generation_prompt %}"
+    "<s>assistant: {% endif %}"
+)
 
 
 def log(folder: Path, rules: Rules | None = None) -> Dataset:
@@ -36,7 +38,17 @@ def byte_tokenizer(chat: bool = False) -> PreTrainedTokenizerFast:
 
 def byte_llama(seed: int = 0, context: int = 512) -> LlamaForCausalLM:
     torch.manual_seed(seed)
-    return LlamaForCausalLM(LlamaConfig(
-        vocab_size=259, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=2, max_position_embeddings=context, initializer_range=0.3, bos_token_id=256, eos_token_id=257,
-    )).eval()
+    return LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=259,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=context,
+            initializer_range=0.3,
+            bos_token_id=256,
+            eos_token_id=257,
+        )
+    ).eval()

@@ -72,8 +72,13 @@ def test_it_equals_its_formula():
     rows = [0, 1, 3, None, None, 4]  # state 2 of two; state 2 of three; never any; not yet; the last, which says nothing
     found_BFE = fields(asked(users, items, positions)).numpy()
     for found_FE, item, row in zip(found_BFE, items, rows, strict=True):
-        of_user = (fields.nobody_E.numpy() if row is None else fields.user.nothing_E.numpy() if row == 4
-                   else written_out(fields, "user", state_NK[row]))
+        of_user = (
+            fields.nobody_E.numpy()
+            if row is None
+            else fields.user.nothing_E.numpy()
+            if row == 4
+            else written_out(fields, "user", state_NK[row])
+        )
         of_item = fields.item.nothing_E.numpy() if item == 2 else written_out(fields, "item", item_MK[item])
         assert np.abs(found_FE - [of_user, of_item]).max() < 1e-6
 
@@ -180,18 +185,29 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     user_N = np.repeat(np.arange(USERS), EACH)
     item_N = np.concatenate([rng.permutation(ITEMS)[:EACH] for _ in range(USERS)])
     raw = RawTables(
-        pa.table({"user": [f"u{u:02}" for u in user_N], "item": [f"i{i:02}" for i in item_N],
-                  "rating": pa.array(np.full(len(user_N), 5.0), pa.float32()),
-                  "time": np.tile(np.arange(EACH), USERS) * USERS + user_N}),
+        pa.table(
+            {
+                "user": [f"u{u:02}" for u in user_N],
+                "item": [f"i{i:02}" for i in item_N],
+                "rating": pa.array(np.full(len(user_N), 5.0), pa.float32()),
+                "time": np.tile(np.arange(EACH), USERS) * USERS + user_N,
+            }
+        ),
         pa.table({"item": [f"i{i:02}" for i in range(ITEMS)], "title": ["t"] * ITEMS}),
-        pa.table({"user": [f"u{u:02}" for u in range(USERS)]}), Words())
+        pa.table({"user": [f"u{u:02}" for u in range(USERS)]}),
+        Words(),
+    )
     return prepare(raw, Rules(min_history=2), tmp_path_factory.mktemp("known"), "known")
 
 
-@pytest.mark.parametrize("config", [
-    DeepFM.Config(history_length=5, embedding=8, hidden=16, layers=1, dropout=0.0),
-    DIN.Config(history_length=5, embedding=8, hidden=16, layers=2, dropout=0.0),
-], ids=lambda config: config.kind)
+@pytest.mark.parametrize(
+    "config",
+    [
+        DeepFM.Config(history_length=5, embedding=8, hidden=16, layers=1, dropout=0.0),
+        DIN.Config(history_length=5, embedding=8, hidden=16, layers=2, dropout=0.0),
+    ],
+    ids=lambda config: config.kind,
+)
 def test_what_only_the_knowledge_tells_is_learnt_with_it_alone(world: Dataset, config: AnyRecommender):
     """A user likes, from state to state another one, one of two kinds of items; who does when is told by the vectors only."""
     every, rng = 2, torch.Generator().manual_seed(0)
@@ -199,8 +215,10 @@ def test_what_only_the_knowledge_tells_is_learnt_with_it_alone(world: Dataset, c
     N = int(states_U.sum())
     kind_M, kind_N = (torch.randint(2, (n,), generator=rng).float() * 2 - 1 for n in (ITEMS, N))
     direction_2K = torch.randn(2, 16, generator=rng)
-    item_MK, state_NK = (kind[:, None] * direction_K + 0.3 * torch.randn(len(kind), 16, generator=rng)
-                         for kind, direction_K in zip((kind_M, kind_N), direction_2K, strict=True))
+    item_MK, state_NK = (
+        kind[:, None] * direction_K + 0.3 * torch.randn(len(kind), 16, generator=rng)
+        for kind, direction_K in zip((kind_M, kind_N), direction_2K, strict=True)
+    )
     about = Known(item_MK, state_NK, states_U.cumsum(0) - states_U, states_U, every)
 
     def batch(rows: np.ndarray) -> Samples:

@@ -28,14 +28,22 @@ from lifelora.knowledge.questions import (
 
 def films(folder, ratings=(4.0, 1.0, 3.5, 5.0, 2.0)):
     """User a saw five films in order of their numbers, user b one; the last film has no words at all."""
-    interactions = pa.table({
-        "user": [*"aaaaa", "b"], "item": [*"12345", "1"], "rating": pa.array([*ratings, ratings[0]], pa.float32()),
-        "time": pa.array([*range(5), 0], pa.int64()),
-    })
-    catalogue = pa.table({
-        "item": [*"12345"], "title": ["Heat", "{title} [[x]]", "Ran", "Alien", ""], "genre": ["Crime", "", "War", "", ""],
-        "description": ["Two\nmen meet  at last.", "", "", "", None],
-    })
+    interactions = pa.table(
+        {
+            "user": [*"aaaaa", "b"],
+            "item": [*"12345", "1"],
+            "rating": pa.array([*ratings, ratings[0]], pa.float32()),
+            "time": pa.array([*range(5), 0], pa.int64()),
+        }
+    )
+    catalogue = pa.table(
+        {
+            "item": [*"12345"],
+            "title": ["Heat", "{title} [[x]]", "Ran", "Alien", ""],
+            "genre": ["Crime", "", "War", "", ""],
+            "description": ["Two\nmen meet  at last.", "", "", "", None],
+        }
+    )
     profiles = pa.table({"user": ["a", "b"], "gender": ["female", ""], "job": ["pilot", ""]})
     words = Words(item="film", items="films", did="watched")
     raw = RawTables(interactions, catalogue, profiles, words)
@@ -130,19 +138,26 @@ def test_nobody_asks_about_a_state_that_nothing_reads(library, tmp_path):
     asked, (first_U, _) = AboutUsers(one_each, Questions(every=3)), states(one_each, 3)
     events_U = np.diff(one_each.log.offsets)
     before_U = np.where(events_U > Rules().min_history, events_U - 1, 0)  # whoever has a sample
-    read = {int(first + number // 3 - 1) for number_U in (before_U, events_U)
-            for first, number in zip(first_U, number_U, strict=True) if number >= 3}
+    read = {
+        int(first + number // 3 - 1)
+        for number_U in (before_U, events_U)
+        for first, number in zip(first_U, number_U, strict=True)
+        if number >= 3
+    }
     assert {state for state, text in enumerate(asked) if text} == read
     assert len(read) < 2 * one_each.n_users < len(asked)
     everything = AboutUsers(library, Questions(every=10))  # each event but the first five is a sample here
     assert all(everything)
 
 
-@pytest.mark.parametrize("broken", [
-    {"end_N": 1},  # one event too many at the end
-    {"start_N": -30},  # the user before
-    {"end_N": 1000},
-])
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"end_N": 1},  # one event too many at the end
+        {"start_N": -30},  # the user before
+        {"end_N": 1000},
+    ],
+)
 def test_a_leak_is_found(library, monkeypatch, broken):
     right = shown(library, 5, 5)
     check(library, 5, right)
@@ -157,8 +172,9 @@ def test_a_leak_is_found(library, monkeypatch, broken):
 
 def test_training_states_show_what_training_may_see(library):
     seen, rows = shown(library, 3, 3), set(library.training_events().tolist())
-    expected = [all(row in rows for row in range(library.log.offsets[u], end))
-                for u, end in zip(seen.user_N, seen.end_N, strict=True)]
+    expected = [
+        all(row in rows for row in range(library.log.offsets[u], end)) for u, end in zip(seen.user_N, seen.end_N, strict=True)
+    ]
     assert training_states(library, 3).tolist() == expected
     assert 0 < sum(expected) < len(expected)
 

@@ -46,16 +46,19 @@ def test_vectors_of_ones_own_go_to_the_states_that_may_read_them(library, tmp_pa
     assert items.notes[0].startswith("78 of 80 items have no vector")
 
 
-@pytest.mark.parametrize(("users", "events", "vectors", "message"), [
-    (["x"], [1], [[1.0]], "a vector of none of the 24 users: its ids are like 'x', those of the data like 'u00000'"),
-    (["u00000"] * 2, [3, 3], [[1.0], [2.0]], "more than one vector of user 'u00000' after 3 events"),
-    (["u00000", None], [3, 3], [[1.0], [2.0]], "lacks the id in 1 of 2 rows"),
-    (["u00000"], [-1], [[1.0]], "below 0"),
-    (["u00000"], [1.5], [[1.0]], "double in 'events', where whole numbers belong"),
-    (["u00000"] * 2, [1, 2], [[1.0], [2.0, 3.0]], "1 numbers in most of them, 2 in that of user 'u00000'"),
-    (["u00000"], [1], [[float("inf")]], "no finite float32 numbers"),
-    (["u00000"], [1], [["a"]], "where lists of numbers belong"),
-])
+@pytest.mark.parametrize(
+    ("users", "events", "vectors", "message"),
+    [
+        (["x"], [1], [[1.0]], "a vector of none of the 24 users: its ids are like 'x', those of the data like 'u00000'"),
+        (["u00000"] * 2, [3, 3], [[1.0], [2.0]], "more than one vector of user 'u00000' after 3 events"),
+        (["u00000", None], [3, 3], [[1.0], [2.0]], "lacks the id in 1 of 2 rows"),
+        (["u00000"], [-1], [[1.0]], "below 0"),
+        (["u00000"], [1.5], [[1.0]], "double in 'events', where whole numbers belong"),
+        (["u00000"] * 2, [1, 2], [[1.0], [2.0, 3.0]], "1 numbers in most of them, 2 in that of user 'u00000'"),
+        (["u00000"], [1], [[float("inf")]], "no finite float32 numbers"),
+        (["u00000"], [1], [["a"]], "where lists of numbers belong"),
+    ],
+)
 def test_files_that_are_wrong(library, tmp_path, users, events, vectors, message):
     with pytest.raises(ConfigError, match=message):
         files(tmp_path, users, events, vectors).of_states(library, 3)
@@ -89,8 +92,11 @@ def test_configurations():
 
 
 def test_each_section_of_a_recipe_has_its_own_defaults():
-    values = {"name": "both", "conventional": {"p": {"model": {"kind": "popularity"}}}, "knowledge": {"k": {}, "s": {
-        "vectors": {"kind": "sentence-encoder", "model": "m"}}}}
+    values = {
+        "name": "both",
+        "conventional": {"p": {"model": {"kind": "popularity"}}},
+        "knowledge": {"k": {}, "s": {"vectors": {"kind": "sentence-encoder", "model": "m"}}},
+    }
     recipe = parse(values, "both")
     assert recipe.vectors == HiddenStates(max_tokens=256, batch_size=64, dimensions=512)
     assert recipe.knowledge["k"].vectors == BY_LM
@@ -104,11 +110,16 @@ def test_each_section_of_a_recipe_has_its_own_defaults():
 
 def test_a_report_says_what_was_read_by_what():
     at = {"url": "http://localhost/v1", "model": "m"}
-    sections = {"k": {}, "e": {"text": {"kind": "endpoint", **at}, "vectors": {"kind": "endpoint", **at}},
-                "s": {"text": {"kind": "lm"}, "vectors": {"kind": "sentence-encoder", "model": "minilm"}},
-                "own": {"vectors": {"kind": "precomputed", "items": "a", "users": "b"}}}
+    sections = {
+        "k": {},
+        "e": {"text": {"kind": "endpoint", **at}, "vectors": {"kind": "endpoint", **at}},
+        "s": {"text": {"kind": "lm"}, "vectors": {"kind": "sentence-encoder", "model": "minilm"}},
+        "own": {"vectors": {"kind": "precomputed", "items": "a", "users": "b"}},
+    }
     recipe = parse({"name": "w", "conventional": {"p": {"model": {"kind": "popularity"}}}, "knowledge": sections}, "w")
     assert {name: told(section) for name, section in recipe.knowledge.items()} == {
-        "k": "questions, read by the language model", "e": "texts of an endpoint, read by an endpoint",
-        "s": "texts of the language model, read by minilm", "own": "vectors from files",
+        "k": "questions, read by the language model",
+        "e": "texts of an endpoint, read by an endpoint",
+        "s": "texts of the language model, read by minilm",
+        "own": "vectors from files",
     }

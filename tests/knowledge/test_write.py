@@ -57,8 +57,16 @@ def test_greedy_text_by_hand_in_any_batch(tmp_path, batch_size):
 def test_what_the_checkpoint_wishes_for_has_no_say(tmp_path):
     model, tokenizer = byte_llama(), byte_tokenizer()
     plain = write(PROMPTS, model, tokenizer, tmp_path / "a", fingerprint="m", config=LM(max_new_tokens=12))
-    model.generation_config.update(do_sample=True, temperature=5.0, top_k=50, repetition_penalty=3.0, min_new_tokens=10,
-                                   num_beams=3, max_length=5, eos_token_id=list(range(0, 256, 2)))
+    model.generation_config.update(
+        do_sample=True,
+        temperature=5.0,
+        top_k=50,
+        repetition_penalty=3.0,
+        min_new_tokens=10,
+        num_beams=3,
+        max_length=5,
+        eos_token_id=list(range(0, 256, 2)),
+    )
     wished = model.generation_config
     model.train()
     again = write(PROMPTS, model, tokenizer, tmp_path / "b", fingerprint="m", config=LM(max_new_tokens=12))
@@ -144,8 +152,9 @@ def test_after_a_kill(tmp_path):
     counted = counting(model)
     made = write(PROMPTS, model, byte_tokenizer(), tmp_path, fingerprint="m", config=LM(max_new_tokens=6, batch_size=2))
     assert sum(counted) == 1
-    assert made == write(PROMPTS, byte_llama(), byte_tokenizer(), tmp_path / "fresh", fingerprint="m",
-                         config=LM(max_new_tokens=6))
+    assert made == write(
+        PROMPTS, byte_llama(), byte_tokenizer(), tmp_path / "fresh", fingerprint="m", config=LM(max_new_tokens=6)
+    )
 
 
 def test_a_damaged_line_in_the_middle_is_named(tmp_path):

@@ -91,10 +91,14 @@ def test_a_folder_without_a_tokenizer(folder: Path):
         load(Pretrained(path=str(folder)), CPU)
 
 
-@pytest.mark.parametrize(("wish", "package"), [
-    ({"quantization": "8-bit"}, "bitsandbytes"), ({"quantization": "4-bit"}, "bitsandbytes"),
-    ({"attention": "flash_attention_2"}, "flash-attn"),
-])
+@pytest.mark.parametrize(
+    ("wish", "package"),
+    [
+        ({"quantization": "8-bit"}, "bitsandbytes"),
+        ({"quantization": "4-bit"}, "bitsandbytes"),
+        ({"attention": "flash_attention_2"}, "flash-attn"),
+    ],
+)
 def test_extras_that_are_absent(original: Path, wish: dict[str, str], package: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(backbone, "find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=rf"backbone\..*'{next(iter(wish.values()))}' needs '{package}'.*lifelora\[gpu\]"):

@@ -48,8 +48,12 @@ SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6, "min_use
 def item_row(item: str) -> dict[str, str]:
     number = int(item[1:])
     genre = "Comedy" if item == "z2" else GENRES[number % 3]
-    return {"item": item, "title": "" if item == "z3" else f"The {item} of {number * 37}", "genre": genre,
-            "description": f"number {number}"}
+    return {
+        "item": item,
+        "title": "" if item == "z3" else f"The {item} of {number * 37}",
+        "genre": genre,
+        "description": f"number {number}",
+    }
 
 
 def user_row(user: str) -> dict[str, str]:
@@ -70,10 +74,18 @@ class Drawn:
         user, item, code, time = zip(*events, strict=True)
         items = sorted({*item, *(f"i{k}" for k in range(8))})
         raw = RawTables(
-            pa.table({"user": user, "item": item, "rating": pa.array([LEVELS[c] for c in code], pa.float32()),
-                      "time": pa.array(time, pa.int64())}),
-            pa.Table.from_pylist([item_row(i) for i in items]), pa.Table.from_pylist([user_row(u) for u in sorted(set(user))]),
-            Words())
+            pa.table(
+                {
+                    "user": user,
+                    "item": item,
+                    "rating": pa.array([LEVELS[c] for c in code], pa.float32()),
+                    "time": pa.array(time, pa.int64()),
+                }
+            ),
+            pa.Table.from_pylist([item_row(i) for i in items]),
+            pa.Table.from_pylist([user_row(u) for u in sorted(set(user))]),
+            Words(),
+        )
         return prepare(raw, Rules(min_history=1, split=LeaveOneOut()), folder, "drawn")
 
     def grown(self, base: Dataset) -> list[Dataset]:
@@ -82,9 +94,13 @@ class Drawn:
         for first, end in zip(self.cuts, (*self.cuts[1:], 10**6), strict=True):
             go = [e for e in self.events if first <= e[3] < end]
             last, (users, items) = found[-1], (sorted({e[k] for e in go}) for k in (0, 1))
-            found.append(last.extended(
-                [Event(user, item, LEVELS[code], time) for user, item, code, time in reversed(go)],
-                [item_row(i) for i in items if i not in last.items], [user_row(u) for u in users if u not in last.users]))
+            found.append(
+                last.extended(
+                    [Event(user, item, LEVELS[code], time) for user, item, code, time in reversed(go)],
+                    [item_row(i) for i in items if i not in last.items],
+                    [user_row(u) for u in users if u not in last.users],
+                )
+            )
         return found
 
 
@@ -105,9 +121,21 @@ def drawn(draw: st.DrawFn) -> Drawn:
     return Drawn(tuple((users[user], items[item], code, time) for user, item, code, time in rows), tuple(cuts))
 
 
-TIES = Drawn((("u0", "i3", 1, 8), ("u1", "i1", 0, 8), ("u0", "i1", 2, 12), ("u0", "i2", 3, 12), ("z0", "z0", 0, 12),
-              ("z0", "i1", 3, 12), ("z0", "z0", 3, 20), ("u1", "z1", 2, 20), ("z1", "i1", 1, 20), ("u0", "i1", 0, 21)),
-             (12, 20, 31))
+TIES = Drawn(
+    (
+        ("u0", "i3", 1, 8),
+        ("u1", "i1", 0, 8),
+        ("u0", "i1", 2, 12),
+        ("u0", "i2", 3, 12),
+        ("z0", "z0", 0, 12),
+        ("z0", "i1", 3, 12),
+        ("z0", "z0", 3, 20),
+        ("u1", "z1", 2, 20),
+        ("z1", "i1", 1, 20),
+        ("u0", "i1", 0, 21),
+    ),
+    (12, 20, 31),
+)
 """Events of one second, in several goes of which one is empty; new users with new items and with known ones, again and again."""
 
 
@@ -124,8 +152,12 @@ def questions(dataset: Dataset) -> Targets:
     logged = dataset.targets(row_P)
     assert (logged.user_B == user_U[number_P]).all()
     now = [dataset.candidates(user, np.arange(0, dataset.n_items, 3)) for user in user_U.tolist()]
-    return Targets(*(np.concatenate([getattr(part, name) for part in (logged, *now)])
-                     for name in ("user_B", "item_B", "position_B", "label_B")))
+    return Targets(
+        *(
+            np.concatenate([getattr(part, name) for part in (logged, *now)])
+            for name in ("user_B", "item_B", "position_B", "label_B")
+        )
+    )
 
 
 EVERYTHING = settings(deadline=None, max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -164,13 +196,19 @@ def test_it_holds_the_same_events_in_the_same_order(folder, case: Drawn):
 def selectors(known: int, count: int, own: bool) -> list[Selector]:
     """All of them; with ``own``, vectors of items beyond the first ``known`` come later. Some vectors are equal, some zero."""
     vectors_ME = torch.randint(-1, 2, (20, 3), generator=torch.Generator().manual_seed(5)).float()[:count]
-    made: list[Selector] = [MostRecent(MostRecent.Config(k=3)), MostRecent(MostRecent.Config(k=2, liked=True)),
-                            SameField(SameField.Config(k=3))]
-    alike = [MostSimilar.Config(k=3, similarity=kind, order=order)
-               for kind, order in (("cosine", "time"), ("dot", "high"), ("l2", "low"))]
+    made: list[Selector] = [
+        MostRecent(MostRecent.Config(k=3)),
+        MostRecent(MostRecent.Config(k=2, liked=True)),
+        SameField(SameField.Config(k=3)),
+    ]
+    alike = [
+        MostSimilar.Config(k=3, similarity=kind, order=order)
+        for kind, order in (("cosine", "time"), ("dot", "high"), ("l2", "low"))
+    ]
     for config in (*alike, SimilarAndRecent.Config(similar=2, recent=2)):
         first = (SimilarAndRecent if isinstance(config, SimilarAndRecent.Config) else MostSimilar)(
-            config, vectors_ME[:known] if own else vectors_ME)
+            config, vectors_ME[:known] if own else vectors_ME
+        )
         for place in range(known, count) if own else ():  # one by one: of equal ones the later is told from the earlier
             first = first.extended(vectors_ME[place : place + 1])
         made.append(first)
@@ -211,8 +249,9 @@ def test_prompts_are_the_same_token_by_token(folder, case: Drawn):
     whole, base = case.prepared(folder(), None), case.prepared(folder(), case.cuts[0])
     *_, grown = steps = case.grown(base)
     yes_no, ours = (YesNoBuilder.make(one, Plain(), TOKENIZER, ROOM, ("behaviours", "target", "user")) for one in (whole, base))
-    titles, our_titles = (TitleBuilder.make(one, TitleTemplate(), TOKENIZER, 3 * ROOM, 0, ("text", "hybrid", "ids"))
-                          for one in (whole, base))
+    titles, our_titles = (
+        TitleBuilder.make(one, TitleTemplate(), TOKENIZER, 3 * ROOM, 0, ("text", "hybrid", "ids")) for one in (whole, base)
+    )
     towers, our_towers = (TowerBuilder(one, Plain(), TOKENIZER, ROOM) for one in (whole, base))
     before = ours.lines.tokens_T.copy()
     for step in steps[1:]:
@@ -225,8 +264,12 @@ def test_prompts_are_the_same_token_by_token(folder, case: Drawn):
     equal = [(yes_no.build(asked, rows_BK, mask_BK), ours.build(asked, our_rows_BK, mask_BK))]
     for form in ("text", "hybrid", "ids"):
         for listed in (lists_BC, None):
-            equal.append((titles.question(asked, rows_BK, mask_BK, listed, form),
-                          our_titles.question(asked, our_rows_BK, mask_BK, listed, form)))
+            equal.append(
+                (
+                    titles.question(asked, rows_BK, mask_BK, listed, form),
+                    our_titles.question(asked, our_rows_BK, mask_BK, listed, form),
+                )
+            )
     for expected, made in equal:
         for name in ("tokens_BL", "mask_BL", "shown_B", "soft_BL"):
             one, other = getattr(expected, name), getattr(made, name)
@@ -234,8 +277,11 @@ def test_prompts_are_the_same_token_by_token(folder, case: Drawn):
     for one, other in zip(titles.titles(lists_BC).__dict__.values(), our_titles.titles(lists_BC).__dict__.values(), strict=True):
         assert torch.equal(one, other)
     expected, made = towers.batch(asked, rows_BK, mask_BK), our_towers.batch(asked, our_rows_BK, mask_BK)
-    for (one, which), (other, ours_which) in (((expected.users, expected.user_B), (made.users, made.user_B)),
-                                              ((expected.items, expected.item_B), (made.items, made.item_B))):
+    for (one, which), (other, ours_which) in (
+        ((expected.users, expected.user_B), (made.users, made.user_B)),
+        ((expected.items, expected.item_B), (made.items, made.item_B)),
+    ):
+
         def read(texts, place):
             return texts.tokens_NL[place][texts.mask_NL[place]].tolist()
 
@@ -254,9 +300,16 @@ def test_only_what_is_new_is_tokenised(folder, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(tokenizer, "many", lambda self, texts: said.extend(texts) or many(self, texts))
     yes_no.extended(grown)
     # Item 1 had the rating 2.5 before, and has 1 now; item z0, called "The z0 of 0", is new, and so is its user.
-    assert sorted({text.split("\n")[0] for text in said}) == sorted({
-        "The i1 of 37 (1 star)", "The z0 of 0 (4 stars)", "Would they like The z0 of 0 (Crime)?",
-        "They rated these items, oldest first:", "What they rated is not known.", "Answer:"})
+    assert sorted({text.split("\n")[0] for text in said}) == sorted(
+        {
+            "The i1 of 37 (1 star)",
+            "The z0 of 0 (4 stars)",
+            "Would they like The z0 of 0 (Crime)?",
+            "They rated these items, oldest first:",
+            "What they rated is not known.",
+            "Answer:",
+        }
+    )
     said.clear()
     titles.extended(grown)
     assert {text.strip() for text in said} == {"The z0 of 0"}
@@ -270,13 +323,25 @@ def as_known(whole: Dataset, asked: Targets, base: Dataset, length: int) -> list
     made = whole.gather(asked, length)
     new_BH = made.mask_BH & (made.history_BH >= base.n_items)
     mask_BH = made.mask_BH & ~new_BH
-    return [made.user_B.clamp(max=base.n_users), made.item_B.clamp(max=base.n_items), made.label_B,
-            torch.where(mask_BH, made.history_BH, base.n_items), torch.where(mask_BH, made.rating_BH, len(LEVELS)), mask_BH,
-            made.position_B]
+    return [
+        made.user_B.clamp(max=base.n_users),
+        made.item_B.clamp(max=base.n_items),
+        made.label_B,
+        torch.where(mask_BH, made.history_BH, base.n_items),
+        torch.where(mask_BH, made.rating_BH, len(LEVELS)),
+        mask_BH,
+        made.position_B,
+    ]
 
 
-CONFIGS = (DIN.Config(**SMALL, user_id=True), SASRec.Config(**SMALL), GRU4Rec.Config(**SMALL), Caser.Config(**SMALL, heights=2),
-           DCNv2.Config(**SMALL, user_id=True), Popularity.Config())
+CONFIGS = (
+    DIN.Config(**SMALL, user_id=True),
+    SASRec.Config(**SMALL),
+    GRU4Rec.Config(**SMALL),
+    Caser.Config(**SMALL, heights=2),
+    DCNv2.Config(**SMALL, user_id=True),
+    Popularity.Config(),
+)
 
 
 @given(drawn())

@@ -68,7 +68,8 @@ def test_a_rounded_models_logits_are_those_of_its_last_state_in_fp64(family, dty
     handle.remove()
     exact_BLV = seen[0].double() @ head.weight.double().T + (0 if head.bias is None else head.bias.double())
     exact_BLV = {"cohere": lambda x: x * 0.0625, "granite": lambda x: x / 8, "gemma2": lambda x: 3 * torch.tanh(x / 3)}.get(
-        family, lambda x: x)(exact_BLV)
+        family, lambda x: x
+    )(exact_BLV)
     with full_precision(model, [YES, NO]):
         few_BL2 = model(input_ids=tokens_BL).logits
     with full_precision(model):
@@ -131,8 +132,11 @@ def test_in_bf16_titles_are_scored_in_full_precision():
     assert (rounded_BV[:, 4 : 4 + C] - exact_BV[:, 4 : 4 + C]).abs().max() > 1e-2
     # And of titles of more tokens, read from what is kept of the prompt.
     two_BCA = torch.cat([titles_BCA, titles_BCA.flip(1)], dim=2)
-    longer = likelihoods(lm, PersonalBatch(prompts, user_BD), replace(titles, tokens_BCA=two_BCA,
-                                                                    mask_BCA=torch.ones_like(two_BCA, dtype=torch.bool)))
+    longer = likelihoods(
+        lm,
+        PersonalBatch(prompts, user_BD),
+        replace(titles, tokens_BCA=two_BCA, mask_BCA=torch.ones_like(two_BCA, dtype=torch.bool)),
+    )
     assert longer.score_BC.unique().numel() > 0.95 * B * C
 
 

@@ -22,8 +22,14 @@ from lifelora.tokens import LineTokenizer
 from lifelora.training import TrainingConfig
 
 CPU = torch.device("cpu")
-TINY = Nano(width=16, layers=1, heads=2, vocabulary=500, behaviours=6,
-            training=TrainingConfig(batch_size=16, epochs=1, learning_rate=3e-3, select="-loss"))
+TINY = Nano(
+    width=16,
+    layers=1,
+    heads=2,
+    vocabulary=500,
+    behaviours=6,
+    training=TrainingConfig(batch_size=16, epochs=1, learning_rate=3e-3, select="-loss"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +100,7 @@ def test_training_rows_end_with_the_last_training_sample(dataset: Dataset):
     assert set(dataset.samples["train"].tolist()) <= set(rows_N.tolist())
 
 
-def test_only_events_of_the_training_period_are_read(
-    dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_only_events_of_the_training_period_are_read(dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Without item texts, a book that was first seen after the training period is in no document."""
     read: list[np.ndarray] = []
     collate = nano.collate
@@ -131,8 +135,11 @@ def test_a_title_that_spells_its_first_token_does_not_begin_a_document(tmp_path,
     catalogue = source.catalogue.set_column(source.catalogue.column_names.index("title"), "title", titles)
     hostile = prepare(replace(source, catalogue=catalogue), Rules(min_history=3), tmp_path / "data", "hostile")
     read: list[np.ndarray] = []
-    monkeypatch.setattr(nano, "fit", lambda module, rows, gather, *rest, **options: read.extend(
-        gather(np.array([row])).tokens_BL[0].numpy() for row in rows))
+    monkeypatch.setattr(
+        nano,
+        "fit",
+        lambda module, rows, gather, *rest, **options: read.extend(gather(np.array([row])).tokens_BL[0].numpy() for row in rows),
+    )
     pretrain(TINY.model_copy(update={"template": template}), hostile, tmp_path / "nano", 0, device=CPU, progress=False)
     assert len(read) > 10
     assert all(ids[0] == 0 and (ids[1:] != 0).all() for ids in read)

@@ -46,8 +46,15 @@ def samples() -> Samples:
     generator = torch_generator(6, "samples")
     history_BH = torch.randint(ITEMS, (B, 5), generator=generator)
     rows = torch.arange(B)
-    return Samples(rows, rows, torch.ones(B), history_BH, torch.zeros_like(history_BH), torch.ones(B, 5, dtype=torch.bool),
-                   torch.full((B,), 5))
+    return Samples(
+        rows,
+        rows,
+        torch.ones(B),
+        history_BH,
+        torch.zeros_like(history_BH),
+        torch.ones(B, 5, dtype=torch.bool),
+        torch.full((B,), 5),
+    )
 
 
 def lm_of(task: str, representer: Representer | None = None) -> PersonalLM:
@@ -115,8 +122,11 @@ def test_its_gradient_is_the_slope_of_the_loss(task):
     lm = lm_of(task, Bag())
     with torch.enable_grad(), lm.scope(batch := batch_of(task)):
         lm.loss(batch).backward()
-    for weight, place in ((lm.representer.out.weight, (2, 3)), (lm.representer.out.bias, (1,)),
-                          (lm.representer.items.weight, (int(samples().history_BH[0, 0]), 4))):
+    for weight, place in (
+        (lm.representer.out.weight, (2, 3)),
+        (lm.representer.out.bias, (1,)),
+        (lm.representer.items.weight, (int(samples().history_BH[0, 0]), 4)),
+    ):
         losses = []
         for step in (3e-3, -6e-3):  # wide, for the loss itself is in fp32
             weight[place] += step
@@ -128,6 +138,7 @@ def test_its_gradient_is_the_slope_of_the_loss(task):
 @tasks
 def test_joint_training_at_rate_0_is_training_on_a_frozen_u(task):
     """And at another rate it is not."""
+
     def trained(lm: PersonalLM, batch: PersonalBatch, rate: float) -> list[Tensor]:
         groups = [{"params": lm.adapters.parameters(), "lr": 1e-2}]
         if lm.representer is not None:
@@ -161,8 +172,11 @@ def test_a_frozen_representer_has_its_dropout_while_the_lm_learns(task):
     assert all(p.grad is not None for p in lm.adapters.parameters())
 
 
-@pytest.mark.parametrize("ask", [likelihoods, choose, lambda lm, batch, titles: choose(lm, batch, titles, beams=3)],
-                         ids=["likelihoods", "greedy", "beams"])
+@pytest.mark.parametrize(
+    "ask",
+    [likelihoods, choose, lambda lm, batch, titles: choose(lm, batch, titles, beams=3)],
+    ids=["likelihoods", "greedy", "beams"],
+)
 def test_titles_share_one_u_for_each_row(ask: Callable[..., object]):
     """However many titles and beams a row has, the representer is asked once; and the answers are those of u in the batch."""
     bag, titles = Bag(), titles_of(TITLES)
@@ -180,8 +194,11 @@ def test_titles_share_one_u_for_each_row(ask: Callable[..., object]):
 def test_a_coupling_without_users_asks_no_representer(task):
     bag = Bag()
     adapters = personalise(tiny_llama(VOCABULARY), Adaptation(coupling=Identity.Config(rank=4), dropout=0.0))
-    lm = TitleLM(adapters.model, adapters, representer=bag) if task == "titles" else YesNoLM(
-        adapters.model, adapters, Answers(7, 3), representer=bag)
+    lm = (
+        TitleLM(adapters.model, adapters, representer=bag)
+        if task == "titles"
+        else YesNoLM(adapters.model, adapters, Answers(7, 3), representer=bag)
+    )
     assert loss_of(lm, batch_of(task)).isfinite()
     assert bag.calls == 0
 

@@ -33,23 +33,33 @@ def test_families_that_are_right(family, dtype):
 @torch.no_grad()
 def test_what_the_probe_says_is_so():
     """By hand, with other texts: RWKV's answer does depend on its padding, and Llama's does not."""
+
     def moved(family: str) -> float:
         model, text = tiny(family), torch.arange(20, 28)
-        answers = [model(input_ids=torch.cat([torch.full((5,), fill), text])[None],
-                         attention_mask=torch.tensor([[0] * 5 + [1] * 8]),
-                         position_ids=torch.tensor([[0] * 5 + list(range(8))])).logits[0, -1] for fill in (50, 90)]
+        answers = [
+            model(
+                input_ids=torch.cat([torch.full((5,), fill), text])[None],
+                attention_mask=torch.tensor([[0] * 5 + [1] * 8]),
+                position_ids=torch.tensor([[0] * 5 + list(range(8))]),
+            ).logits[0, -1]
+            for fill in (50, 90)
+        ]
         return ((answers[0] - answers[1]).std() / answers[0].std()).item()
 
     assert moved("rwkv") > 0.05
     assert moved("llama") < 1e-5
 
 
-@pytest.mark.parametrize(("family", "message"), [
-    ("rwkv", "RwkvForCausalLM reads the padding of a prompt though the mask leaves it out"),
-    ("xlstm", "xLSTMForCausalLM reads the padding"), ("bert", "BertLMHeadModel is not causal: earlier tokens see later ones"),
-    # Its own positions begin at 2 and not at 0.
-    ("roberta", "RobertaForCausalLM answers a padded prompt otherwise than the prompt alone"),
-])
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        ("rwkv", "RwkvForCausalLM reads the padding of a prompt though the mask leaves it out"),
+        ("xlstm", "xLSTMForCausalLM reads the padding"),
+        ("bert", "BertLMHeadModel is not causal: earlier tokens see later ones"),
+        # Its own positions begin at 2 and not at 0.
+        ("roberta", "RobertaForCausalLM answers a padded prompt otherwise than the prompt alone"),
+    ],
+)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_families_that_are_refused(family, message, dtype):
     assert f"backbone.path = 'it': {message}" in refusal(tiny(family, dtype))
@@ -97,12 +107,15 @@ class TestByWhatTheyDo:
         model.forward = lambda input_ids: None
         assert "cannot be called with a mask and positions: " in refusal(model)
 
-    @pytest.mark.parametrize("change", [
-        lambda logits: torch.nn.functional.pad(logits, (0, VOCABULARY - logits.shape[-1])),  # not of so few words
-        lambda logits: logits + torch.linspace(0, 9, VOCABULARY),  # a bias of every word
-        lambda logits: logits - logits.mean(dim=-1, keepdim=True),  # what is done to a few depends on all
-        lambda logits: logits.bfloat16(),
-    ])
+    @pytest.mark.parametrize(
+        "change",
+        [
+            lambda logits: torch.nn.functional.pad(logits, (0, VOCABULARY - logits.shape[-1])),  # not of so few words
+            lambda logits: logits + torch.linspace(0, 9, VOCABULARY),  # a bias of every word
+            lambda logits: logits - logits.mean(dim=-1, keepdim=True),  # what is done to a few depends on all
+            lambda logits: logits.bfloat16(),
+        ],
+    )
     def test_a_head_that_cannot_be_read_word_by_word(self, change):
         model = tiny_llama(VOCABULARY)
         assert probe(model, tiny_tokenizer(), "it").head
@@ -133,8 +146,10 @@ class TestByWhatTheyDo:
 
 
 class TestContext:
-    @pytest.mark.parametrize(("family", "value"), [("llama", 64), ("gpt2", 64), ("mpt", 64), ("rwkv", 64), ("gptj", 64)]
-                             + [(family, None) for family in NAMELESS])
+    @pytest.mark.parametrize(
+        ("family", "value"),
+        [("llama", 64), ("gpt2", 64), ("mpt", 64), ("rwkv", 64), ("gptj", 64)] + [(family, None) for family in NAMELESS],
+    )
     def test_as_the_family_calls_it(self, family, value):
         sizes = {key: size for key, size in SIZES.items() if key != "max_position_embeddings"}
         sizes |= {"max_position_embeddings": 64} if family == "llama" else {}
@@ -143,17 +158,29 @@ class TestContext:
     def test_of_the_language_model_where_there_are_several(self):
         text = {**SIZES, "sliding_window": 8, "max_position_embeddings": 96}
         text.pop("initializer_range")
-        config = Gemma3Config(text_config=text, mm_tokens_per_image=4, vision_config={
-            "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
-            "patch_size": 14})
+        config = Gemma3Config(
+            text_config=text,
+            mm_tokens_per_image=4,
+            vision_config={
+                "hidden_size": 16,
+                "intermediate_size": 16,
+                "num_hidden_layers": 1,
+                "num_attention_heads": 2,
+                "image_size": 28,
+                "patch_size": 14,
+            },
+        )
         model = AutoModelForCausalLM.from_config(config).eval()
         assert Backbone(model, None, "").context == 96
         assert probe(model, tiny_tokenizer(), "it").titles == ""
 
     def test_where_nothing_names_it_it_has_to_be_said(self, tmp_path: Path):
         folder = str(saved("bloom", tmp_path / "bloom"))
-        with pytest.raises(ConfigError, match=r"of BloomForCausalLM names no longest sequence \(max_position_embeddings, .*"
-                                              r"backbone\.context = 2048"):
+        with pytest.raises(
+            ConfigError,
+            match=r"of BloomForCausalLM names no longest sequence \(max_position_embeddings, .*"
+            r"backbone\.context = 2048",
+        ):
             load(Pretrained(path=folder, attention="eager"), CPU)
         assert load(Pretrained(path=folder, attention="eager", context=300), CPU).context == 300
 
@@ -188,5 +215,3 @@ class TestLoading:
         probe(model, tiny_tokenizer(), "it")
         assert torch.equal(torch.get_rng_state(), state)
         assert {name: dict(vars(module)) for name, module in model.named_modules()} == before
-
-

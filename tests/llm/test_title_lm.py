@@ -156,9 +156,14 @@ def films(tmp_path_factory) -> Dataset:
     """Ten users who each watched seven of twelve films; some titles are alike, and one begins another."""
     rng = np.random.default_rng(1)
     item = np.concatenate([rng.permutation(len(NAMES))[:7] for _ in range(10)])
-    log = pa.table({
-        "user": [f"u{n // 7}" for n in range(70)], "item": [f"i{i:02}" for i in item],
-        "rating": pa.array(np.full(70, 5), pa.float32()), "time": pa.array(np.arange(70), pa.int64())})
+    log = pa.table(
+        {
+            "user": [f"u{n // 7}" for n in range(70)],
+            "item": [f"i{i:02}" for i in item],
+            "rating": pa.array(np.full(70, 5), pa.float32()),
+            "time": pa.array(np.arange(70), pa.int64()),
+        }
+    )
     catalogue = pa.table({"item": [f"i{i:02}" for i in range(len(NAMES))], "title": NAMES})
     profiles = pa.table({"user": [f"u{n}" for n in range(10)]})
     raw = RawTables(log, catalogue, profiles, Words(item="film", items="films", did="watched"))
@@ -174,11 +179,19 @@ class Lessons:
         template = TitleTemplate(phrasings=PHRASINGS[:phrasings])
         self.builder = TitleBuilder.make(films, template, self.tokenizer, 400, seed=0, forms=("text", "hybrid"))
         torch.manual_seed(0)
-        model = LlamaForCausalLM(LlamaConfig(
-            vocab_size=len(self.tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-            max_position_embeddings=400))
-        adapters = personalise(model, Adaptation(coupling=Full.Config(rank=4), dropout=0.0), user_width=4,
-                               generator=torch_generator(0, "adapters"))
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(self.tokenizer),
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=400,
+            )
+        )
+        adapters = personalise(
+            model, Adaptation(coupling=Full.Config(rank=4), dropout=0.0), user_width=4, generator=torch_generator(0, "adapters")
+        )
         model.requires_grad_(True)  # nobody has taught it a language yet
         self.lm = TitleLM(model, adapters, soft=SoftTokens(32, torch.randn(films.n_items, 6)))
         self.users_UD = torch.randn(films.n_users, 4)
@@ -204,8 +217,18 @@ class Lessons:
     def fit(self, folder, **changes):
         config = TrainingConfig(**{"batch_size": 4, "learning_rate": 5e-3, "select": "-loss"} | changes)
         rows_N = np.asarray(self.films.samples["train"], np.int64)
-        return fit(self.lm, rows_N, Curriculum(self.gather, "text-to-hybrid", 3), self.validate, config, folder, 0,
-                   device="cpu", progress=False, checkpoint_seconds=0.0)
+        return fit(
+            self.lm,
+            rows_N,
+            Curriculum(self.gather, "text-to-hybrid", 3),
+            self.validate,
+            config,
+            folder,
+            0,
+            device="cpu",
+            progress=False,
+            checkpoint_seconds=0.0,
+        )
 
 
 def test_the_curriculum_runs_over_all_epochs_and_goes_on_after_a_kill(films, tmp_path):
@@ -232,7 +255,7 @@ def test_the_curriculum_runs_over_all_epochs_and_goes_on_after_a_kill(films, tmp
         killed.fit(tmp_path / "killed", epochs=6, accumulation=2)
     again = Lessons(films)
     again.fit(tmp_path / "killed", epochs=6, accumulation=2)
-    assert again.forms == whole.forms[-len(again.forms):]
+    assert again.forms == whole.forms[-len(again.forms) :]
     assert 0 < len(again.forms) < len(whole.forms)
     for (name, one), other in zip(whole.lm.state_dict().items(), again.lm.state_dict().values(), strict=True):
         assert torch.equal(one, other), name

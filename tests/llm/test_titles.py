@@ -49,8 +49,9 @@ def test_scores_are_those_of_full_prompts(family, coupling, length_normalised):
     for row, titles_of_row in enumerate(TITLES):
         for column, title in enumerate(titles_of_row):
             logp = surprise(lm, batch, row, title)
-            torch.testing.assert_close(score_BC[row, column].double(), logp.mean() if length_normalised else logp.sum(),
-                                       atol=1e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                score_BC[row, column].double(), logp.mean() if length_normalised else logp.sum(), atol=1e-5, rtol=1e-5
+            )
     assert torch.equal(score_BC[:, 0], score_BC[:, 3])  # the same title twice
 
 
@@ -125,10 +126,14 @@ def test_what_is_computed_together_has_room(family, max_tokens):
     """Rows, each with its copy of the prompt and an answer, in tokens; one at a time where not even that has room."""
     lm, batch, titles, reader = asked_lm(family), batch_of(prompts_of(ROWS)), titles_of(TITLES), Reader(Letters())
     shapes: list[tuple[int, int]] = []
-    handle = lm.model.register_forward_pre_hook(lambda _, args, inputs: shapes.append(tuple(inputs["attention_mask"].shape)),
-                                                with_kwargs=True)
-    whole = (likelihoods(lm, batch, titles).score_BC, choose(lm, batch, titles, beams=2).named_BC,
-             write(lm, batch, reader, beams=2, limit=6).lines)
+    handle = lm.model.register_forward_pre_hook(
+        lambda _, args, inputs: shapes.append(tuple(inputs["attention_mask"].shape)), with_kwargs=True
+    )
+    whole = (
+        likelihoods(lm, batch, titles).score_BC,
+        choose(lm, batch, titles, beams=2).named_BC,
+        write(lm, batch, reader, beams=2, limit=6).lines,
+    )
     shapes.clear()
     for ask, at_least in ((likelihoods, 1), (partial(choose, beams=2), 2), (partial(write, beams=2, limit=6), 2)):
         made = ask(lm, batch, reader if at_least == 2 and ask.func is write else titles, max_tokens=max_tokens)
@@ -274,11 +279,14 @@ class BrokenError(Exception):
     pass
 
 
-@pytest.mark.parametrize("answer", [
-    lambda lm, batch, titles: likelihoods(lm, batch, titles),
-    lambda lm, batch, titles: choose(lm, batch, titles, beams=2),
-    lambda lm, batch, titles: write(lm, batch, Reader(Letters()), limit=4),
-])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        lambda lm, batch, titles: likelihoods(lm, batch, titles),
+        lambda lm, batch, titles: choose(lm, batch, titles, beams=2),
+        lambda lm, batch, titles: write(lm, batch, Reader(Letters()), limit=4),
+    ],
+)
 @pytest.mark.parametrize("at", [1, 2])
 def test_an_exception_in_a_layer_comes_out(answer, at):
     """Never zeros; and nobody is left in scope."""

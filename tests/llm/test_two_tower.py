@@ -45,8 +45,13 @@ def world(folder: Path, **changes: Any) -> tuple[TwoTowerModel, TowerBatch]:
     config = TwoTowerConfig.model_validate({"path": str(folder), "hidden": (8,)} | changes)
     loaded = load_encoder(config, KEY)
     torch.manual_seed(0)
-    batch = TowerBatch(texts(loaded.tokenizer, HISTORIES), torch.tensor([0, 0, 1, 1, 2, 2]), texts(loaded.tokenizer, ITEMS),
-                       torch.tensor([0, 1] * 3), torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 1.0]))
+    batch = TowerBatch(
+        texts(loaded.tokenizer, HISTORIES),
+        torch.tensor([0, 0, 1, 1, 2, 2]),
+        texts(loaded.tokenizer, ITEMS),
+        torch.tensor([0, 1] * 3),
+        torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 1.0]),
+    )
     return TwoTowerModel(loaded.model, config).eval(), batch
 
 
@@ -75,8 +80,7 @@ def test_the_logit_is_its_formula(original: Path):
 def test_a_batch_is_each_alone_and_reads_each_text_once(original: Path):
     towers, batch = world(original)
     read: list[int] = []
-    towers.encoder.register_forward_pre_hook(
-        lambda module, args, named: read.append(len(named["input_ids"])), with_kwargs=True)
+    towers.encoder.register_forward_pre_hook(lambda module, args, named: read.append(len(named["input_ids"])), with_kwargs=True)
     together = towers.score(batch)
     assert read == [3, 2]  # three users and two items for six rows
     for row in range(6):
@@ -139,8 +143,12 @@ HELD = np.arange(0, 48, 5)
 def trained(folder: Path, out: Path, epochs: int, dies_after: int | None = None) -> tuple[TwoTowerModel, TowerBatch, History]:
     """Users like what they watched: 'heat' or 'amelie', in many wordings. The rows held back come with the towers."""
     towers, _ = world(folder, hidden=(64,))
-    histories = [f"{before} {film} {after}" for film in ("heat", "amelie") for before in ("they watched", "last week", "once")
-              for after in ("", "with others", "twice", "at home")]
+    histories = [
+        f"{before} {film} {after}"
+        for film in ("heat", "amelie")
+        for before in ("they watched", "last week", "once")
+        for after in ("", "with others", "twice", "at home")
+    ]
     tokenizer = load_encoder(TwoTowerConfig(path=str(folder)), KEY).tokenizer
     users, items = texts(tokenizer, histories), texts(tokenizer, ITEMS)
     calls = iter(range(10**6))
@@ -155,8 +163,18 @@ def trained(folder: Path, out: Path, epochs: int, dies_after: int | None = None)
         return batch(rows_B)
 
     config = TrainingConfig(batch_size=16, epochs=epochs, learning_rate=3e-3, select="-loss")
-    history = fit(towers, np.setdiff1d(np.arange(48), HELD), gather, lambda: {"loss": float(towers.loss(batch(HELD)))},
-                  config, out, 0, device="cpu", checkpoint_seconds=0.0, progress=False)
+    history = fit(
+        towers,
+        np.setdiff1d(np.arange(48), HELD),
+        gather,
+        lambda: {"loss": float(towers.loss(batch(HELD)))},
+        config,
+        out,
+        0,
+        device="cpu",
+        checkpoint_seconds=0.0,
+        progress=False,
+    )
     return towers, batch(HELD), history
 
 
@@ -207,8 +225,15 @@ def test_it_is_named_and_its_files_are_known(folder: Path):
 def test_a_table_of_positions_that_begins_later(tmp_path: Path):
     """RoBERTa's has 514 places for 512 tokens; a text as long as they reach is read, a longer one is not."""
     tokenizer = word_piece(ITEMS)
-    config = RobertaConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1,
-                           num_attention_heads=2, max_position_embeddings=34, pad_token_id=1)
+    config = RobertaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=34,
+        pad_token_id=1,
+    )
     RobertaModel(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     loaded = load_encoder(TwoTowerConfig(path=str(tmp_path)), KEY)
@@ -222,8 +247,11 @@ def test_a_table_of_positions_that_begins_later(tmp_path: Path):
 def test_an_encoder_without_a_mask(tmp_path: Path):
     """FNet mixes all tokens of a text by a Fourier transform, padding too."""
     tokenizer = word_piece(ITEMS)
-    FNetModel(FNetConfig(vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1,
-                         max_position_embeddings=64)).save_pretrained(tmp_path)
+    FNetModel(
+        FNetConfig(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, max_position_embeddings=64
+        )
+    ).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(ConfigError, match=r"two_towers\.mine\.path = .*FNetModel reads the padding of a text"):
         load_encoder(TwoTowerConfig(path=str(tmp_path)), KEY)

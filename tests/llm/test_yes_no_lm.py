@@ -41,8 +41,8 @@ def padded(rows: list[Tensor], user_BD: Tensor | None = None) -> PersonalBatch:
     tokens_BL = torch.zeros(len(rows), longest, dtype=torch.int64)
     mask_BL = torch.zeros(len(rows), longest, dtype=torch.bool)
     for row, tokens_L in enumerate(rows):
-        tokens_BL[row, longest - len(tokens_L):] = tokens_L
-        mask_BL[row, longest - len(tokens_L):] = True
+        tokens_BL[row, longest - len(tokens_L) :] = tokens_L
+        mask_BL[row, longest - len(tokens_L) :] = True
     user_BD = torch.randn(len(rows), D, generator=torch_generator(4, "people")) if user_BD is None else user_BD
     return PersonalBatch(plain_prompts(tokens_BL, mask_BL), user_BD, torch.tensor([1.0, 0.0] * len(rows))[: len(rows)])
 

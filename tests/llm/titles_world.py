@@ -27,32 +27,62 @@ COUPLINGS = {"identity": Identity.Config(rank=4), "experts": Experts.Config(rank
 def tiny_gpt2() -> nn.Module:
     """Learnt positions, and no more of them than are needed: one too many is an error."""
     torch.manual_seed(0)
-    return GPT2LMHeadModel(GPT2Config(
-        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=48, initializer_range=0.2, bos_token_id=0,
-        eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0)).eval()
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=VOCABULARY,
+            n_embd=32,
+            n_layer=2,
+            n_head=4,
+            n_positions=48,
+            initializer_range=0.2,
+            bos_token_id=0,
+            eos_token_id=0,
+            resid_pdrop=0.0,
+            embd_pdrop=0.0,
+            attn_pdrop=0.0,
+        )
+    ).eval()
 
 
 def tiny_hybrid() -> nn.Module:
     """Convolutions and attention in turn: a recurrent layer keeps a state of its prompt, and not keys and values."""
     torch.manual_seed(0)
-    return Lfm2ForCausalLM(Lfm2Config(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, layer_types=["conv", "full_attention"], max_position_embeddings=64, initializer_range=0.2,
-        bos_token_id=0, eos_token_id=0, pad_token_id=0)).eval()
+    return Lfm2ForCausalLM(
+        Lfm2Config(
+            vocab_size=VOCABULARY,
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            layer_types=["conv", "full_attention"],
+            max_position_embeddings=64,
+            initializer_range=0.2,
+            bos_token_id=0,
+            eos_token_id=0,
+            pad_token_id=0,
+        )
+    ).eval()
 
 
 FAMILIES = {
-    "llama": (lambda: tiny_llama(VOCABULARY), ("q_proj", "v_proj", "down_proj")), "gpt2": (tiny_gpt2, ("c_attn", "c_fc")),
+    "llama": (lambda: tiny_llama(VOCABULARY), ("q_proj", "v_proj", "down_proj")),
+    "gpt2": (tiny_gpt2, ("c_attn", "c_fc")),
     "lfm2": (tiny_hybrid, ("in_proj", "q_proj", "v_proj")),
 }
 
 
-def asked_lm(family: str = "llama", coupling: Coupling.Config = COUPLINGS["full"], soft: bool = False, users: bool = False
-             ) -> TitleLM:
+def asked_lm(
+    family: str = "llama", coupling: Coupling.Config = COUPLINGS["full"], soft: bool = False, users: bool = False
+) -> TitleLM:
     """An LM whose adapters are as if they had learnt."""
     model, targets = FAMILIES[family]
-    adapters = personalise(model(), Adaptation(coupling=coupling, targets=targets, dropout=0.0), user_width=D,
-                           generator=torch_generator(1, "adapters"))
+    adapters = personalise(
+        model(),
+        Adaptation(coupling=coupling, targets=targets, dropout=0.0),
+        user_width=D,
+        generator=torch_generator(1, "adapters"),
+    )
     generator = torch_generator(2, "learnt")
     with torch.no_grad():
         for parameter in adapters.parameters():
@@ -71,7 +101,7 @@ def prompts_of(rows: list[list[int]], answers: list[list[int]] | None = None) ->
     longest = max(map(len, whole))
     tokens_BL, mask_BL = torch.zeros(len(rows), longest, dtype=torch.int64), torch.zeros(len(rows), longest, dtype=torch.bool)
     for place, ids in enumerate(whole):
-        tokens_BL[place, longest - len(ids):], mask_BL[place, longest - len(ids):] = ids, True
+        tokens_BL[place, longest - len(ids) :], mask_BL[place, longest - len(ids) :] = ids, True
     answer_BA = None
     if answers:
         A = max(map(len, answers))
@@ -91,8 +121,14 @@ ROWS = [tokens(length, length) for length in LENGTHS]
 LONG = tokens(29, 99)
 TITLES = [
     [
-        [7, 8, END], [7, 8, 9, END], [END], [7, 8, END], [*tokens(5, 10 + row), END],  # contained, one token, twice the same
-        (LONG if row == 2 else LONG[:12]) + [END], [8, END], [*tokens(3, 20 + row), END],
+        [7, 8, END],
+        [7, 8, 9, END],
+        [END],
+        [7, 8, END],
+        [*tokens(5, 10 + row), END],  # contained, one token, twice the same
+        (LONG if row == 2 else LONG[:12]) + [END],
+        [8, END],
+        [*tokens(3, 20 + row), END],
     ]
     for row in range(len(ROWS))
 ]
@@ -109,11 +145,18 @@ def row_of(batch: PersonalBatch, row: int) -> PersonalBatch:
     answer_BA = prompts.answer_BA
     if answer_BA is not None:
         answer_BA = answer_BA[[row]][:, answer_BA[row]]
-    return PersonalBatch(replace(
-        prompts, tokens_BL=prompts.tokens_BL[[row]][:, real], mask_BL=prompts.mask_BL[[row]][:, real],
-        shown_B=prompts.shown_B[[row]], soft_BL=None if prompts.soft_BL is None else prompts.soft_BL[[row]][:, real],
-        answer_BA=answer_BA), batch.user_BD[[row]],
-        soft_user_BX=None if batch.soft_user_BX is None else batch.soft_user_BX[[row]])
+    return PersonalBatch(
+        replace(
+            prompts,
+            tokens_BL=prompts.tokens_BL[[row]][:, real],
+            mask_BL=prompts.mask_BL[[row]][:, real],
+            shown_B=prompts.shown_B[[row]],
+            soft_BL=None if prompts.soft_BL is None else prompts.soft_BL[[row]][:, real],
+            answer_BA=answer_BA,
+        ),
+        batch.user_BD[[row]],
+        soft_user_BX=None if batch.soft_user_BX is None else batch.soft_user_BX[[row]],
+    )
 
 
 def titles_at(titles: Titles, row: int) -> Titles:

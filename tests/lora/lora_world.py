@@ -15,13 +15,19 @@ D = 6  # width of a representation
 VOCABULARY = 50
 QV = ("q_proj", "v_proj")
 EVERY: list[Coupling.Config] = [
-    Identity.Config(rank=4, alpha=8), Static.Config(rank=4, alpha=8), Experts.Config(rank=4, experts=2, alpha=4),
+    Identity.Config(rank=4, alpha=8),
+    Static.Config(rank=4, alpha=8),
+    Experts.Config(rank=4, experts=2, alpha=4),
     Experts.Config(rank=4, experts=4, alpha=4, router="mlp", routers="per-layer"),
     Experts.Config(rank=4, experts=2, alpha=4, router="residual", temperature=5.0),
-    Experts.Config(rank=4, experts=2, alpha=4, gate="token"), Meta.Config(rank=2, loras=3, alpha=4),
-    Meta.Config(rank=2, loras=3, alpha=4, merge="outputs"), Meta.Config(rank=2, loras=3, alpha=4, gate="token"),
-    Meta.Config(rank=2, loras=3, alpha=4, merge="outputs", gate="token"), Hydra.Config(rank=2, heads=3, alpha=4),
-    Hydra.Config(rank=2, heads=3, alpha=4, gate="token"), Full.Config(rank=4, alpha=8),
+    Experts.Config(rank=4, experts=2, alpha=4, gate="token"),
+    Meta.Config(rank=2, loras=3, alpha=4),
+    Meta.Config(rank=2, loras=3, alpha=4, merge="outputs"),
+    Meta.Config(rank=2, loras=3, alpha=4, gate="token"),
+    Meta.Config(rank=2, loras=3, alpha=4, merge="outputs", gate="token"),
+    Hydra.Config(rank=2, heads=3, alpha=4),
+    Hydra.Config(rank=2, heads=3, alpha=4, gate="token"),
+    Full.Config(rank=4, alpha=8),
     Full.Config(rank=4, alpha=8, start="random"),
 ]
 """Every coupling, with its settings that change the function."""
@@ -37,21 +43,31 @@ def called(config: Coupling.Config) -> str:
 
 def tiny_llama() -> LlamaForCausalLM:
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
-                         num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        pad_token_id=0,
+    )
     return LlamaForCausalLM(config).eval()
 
 
 def tiny_gpt2() -> GPT2LMHeadModel:
     """Its linears are Conv1D; its LM head is an nn.Linear tied to the embedding."""
     torch.manual_seed(0)
-    config = GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64,
-                        resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+    )
     return GPT2LMHeadModel(config).eval()
 
 
-def adapt(model: nn.Module, targets: tuple[str, ...] = QV, config: Coupling.Config | None = None, *, seed: int = 1,
-          dropout: float = 0.0) -> Adapters:
+def adapt(
+    model: nn.Module, targets: tuple[str, ...] = QV, config: Coupling.Config | None = None, *, seed: int = 1, dropout: float = 0.0
+) -> Adapters:
     config = Full.Config(rank=4, alpha=8) if config is None else config
     adaptation = Adaptation(coupling=config, targets=targets, dropout=dropout)
     return personalise(model, adaptation, user_width=D, generator=torch_generator(seed, "adapters"))

@@ -18,7 +18,9 @@ from lifelora.lora.adapters import Adapters
 from lifelora.lora.coupling import Coupling, Experts, Full, Hydra, Meta
 
 COUPLINGS: list[Coupling.Config] = [
-    Full.Config(rank=4), Experts.Config(rank=4, experts=2), Meta.Config(rank=2, loras=3, gate_dropout=0.0),
+    Full.Config(rank=4),
+    Experts.Config(rank=4, experts=2),
+    Meta.Config(rank=2, loras=3, gate_dropout=0.0),
     Hydra.Config(rank=2, heads=3, gate="token"),
 ]
 ROWS = 4

@@ -21,20 +21,32 @@ PLAIN, FULL = Identity.Config(rank=4, alpha=8), Full.Config(rank=4, alpha=8)
 def tiny_opt() -> nn.Module:
     """Its fc1 gets the tokens of all users in one row, so the slot watches the model."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model("opt", vocab_size=50, hidden_size=32, ffn_dim=48, num_hidden_layers=2, num_attention_heads=4,
-                                  word_embed_proj_dim=32, max_position_embeddings=64, dropout=0.0, pad_token_id=0)
+    config = AutoConfig.for_model(
+        "opt",
+        vocab_size=50,
+        hidden_size=32,
+        ffn_dim=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        word_embed_proj_dim=32,
+        max_position_embeddings=64,
+        dropout=0.0,
+        pad_token_id=0,
+    )
     return AutoModelForCausalLM.from_config(config).eval()
 
 
 FAMILIES: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...], tuple[str, ...]]] = {
-    "llama": (tiny_llama, QV, ("q_proj", "down_proj")), "gpt2": (tiny_gpt2, ("c_attn",), ("c_attn", "c_fc")),
+    "llama": (tiny_llama, QV, ("q_proj", "down_proj")),
+    "gpt2": (tiny_gpt2, ("c_attn",), ("c_attn", "c_fc")),
     "opt": (tiny_opt, ("q_proj", "fc1"), ("fc1", "v_proj")),
 }
 families = pytest.mark.parametrize("family", FAMILIES)
 
 
-def two_on(model: nn.Module, other_model: nn.Module, family: str = "llama", configs: tuple[Coupling.Config, ...] = (FULL, PLAIN)
-           ) -> tuple[Adapters, Adapters]:
+def two_on(
+    model: nn.Module, other_model: nn.Module, family: str = "llama", configs: tuple[Coupling.Config, ...] = (FULL, PLAIN)
+) -> tuple[Adapters, Adapters]:
     """Two sets that have learnt something, on one model or on two; both are out."""
     made = []
     for place, (on, targets, config) in enumerate(zip((model, other_model), FAMILIES[family][1:], configs, strict=True)):
@@ -179,8 +191,11 @@ class TestOneAtATime:
         one, other = two_on(model, model, configs=(config, FULL))
         with pytest.raises(ScopeError, match=r"not in the model now \(it carries none\)"), one.scope(some_users()):
             pass
-        with (other.loaded(), pytest.raises(ScopeError, match=r"not in the model now \(it carries another set\)"),
-              one.scope(some_users())):
+        with (
+            other.loaded(),
+            pytest.raises(ScopeError, match=r"not in the model now \(it carries another set\)"),
+            one.scope(some_users()),
+        ):
             pass
 
     def test_nothing_is_taken_out_of_an_open_scope(self):

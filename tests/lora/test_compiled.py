@@ -18,8 +18,14 @@ SOURCES = str(Path(lifelora.__path__[0]).parent)
 def measured(backend: str, wanted: list[Coupling.Config]) -> None:
     world = Path(__file__).with_name("compiled_world.py")
     environment = {**os.environ, "PYTHONPATH": SOURCES}
-    done = subprocess.run([sys.executable, str(world), backend, *map(called, wanted)], env=environment, capture_output=True,
-                          text=True, timeout=600, check=False)
+    done = subprocess.run(
+        [sys.executable, str(world), backend, *map(called, wanted)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert [f["coupling"] for f in found] == [called(config) for config in wanted]

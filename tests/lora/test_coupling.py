@@ -18,14 +18,19 @@ from lifelora.seeds import torch_generator
 ANY: TypeAdapter[Coupling.Config] = TypeAdapter(AnyCoupling)
 D = 10
 EVERY = [
-    Identity.Config(rank=4), Static.Config(rank=3), Experts.Config(rank=6, experts=3),
+    Identity.Config(rank=4),
+    Static.Config(rank=3),
+    Experts.Config(rank=6, experts=3),
     Experts.Config(rank=4, experts=2, router="mlp", hidden=5, routers="per-layer", temperature=0.5, scale_by="rank"),
     Experts.Config(rank=6, experts=3, router="residual"),
     Experts.Config(rank=6, experts=2, router="residual", routers="per-layer", temperature=0.5),
-    Experts.Config(rank=6, experts=3, gate="token"), Meta.Config(rank=2, loras=3, hidden=7),
+    Experts.Config(rank=6, experts=3, gate="token"),
+    Meta.Config(rank=2, loras=3, hidden=7),
     Meta.Config(rank=3, loras=2, merge="outputs", temperature=1.0),
-    Hydra.Config(rank=3, heads=2), Hydra.Config(rank=2, heads=3, gate="token"),
-    Full.Config(rank=3), Full.Config(rank=2, start="random", expansion=1),
+    Hydra.Config(rank=3, heads=2),
+    Hydra.Config(rank=2, heads=3, gate="token"),
+    Full.Config(rank=3),
+    Full.Config(rank=2, start="random", expansion=1),
 ]
 PERSONAL = [config for config in EVERY if config.needs_user]
 
@@ -66,8 +71,10 @@ def gate(module: LinearGate | MLPGate | NormGate | ResidualGate, layer: int, u_D
         return module.W_XD.double() @ (normed * module.scale_D + module.shift_D) + module.b_X
     hidden = module.W1_SZD[layer].double() @ (normed * module.scale_SD[layer] + module.shift_SD[layer]) + module.b1_SZ[layer]
     gelu = hidden * 0.5 * (1 + torch.erf(hidden / math.sqrt(2)))
-    return module.W2_SXZ[layer].double() @ (gelu if module.activation is torch.nn.functional.gelu else hidden.clamp(min=0)) \
+    return (
+        module.W2_SXZ[layer].double() @ (gelu if module.activation is torch.nn.functional.gelu else hidden.clamp(min=0))
         + module.b2_SX[layer]
+    )
 
 
 def resnet_20(weights: dict[str, Tensor], u_D: Tensor) -> Tensor:
@@ -172,16 +179,19 @@ def test_experts_by_token_weigh_every_token_by_its_own_router():
         t_BLQ = C.couple(layer, h_BLP.mT, x_BLI).mT
         for row in range(4):
             for token in range(5):
-                z = [sum(a * b for a, b in zip(W, x_BLI[row, token].tolist(), strict=True)) / 0.5
-                     for W in coupling.routers[layer].tolist()]
+                z = [
+                    sum(a * b for a, b in zip(W, x_BLI[row, token].tolist(), strict=True)) / 0.5
+                    for W in coupling.routers[layer].tolist()
+                ]
                 w = [math.exp(a) / sum(map(math.exp, z)) for a in z]
                 expected = [w[p // 2] * h for p, h in enumerate(h_BLP[row, token].tolist())]
                 assert t_BLQ[row, token].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_experts_by_token_have_a_router_for_each_layer_whatever_is_said():
-    one, each = (Experts.Config(gate="token", routers=routers).build((7, 7), None, torch_generator(0))
-                 for routers in ("one", "per-layer"))
+    one, each = (
+        Experts.Config(gate="token", routers=routers).build((7, 7), None, torch_generator(0)) for routers in ("one", "per-layer")
+    )
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), each.parameters(), strict=True))
     assert [W.shape for W in one.routers] == [(4, 7)] * 2
     assert not torch.equal(*one.routers)
@@ -198,8 +208,9 @@ def test_uniform_experts_by_token_are_plain_lora():
     torch.testing.assert_close(t_BQL, 12 / 6 * h_BPL)
 
 
-@pytest.mark.parametrize("config", [Hydra.Config(rank=2, heads=3, gate="token"), Experts.Config(rank=6, experts=3, gate="token")],
-                         ids=name)
+@pytest.mark.parametrize(
+    "config", [Hydra.Config(rank=2, heads=3, gate="token"), Experts.Config(rank=6, experts=3, gate="token")], ids=name
+)
 def test_gradients_by_token_against_finite_differences(config: Coupling.Config):
     coupling = made(config, layers=2).double()
     h_BPL = torch.randn(2, config.rows, 3, dtype=torch.float64, requires_grad=True)
@@ -262,8 +273,9 @@ class TestMetaByToken:
         assert coupling.number_of_parameters == sum(2 * (width + D) + 3 * (width + D) + 3 for width in (7, 12))
         C = coupling(some_users())
         assert C.bytes_per_row == 4 * D
-        assert [C.couple(s, torch.randn(4, 6, 3), torch.randn(4, 3, width)).shape for s, width in enumerate((7, 12))] \
-            == [(4, 6, 3)] * 2
+        assert [C.couple(s, torch.randn(4, 6, 3), torch.randn(4, 3, width)).shape for s, width in enumerate((7, 12))] == [
+            (4, 6, 3)
+        ] * 2
         assert C.repeated(2).batch == 8
 
     def test_a_coupling_that_depends_on_users_needs_one(self):
@@ -379,6 +391,7 @@ def test_released_code_orientation():
 
 def test_parameters_of_the_published_sizes():
     """H = 256, r = 8, per layer: LayerNorm 2·256, then 256·128 + 128, then 128·64 + 64. Others by the same arithmetic."""
+
     def count(config: Coupling.Config, layers: int) -> int:
         return config.build((4096,) * layers, 256, torch_generator(0)).number_of_parameters
 
@@ -399,6 +412,7 @@ def test_parameters_of_the_published_sizes():
 
 def test_parameters_of_ilora_s_released_router():
     """Convolutions of three without bias, batch normalisation of 2 per channel, shortcuts without parameters."""
+
     def block(ins: int, outs: int) -> int:
         return 3 * ins * outs + 2 * outs + 3 * outs * outs + 2 * outs
 
@@ -526,21 +540,24 @@ class TestConfig:
         assert (Meta.Config().scaling, Meta.Config().rows, Meta.Config().columns) == (2, 64, 64)
         assert (Hydra.Config().scaling, Hydra.Config().rows, Hydra.Config().columns) == (8, 4, 16)
 
-    @pytest.mark.parametrize(("wrong", "message"), [
-        ({"kind": "ful"}, "'identity', 'static', 'experts', 'meta', 'hydra', 'full'"),
-        ({"kind": "full", "start": "zero"}, "'identity' or 'random'"),
-        ({"kind": "full", "rank": 0}, "greater than 0"),
-        ({"kind": "full", "alpha": -1}, "greater than 0"),
-        ({"kind": "meta", "merge": "both"}, "'weights' or 'outputs'"),
-        ({"kind": "meta", "temperature": 0}, "greater than 0"),
-        ({"kind": "experts", "rank": 8, "experts": 3}, r"rank = 8 cannot be cut into experts = 3.*multiple of 3"),
-        ({"kind": "hydra", "gate": "user"}, "'instance' or 'token'"),
-        ({"kind": "experts", "gate": "token", "router": "mlp"}, r"router = 'mlp' reads u, but with gate = 'token'"),
-        ({"kind": "experts", "gate": "token", "router": "residual"}, r"router = 'residual' reads u, but with gate = 'token'"),
-        ({"kind": "meta", "gate": "token", "hidden": 30}, "hidden is about a gate's hidden layer, and with gate = 'token'"),
-        ({"kind": "meta", "gate": "token", "gate_dropout": 0}, "gate_dropout is about a gate's hidden layer"),
-        ({"kind": "identity", "start": "random"}, "Extra inputs are not permitted"),
-    ])
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"kind": "ful"}, "'identity', 'static', 'experts', 'meta', 'hydra', 'full'"),
+            ({"kind": "full", "start": "zero"}, "'identity' or 'random'"),
+            ({"kind": "full", "rank": 0}, "greater than 0"),
+            ({"kind": "full", "alpha": -1}, "greater than 0"),
+            ({"kind": "meta", "merge": "both"}, "'weights' or 'outputs'"),
+            ({"kind": "meta", "temperature": 0}, "greater than 0"),
+            ({"kind": "experts", "rank": 8, "experts": 3}, r"rank = 8 cannot be cut into experts = 3.*multiple of 3"),
+            ({"kind": "hydra", "gate": "user"}, "'instance' or 'token'"),
+            ({"kind": "experts", "gate": "token", "router": "mlp"}, r"router = 'mlp' reads u, but with gate = 'token'"),
+            ({"kind": "experts", "gate": "token", "router": "residual"}, r"router = 'residual' reads u, but with gate = 'token'"),
+            ({"kind": "meta", "gate": "token", "hidden": 30}, "hidden is about a gate's hidden layer, and with gate = 'token'"),
+            ({"kind": "meta", "gate": "token", "gate_dropout": 0}, "gate_dropout is about a gate's hidden layer"),
+            ({"kind": "identity", "start": "random"}, "Extra inputs are not permitted"),
+        ],
+    )
     def test_wrong_words_are_answered_with_the_right_ones(self, wrong, message):
         with pytest.raises(ValidationError, match=message):
             ANY.validate_python(wrong)

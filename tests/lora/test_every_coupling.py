@@ -173,8 +173,15 @@ def test_generation_is_the_same_for_each_alone(config: Coupling.Config, how: str
     adapters = learnt(adapt(tiny_llama(), ALL, config))
     beams = 3 if how == "beams" else 1
     ids_BL, u_BD = tokens(), some_users()
-    options = {"max_new_tokens": 5, "do_sample": False, "num_beams": beams, "use_cache": how != "no-cache", "pad_token_id": 0,
-               "eos_token_id": 49, "attention_mask": torch.ones(4, 7, dtype=torch.long)}
+    options = {
+        "max_new_tokens": 5,
+        "do_sample": False,
+        "num_beams": beams,
+        "use_cache": how != "no-cache",
+        "pad_token_id": 0,
+        "eos_token_id": 49,
+        "attention_mask": torch.ones(4, 7, dtype=torch.long),
+    }
 
     def generate(rows: slice) -> Tensor:
         with torch.no_grad(), adapters.scope(u_BD[rows], repeats=beams):

@@ -79,8 +79,12 @@ def test_files(tmp_path):
     assert sorted(p.name for p in (tmp_path / "ann").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     config = json.loads((tmp_path / "ann" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "some/backbone"
-    assert (config["peft_type"], config["r"], config["lora_alpha"], config["target_modules"]) == \
-        ("LORA", 4, 8, ["q_proj", "v_proj"])
+    assert (config["peft_type"], config["r"], config["lora_alpha"], config["target_modules"]) == (
+        "LORA",
+        4,
+        8,
+        ["q_proj", "v_proj"],
+    )
     assert config["fan_in_fan_out"] is False
     assert peft_adapter(adapt(tiny_gpt2(), ("c_fc",)), some_users(1))[0]["fan_in_fan_out"] is True
 

@@ -22,21 +22,42 @@ from lifelora.lora.summary import summarise
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
-SIZES = {"vocab_size": 50, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
-         "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": 64, "initializer_range": 0.2}
+SIZES = {
+    "vocab_size": 50,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+}
 MOE = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 ROUTED = MOE | {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1}
 SSM = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_state": 8, "mamba_expand": 2}
 FAMILIES: dict[str, dict[str, object]] = {
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
-    "deepseek_v3": ROUTED | {"num_key_value_heads": 4, "q_lora_rank": 8, "kv_lora_rank": 8, "qk_rope_head_dim": 8,
-                             "qk_nope_head_dim": 8, "v_head_dim": 8},
+    "deepseek_v3": ROUTED
+    | {
+        "num_key_value_heads": 4,
+        "q_lora_rank": 8,
+        "kv_lora_rank": 8,
+        "qk_rope_head_dim": 8,
+        "qk_nope_head_dim": 8,
+        "v_head_dim": 8,
+    },
     "qwen3_moe": MOE | {"num_experts": 4, "mlp_only_layers": [0]},
     "glm4_moe": ROUTED,
     "qwen2_moe": MOE | {"num_experts": 4, "shared_expert_intermediate_size": 16},
     "bamba": SSM | {"attn_layer_indices": [1]},
-    "qwen3_5_text": {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 8,
-                     "linear_value_head_dim": 8, "layer_types": ["linear_attention", "full_attention"]},
+    "qwen3_5_text": {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+        "layer_types": ["linear_attention", "full_attention"],
+    },
 }
 
 
@@ -63,8 +84,9 @@ class TestFlatTokens:
     @pytest.mark.parametrize("config", EVERY, ids=called)
     def test_a_batch_is_each_alone(self, config):
         adapters = learnt(adapt(tiny("opt"), ("all-linear",), config), std=0.2)
-        assert [name for name, layer in adapters.layers if layer.flat] == \
-            ([f"model.decoder.layers.{i}.fc{j}" for i in (0, 1) for j in (1, 2)] if config.needs_user else [])
+        assert [name for name, layer in adapters.layers if layer.flat] == (
+            [f"model.decoder.layers.{i}.fc{j}" for i in (0, 1) for j in (1, 2)] if config.needs_user else []
+        )
         for length in (4, 7):  # as many tokens as users, and not
             ids_BL, u_BD = ids(4, length), some_users(4)
             together = logits(adapters, ids_BL, u_BD)
@@ -164,8 +186,9 @@ class TestAllLinear:
         """Qwen3.5's in_proj_a and in_proj_b have one output for each value head: 4."""
         adapters = adapt(tiny("qwen3_5_text"), ("all-linear",), Identity.Config(rank=6))
         assert adapters.left_out == tuple(f"model.layers.0.linear_attn.in_proj_{part}" for part in "ba")
-        assert str(summarise(adapters)).startswith(f"{len(adapters.layers)} layers (2 narrower than the rank left out: "
-                                                 "in_proj_a, in_proj_b); A and B")
+        assert str(summarise(adapters)).startswith(
+            f"{len(adapters.layers)} layers (2 narrower than the rank left out: in_proj_a, in_proj_b); A and B"
+        )
         assert min(min(layer.inputs, layer.outputs) for _, layer in adapters.layers) >= 6
         with pytest.raises(ConfigError, match=r"rank = 6 is wider than layer '.*in_proj_a' \(4\)"):
             adapt(tiny("qwen3_5_text"), ("in_proj_a",), Identity.Config(rank=6))
@@ -174,10 +197,20 @@ class TestAllLinear:
     def test_a_tower_for_pictures_is_not_the_language_model(self):
         """Both have q_proj and v_proj, and no prompt runs the tower."""
         text = {key: value for key, value in SIZES.items() if key != "initializer_range"}
-        model = AutoModelForCausalLM.from_config(Gemma3Config(
-            text_config=text | {"sliding_window": 8}, mm_tokens_per_image=4, vision_config={
-                "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
-                "patch_size": 14})).eval()
+        model = AutoModelForCausalLM.from_config(
+            Gemma3Config(
+                text_config=text | {"sliding_window": 8},
+                mm_tokens_per_image=4,
+                vision_config={
+                    "hidden_size": 16,
+                    "intermediate_size": 16,
+                    "num_hidden_layers": 1,
+                    "num_attention_heads": 2,
+                    "image_size": 28,
+                    "patch_size": 14,
+                },
+            )
+        ).eval()
         towers = [name for name, _ in model.named_modules() if "vision" in name and name.endswith(("q_proj", "v_proj"))]
         assert len(towers) == 2
         for targets, count in ((("q_proj", "v_proj"), 2 * 2), (("all-linear",), 2 * 7)):
@@ -193,8 +226,9 @@ class TestPEFT:
     @pytest.mark.parametrize("start", [True, "gaussian", "orthogonal", "mica", "pissa", "pissa_niter_4", "olora"])
     def test_a_start_that_changes_w_is_refused_and_the_others_are_right(self, start, tmp_path: Path):
         """PEFT itself says which is which: those that leave its own base as it was."""
-        peft = get_peft_model(tiny_llama(), LoraConfig(
-            r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=start)).eval()
+        peft = get_peft_model(
+            tiny_llama(), LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj"], init_lora_weights=start)
+        ).eval()
         base = peft.base_model.model.model.layers[0].self_attn.q_proj.base_layer.weight
         kept = torch.equal(base, tiny_llama().model.layers[0].self_attn.q_proj.weight)
         with torch.no_grad():
@@ -257,4 +291,3 @@ class TestPEFT:
         with torch.no_grad():
             got = theirs(ids(2, 6)).logits
         assert (got - logits(adapters, ids(2, 6), some_users(1).expand(2, -1))).abs().max() <= 1e-5
-

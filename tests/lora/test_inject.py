@@ -89,8 +89,7 @@ class TestLaws:
         mask_BL = torch.tensor([[0] * (7 - n) + [1] * n for n in lengths])
         positions_BL = (mask_BL.cumsum(1) - 1).clamp(min=0)
         together = logits(adapters, ids_BL * mask_BL, u_BD, attention_mask=mask_BL, position_ids=positions_BL)[:, -1]
-        alone = torch.cat([logits(adapters, ids_BL[i : i + 1, 7 - n :], u_BD[i : i + 1])[:, -1]
-                           for i, n in enumerate(lengths)])
+        alone = torch.cat([logits(adapters, ids_BL[i : i + 1, 7 - n :], u_BD[i : i + 1])[:, -1] for i, n in enumerate(lengths)])
         torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
     def test_forward_without_any_user(self):
@@ -198,8 +197,7 @@ class TestInject:
         assert trained <= {id(p) for p in adapters.parameters()}
         assert all(p.requires_grad for p in adapters.parameters())
         # 4 layers: A 4x32, B 32x4 (q) or 16x4 (v, two key-value heads of 8); Full: LayerNorm 2·6, 6->32->16.
-        assert sum(p.numel() for _, layer in adapters.layers for p in (layer.A_PI, layer.B_OQ)) == \
-            4 * 4 * 32 + 2 * (32 + 16) * 4
+        assert sum(p.numel() for _, layer in adapters.layers for p in (layer.A_PI, layer.B_OQ)) == 4 * 4 * 32 + 2 * (32 + 16) * 4
         assert adapters.coupling.number_of_parameters == 4 * (2 * D + (6 * 32 + 32) + (32 * 16 + 16))
 
     def test_same_seed_same_adapters(self):
@@ -218,15 +216,26 @@ class TestInject:
 
     def test_words_patterns_and_all(self):
         llama = tiny_llama()
-        per_layer = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-                     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
+        per_layer = [
+            "self_attn.q_proj",
+            "self_attn.k_proj",
+            "self_attn.v_proj",
+            "self_attn.o_proj",
+            "mlp.gate_proj",
+            "mlp.up_proj",
+            "mlp.down_proj",
+        ]
         everything = [f"model.layers.{i}.{name}" for i in (0, 1) for name in per_layer]
         assert select(llama, ("all-linear",)) == everything  # and not lm_head
         assert select(llama, ("v_proj", "q_proj")) == [n for n in everything if n.endswith(("q_proj", "v_proj"))]
-        assert select(llama, (r"re:.*layers\.1\..*(up|down)_proj",)) == \
-            ["model.layers.1.mlp.up_proj", "model.layers.1.mlp.down_proj"]
-        assert select(llama, ("q_proj", "re:.*q_proj"))[:2] == \
-            ["model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj"]
+        assert select(llama, (r"re:.*layers\.1\..*(up|down)_proj",)) == [
+            "model.layers.1.mlp.up_proj",
+            "model.layers.1.mlp.down_proj",
+        ]
+        assert select(llama, ("q_proj", "re:.*q_proj"))[:2] == [
+            "model.layers.0.self_attn.q_proj",
+            "model.layers.1.self_attn.q_proj",
+        ]
         assert select(llama, ("lm_head",)) == ["lm_head"]
 
     def test_all_linear_of_gpt2_leaves_out_its_tied_head(self):
@@ -234,13 +243,16 @@ class TestInject:
         assert len(names) == 2 * 4
         assert {name.rpartition(".")[2] for name in names} == {"c_attn", "c_proj", "c_fc"}
 
-    @pytest.mark.parametrize(("targets", "message"), [
-        (("q_prj",), r"'q_prj' names no linear layer of LlamaForCausalLM; it has down_proj, gate_proj, k_proj"),
-        (("q_proj", "mlp"), "'mlp' names no linear layer"),  # a container; and one wrong word among right ones
-        (("re:q_proj",), "'re:q_proj' names no linear layer.*for the whole name"),
-        (("re:(",), "is no regular expression"),
-        ((), "no target was given"),
-    ])
+    @pytest.mark.parametrize(
+        ("targets", "message"),
+        [
+            (("q_prj",), r"'q_prj' names no linear layer of LlamaForCausalLM; it has down_proj, gate_proj, k_proj"),
+            (("q_proj", "mlp"), "'mlp' names no linear layer"),  # a container; and one wrong word among right ones
+            (("re:q_proj",), "'re:q_proj' names no linear layer.*for the whole name"),
+            (("re:(",), "is no regular expression"),
+            ((), "no target was given"),
+        ],
+    )
     def test_wrong_targets(self, targets, message):
         with pytest.raises(ConfigError, match=message):
             adapt(tiny_llama(), targets)
@@ -262,8 +274,9 @@ class TestInject:
             personalise(tiny_llama(), Adaptation(coupling=Full.Config(rank=4), targets=("q_proj",)))
 
     def test_a_model_that_is_one_list_of_linears(self):
-        adapters = learnt(adapt(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), ("all-linear",),
-                                Identity.Config(rank=2)))
+        adapters = learnt(
+            adapt(nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2)), ("all-linear",), Identity.Config(rank=2))
+        )
         assert [name for name, _ in adapters.layers] == ["0", "2"]
         assert adapters.model(torch.randn(3, 8)).shape == (3, 2)
 
@@ -293,17 +306,20 @@ class TestState:
         adapters = adapt(tiny_llama())
         state = adapters.state()
         assert sum(t.numel() for t in state.values()) == sum(p.numel() for p in adapters.parameters())
-        assert {n for n in state if ".0." in n} == {f"base_model.model.model.layers.0.self_attn.{p}.lora_{m}.weight"
-                                                    for p in ("q_proj", "v_proj") for m in ("A", "B")}
+        assert {n for n in state if ".0." in n} == {
+            f"base_model.model.model.layers.0.self_attn.{p}.lora_{m}.weight" for p in ("q_proj", "v_proj") for m in ("A", "B")
+        }
 
     def test_another_adapter_is_refused_whole(self):
         adapters = learnt(adapt(tiny_llama()))
         before = copy.deepcopy(adapters.state())
         state = {name: tensor + 1 for name, tensor in before.items()}
         q = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
-        wrong = {"missing: " + q: {n: t for n, t in state.items() if n != q},
-                 "unexpected: coupling.more": state | {"coupling.more": torch.ones(1)},
-                 rf"of another shape: {q} \(came \[8, 32\], here \[4, 32\]\)": state | {q: torch.ones(8, 32)}}
+        wrong = {
+            "missing: " + q: {n: t for n, t in state.items() if n != q},
+            "unexpected: coupling.more": state | {"coupling.more": torch.ones(1)},
+            rf"of another shape: {q} \(came \[8, 32\], here \[4, 32\]\)": state | {q: torch.ones(8, 32)},
+        }
         for message, other in wrong.items():
             with pytest.raises(ArtefactError, match=message):
                 adapters.load_state(other)

@@ -29,10 +29,12 @@ def made(base: nn.Module, P: int = 3, Q: int = 3, *, slot: Slot | None = None, *
 def dense(layer: PersonalLoRALinear, W_OI: Tensor, bias_O: Tensor, C_BQP: Tensor, x: Tensor) -> Tensor:
     """W x + bias + s·B·C·A x in float64, with the O x I matrix built for each row in turn."""
     A_PI, B_OQ = layer.A_PI.double(), layer.B_OQ.double()
-    return torch.stack([
-        row @ (W_OI.double() + layer.scaling * B_OQ @ C_QP.double() @ A_PI).T + bias_O.double()
-        for row, C_QP in zip(x.double(), C_BQP, strict=True)
-    ])
+    return torch.stack(
+        [
+            row @ (W_OI.double() + layer.scaling * B_OQ @ C_QP.double() @ A_PI).T + bias_O.double()
+            for row, C_QP in zip(x.double(), C_BQP, strict=True)
+        ]
+    )
 
 
 sizes = st.integers(1, 5)
@@ -64,9 +66,18 @@ STRUCTURES = {
 
 
 @settings(max_examples=150)
-@given(kind=st.sampled_from(list(STRUCTURES)), B=st.integers(1, 4), L=st.integers(0, 4), I=sizes, O=sizes, N=st.integers(1, 3),
-       block=st.integers(1, 3), tokens=st.booleans(), how=st.sampled_from(["linear", "no bias", "conv1d", "hooked", "strided"]),
-       dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]))
+@given(
+    kind=st.sampled_from(list(STRUCTURES)),
+    B=st.integers(1, 4),
+    L=st.integers(0, 4),
+    I=sizes,
+    O=sizes,
+    N=st.integers(1, 3),
+    block=st.integers(1, 3),
+    tokens=st.booleans(),
+    how=st.sampled_from(["linear", "no bias", "conv1d", "hooked", "strided"]),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.float16]),
+)
 def test_every_structure_on_any_shape_and_dtype(kind, B, L, I, O, N, block, tokens, how, dtype):  # noqa: E741
     """Against W x + s·B·C·A x with everything written out in float64, for every row in turn; its gradients as well."""
     torch.manual_seed(B + 7 * L + 31 * I + 101 * O + 211 * N)
@@ -211,8 +222,10 @@ class TestSlot:
     @pytest.mark.parametrize("tokens", [(), (6,)])
     def test_another_number_of_users_is_never_broadcast(self, couplings, rows, tokens):
         slot, layer = self.layer()
-        with slot.holding(Dense(torch.randn(1, couplings, 3, 3))), \
-                pytest.raises(ScopeError, match=f"got {rows} rows while C\\(u\\) of {couplings} is in scope"):
+        with (
+            slot.holding(Dense(torch.randn(1, couplings, 3, 3))),
+            pytest.raises(ScopeError, match=f"got {rows} rows while C\\(u\\) of {couplings} is in scope"),
+        ):
             layer(torch.randn(rows, *tokens, 5))
 
     def test_scopes_do_not_nest(self):
@@ -259,8 +272,7 @@ def test_an_error_inside_forward_is_never_swallowed():
 def test_what_counts_as_linear():
     assert features(nn.Linear(5, 4)) == (5, 4)
     assert features(Conv1D(4, 5)) == (5, 4)
-    assert [features(m) for m in (nn.Embedding(5, 4), nn.LayerNorm(5), nn.Conv1d(5, 4, 1), nn.Bilinear(5, 5, 4))] == \
-        [None] * 4
+    assert [features(m) for m in (nn.Embedding(5, 4), nn.LayerNorm(5), nn.Conv1d(5, 4, 1), nn.Bilinear(5, 5, 4))] == [None] * 4
     with pytest.raises(ConfigError, match="LayerNorm; only a linear layer"):
         made(nn.LayerNorm(5))
     with pytest.raises(ConfigError, match="3 rows of A cannot meet 2 columns of B"):

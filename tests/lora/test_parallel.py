@@ -25,8 +25,18 @@ def losses(*command: str) -> dict[str, list[float]]:
 @pytest.mark.slow
 def test_two_processes_train_as_one():
     alone = losses(WORLD, "alone")
-    two = losses("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", WORLD,
-                 "ddp", "fsdp", "fsdp-checkpointing", "fsdp-bf16")
+    two = losses(
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        WORLD,
+        "ddp",
+        "fsdp",
+        "fsdp-checkpointing",
+        "fsdp-bf16",
+    )
     assert len(alone) == 4
     assert len(two) == 16
     for name, values in two.items():

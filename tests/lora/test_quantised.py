@@ -15,8 +15,17 @@ pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::UserWa
 @pytest.fixture(scope="module", params=[4, 8])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, int]:
     torch.manual_seed(0)
-    config = LlamaConfig(vocab_size=50, hidden_size=64, intermediate_size=128, num_hidden_layers=2, num_attention_heads=4,
-                         num_key_value_heads=2, max_position_embeddings=64, pad_token_id=0, initializer_range=0.2)
+    config = LlamaConfig(
+        vocab_size=50,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        pad_token_id=0,
+        initializer_range=0.2,
+    )
     path = tmp_path_factory.mktemp("backbone")
     LlamaForCausalLM(config).save_pretrained(path)
     return str(path), request.param
@@ -76,8 +85,10 @@ def test_every_coupling_trains(config: Coupling.Config, folder: tuple[str, int])
 def inputs_of_layers(adapters: Adapters) -> dict[str, torch.Tensor]:
     """What each adapted layer reads when the whole batch is asked."""
     found: dict[str, torch.Tensor] = {}
-    handles = [layer.register_forward_hook(lambda _, inputs, __, name=name: found.update({name: inputs[0].clone()}))
-               for name, layer in adapters.layers]
+    handles = [
+        layer.register_forward_hook(lambda _, inputs, __, name=name: found.update({name: inputs[0].clone()}))
+        for name, layer in adapters.layers
+    ]
     with adapters.scope(some_users()):
         adapters.model(tokens())
     for handle in handles:

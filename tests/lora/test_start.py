@@ -91,22 +91,28 @@ def test_what_was_learnt_from_it_goes_out_again(tmp_path: Path):
 
 
 class TestRefused:
-    @pytest.mark.parametrize(("options", "message"), [
-        ({"use_dora": True}, "sets use_dora, which an ordinary LoRA"),
-        ({"modules_to_save": ["lm_head"]}, "sets modules_to_save"),
-        ({"rank_pattern": {"q_proj": 2}}, "sets rank_pattern"),
-        ({"bias": "lora_only"}, "sets bias"),
-    ])
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"use_dora": True}, "sets use_dora, which an ordinary LoRA"),
+            ({"modules_to_save": ["lm_head"]}, "sets modules_to_save"),
+            ({"rank_pattern": {"q_proj": 2}}, "sets rank_pattern"),
+            ({"bias": "lora_only"}, "sets bias"),
+        ],
+    )
     def test_what_is_no_ordinary_lora(self, options: dict[str, object], message: str, tmp_path: Path):
         saved_by_peft(tmp_path, **options)
         with pytest.raises(ArtefactError, match=message):
             read_peft(tmp_path)
 
-    @pytest.mark.parametrize(("options", "config", "message"), [
-        ({"r": 8}, Full.Config(rank=4), r"has rank 8, the coupling 4; set coupling.rank = 8"),
-        ({"target_modules": ["q_proj"]}, Full.Config(rank=4), r"other layers: only there none; only here .*v_proj"),
-        ({"target_modules": ["q_proj", "v_proj", "o_proj"]}, Full.Config(rank=4), r"only there .*o_proj"),
-    ])
+    @pytest.mark.parametrize(
+        ("options", "config", "message"),
+        [
+            ({"r": 8}, Full.Config(rank=4), r"has rank 8, the coupling 4; set coupling.rank = 8"),
+            ({"target_modules": ["q_proj"]}, Full.Config(rank=4), r"other layers: only there none; only here .*v_proj"),
+            ({"target_modules": ["q_proj", "v_proj", "o_proj"]}, Full.Config(rank=4), r"only there .*o_proj"),
+        ],
+    )
     def test_what_does_not_fit_changes_nothing(
         self, options: dict[str, object], config: Full.Config, message: str, tmp_path: Path
     ):
@@ -146,14 +152,24 @@ class TestRefused:
         with pytest.raises(ArtefactError, match="does not hold a JSON object"):
             read_peft(tmp_path)
 
-    @pytest.mark.parametrize(("key", "value", "message"), [
-        ("lora_alpha", "six", "lora_alpha = 'six'"), ("lora_alpha", [[]], "lora_alpha"),
-        ("lora_alpha", True, "lora_alpha = True"), ("lora_alpha", float("nan"), "lora_alpha = nan"),
-        ("lora_alpha", -1e308, "lora_alpha"),
-        ("lora_alpha", 0, "lora_alpha = 0"), ("lora_alpha", 10**400, "lora_alpha"), ("lora_dropout", "0.1", "lora_dropout"),
-        ("lora_dropout", 1.5, "lora_dropout = 1.5"),
-        ("r", "4", "r = '4'"), ("r", True, "r = True"), ("r", None, "r = None"), ("r", [4], "r = "),
-    ])
+    @pytest.mark.parametrize(
+        ("key", "value", "message"),
+        [
+            ("lora_alpha", "six", "lora_alpha = 'six'"),
+            ("lora_alpha", [[]], "lora_alpha"),
+            ("lora_alpha", True, "lora_alpha = True"),
+            ("lora_alpha", float("nan"), "lora_alpha = nan"),
+            ("lora_alpha", -1e308, "lora_alpha"),
+            ("lora_alpha", 0, "lora_alpha = 0"),
+            ("lora_alpha", 10**400, "lora_alpha"),
+            ("lora_dropout", "0.1", "lora_dropout"),
+            ("lora_dropout", 1.5, "lora_dropout = 1.5"),
+            ("r", "4", "r = '4'"),
+            ("r", True, "r = True"),
+            ("r", None, "r = None"),
+            ("r", [4], "r = "),
+        ],
+    )
     def test_settings_of_another_kind(self, key: str, value: object, message: str, tmp_path: Path):
         saved_by_peft(tmp_path)
         path = tmp_path / "adapter_config.json"

@@ -18,11 +18,38 @@ from lifelora.data.split import LeaveOneOut
 from lifelora.tokens import LineTokenizer
 
 NASTY = [
-    "(500) Days of Summer", "2001: A Space Odyssey", "Se7en", "Seven 7", "'Til There Was You", "\"Quoted\"", "[REC]",
-    "{braces} {title}", "[[double]]", "¡Three Amigos!", "Amélie", "Crouching Tiger 卧虎藏龙", "🙂 smile 👩‍👩‍👧", "!!!",
-    "8½", "…And Justice for All", "Who's Afraid?", "M*A*S*H", "  spaced   out  ", "two\nlines\r\nor\tthree", "A", "",
-    "1984", "zero\u200bwidth", "no\u00a0break", "<b>bold</b>", "\\n", "Étoile\u2028line", "don't 'll 've", "-1",
-    "▁low", "Ġbyte",
+    "(500) Days of Summer",
+    "2001: A Space Odyssey",
+    "Se7en",
+    "Seven 7",
+    "'Til There Was You",
+    '"Quoted"',
+    "[REC]",
+    "{braces} {title}",
+    "[[double]]",
+    "¡Three Amigos!",
+    "Amélie",
+    "Crouching Tiger 卧虎藏龙",
+    "🙂 smile 👩‍👩‍👧",
+    "!!!",
+    "8½",
+    "…And Justice for All",
+    "Who's Afraid?",
+    "M*A*S*H",
+    "  spaced   out  ",
+    "two\nlines\r\nor\tthree",
+    "A",
+    "",
+    "1984",
+    "zero\u200bwidth",
+    "no\u00a0break",
+    "<b>bold</b>",
+    "\\n",
+    "Étoile\u2028line",
+    "don't 'll 've",
+    "-1",
+    "▁low",
+    "Ġbyte",
 ]
 LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -42,23 +69,29 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     """12 users, the nasty films, ratings from 1 to 5 with half stars; user 0's profile is unknown."""
     rng = np.random.default_rng(7)
     user, item = np.nonzero(rng.random((12, len(NASTY))) < 0.7)
-    interactions = pa.table({
-        "user": [f"u{u:02}" for u in user],
-        "item": [f"i{i:02}" for i in item],
-        "rating": pa.array(rng.integers(2, 11, len(user)) / 2, pa.float32()),
-        "time": pa.array(rng.integers(0, 1000, len(user)), pa.int64()),
-    })
-    catalogue = pa.table({
-        "item": [f"i{i:02}" for i in range(len(NASTY))],
-        "title": NASTY,
-        "genre": ["Crime" if i % 3 else "" for i in range(len(NASTY))],
-        "description": ["word " * 70 if i % 2 else "" for i in range(len(NASTY))],
-    })
-    profiles = pa.table({
-        "user": [f"u{u:02}" for u in range(12)],
-        "gender": ["" if u == 0 else ["male", "female"][u % 2] for u in range(12)],
-        "age": ["" if u == 0 else "25-34" for u in range(12)],
-    })
+    interactions = pa.table(
+        {
+            "user": [f"u{u:02}" for u in user],
+            "item": [f"i{i:02}" for i in item],
+            "rating": pa.array(rng.integers(2, 11, len(user)) / 2, pa.float32()),
+            "time": pa.array(rng.integers(0, 1000, len(user)), pa.int64()),
+        }
+    )
+    catalogue = pa.table(
+        {
+            "item": [f"i{i:02}" for i in range(len(NASTY))],
+            "title": NASTY,
+            "genre": ["Crime" if i % 3 else "" for i in range(len(NASTY))],
+            "description": ["word " * 70 if i % 2 else "" for i in range(len(NASTY))],
+        }
+    )
+    profiles = pa.table(
+        {
+            "user": [f"u{u:02}" for u in range(12)],
+            "gender": ["" if u == 0 else ["male", "female"][u % 2] for u in range(12)],
+            "age": ["" if u == 0 else "25-34" for u in range(12)],
+        }
+    )
     raw = RawTables(interactions, catalogue, profiles, WORDS)
     return prepare(raw, Rules(split=LeaveOneOut()), tmp_path_factory.mktemp("data"), "nasty")
 
@@ -69,29 +102,29 @@ def byte_level() -> Tokenizer:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        TEXTS, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False)
-    )
+    tokenizer.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=600, initial_alphabet=alphabet, show_progress=False))
     return tokenizer
 
 
 def llama_3() -> Tokenizer:
     """Byte-level BPE with a regex that joins newlines to the punctuation before them, and BOS."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=True))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(LLAMA_3), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-    ])
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    tokenizer.train_from_iterator(
-        TEXTS, trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, show_progress=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(LLAMA_3), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
     )
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    tokenizer.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=700, initial_alphabet=alphabet, show_progress=False))
     tokenizer.add_special_tokens([AddedToken("<|begin|>", special=True)])
     bos = tokenizer.token_to_id("<|begin|>")
-    tokenizer.post_processor = processors.Sequence([
-        processors.ByteLevel(trim_offsets=False),
-        processors.TemplateProcessing(single="<|begin|> $A", special_tokens=[("<|begin|>", bos)]),
-    ])
+    tokenizer.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=False),
+            processors.TemplateProcessing(single="<|begin|> $A", special_tokens=[("<|begin|>", bos)]),
+        ]
+    )
     return tokenizer
 
 
@@ -107,9 +140,7 @@ def sentence_piece_bpe() -> Tokenizer:
     tokenizer.train_from_iterator(lines, trainer)
     tokenizer.pre_tokenizer = None
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)]
-    )
+    tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 2)])
     return tokenizer
 
 
@@ -117,15 +148,16 @@ def unigram() -> Tokenizer:
     """Unigram pieces with Metaspace, and a newline of its own."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
-    trainer = trainers.UnigramTrainer(
-        vocab_size=300, special_tokens=["<unk>", "\n"], unk_token="<unk>", show_progress=False
-    )
+    trainer = trainers.UnigramTrainer(vocab_size=300, special_tokens=["<unk>", "\n"], unk_token="<unk>", show_progress=False)
     tokenizer.train_from_iterator([line for text in TEXTS for line in text.splitlines()], trainer)
     return tokenizer
 
 
 FAMILIES: dict[str, Callable[[], Tokenizer]] = {
-    "byte-level": byte_level, "llama-3": llama_3, "sentencepiece-bpe": sentence_piece_bpe, "unigram": unigram,
+    "byte-level": byte_level,
+    "llama-3": llama_3,
+    "sentencepiece-bpe": sentence_piece_bpe,
+    "unigram": unigram,
 }
 
 

@@ -68,6 +68,7 @@ def asked(dataset: Dataset, row: int, shown: int) -> tuple[Any, Any, Any]:
 
 def lines_of(dataset: Dataset, targets: Any, rows_BK: Any, mask_BK: Any) -> tuple[list[tuple[int, str, float]], int, str]:
     """(item, title, rating) of each behaviour, the target and its title, as plain values."""
+
     def said(item: int) -> str:
         return " ".join(dataset.titles[item].split()) or "unknown film"
 
@@ -104,7 +105,8 @@ def test_collm_has_the_user_after_the_history(dataset, fresh):
     """``… movies: <ItemTitleList>. … in the feature <UserID>. … titled <TargetItemTitle> with the feature <TargetItemID>?``"""
     lines, (shown, target, title) = ctr_layout("collm", "collm", dataset, fresh("byte-level"))
     assert lines == [
-        "The user gave these films high ratings, oldest first:", *(seen for _, seen, _ in shown),
+        "The user gave these films high ratings, oldest first:",
+        *(seen for _, seen, _ in shown),
         "Their taste: [soft:user]",
         f"Will the user enjoy the film {title} [soft:{target}]?",
         "Answer:",
@@ -117,8 +119,9 @@ def test_collm_has_the_user_after_the_history(dataset, fresh):
 def test_llara_and_ilora_have_them_beside_titles_of_behaviours_and_candidates(dataset, fresh, recipe, system):
     """``Title [HistoryEmb], Title [HistoryEmb] … Title [CansEmb], …``: our separator is the end of the line."""
     config, tokenizer = load(recipe).systems[system], fresh("byte-level")
-    builder = TitleBuilder.make(dataset, TitleTemplate(phrasings=config.phrasings), tokenizer, 1024, 0,
-                                   forms_of(config.item_form))
+    builder = TitleBuilder.make(
+        dataset, TitleTemplate(phrasings=config.phrasings), tokenizer, 1024, 0, forms_of(config.item_form)
+    )
     question = asked(dataset, ROW, SHOWN)
     shown, target, _ = lines_of(dataset, *question)
     others = [(target + 1 + number) % dataset.n_items for number in range(C - 1)]
@@ -130,14 +133,20 @@ def test_llara_and_ilora_have_them_beside_titles_of_behaviours_and_candidates(da
             return {"text": name, "hybrid": f"{name} [soft:{item}]", "ids": f"[soft:{item}]"}[form]
 
         assert lines == [
-            "They watched these films, oldest first:", *(line(seen, item) for item, seen, _ in shown),
-            "The films to choose from:", *(line(name, item) for item, name in names.items()),
-            "Name the film that came next.", "Answer:",
+            "They watched these films, oldest first:",
+            *(line(seen, item) for item, seen, _ in shown),
+            "The films to choose from:",
+            *(line(name, item) for item, name in names.items()),
+            "Name the film that came next.",
+            "Answer:",
         ]
 
 
-@pytest.mark.parametrize("template", [Plain(), Rella(), Plain(question=("Do they like {title}?", "[[It is about {genre}]]."))],
-                         ids=["plain", "rella", "more"])
+@pytest.mark.parametrize(
+    "template",
+    [Plain(), Rella(), Plain(question=("Do they like {title}?", "[[It is about {genre}]]."))],
+    ids=["plain", "rella", "more"],
+)
 @pytest.mark.parametrize("soft", [("behaviours", "target"), ("user", "target"), ("user",), get_args(Place)], ids="-".join)
 def test_tokens_are_those_by_added_special_tokens(dataset, tokenizer, template, soft):
     """ReLLaX's own regular expressions on the text without soft tokens, for every family of tokenizers."""
@@ -213,12 +222,18 @@ def test_whose_soft_tokens_stand_before_the_title(dataset, fresh):
                     beside = {"text": name, "hybrid": f"{name} [soft:{item}]", "ids": f"[soft:{item}]"}[form]
                     return beside if place in soft else name
 
-                candidates = [] if listed_BC is None else [
-                    "The films to choose from:", *(line(name, item, "target") for item, name in names.items())]
+                candidates = (
+                    []
+                    if listed_BC is None
+                    else ["The films to choose from:", *(line(name, item, "target") for item, name in names.items())]
+                )
                 assert layout(prompts, 0, tokenizer).splitlines() == [
-                    "They watched these films, oldest first:", *(line(seen, item, "behaviours") for item, seen, _ in shown),
+                    "They watched these films, oldest first:",
+                    *(line(seen, item, "behaviours") for item, seen, _ in shown),
                     *["[soft:user] is who asks."] * ("user" in soft and form != "text"),
-                    *candidates, "Name the film that came next.", "Answer:",
+                    *candidates,
+                    "Name the film that came next.",
+                    "Answer:",
                 ]
                 assert (prompts.soft_BL is None) == (form == "text")
                 assert builder.lengths(*question, listed_BC, form).tolist() == prompts.mask_BL.sum(dim=1).tolist()
@@ -239,16 +254,22 @@ def test_the_users_line_is_never_cut_off(dataset, fresh):
             left = int(prompts.shown_B[row])
             seen = dataset.item_N[rows_BK[row][mask_BK[row]]].tolist()
             assert prompts.soft_BL[row][prompts.soft_BL[row] != -1].tolist() == [
-                *seen[len(seen) - left :], USER, *listed_BC[row].tolist()]
+                *seen[len(seen) - left :],
+                USER,
+                *listed_BC[row].tolist(),
+            ]
 
 
-@pytest.mark.parametrize(("behaviour", "with_soft", "without"), [
-    ("{title} ({rating} {units})", "Heat (4 stars) [soft:9]", "Heat (4 stars)"),
-    ("{title}: {rating}.", "Heat: 4 [soft:9].", "Heat: 4."),
-    ("{title} {soft} ({rating} {units})", "Heat [soft:9] (4 stars)", "Heat (4 stars)"),
-    ("{soft} {title}", "[soft:9] Heat", "Heat"),
-    ("{title}[[ by {author}]]!?", "Heat [soft:9]!?", "Heat!?"),
-])
+@pytest.mark.parametrize(
+    ("behaviour", "with_soft", "without"),
+    [
+        ("{title} ({rating} {units})", "Heat (4 stars) [soft:9]", "Heat (4 stars)"),
+        ("{title}: {rating}.", "Heat: 4 [soft:9].", "Heat: 4."),
+        ("{title} {soft} ({rating} {units})", "Heat [soft:9] (4 stars)", "Heat (4 stars)"),
+        ("{soft} {title}", "[soft:9] Heat", "Heat"),
+        ("{title}[[ by {author}]]!?", "Heat [soft:9]!?", "Heat!?"),
+    ],
+)
 def test_a_template_says_where(behaviour, with_soft, without):
     for template in (Plain(behaviour=behaviour), PHRASINGS[0].model_copy(update={"behaviour": behaviour})):
         if isinstance(template, Phrasing):
@@ -260,11 +281,17 @@ def test_a_template_says_where(behaviour, with_soft, without):
         assert [line.replace(ITEM_SLOT, "[soft:9]") for line in made] == [f"{with_soft}\n", f"{without}\n"]
 
 
-@pytest.mark.parametrize(("question", "with_soft"), [
-    (("Is it good?", "Is {title} a film for them?", "Say so."), ("Is it good?", "Is Heat a film for them [soft]?", "Say so.")),
-    (("Is {title} {soft} a film for them?",), ("Is Heat [soft] a film for them?",)),
-    (("Is {title} a film for them?", "Its feature: {soft}."), ("Is Heat a film for them?", "Its feature: [soft].")),
-])
+@pytest.mark.parametrize(
+    ("question", "with_soft"),
+    [
+        (
+            ("Is it good?", "Is {title} a film for them?", "Say so."),
+            ("Is it good?", "Is Heat a film for them [soft]?", "Say so."),
+        ),
+        (("Is {title} {soft} a film for them?",), ("Is Heat [soft] a film for them?",)),
+        (("Is {title} a film for them?", "Its feature: {soft}."), ("Is Heat a film for them?", "Its feature: [soft].")),
+    ],
+)
 def test_a_question_says_where(question, with_soft):
     template = Plain(question=question, soft_user="{soft} is the user.")
     made = template.slotted(("target", "user")).question_lines(WORDS, TITLE)
@@ -273,13 +300,16 @@ def test_a_question_says_where(question, with_soft):
     assert template.item_text(WORDS, TITLE) == re.sub(r" \[soft\]", "", "\n".join(with_soft))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"behaviour": "{soft} {title} {soft}"}, "behaviour has {soft} 2 times"),
-    ({"question": ("Is it {title} {soft}?", "{soft}")}, "question has {soft} 2 times"),
-    ({"question": ("Is it {title}[[ of {genre} {soft}]]?",)}, r"question has {soft} in \[\[ … \]\]"),
-    ({"soft_user": "{soft}{soft}"}, "soft_user has {soft} 2 times"),
-    ({"soft_user": "two\nlines"}, "must be one line"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"behaviour": "{soft} {title} {soft}"}, "behaviour has {soft} 2 times"),
+        ({"question": ("Is it {title} {soft}?", "{soft}")}, "question has {soft} 2 times"),
+        ({"question": ("Is it {title}[[ of {genre} {soft}]]?",)}, r"question has {soft} in \[\[ … \]\]"),
+        ({"soft_user": "{soft}{soft}"}, "soft_user has {soft} 2 times"),
+        ({"soft_user": "two\nlines"}, "must be one line"),
+    ],
+)
 def test_a_place_that_is_none_is_refused(change: dict[str, Any], message: str):
     with pytest.raises(ValueError, match=message):
         Plain(**change)
@@ -314,8 +344,7 @@ def test_each_form_has_its_own_lines(dataset, fresh: Callable[[str], Tokenizer])
     """In turn, as the curriculum draws them: words alone are what they were, whatever else has lines."""
     tokenizer = fresh("sentencepiece-bpe")
     all_forms: tuple[Form, ...] = ("hybrid", "text", "ids")
-    both, alone = (TitleBuilder.make(dataset, TitleTemplate(), tokenizer, 1024, 0, forms)
-                   for forms in (all_forms, ("text",)))
+    both, alone = (TitleBuilder.make(dataset, TitleTemplate(), tokenizer, 1024, 0, forms) for forms in (all_forms, ("text",)))
     for row in range(1, 12):
         question = asked(dataset, row, 5)
         listed_BC = (question[0].item_B[:, None] + np.arange(C)) % dataset.n_items

@@ -45,7 +45,7 @@ def test_there_is_one_for_every_behaviour_that_is_left_and_one_for_the_target(bu
     chosen_BK, mask_BK = data.history(targets, 8)
     for place in range(80):
         left = int(batch.shown_B[place])
-        seen = chosen_BK[place][mask_BK[place]][len(chosen_BK[place][mask_BK[place]]) - left:]
+        seen = chosen_BK[place][mask_BK[place]][len(chosen_BK[place][mask_BK[place]]) - left :]
         found = batch.soft_BL[place][batch.soft_BL[place] >= 0].tolist()
         assert found == [*data.item_N[seen].tolist(), int(targets.item_B[place])]
         assert int(batch.mask_BL[place].sum()) <= max_tokens
@@ -65,8 +65,9 @@ def test_a_batch_is_the_lines_put_together(builders):
         batch = builder.build(targets, rows_BK, mask_BK)
         for row in range(3):
             rows = rows_BK[row, mask_BK[row]]
-            prompt = segments.prompt(int(targets.user_B[row]), data.item_N[rows].tolist(), data.rating_N[rows].tolist(),
-                                     int(targets.item_B[row]))
+            prompt = segments.prompt(
+                int(targets.user_B[row]), data.item_N[rows].tolist(), data.rating_N[rows].tolist(), int(targets.item_B[row])
+            )
             soft = batch.soft_BL[row]
             ours = torch.where(soft >= 0, ITEM, torch.where(soft == USER, USER, batch.tokens_BL[row]))
             assert ours[batch.mask_BL[row]].tolist() == prompt

@@ -56,16 +56,13 @@ def test_a_profile_shows_what_it_has(known, line):
 
 
 @pytest.mark.parametrize(
-    ("rating", "text"),
-    [(1.0, "(1 star)"), (2.0, "(2 stars)"), (0.5, "(0.5 stars)"), (0.0, "(0 stars)"), (10.0, "(10 stars)")]
+    ("rating", "text"), [(1.0, "(1 star)"), (2.0, "(2 stars)"), (0.5, "(0.5 stars)"), (0.0, "(0 stars)"), (10.0, "(10 stars)")]
 )
 def test_plural(rating, text):
     assert Plain().behaviour_line(WORDS, HEAT, rating) == f"Heat {text}\n"
 
 
-@pytest.mark.parametrize(
-    "title", ["two\nlines", "tab\there", "  edges ", "line\u2028end", "a\r\nb", "{genre} [[x]] {0}"]
-)
+@pytest.mark.parametrize("title", ["two\nlines", "tab\there", "  edges ", "line\u2028end", "a\r\nb", "{genre} [[x]] {0}"])
 def test_no_title_can_break_a_line_or_reach_a_field(title):
     squeezed = " ".join(title.split())
     item = {"title": title, "genre": "Horror"}

@@ -81,11 +81,14 @@ def test_a_batch_is_the_lines_put_together(builder, form, answered):
                 continue
             real_soft = batch.soft_BL[place][batch.mask_BL[place]]
             assert real_soft[real_soft != -1].tolist() == [*seen, *(listed or [])]
-            assert [-1 if item != -1 else token
-                    for token, item in zip(real(batch, place), real_soft.tolist(), strict=True)] == ids
+            assert [
+                -1 if item != -1 else token for token, item in zip(real(batch, place), real_soft.tolist(), strict=True)
+            ] == ids
         if answered:
-            lengths = [len(builder.lines.prompt(0, [], None, int(item))) - len(builder.lines.prompt(0, [], None))
-                       for item in targets.item_B]
+            lengths = [
+                len(builder.lines.prompt(0, [], None, int(item))) - len(builder.lines.prompt(0, [], None))
+                for item in targets.item_B
+            ]
             assert batch.answer_BA.sum(1).tolist() == lengths
             assert batch.answer_BA[:, -1].all()
         else:
@@ -127,7 +130,7 @@ def test_the_phrasing_is_drawn_by_seed_and_row(builder):
     first = builder.question(*asked(dataset, rows[:30], 3))  # an evaluation has the first, whatever the row
     question = builder.lines.question_W[0]
     end = builder.lines.tokens_T[builder.lines.offsets_N[question] : builder.lines.offsets_N[question + 1]].tolist()
-    assert all(real(first, place)[-len(end):] == end for place in range(30))
+    assert all(real(first, place)[-len(end) :] == end for place in range(30))
     assert len({phrasing.render(words, [], None) for phrasing in PHRASINGS}) == 3
 
 
@@ -198,22 +201,25 @@ def characters(newline: bool) -> Tokenizer:
 
 
 def test_a_tokenizer_without_newline_is_refused(dataset):
-    """"A" would begin "A Space Odyssey", and nobody could tell when an answer is over."""
+    """ "A" would begin "A Space Odyssey", and nobody could tell when an answer is over."""
     TitleLines.build(dataset, PHRASINGS, characters(newline=True))
     with pytest.raises(ConfigError, match="writes no end of a line"):
         TitleLines.build(dataset, PHRASINGS, characters(newline=False))
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"candidate": "a film"}, "candidate must show what the answer is"),
-    ({"candidate": "{soft} {title} {soft}"}, "candidate has {soft} 2 times"),
-    ({"behaviour": "{title}[[ ({genre}) {soft}]]"}, "behaviour has {soft} in \\[\\[ … \\]\\]"),
-    ({"answer": "Answer: "}, "cannot end with a space"),
-    ({"question": ()}, None),
-    ({"question": ("",)}, "cannot be blank"),
-    ({"history": "two\nlines"}, "must be one line"),
-    ({"announcement": "{items"}, "has no partner"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"candidate": "a film"}, "candidate must show what the answer is"),
+        ({"candidate": "{soft} {title} {soft}"}, "candidate has {soft} 2 times"),
+        ({"behaviour": "{title}[[ ({genre}) {soft}]]"}, "behaviour has {soft} in \\[\\[ … \\]\\]"),
+        ({"answer": "Answer: "}, "cannot end with a space"),
+        ({"question": ()}, None),
+        ({"question": ("",)}, "cannot be blank"),
+        ({"history": "two\nlines"}, "must be one line"),
+        ({"announcement": "{items"}, "has no partner"),
+    ],
+)
 def test_phrasings_that_cannot_be_asked(change, message):
     given = PHRASINGS[0].model_dump() | change
     if message is None:

@@ -35,8 +35,9 @@ def asked(dataset: Dataset, rows: list[int] | None = None) -> tuple[Targets, np.
 def user_text(dataset: Dataset, template: Template, user: int, rows: list[int]) -> str:
     words, items = dataset.words.model_dump(), dataset.catalogue.to_pylist()
     profile = dataset.profiles.to_pylist()[user]
-    lines = [template.behaviour_line(words, items[dataset.item_N[row]], dataset.rating_levels[dataset.rating_N[row]])
-             for row in rows]
+    lines = [
+        template.behaviour_line(words, items[dataset.item_N[row]], dataset.rating_levels[dataset.rating_N[row]]) for row in rows
+    ]
     return template.head(words, profile, bool(lines)) + "".join(lines)
 
 

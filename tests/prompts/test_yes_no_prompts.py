@@ -39,7 +39,9 @@ def test_a_batch_is_the_lines_put_together(builder):
     for place in range(50):
         seen = rows_BK[place, mask_BK[place]]
         expected = builder.lines.prompt(
-            int(targets.user_B[place]), data.item_N[seen].tolist(), data.rating_N[seen].tolist(),
+            int(targets.user_B[place]),
+            data.item_N[seen].tolist(),
+            data.rating_N[seen].tolist(),
             int(targets.item_B[place]),
         )
         assert real(batch, place) == expected

@@ -16,16 +16,28 @@ from lifelora.recipe.system import System
 PAGE = Path(__file__).parents[2] / "docs/recipes-fidelity.md"
 FOLLOW_NOTHING = {"conventional", "demo", "next-item"}
 TABLES = ("conventional", "systems", "two_towers", "knowledge", "data", "backbone", "vectors", "evaluation", "task")
-ALWAYS = {"optimiser", "learning_rate", "weight_decay", "schedule", "clip", "batch_size", "accumulation", "epochs",
-          "precision", "patience", "select"}
+ALWAYS = {
+    "optimiser",
+    "learning_rate",
+    "weight_decay",
+    "schedule",
+    "clip",
+    "batch_size",
+    "accumulation",
+    "epochs",
+    "precision",
+    "patience",
+    "select",
+}
 """What of a training has a row even where the recipe leaves it at its default: a default of theirs may be another."""
 
 
 def flat(value: Any, key: str = "") -> dict[str, Any]:
     """Leaves by their paths; a list and an empty table are leaves."""
     if isinstance(value, dict) and value:
-        return {path: leaf for name, inner in value.items()
-                for path, leaf in flat(inner, f"{key}.{name}" if key else name).items()}
+        return {
+            path: leaf for name, inner in value.items() for path, leaf in flat(inner, f"{key}.{name}" if key else name).items()
+        }
     return {key: value}
 
 

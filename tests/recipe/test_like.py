@@ -35,7 +35,8 @@ def refused(more: str) -> str:
 
 def test_what_is_written_stands_and_the_rest_is_taken():
     """Beside the same keys, written out."""
-    alike = parse(written("""
+    alike = parse(
+        written("""
 [systems.personal]
 like = "lora"
 coupling = { kind = "full", alpha = 8.0 }
@@ -43,27 +44,35 @@ representation = { model = "din" }
 mix_with = "null"
 targets = ["all-linear"]
 training = { epochs = 1, groups = { coupling = { learning_rate = 2e-4 }, model = "null" } }
-"""), "here")
-    assert alike == parse(written("""
+"""),
+        "here",
+    )
+    assert alike == parse(
+        written("""
 [systems.personal]
 behaviours = { kind = "most-recent", k = 7 }
 coupling = { kind = "full", alpha = 8.0 }
 representation = { model = "din" }
 targets = ["all-linear"]
 training = { epochs = 1, patience = 2, groups = { coupling = { learning_rate = 2e-4, weight_decay = 0.1 } } }
-"""), "here")
+"""),
+        "here",
+    )
     assert alike.systems["lora"] == parse(written(""), "here").systems["lora"]
 
 
 def test_a_table_of_another_kind_is_the_whole_table():
-    recipe = parse(written("""
+    recipe = parse(
+        written("""
 [conventional.sim]
 like = "din"
 model = { history_length = 60 }
 [conventional.sasrec]
 like = "din"
 model = { kind = "sasrec" }
-"""), "here")
+"""),
+        "here",
+    )
     sim, sasrec = recipe.conventional["sim"], recipe.conventional["sasrec"]
     assert (sim.model.kind, sim.model.history_length, sim.model.dropout) == ("din", 60, 0.2)
     assert (sasrec.model.kind, sasrec.training) == ("sasrec", recipe.conventional["din"].training)
@@ -71,7 +80,8 @@ model = { kind = "sasrec" }
 
 
 def test_chains_and_names_that_come_later():
-    recipe = parse(written("""
+    recipe = parse(
+        written("""
 [systems.third]
 like = "second"
 validation_samples = 7
@@ -79,35 +89,43 @@ validation_samples = 7
 like = "lora"
 train_samples = 9
 training = { patience = "null" }
-"""), "here")
+"""),
+        "here",
+    )
     third = recipe.systems["third"]
     assert (third.train_samples, third.validation_samples, third.training.patience, third.training.epochs) == (9, 7, None, 3)
     assert list(recipe.systems) == ["lora", "third", "second"]
 
 
 def test_two_towers_can_be_alike():
-    recipe = parse(written("""
+    recipe = parse(
+        written("""
 [two_towers.a]
 path = "x"
 max_tokens = 99
 [two_towers.b]
 like = "a"
 train = "head"
-"""), "here")
+"""),
+        "here",
+    )
     assert recipe.two_towers["b"] == recipe.two_towers["a"].model_copy(update={"train": "head"})
 
 
-@pytest.mark.parametrize(("more", "said"), [
-    ('[systems.x]\nlike = "lroa"', r"here: systems.x.like = 'lroa' is none of this recipe's [systems.NAME] (lora)"),
-    ('[systems.x]\nlike = "din"', "systems.x.like = 'din' is none of this recipe's [systems.NAME] (lora)"),
-    ('[systems.x]\nlike = 3', "systems.x.like = 3 is none of this recipe's [systems.NAME]"),
-    ('[systems.x]\nlike = ["lora"]', "systems.x.like = ['lora'] is none of"),
-    ('[systems.x]\nlike = "x"', "systems.x.like: x → x is a circle; remove one like"),
-    ('[systems.x]\nlike = "y"\n[systems.y]\nlike = "z"\n[systems.z]\nlike = "y"', "systems.y.like: y → z → y is a circle"),
-    ('[knowledge.a]\nlike = "b"', "knowledge.a.like: there is no such key"),
-    ('[systems.x]\nlike = "lora"\ncoupling = 3', "systems.x.coupling: "),
-    ('[systems.x]\nlik = "lora"', "systems.x.lik: there is no such key; allowed here: behaviours"),
-])
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ('[systems.x]\nlike = "lroa"', r"here: systems.x.like = 'lroa' is none of this recipe's [systems.NAME] (lora)"),
+        ('[systems.x]\nlike = "din"', "systems.x.like = 'din' is none of this recipe's [systems.NAME] (lora)"),
+        ("[systems.x]\nlike = 3", "systems.x.like = 3 is none of this recipe's [systems.NAME]"),
+        ('[systems.x]\nlike = ["lora"]', "systems.x.like = ['lora'] is none of"),
+        ('[systems.x]\nlike = "x"', "systems.x.like: x → x is a circle; remove one like"),
+        ('[systems.x]\nlike = "y"\n[systems.y]\nlike = "z"\n[systems.z]\nlike = "y"', "systems.y.like: y → z → y is a circle"),
+        ('[knowledge.a]\nlike = "b"', "knowledge.a.like: there is no such key"),
+        ('[systems.x]\nlike = "lora"\ncoupling = 3', "systems.x.coupling: "),
+        ('[systems.x]\nlik = "lora"', "systems.x.lik: there is no such key; allowed here: behaviours"),
+    ],
+)
 def test_what_cannot_be_alike(more: str, said: str):
     assert said in refused(more)
 
@@ -131,20 +149,25 @@ like = "wrong"
 max_tokens = 4
 """)
     assert message.splitlines()[0] == "here has 2 mistakes:"
-    assert [line.split(":")[0].strip() for line in message.splitlines()[1:]] == ["systems.wrong.max_tokens",
-                                                                               "systems.other.max_tokens"]
+    assert [line.split(":")[0].strip() for line in message.splitlines()[1:]] == [
+        "systems.wrong.max_tokens",
+        "systems.other.max_tokens",
+    ]
 
 
 def test_what_a_part_cannot_be_as_a_whole_is_told_once_too():
-    message = refused('[systems.zero]\ntrain_samples = 0\nloss = "yes"\n[systems.same]\nlike = "zero"\n'
-                      '[systems.other]\nlike = "zero"\nloss = "answer"\ncoupling = { kind = "static" }')
+    message = refused(
+        '[systems.zero]\ntrain_samples = 0\nloss = "yes"\n[systems.same]\nlike = "zero"\n'
+        '[systems.other]\nlike = "zero"\nloss = "answer"\ncoupling = { kind = "static" }'
+    )
     assert message.splitlines()[0] == "here has 2 mistakes:"
     assert [line.split(":")[0].strip() for line in message.splitlines()[1:]] == ["systems.zero", "systems.other"]
 
 
 def test_settings_come_before():
-    recipe = load("ilora", settings=["systems.lora.training.epochs=1", "systems.token.coupling.experts=2",
-                                     "systems.random.like=llara"])
+    recipe = load(
+        "ilora", settings=["systems.lora.training.epochs=1", "systems.token.coupling.experts=2", "systems.random.like=llara"]
+    )
     assert {system.training.epochs for name, system in recipe.systems.items() if name != "zero-shot"} == {1}
     assert (recipe.systems["token"].coupling.experts, recipe.systems["ilora"].coupling.experts) == (2, 4)
     assert recipe.systems["random"].coupling == recipe.systems["llara"].coupling

@@ -10,14 +10,28 @@ from lifelora.recipe.files import load, parse
 from lifelora.recipe.retired import RENAMED, REWRITTEN
 
 VALUES: dict[str, Any] = {
-    "shots": 5, "validation_rows": 5, "test_rows": 5, "min_people": 3, "listed": False, "per": "token", "course": "ids",
-    "also": {"kind": "most-recent"}, "adaptor": {"hidden": 8}, "encoders": {"bert": {"path": "x", "shots": 3}}}
+    "shots": 5,
+    "validation_rows": 5,
+    "test_rows": 5,
+    "min_people": 3,
+    "listed": False,
+    "per": "token",
+    "course": "ids",
+    "also": {"kind": "most-recent"},
+    "adaptor": {"hidden": 8},
+    "encoders": {"bert": {"path": "x", "shots": 3}},
+}
 
 
 def base() -> dict[str, Any]:
     """A recipe with nothing wrong in it, whose parts are called NAME where the table of old keys has them."""
-    return {"name": "old", "conventional": {"NAME": {"model": {"kind": "din"}}}, "two_towers": {}, "systems": {},
-            "evaluation": {}}
+    return {
+        "name": "old",
+        "conventional": {"NAME": {"model": {"kind": "din"}}},
+        "two_towers": {},
+        "systems": {},
+        "evaluation": {},
+    }
 
 
 def with_key(place: str, value: Any) -> dict[str, Any]:
@@ -68,17 +82,22 @@ def test_an_old_value_is_answered_with_what_to_write(place: str, value: str, wri
     [said] = said_of(with_key(place, value))
     assert said.endswith(f"; write {written}")
     system = {"coupling": {"kind": "experts"}} | tomllib.loads(written)
-    base = {"name": "new", "task": "next-item", "data": {"rules": {"min_history": 3, "split": {"kind": "leave-one-out"},
-                                                                   "candidates": {"count": 5}}},
-            "conventional": {"sasrec": {}}}
+    base = {
+        "name": "new",
+        "task": "next-item",
+        "data": {"rules": {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 5}}},
+        "conventional": {"sasrec": {}},
+    }
     parse(base | {"systems": {"p": {"representation": {"model": "sasrec"}} | system}}, "what is to be written is right")
 
 
 def test_a_name_that_was_a_string_is_answered_with_its_table():
     system = {"coupling": {"kind": "full"}, "representation": "din", "soft": "sasrec"}
     values = {"name": "old", "conventional": {"din": {"model": {"kind": "din"}}, "sasrec": {}}, "systems": {"p": system}}
-    assert said_of(values) == ['systems.p.representation: this is a table: representation = { model = "din" }',
-                               'systems.p.soft: this is a table: soft = { model = "sasrec" }']
+    assert said_of(values) == [
+        'systems.p.representation: this is a table: representation = { model = "din" }',
+        'systems.p.soft: this is a table: soft = { model = "sasrec" }',
+    ]
 
 
 def test_settings_are_answered_too():

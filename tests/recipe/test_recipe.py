@@ -40,9 +40,23 @@ def test_there_is_a_demo():
     assert "demo" in built_in()
 
 
-@pytest.mark.parametrize("section", [
-    Recipe, Data, Knowledge, Conventional, TwoTower, System, Representation, RandomRepresentation, Soft, Evaluation,
-    TrainingConfig, Group])
+@pytest.mark.parametrize(
+    "section",
+    [
+        Recipe,
+        Data,
+        Knowledge,
+        Conventional,
+        TwoTower,
+        System,
+        Representation,
+        RandomRepresentation,
+        Soft,
+        Evaluation,
+        TrainingConfig,
+        Group,
+    ],
+)
 def test_docs_recipes_tells_every_key(section: type[Frozen]):
     """As code: in backticks, or in a recipe that the page shows."""
     page = (Path(__file__).parents[2] / "docs/recipes.md").read_text()
@@ -57,10 +71,18 @@ def test_docs_recipes_tells_what_like_takes():
 
 def test_a_dump_keeps_every_value_that_is_not_a_default():
     values = DIN | {
-        "seed": 7, "backbone": {"kind": "pretrained", "path": "models/a", "dtype": "bf16"},
+        "seed": 7,
+        "backbone": {"kind": "pretrained", "path": "models/a", "dtype": "bf16"},
         "data": {"source": {"kind": "movielens", "path": "ml-100k"}, "rules": {"split": {"kind": "leave-one-out"}}},
-        "systems": {"p": {"coupling": {"kind": "full", "rank": 3}, "representation": {"model": "din"}, "targets": ["all-linear"],
-                          "training": {"clip": 2.0, "select": "-log_loss"}, "behaviours": {"kind": "most-similar", "k": 4}}},
+        "systems": {
+            "p": {
+                "coupling": {"kind": "full", "rank": 3},
+                "representation": {"model": "din"},
+                "targets": ["all-linear"],
+                "training": {"clip": 2.0, "select": "-log_loss"},
+                "behaviours": {"kind": "most-similar", "k": 4},
+            }
+        },
     }
     recipe = parse(values, "here")
     again = parse(tomllib.loads(dump(recipe)), "dump")
@@ -74,21 +96,28 @@ def test_a_dump_keeps_none_where_it_is_no_default():
     assert parse(tomllib.loads(dump(recipe)), "dump") == recipe
 
 
-@pytest.mark.parametrize(("values", "place", "allowed"), [
-    ({"systems": {"p": {"coupling": {"kind": "full", "rnk": 1}, "representation": {"model": "din"}}}},
-     "systems.p.coupling.rnk", ("alpha", "rank", "start")),
-    ({"conventional": {"din": {"model": {"kind": "din", "embeding": 1}}}},
-     "conventional.din.model.embeding", ("embedding", "history_length")),
-    ({"conventional": {"din": {"trainng": {}}}}, "conventional.din.trainng", ("model", "training")),
-    ({"data": {"source": {"kind": "simulated", "user": 1}}}, "data.source.user", ("users", "events_per_user")),
-    ({"data": {"source": {"user": 1}}}, "data.source.user", ("users", "events_per_user")),
-    ({"data": {"rules": {"split": {"kind": "global-time", "trian": 0.1}}}}, "data.rules.split.trian", ("train", "valid")),
-    ({"backbone": {"widht": 1}}, "backbone.widht", ("layers", "width")),
-    ({"sed": 1}, "sed", ("seed", "systems")),
-])
-def test_a_wrong_key_names_its_place_and_the_allowed_ones(
-    values: dict[str, Any], place: str, allowed: tuple[str, ...]
-):
+@pytest.mark.parametrize(
+    ("values", "place", "allowed"),
+    [
+        (
+            {"systems": {"p": {"coupling": {"kind": "full", "rnk": 1}, "representation": {"model": "din"}}}},
+            "systems.p.coupling.rnk",
+            ("alpha", "rank", "start"),
+        ),
+        (
+            {"conventional": {"din": {"model": {"kind": "din", "embeding": 1}}}},
+            "conventional.din.model.embeding",
+            ("embedding", "history_length"),
+        ),
+        ({"conventional": {"din": {"trainng": {}}}}, "conventional.din.trainng", ("model", "training")),
+        ({"data": {"source": {"kind": "simulated", "user": 1}}}, "data.source.user", ("users", "events_per_user")),
+        ({"data": {"source": {"user": 1}}}, "data.source.user", ("users", "events_per_user")),
+        ({"data": {"rules": {"split": {"kind": "global-time", "trian": 0.1}}}}, "data.rules.split.trian", ("train", "valid")),
+        ({"backbone": {"widht": 1}}, "backbone.widht", ("layers", "width")),
+        ({"sed": 1}, "sed", ("seed", "systems")),
+    ],
+)
+def test_a_wrong_key_names_its_place_and_the_allowed_ones(values: dict[str, Any], place: str, allowed: tuple[str, ...]):
     message = refused(DIN | values)
     assert message.startswith("here has 1 mistake:\n")
     where, _, rest = message.splitlines()[1].partition(": there is no such key; allowed here: ")
@@ -96,14 +125,17 @@ def test_a_wrong_key_names_its_place_and_the_allowed_ones(
     assert set(allowed) <= set(rest.rstrip(".").split(", "))
 
 
-@pytest.mark.parametrize(("values", "place", "kinds"), [
-    ({"data": {"source": {"kind": "simulatd"}}}, "data.source", ("movielens", "tables", "simulated")),
-    ({"systems": {"p": {"coupling": {"kind": "ful"}}}}, "systems.p.coupling", ("identity", "full")),
-    ({"systems": {"p": {"behaviours": {"kind": "all"}}}}, "systems.p.behaviours", ("most-recent", "most-similar")),
-    ({"conventional": {"d": {"model": {"kind": "dim"}}}}, "conventional.d.model", ("popularity", "din", "sasrec")),
-    ({"backbone": {"kind": "llama"}}, "backbone", ("pretrained", "nano")),
-    ({"systems": {"p": {"coupling": {"rank": 3}}}}, "systems.p.coupling", ("identity", "full")),
-])
+@pytest.mark.parametrize(
+    ("values", "place", "kinds"),
+    [
+        ({"data": {"source": {"kind": "simulatd"}}}, "data.source", ("movielens", "tables", "simulated")),
+        ({"systems": {"p": {"coupling": {"kind": "ful"}}}}, "systems.p.coupling", ("identity", "full")),
+        ({"systems": {"p": {"behaviours": {"kind": "all"}}}}, "systems.p.behaviours", ("most-recent", "most-similar")),
+        ({"conventional": {"d": {"model": {"kind": "dim"}}}}, "conventional.d.model", ("popularity", "din", "sasrec")),
+        ({"backbone": {"kind": "llama"}}, "backbone", ("pretrained", "nano")),
+        ({"systems": {"p": {"coupling": {"rank": 3}}}}, "systems.p.coupling", ("identity", "full")),
+    ],
+)
 def test_a_wrong_kind_lists_the_allowed_ones(values: dict[str, Any], place: str, kinds: tuple[str, ...]):
     line = refused(DIN | values).splitlines()[1]
     assert line.strip().startswith(f"{place}: ")
@@ -119,8 +151,9 @@ def test_a_wrong_value_names_its_place_as_it_is_written():
 
 
 def test_all_mistakes_are_told_at_once():
-    message = refused(DIN | {"seed": -1, "sed": 1, "data": {"source": {"kind": "x"}},
-                             "systems": {"p": {"train_samples": "many"}}})
+    message = refused(
+        DIN | {"seed": -1, "sed": 1, "data": {"source": {"kind": "x"}}, "systems": {"p": {"train_samples": "many"}}}
+    )
     lines = message.splitlines()
     assert lines[0] == "here has 4 mistakes:"
     assert {line.split(":")[0].strip() for line in lines[1:]} == {"seed", "sed", "data.source", "systems.p.train_samples"}
@@ -172,8 +205,14 @@ def demo(*settings: str) -> Recipe:
 
 
 def test_settings_are_numbers_strings_and_tables():
-    recipe = demo("seed=3", "evaluation.test_samples=500", 'about="a = b"', "systems.lora.targets=['q_proj', 'v_proj']",
-                  "systems.lora.training.learning_rate=5e-4", "systems.lora.behaviours={kind='most-recent', k=3}")
+    recipe = demo(
+        "seed=3",
+        "evaluation.test_samples=500",
+        'about="a = b"',
+        "systems.lora.targets=['q_proj', 'v_proj']",
+        "systems.lora.training.learning_rate=5e-4",
+        "systems.lora.behaviours={kind='most-recent', k=3}",
+    )
     assert (recipe.seed, recipe.evaluation.test_samples, recipe.about) == (3, 500, "a = b")
     assert recipe.systems["lora"].targets == ("q_proj", "v_proj")
     assert recipe.systems["lora"].training.learning_rate == 5e-4
@@ -195,13 +234,19 @@ def test_a_setting_alone_changes_one_value_of_a_default_table():
     assert recipe.data.source.kind == "simulated"
 
 
-@pytest.mark.parametrize(("setting", "said"), [
-    ("seed", "'seed' is not KEY=VALUE; for example --set seed=1"),
-    ("=3", "'=3' is not KEY=VALUE"),
-    ("about.x=1", "'about' is a value, not a table"),
-    ("systems.lora.shot=4", "systems.lora.shot: there is no such key; allowed here: behaviours, candidates_in_prompt, coupling"),
-    ("seed=many", "seed: Input should be a valid integer"),
-])
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("seed", "'seed' is not KEY=VALUE; for example --set seed=1"),
+        ("=3", "'=3' is not KEY=VALUE"),
+        ("about.x=1", "'about' is a value, not a table"),
+        (
+            "systems.lora.shot=4",
+            "systems.lora.shot: there is no such key; allowed here: behaviours, candidates_in_prompt, coupling",
+        ),
+        ("seed=many", "seed: Input should be a valid integer"),
+    ],
+)
 def test_a_setting_that_cannot_be(setting: str, said: str):
     with pytest.raises(ConfigError) as caught:
         demo(setting)
@@ -222,35 +267,46 @@ def test_settings_come_on_top_of_the_source():
         load("demo", Movielens(path="100k"), ["data.source.users=60"])
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"init_from": "nowhere-of-this-name", "train": "coupling", "coupling": {"kind": "identity"}}, "leaves nothing to learn"),
-    ({"train": "coupling"}, r"systems.second: train = 'coupling' leaves A and B as they are.*init_from = NAME or FOLDER"),
-    ({"init_from": "second"}, "comes later in the recipe"),
-    ({"init_from": "other"}, "has coupling 'full'; only an ordinary LoRA"),
-    ({"init_from": "first", "targets": ["v_proj"]}, "has another rank or other targets"),
-    ({"init_from": "first", "coupling": {"kind": "full", "rank": 4}}, "has another rank or other targets"),
-    ({"coupling": {"kind": "static"}, "representation": {"model": "din", "train": "joint"}},
-     "takes no representation; nothing would reach it"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"init_from": "nowhere-of-this-name", "train": "coupling", "coupling": {"kind": "identity"}}, "leaves nothing to learn"),
+        ({"train": "coupling"}, r"systems.second: train = 'coupling' leaves A and B as they are.*init_from = NAME or FOLDER"),
+        ({"init_from": "second"}, "comes later in the recipe"),
+        ({"init_from": "other"}, "has coupling 'full'; only an ordinary LoRA"),
+        ({"init_from": "first", "targets": ["v_proj"]}, "has another rank or other targets"),
+        ({"init_from": "first", "coupling": {"kind": "full", "rank": 4}}, "has another rank or other targets"),
+        (
+            {"coupling": {"kind": "static"}, "representation": {"model": "din", "train": "joint"}},
+            "takes no representation; nothing would reach it",
+        ),
+    ],
+)
 def test_a_start_that_cannot_be(changes: dict[str, Any], message: str):
     full = {"coupling": {"kind": "full"}, "representation": {"model": "din"}}
-    values = {"name": "two-stage", "conventional": {"din": {"model": {"kind": "din"}}},
-              "systems": {"first": {}, "other": full, "second": full | changes}}
+    values = {
+        "name": "two-stage",
+        "conventional": {"din": {"model": {"kind": "din"}}},
+        "systems": {"first": {}, "other": full, "second": full | changes},
+    }
     with pytest.raises(ConfigError, match=message):
         parse(values, "the recipe")
     parse(values | {"systems": {"first": {}, "second": full | {"init_from": "first", "train": "coupling"}}}, "the recipe")
 
 
-@pytest.mark.parametrize(("written", "said"), [
-    (b"x = " + b"[" * 5000, "is not TOML: its brackets are nested too deeply"),
-    (b"seed = " + b"9" * 5000, "is not TOML: .*4300 digits"),
-    (b"name = 'x'\nseed = 0x" + b"f" * 5000, r"no key takes: seed \(an integer of 20,000 bits\)"),
-    (b"name = 'x'\n[evaluation]\nresamples = nan", "no key takes: evaluation.resamples = nan"),
-    ("name = 'caf\u00e9'".encode("iso-8859-1"), "is not TOML: it is not UTF-8: byte.s. e9 in line 1; save it as UTF-8"),
-    ("name = 'x'".encode("utf-16"), "it is not UTF-8"),
-    (b"#" * 2_000_000, "it has more than 1,048,576 bytes"),
-    (b".".join([b"a"] * 3000) + b" = 1", "a: there is no such key"),
-])
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (b"x = " + b"[" * 5000, "is not TOML: its brackets are nested too deeply"),
+        (b"seed = " + b"9" * 5000, "is not TOML: .*4300 digits"),
+        (b"name = 'x'\nseed = 0x" + b"f" * 5000, r"no key takes: seed \(an integer of 20,000 bits\)"),
+        (b"name = 'x'\n[evaluation]\nresamples = nan", "no key takes: evaluation.resamples = nan"),
+        ("name = 'caf\u00e9'".encode("iso-8859-1"), "is not TOML: it is not UTF-8: byte.s. e9 in line 1; save it as UTF-8"),
+        ("name = 'x'".encode("utf-16"), "it is not UTF-8"),
+        (b"#" * 2_000_000, "it has more than 1,048,576 bytes"),
+        (b".".join([b"a"] * 3000) + b" = 1", "a: there is no such key"),
+    ],
+)
 def test_files_that_are_no_recipe(tmp_path: Path, written: bytes, said: str):
     (tmp_path / "mine.toml").write_bytes(written)
     with pytest.raises(ConfigError, match=said):

@@ -92,14 +92,21 @@ def by_formula(kind, v, t):
 def small_logs(tmp_path_factory):
     """Logs of few items, most of them seen again: to prepare one takes longer than all that is tried on it."""
     rng = np.random.default_rng(3)
-    return [log_of([rng.choice(12, size=n) for n in rng.integers(1, 20, size=3)], 12, tmp_path_factory.mktemp("small"))
-            for _ in range(8)]
+    return [
+        log_of([rng.choice(12, size=n) for n in rng.integers(1, 20, size=3)], 12, tmp_path_factory.mktemp("small"))
+        for _ in range(8)
+    ]
 
 
 @settings(max_examples=150)
 @given(
-    number=st.integers(0, 7), seed=st.integers(0, 10_000), k=st.integers(1, 9), kind=st.sampled_from(["cosine", "dot", "l2"]),
-    order=st.sampled_from(["time", "high", "low"]), cells=st.sampled_from([0, 1 << 20]), block=st.sampled_from([1, 3, 128]),
+    number=st.integers(0, 7),
+    seed=st.integers(0, 10_000),
+    k=st.integers(1, 9),
+    kind=st.sampled_from(["cosine", "dot", "l2"]),
+    order=st.sampled_from(["time", "high", "low"]),
+    cells=st.sampled_from([0, 1 << 20]),
+    block=st.sampled_from([1, 3, 128]),
     size=st.sampled_from([1.0, 2.0**-40, 2.0**60]),
 )
 def test_every_similarity_and_order_with_many_ties(number, seed, k, kind, order, cells, block, size, small_logs):
@@ -289,10 +296,14 @@ def test_all_of_movielens_1m(ml_1m, tmp_path):
     """Every event of ML-1M as a target, 64 random dimensions: memory stays near its result's."""
     text = (ml_1m / "ratings.dat").read_text()
     columns = np.array(text.replace("::", " ").split(), dtype=np.int64).reshape(-1, 4)
-    interactions = pa.table({
-        "user": columns[:, 0].astype(str), "item": columns[:, 1].astype(str),
-        "rating": pa.array(columns[:, 2], pa.float32()), "time": columns[:, 3],
-    })
+    interactions = pa.table(
+        {
+            "user": columns[:, 0].astype(str),
+            "item": columns[:, 1].astype(str),
+            "rating": pa.array(columns[:, 2], pa.float32()),
+            "time": columns[:, 3],
+        }
+    )
     users, films = np.unique(columns[:, 0]).astype(str), np.unique(columns[:, 1]).astype(str)
     raw = RawTables(interactions, pa.table({"item": films, "title": films}), pa.table({"user": users}), Words())
     dataset = prepare(raw, Rules(), tmp_path, "ml-1m")
@@ -311,7 +322,7 @@ def test_same_field_is_its_definition(seed, values, tmp_path):
     """The last k earlier events of the user whose item has the target's value; "" is unknown and like nothing."""
     rng = np.random.default_rng(seed)
     histories = [rng.choice(15, size=n) for n in rng.integers(2, 14, size=4)]
-    genre = ["", *"abcd"[: values]]
+    genre = ["", *"abcd"[:values]]
     genres = [genre[g] for g in rng.integers(0, len(genre), size=15)]
     made = log_of(histories, 15, tmp_path, genres)
     rows = rng.permutation(len(made))

@@ -32,16 +32,29 @@ CLOCKS = ("costs.json", "table.txt", "report.html", "evaluation.json", "adapter_
 
 def asked_next() -> Recipe:
     """The other task, with an LM that ranks titles."""
-    system = {"behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 24, "validation_samples": 8, "training": TRAINING,
-              "coupling": {"kind": "experts", "rank": 2, "experts": 2}, "representation": {"model": "sasrec"}, "shortlist": 6}
+    system = {
+        "behaviours": {"kind": "most-recent", "k": 3},
+        "train_samples": 24,
+        "validation_samples": 8,
+        "training": TRAINING,
+        "coupling": {"kind": "experts", "rank": 2, "experts": 2},
+        "representation": {"model": "sasrec"},
+        "shortlist": 6,
+    }
     sasrec = {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
     rules = {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 6}}
-    return parse({
-        "name": "next", "task": "next-item", "data": VALUES["data"] | {"rules": rules},
-        "backbone": VALUES["backbone"] | {"template": {"kind": "next-item"}},
-        "conventional": {"popularity": {"model": {"kind": "popularity"}}, "sasrec": {"model": sasrec, "training": TRAINING}},
-        "systems": {"text": system}, "evaluation": VALUES["evaluation"] | {"test_samples": 8, "written_tokens": 4},
-    }, "the tests' recipe")
+    return parse(
+        {
+            "name": "next",
+            "task": "next-item",
+            "data": VALUES["data"] | {"rules": rules},
+            "backbone": VALUES["backbone"] | {"template": {"kind": "next-item"}},
+            "conventional": {"popularity": {"model": {"kind": "popularity"}}, "sasrec": {"model": sasrec, "training": TRAINING}},
+            "systems": {"text": system},
+            "evaluation": VALUES["evaluation"] | {"test_samples": 8, "written_tokens": 4},
+        },
+        "the tests' recipe",
+    )
 
 
 def attempt(recipe: Recipe, folder: Path, where: str, when: float) -> tuple[int, str, float]:
@@ -59,6 +72,7 @@ def attempt(recipe: Recipe, folder: Path, where: str, when: float) -> tuple[int,
                 if (where, when) in ((name, counts[name]), ("removing", removed)):
                     os.kill(os.getpid(), signal.SIGKILL)
                 return inner(*words, **named)
+
             return call
 
         for name in CALLS:
@@ -76,9 +90,12 @@ def attempt(recipe: Recipe, folder: Path, where: str, when: float) -> tuple[int,
 
 def made(folder: Path) -> dict[str, str]:
     """The hash of every file of a run that has to be the same, by its manifests."""
-    return {f"{path.parent.relative_to(folder)}/{name}": kept["sha256"] for path in folder.rglob(MANIFEST)
-            for name, kept in json.loads(path.read_text())["files"].items()
-            if CURVES not in name and Path(name).name not in CLOCKS}
+    return {
+        f"{path.parent.relative_to(folder)}/{name}": kept["sha256"]
+        for path in folder.rglob(MANIFEST)
+        for name, kept in json.loads(path.read_text())["files"].items()
+        if CURVES not in name and Path(name).name not in CLOCKS
+    }
 
 
 def kill_and_go_on(recipe: Recipe, folder: Path, kills: int) -> dict[str, Any]:
@@ -111,5 +128,6 @@ def kill_and_go_on(recipe: Recipe, folder: Path, kills: int) -> dict[str, Any]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    sys.stdout.write(json.dumps(kill_and_go_on({"ctr": tiny, "next-item": asked_next}[sys.argv[1]](), Path(sys.argv[2]),
-                                               int(sys.argv[3]))))
+    sys.stdout.write(
+        json.dumps(kill_and_go_on({"ctr": tiny, "next-item": asked_next}[sys.argv[1]](), Path(sys.argv[2]), int(sys.argv[3])))
+    )

@@ -16,20 +16,40 @@ from lifelora.stage import MANIFEST, Stage
 
 TRAINING = {"batch_size": 16, "epochs": 1, "learning_rate": 2e-3}
 VALUES: dict[str, Any] = {
-    "name": "tiny", "about": "As small as a run can be",
+    "name": "tiny",
+    "about": "As small as a run can be",
     "data": {"source": {"kind": "simulated", "users": 24, "items": 80, "events_per_user": 16}},
     "conventional": {
         "popular": {"model": {"kind": "popularity"}},
-        "din": {"model": {"kind": "din", "embedding": 4, "hidden": 8, "layers": 1, "attention_hidden": 4, "history_length": 6},
-                "training": TRAINING},
+        "din": {
+            "model": {"kind": "din", "embedding": 4, "hidden": 8, "layers": 1, "attention_hidden": 4, "history_length": 6},
+            "training": TRAINING,
+        },
     },
-    "backbone": {"kind": "nano", "width": 16, "layers": 1, "heads": 2, "vocabulary": 500, "training": {
-        "batch_size": 16, "epochs": 1, "learning_rate": 3e-3, "select": "-loss"}},
+    "backbone": {
+        "kind": "nano",
+        "width": 16,
+        "layers": 1,
+        "heads": 2,
+        "vocabulary": 500,
+        "training": {"batch_size": 16, "epochs": 1, "learning_rate": 3e-3, "select": "-loss"},
+    },
     "systems": {
-        "lora": {"behaviours": {"kind": "most-recent", "k": 3}, "coupling": {"kind": "identity", "rank": 2}, "train_samples": 32,
-                 "validation_samples": 20, "training": TRAINING},
-        "personal": {"behaviours": {"kind": "most-similar", "k": 3}, "coupling": {"kind": "full", "rank": 2},
-                     "representation": {"model": "din"}, "train_samples": 32, "validation_samples": 20, "training": TRAINING},
+        "lora": {
+            "behaviours": {"kind": "most-recent", "k": 3},
+            "coupling": {"kind": "identity", "rank": 2},
+            "train_samples": 32,
+            "validation_samples": 20,
+            "training": TRAINING,
+        },
+        "personal": {
+            "behaviours": {"kind": "most-similar", "k": 3},
+            "coupling": {"kind": "full", "rank": 2},
+            "representation": {"model": "din"},
+            "train_samples": 32,
+            "validation_samples": 20,
+            "training": TRAINING,
+        },
     },
     "evaluation": {"test_samples": 24, "resamples": 100},
 }
@@ -69,7 +89,13 @@ def next_items() -> Recipe:
     """A recipe of the task next-item, with conventional models only."""
     small = {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
     rules = {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 12}}
-    return parse({
-        "name": "next", "task": "next-item", "data": VALUES["data"] | {"rules": rules}, "evaluation": VALUES["evaluation"],
-        "conventional": {"popularity": {"model": {"kind": "popularity"}}, "sasrec": {"model": small, "training": TRAINING}},
-    }, "the tests' recipe")
+    return parse(
+        {
+            "name": "next",
+            "task": "next-item",
+            "data": VALUES["data"] | {"rules": rules},
+            "evaluation": VALUES["evaluation"],
+            "conventional": {"popularity": {"model": {"kind": "popularity"}}, "sasrec": {"model": small, "training": TRAINING}},
+        },
+        "the tests' recipe",
+    )

@@ -13,16 +13,26 @@ from lifelora.run.scorers.base import Requests
 from lifelora.run.tasks.next_item import RANKS
 from lifelora.training import HISTORY, History
 
-SYSTEM = {"behaviours": {"kind": "most-recent", "k": 4}, "train_samples": 32, "validation_samples": 8, "training": TRAINING,
-          "dropout": 0.0}
+SYSTEM = {
+    "behaviours": {"kind": "most-recent", "k": 4},
+    "train_samples": 32,
+    "validation_samples": 8,
+    "training": TRAINING,
+    "dropout": 0.0,
+}
 META = {"coupling": {"kind": "meta", "rank": 2, "loras": 2}}
 RECIPE: dict[str, Any] = {
-    "name": "both", "task": "next-item",
+    "name": "both",
+    "task": "next-item",
     "evaluation": VALUES["evaluation"] | {"test_samples": 8, "written_tokens": 0},
     "backbone": VALUES["backbone"] | {"template": {"kind": "next-item"}},
     "data": VALUES["data"] | {"rules": {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 5}}},
-    "conventional": {"sasrec": {"model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "history_length": 6},
-                                "training": TRAINING}},
+    "conventional": {
+        "sasrec": {
+            "model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "history_length": 6},
+            "training": TRAINING,
+        }
+    },
     "systems": {
         "plain": SYSTEM | {"coupling": {"kind": "identity", "rank": 2}},
         "mixed": {"like": "plain", "mix_with": {"kind": "most-recent", "k": 1}},

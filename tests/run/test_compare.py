@@ -57,7 +57,8 @@ def test_next_items_moved_to_the_front_are_better(tmp_path: Path) -> None:
     shutil.copytree(tmp_path / "run", tmp_path / "first")
     first = Run.open(tmp_path / "first", Options(device="cpu", progress=False))
     ranks_N4 = replace_array(  # alone at the front of the candidates
-        first.stages.scores("sasrec"), RANKS, lambda was_N4: was_N4 * [0, 0, 1, 1] + np.array([0, 1, 0, 0], np.int32))
+        first.stages.scores("sasrec"), RANKS, lambda was_N4: was_N4 * [0, 0, 1, 1] + np.array([0, 1, 0, 0], np.int32)
+    )
     lines = compare(first, run).splitlines()
     assert len(lines) == 2 + 2 * 3
     gap = 1 - Ranks(*ranks_N4[:, :2].T.astype(np.int64)).hit(1).mean()

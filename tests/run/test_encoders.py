@@ -25,8 +25,14 @@ QUIET = Options(device="cpu", progress=False)
 
 
 def values(bert: Path, **changes: Any) -> dict[str, Any]:
-    encoder = {"path": str(bert), "hidden": [8], "behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 32,
-               "validation_samples": 20, "training": TRAINING}
+    encoder = {
+        "path": str(bert),
+        "hidden": [8],
+        "behaviours": {"kind": "most-recent", "k": 3},
+        "train_samples": 32,
+        "validation_samples": 20,
+        "training": TRAINING,
+    }
     encoders = {"towers": encoder | changes, "head": encoder | {"train": "head"}}
     return VALUES | {"conventional": {"popular": VALUES["conventional"]["popular"]}, "systems": {}, "two_towers": encoders}
 
@@ -49,8 +55,15 @@ def manifests(folder: Path) -> dict[str, int]:
 
 def test_it_is_in_every_stage_and_asks_no_language_model(run: Run):
     assert set(manifests(run.folder)) == {
-        "1-data", "3-conventional/popular", "4-two-towers/towers", "4-two-towers/head", "5-scores/popular", "5-scores/towers",
-        "5-scores/head", "6-report"}
+        "1-data",
+        "3-conventional/popular",
+        "4-two-towers/towers",
+        "4-two-towers/head",
+        "5-scores/popular",
+        "5-scores/towers",
+        "5-scores/head",
+        "6-report",
+    }
     assert run.status().count("  ready ") == 8
     assert run.stages.names == ["popular", "towers", "head"]
     assert all(name in run.table() for name in run.stages.names)
@@ -137,7 +150,8 @@ def test_recipes_that_are_refused(bert: Path, tmp_path: Path):
         return str(caught.value)
 
     assert "the name 'popular' stands for a conventional model and a two-tower encoder" in refused(
-        values(bert) | {"two_towers": {"popular": {"path": "x"}}})
+        values(bert) | {"two_towers": {"popular": {"path": "x"}}}
+    )
     assert "two_towers.towers.path: Field required" in refused(values(bert) | {"two_towers": {"towers": {}}})
     assert "two_towers.towers.pth: there is no such key; allowed here: behaviours" in refused(values(bert, pth=1))
     assert "cannot be the name of a folder" in refused(values(bert) | {"two_towers": {"a/b": {"path": "x"}}})

@@ -39,10 +39,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     """`lifelora` in a process of its own."""
-    environment = {**os.environ, "PYTHONPATH": str(Path(lifelora.__path__[0]).parent),
-                   "LIFELORA_CACHE": str(folder / "cache")}
-    return subprocess.Popen([sys.executable, "-m", "lifelora.cli", *words, "--device", "cpu"], cwd=folder, env=environment,
-                            text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    environment = {**os.environ, "PYTHONPATH": str(Path(lifelora.__path__[0]).parent), "LIFELORA_CACHE": str(folder / "cache")}
+    return subprocess.Popen(
+        [sys.executable, "-m", "lifelora.cli", *words, "--device", "cpu"],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def in_a_child(work: Callable[[], int]) -> int:
@@ -59,8 +64,11 @@ def in_a_child(work: Callable[[], int]) -> int:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*"))
-            if path.is_file() and path.name != LOCK}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != LOCK
+    }
 
 
 @pytest.mark.parametrize("command", ["prepare", "run"])
@@ -112,13 +120,18 @@ def test_a_users_own_recipe_and_times_in_the_folder_of_the_run_are_kept(tmp_path
     assert main(["show", str(proj)]) == 0
 
 
-@pytest.mark.parametrize("name", [
-    "../../ESCAPED", "/tmp/escaped", "..", "a/b", "", "a\\b", "a\0b", "x" * 101, "a b", "a.working"])
+@pytest.mark.parametrize(
+    "name", ["../../ESCAPED", "/tmp/escaped", "..", "a/b", "", "a\\b", "a\0b", "x" * 101, "a b", "a.working"]
+)
 def test_names_that_are_paths_are_refused_everywhere(name: str):
     counted = {"model": {"kind": "popularity"}}
-    for values in ({"name": name, "conventional": {"popular": counted}}, {"name": "x", "conventional": {name: counted}},
-                   {"name": "x", "conventional": {"popular": counted}, "knowledge": {name: {}}},
-                   {"name": "x", "two_towers": {name: {"path": "x"}}}, {"name": "x", "systems": {name: {}}}):
+    for values in (
+        {"name": name, "conventional": {"popular": counted}},
+        {"name": "x", "conventional": {name: counted}},
+        {"name": "x", "conventional": {"popular": counted}, "knowledge": {name: {}}},
+        {"name": "x", "two_towers": {name: {"path": "x"}}},
+        {"name": "x", "systems": {name: {}}},
+    ):
         with pytest.raises(ConfigError, match="cannot be the name of a folder; use letters, digits, '-' and '_'"):
             parse(values, "it")
 
@@ -190,6 +203,7 @@ def open_to_all(finished: Path) -> Iterator[Path]:
 
 def as_one_who_may_not_write(folder: Path, words: list[str], said: Path) -> int:
     """The status of a command that root gives as nobody, and any other user after giving up the right to write."""
+
     def work() -> int:
         with said.open("w") as stream:
             os.dup2(stream.fileno(), 1)
@@ -206,15 +220,19 @@ def as_one_who_may_not_write(folder: Path, words: list[str], said: Path) -> int:
             sys.stdout.flush()
             sys.stderr.flush()
             return status
+
     return in_a_child(work)
 
 
 def test_a_finished_run_opens_where_nothing_can_be_written(open_to_all: Path, tmp_path: Path):
     said = tmp_path / "said"
     common = ["--quiet", "--device", "cpu"]
-    for words, told in ((["show", str(open_to_all)], "  ready "), (["run", str(open_to_all), *common], "Report: "),
-                        (["recommend", str(open_to_all), "--user", "u00007", *common], "For user u00007"),
-                        (["doctor", str(open_to_all)], "Nothing is damaged.")):
+    for words, told in (
+        (["show", str(open_to_all)], "  ready "),
+        (["run", str(open_to_all), *common], "Report: "),
+        (["recommend", str(open_to_all), "--user", "u00007", *common], "For user u00007"),
+        (["doctor", str(open_to_all)], "Nothing is damaged."),
+    ):
         assert as_one_who_may_not_write(open_to_all, words, said) == 0, said.read_text()
         assert told in said.read_text()
     shutil.rmtree(open_to_all / "6-report")
@@ -223,8 +241,9 @@ def test_a_finished_run_opens_where_nothing_can_be_written(open_to_all: Path, tm
     assert "Permission denied. Mend: you have no permission; change the permissions" in said.read_text()
 
 
-@pytest.mark.parametrize("name", [
-    "recipe.toml", f"1-data/{MANIFEST}", "1-data/users.parquet", "3-conventional/sasrec/model.safetensors"])
+@pytest.mark.parametrize(
+    "name", ["recipe.toml", f"1-data/{MANIFEST}", "1-data/users.parquet", "3-conventional/sasrec/model.safetensors"]
+)
 def test_files_that_may_not_be_read_are_named(name: str, open_to_all: Path, tmp_path: Path):
     (open_to_all / name).chmod(0)
     said = tmp_path / "said"
@@ -310,8 +329,13 @@ def test_weights_that_are_not_finite_are_refused(bad: float, finished: Path, tmp
     """Also where the manifest is of those very weights."""
     copy = Path(shutil.copytree(finished, tmp_path / "copy"))
     stage = Run.open(copy, QUIET).stages.conventional("sasrec")
-    rewrite(stage, lambda tensors: tensors | {"model.items.weight" if "model.items.weight" in tensors else min(tensors):
-                                              tensors[min(tensors)].float() * bad})
+    rewrite(
+        stage,
+        lambda tensors: (
+            tensors
+            | {"model.items.weight" if "model.items.weight" in tensors else min(tensors): tensors[min(tensors)].float() * bad}
+        ),
+    )
     with pytest.raises(ArtefactError, match=r"model\.safetensors holds (numbers that are not finite|\[)"):
         _ = Run.open(copy, QUIET).scorers["sasrec"].model
 

@@ -26,10 +26,10 @@ pytestmark = pytest.mark.slow  # two runs are made
 QUIET = Options(device="cpu", progress=False)
 SYSTEMS = {
     "personal": VALUES["systems"]["personal"],
-    "drawn": VALUES["systems"]["lora"] | {"coupling": {"kind": "full", "rank": 2}, "train_samples": 16,
-                                          "representation": {"kind": "random", "width": 3}},
-    "soft": VALUES["systems"]["lora"] | {"train_samples": 16,
-                                         "soft": {"model": "sasrec", "at": ["behaviours", "target", "user"]}},
+    "drawn": VALUES["systems"]["lora"]
+    | {"coupling": {"kind": "full", "rank": 2}, "train_samples": 16, "representation": {"kind": "random", "width": 3}},
+    "soft": VALUES["systems"]["lora"]
+    | {"train_samples": 16, "soft": {"model": "sasrec", "at": ["behaviours", "target", "user"]}},
 }
 SASREC = {"model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}, "training": TRAINING}
 
@@ -50,10 +50,21 @@ def recipe(source: Path, task: str) -> Recipe:
         models = VALUES["conventional"] | {"sasrec": SASREC}
         return parse(shared | {"data": {"source": source_values}, "conventional": models, "systems": SYSTEMS}, "the test")
     rules = {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 6}}
-    titles = {"behaviours": {"kind": "most-recent", "k": 3}, "coupling": {"kind": "full", "rank": 2}, "train_samples": 16,
-              "representation": {"model": "sasrec"}}
-    return parse(shared | {"data": {"source": source_values, "rules": rules}, "systems": {"titles": titles},
-                           "conventional": {"popular": {"model": {"kind": "popularity"}}, "sasrec": SASREC}}, "the test")
+    titles = {
+        "behaviours": {"kind": "most-recent", "k": 3},
+        "coupling": {"kind": "full", "rank": 2},
+        "train_samples": 16,
+        "representation": {"model": "sasrec"},
+    }
+    return parse(
+        shared
+        | {
+            "data": {"source": source_values, "rules": rules},
+            "systems": {"titles": titles},
+            "conventional": {"popular": {"model": {"kind": "popularity"}}, "sasrec": SASREC},
+        },
+        "the test",
+    )
 
 
 @pytest.fixture(scope="module", params=["ctr", "next-item"])
@@ -64,8 +75,12 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     cut = int(np.quantile(time.to_numpy(), 0.85))
     first = raw.interactions.filter(pc.less(time, cut))
     users = pc.unique(first.column("user"))
-    whole = RawTables(raw.interactions.filter(pc.is_in(raw.interactions.column("user"), value_set=users)), raw.catalogue,
-                      raw.profiles.filter(pc.is_in(raw.profiles.column("user"), value_set=users)), Words())
+    whole = RawTables(
+        raw.interactions.filter(pc.is_in(raw.interactions.column("user"), value_set=users)),
+        raw.catalogue,
+        raw.profiles.filter(pc.is_in(raw.profiles.column("user"), value_set=users)),
+        Words(),
+    )
     source = tables(RawTables(first, raw.catalogue, whole.profiles, raw.words), folder / "source")
     Run(recipe(source, request.param), folder / "run", QUIET).all()
     return folder / "run", whole, cut
@@ -117,8 +132,12 @@ def test_a_new_user_is_recommended_a_new_item(world: tuple[Path, RawTables, int]
     levels, time = run.context.dataset.rating_levels, int(np.asarray(run.context.dataset.time_N).max())
     width = run.context.vectors.vectors_NE.shape[1] if run.stages.need_vectors else None
     given = [Event("new user", item, levels[-1], time + number) for number, item in enumerate([*items, "new item"])]
-    run.context.extend(given, [{"item": "new item", "title": "Quite New"}], [{"user": "new user", "gender": "female"}],
-                       None if width is None else torch.ones(1, width))
+    run.context.extend(
+        given,
+        [{"item": "new item", "title": "Quite New"}],
+        [{"user": "new user", "gender": "female"}],
+        None if width is None else torch.ones(1, width),
+    )
     for name in run.scorers:
         answer = recommend(run, "new user", None, 4, name)
         assert len(answer.items) == 4

@@ -24,8 +24,10 @@ CONVENTIONAL = {
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    values = VALUES | {"conventional": CONVENTIONAL, "systems": {
-        "short": SYSTEM | {"representation": {"model": "sim"}, "behaviours": {"kind": "most-recent", "k": 2}}}}
+    values = VALUES | {
+        "conventional": CONVENTIONAL,
+        "systems": {"short": SYSTEM | {"representation": {"model": "sim"}, "behaviours": {"kind": "most-recent", "k": 2}}},
+    }
     run = Run(parse(values, "the tests' recipe"), tmp_path_factory.mktemp("runs") / "sim", Options(device="cpu", progress=False))
     run.all()
     return run

@@ -28,8 +28,11 @@ KNOWN: dict[str, Any] = {"every": 4, "behaviours": 4}
 RECIPE: dict[str, Any] = VALUES | {
     "systems": {},
     "knowledge": {"asked": KNOWN, "written": KNOWN | {"text": {"kind": "lm", "max_new_tokens": 6}}},
-    "conventional": {"din": DIN, "din-asked": DIN | {"knowledge": "asked"},
-                     "din-written": DIN | {"knowledge": "written", "knowledge_experts": {"specific": 2, "hidden": 8}}},
+    "conventional": {
+        "din": DIN,
+        "din-asked": DIN | {"knowledge": "asked"},
+        "din-written": DIN | {"knowledge": "written", "knowledge_experts": {"specific": 2, "hidden": 8}},
+    },
 }
 
 
@@ -83,8 +86,10 @@ def test_what_was_written_is_kept_for_other_vectors(run: Run, tmp_path: Path):
     texts = [json.loads(line)["text"] for line in written.read_text().splitlines()]
     assert texts
     before = written.read_bytes()
-    values = RECIPE | {"knowledge": RECIPE["knowledge"] | {"written": RECIPE["knowledge"]["written"] | {
-        "vectors": {"kind": "hidden-states", "dimensions": 4}}}}
+    values = RECIPE | {
+        "knowledge": RECIPE["knowledge"]
+        | {"written": RECIPE["knowledge"]["written"] | {"vectors": {"kind": "hidden-states", "dimensions": 4}}}
+    }
     again = Run(parse(values, "x"), tmp_path / "run", OPTIONS)
     assert again.stages.knowledge("asked").complete()
     assert not again.stages.knowledge("written").complete()
@@ -112,8 +117,10 @@ def test_vectors_from_files(run: Run, tmp_path: Path):
         states = {"user": users, "events": [4] * len(users), "vector": [[float(place)] * width for place in range(len(users))]}
         pq.write_table(pa.table(states), tmp_path / "users.parquet")
         vectors = {"kind": "precomputed", "items": str(tmp_path / "items.parquet"), "users": str(tmp_path / "users.parquet")}
-        values = RECIPE | {"knowledge": {"files": KNOWN | {"vectors": vectors}},
-                           "conventional": {"din": DIN | {"knowledge": "files"}}}
+        values = RECIPE | {
+            "knowledge": {"files": KNOWN | {"vectors": vectors}},
+            "conventional": {"din": DIN | {"knowledge": "files"}},
+        }
         one = Run(parse(values, "x"), tmp_path / f"run-{width}", OPTIONS)
         one.prepare()
         one.embed()
@@ -142,12 +149,15 @@ def test_nobody_with_so_many_events(tmp_path: Path):
     assert (run.stages.knowledge("asked").folder / USERS).exists()
 
 
-@pytest.mark.parametrize(("conventional", "message"), [
-    ({"din": DIN | {"knowledge": "nothing"}}, r"none of this recipe's \[knowledge.NAME\] \(asked, written\)"),
-    ({"popular": {"model": {"kind": "popularity"}, "knowledge": "asked"}}, "popular: popularity reads no extra fields"),
-    ({"din": DIN | {"knowledge_experts": {"specific": 3}}}, "knowledge_experts needs knowledge; add knowledge = NAME"),
-    ({"din": DIN | {"knowledge": "asked", "knowledge_experts": {"user": False, "item": False}}}, "leave no field"),
-])
+@pytest.mark.parametrize(
+    ("conventional", "message"),
+    [
+        ({"din": DIN | {"knowledge": "nothing"}}, r"none of this recipe's \[knowledge.NAME\] \(asked, written\)"),
+        ({"popular": {"model": {"kind": "popularity"}, "knowledge": "asked"}}, "popular: popularity reads no extra fields"),
+        ({"din": DIN | {"knowledge_experts": {"specific": 3}}}, "knowledge_experts needs knowledge; add knowledge = NAME"),
+        ({"din": DIN | {"knowledge": "asked", "knowledge_experts": {"user": False, "item": False}}}, "leave no field"),
+    ],
+)
 def test_what_cannot_be_known(conventional: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         parse(RECIPE | {"conventional": conventional}, "the tests' recipe")
@@ -164,10 +174,21 @@ def _without(step: Conventional) -> Conventional:
 
 
 def test_enhance_compares_a_model_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    small = ["data.source.users=30", "data.source.items=100", "data.source.events_per_user=20", "evaluation.test_samples=24",
-             "evaluation.resamples=100", "backbone.width=16", "backbone.layers=1", "backbone.heads=2", "backbone.vocabulary=500",
-             "backbone.training.epochs=1", "knowledge.known.every=6", "conventional.deepfm.training.max_steps=2",
-             "conventional.deepfm-knows.training.max_steps=2"]
+    small = [
+        "data.source.users=30",
+        "data.source.items=100",
+        "data.source.events_per_user=20",
+        "evaluation.test_samples=24",
+        "evaluation.resamples=100",
+        "backbone.width=16",
+        "backbone.layers=1",
+        "backbone.heads=2",
+        "backbone.vocabulary=500",
+        "backbone.training.epochs=1",
+        "knowledge.known.every=6",
+        "conventional.deepfm.training.max_steps=2",
+        "conventional.deepfm-knows.training.max_steps=2",
+    ]
     words = [word for setting in small for word in ("--set", setting)]
     assert main(["enhance", "--data", "simulated", "--model", "deepfm", "--out", str(tmp_path / "run"), "--quiet", *words]) == 0
     table = capsys.readouterr().out
@@ -192,6 +213,10 @@ def test_the_recipe_pairs_every_model_with_itself():
 def test_the_recipe_asks_the_language_model_alone_by_its_rows():
     recipe = load("laser")
     assert {name: system.train_samples for name, system in recipe.systems.items()} == {
-        "zero-shot": 0, "laser-128": 128, "laser-1024": 1024, "laser-8192": 8192}
+        "zero-shot": 0,
+        "laser-128": 128,
+        "laser-1024": 1024,
+        "laser-8192": 8192,
+    }
     assert {step.train_samples for step in recipe.conventional.values() if step.train_samples} == {128, 1024, 8192}
     assert all(recipe.systems[f"laser-{shots}"].coupling.kind == "identity" for shots in (128, 1024, 8192))

@@ -22,11 +22,18 @@ DIN = VALUES["conventional"]["din"]
 CONVENTIONAL = {
     "din": DIN,
     "sim": DIN | {"behaviours": {"kind": "same-field", "field": "genre", "k": 6}},
-    "sasrec": {"model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "heads": 1, "history_length": 6,
-                         "user_id": True}, "training": TRAINING},
+    "sasrec": {
+        "model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "heads": 1, "history_length": 6, "user_id": True},
+        "training": TRAINING,
+    },
 }
-SYSTEM = {"behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 32, "validation_samples": 20, "training": TRAINING,
-          "dropout": 0.0}
+SYSTEM = {
+    "behaviours": {"kind": "most-recent", "k": 3},
+    "train_samples": 32,
+    "validation_samples": 20,
+    "training": TRAINING,
+    "dropout": 0.0,
+}
 LORA = SYSTEM | {"coupling": {"kind": "identity", "rank": 2}}
 META = SYSTEM | {"coupling": {"kind": "meta", "rank": 2, "loras": 2}, "representation": {"model": "din"}}
 COLLM = LORA | {"soft": {"model": "sasrec", "at": ["user", "target"]}, "init_from": "lora", "train": "coupling"}
@@ -38,8 +45,8 @@ SYSTEMS: dict[str, dict[str, Any]] = {
     "of-sim": META | {"representation": {"model": "sim", "layer": "user"}},
     "token": META | {"coupling": {"kind": "meta", "rank": 2, "loras": 2, "gate": "token"}},
     "joint": META | {"representation": {"model": "sasrec", "layer": "user", "train": "joint"}},
-    "residual": SYSTEM | {"coupling": {"kind": "experts", "rank": 2, "experts": 2, "router": "residual"},
-                          "representation": {"model": "din"}},
+    "residual": SYSTEM
+    | {"coupling": {"kind": "experts", "rank": 2, "experts": 2, "router": "residual"}, "representation": {"model": "din"}},
     "dropped": META | {"representation": {"model": "sasrec", "train": "frozen-with-dropout"}},
     "collm": COLLM,
     "one-projector": COLLM | {"soft": {"model": "sasrec", "at": ["user", "target"], "projector": "collm"}, "loss": "yes"},
@@ -102,8 +109,11 @@ def test_a_random_u_is_the_users_at_all_times_and_says_nothing_else(run: Run):
 def test_a_learning_representation_learns_in_its_layer(run: Run):
     trained, joint = run.scorers["sasrec"].recommender, run.scorers["joint"].lm
     assert joint.layer == "user"
-    moved = {name for (name, a), b in zip(trained.named_parameters(), joint.representer.parameters(), strict=True)
-             if not torch.equal(a.cpu(), b)}
+    moved = {
+        name
+        for (name, a), b in zip(trained.named_parameters(), joint.representer.parameters(), strict=True)
+        if not torch.equal(a.cpu(), b)
+    }
     assert moved == {"inputs.table.weight", "inputs.join.weight", "inputs.join.bias"}
 
 
@@ -140,7 +150,8 @@ def test_in_collms_second_stage_only_the_projectors_learn(run: Run):
         assert torch.equal(after.adapters.state()[name], tensor)
         assert torch.equal(before.adapters.state()[name], tensor)
     assert {name for name, p in after.named_parameters() if p.requires_grad} == {
-        f"soft.{whose}.{part}.{kind}" for whose in ("user", "item") for part in ("into", "out") for kind in ("weight", "bias")}
+        f"soft.{whose}.{part}.{kind}" for whose in ("user", "item") for part in ("into", "out") for kind in ("weight", "bias")
+    }
     for (name, a), b in zip(before.soft.named_parameters(), after.soft.parameters(), strict=True):
         assert not torch.equal(a, b), name
     learnt = {name for name, p in run.scorers["one-projector"].lm.named_parameters() if p.requires_grad}
@@ -198,40 +209,63 @@ def test_what_decides_the_result_is_in_the_key(run: Run):
     def soft(**changes: Any) -> dict[str, Any]:
         return COLLM["soft"] | changes
 
-    keys = [key("collm"), key("collm", soft=soft(at=["target"])), key("collm", soft=soft(layer="user")),
-            key("collm", soft=soft(layer="random")), key("one-projector"), key("one-projector", loss="answer"),
-            key("user"), key("user", representation={"model": "din", "layer": "fields"}),
-            key("user", representation={"model": "din"}), key("user", representation={"kind": "random"}),
-            key("user", representation={"kind": "random", "width": 8})]
+    keys = [
+        key("collm"),
+        key("collm", soft=soft(at=["target"])),
+        key("collm", soft=soft(layer="user")),
+        key("collm", soft=soft(layer="random")),
+        key("one-projector"),
+        key("one-projector", loss="answer"),
+        key("user"),
+        key("user", representation={"model": "din", "layer": "fields"}),
+        key("user", representation={"model": "din"}),
+        key("user", representation={"kind": "random"}),
+        key("user", representation={"kind": "random", "width": 8}),
+    ]
     assert len(set(keys)) == len(keys)
     assert key("user") == run.stages.system("user").key
 
 
 def test_the_report_says_what_was_read(run: Run):
     page = (run.stages.report.require() / "report.html").read_text()
-    for said in ("u from layer 'user' of din, trained on all", "u from din, trained on all",
-                 "u of 12 numbers drawn at random for each user",
-                 "soft tokens of user and target from sasrec, trained on all", "soft tokens of user drawn at random"):
+    for said in (
+        "u from layer 'user' of din, trained on all",
+        "u from din, trained on all",
+        "u of 12 numbers drawn at random for each user",
+        "soft tokens of user and target from sasrec, trained on all",
+        "soft tokens of user drawn at random",
+    ):
         assert said in html.unescape(page), said
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"representation": {"layer": "user"}}, r"systems\.user\.representation\.model: Field required"),
-    ({"representation": {"kind": "random", "train": "joint"}},
-     r"systems\.user\.representation\.train: there is no such key; allowed here: kind, width\."),
-    ({"representation": {"kind": "random", "model": "din"}},
-     r"representation\.model: there is no such key; allowed here: kind, width"),
-    ({"representation": {"kind": "drawn"}}, r"systems\.user\.representation: .*'model', 'random'"),
-    ({"coupling": {"kind": "static"}, "representation": {"model": "din", "train": "frozen-with-dropout"}},
-     "takes no representation"),
-    ({"representation": {"model": "din", "layer": "middle"}}, r"representation\.layer: .*'final', 'fields' or 'user'"),
-    ({"soft": {"at": ["user"]}}, r"systems\.user\.soft\.model: Field required"),
-    ({"coupling": {"kind": "identity"}, "representation": None, "train_samples": 0, "loss": "yes"},
-     "with train_samples = 0 nothing is trained"),
-    ({"soft": {"model": "din", "at": []}}, "at least 1"),
-    ({"soft": {"model": "din", "at": ["title"]}}, "'user', 'behaviours' or 'target'"),
-    ({"soft": {"model": "din", "layer": "user"}}, r'systems\.user\.soft: layer = \'user\' .* add "user" to at'),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"representation": {"layer": "user"}}, r"systems\.user\.representation\.model: Field required"),
+        (
+            {"representation": {"kind": "random", "train": "joint"}},
+            r"systems\.user\.representation\.train: there is no such key; allowed here: kind, width\.",
+        ),
+        (
+            {"representation": {"kind": "random", "model": "din"}},
+            r"representation\.model: there is no such key; allowed here: kind, width",
+        ),
+        ({"representation": {"kind": "drawn"}}, r"systems\.user\.representation: .*'model', 'random'"),
+        (
+            {"coupling": {"kind": "static"}, "representation": {"model": "din", "train": "frozen-with-dropout"}},
+            "takes no representation",
+        ),
+        ({"representation": {"model": "din", "layer": "middle"}}, r"representation\.layer: .*'final', 'fields' or 'user'"),
+        ({"soft": {"at": ["user"]}}, r"systems\.user\.soft\.model: Field required"),
+        (
+            {"coupling": {"kind": "identity"}, "representation": None, "train_samples": 0, "loss": "yes"},
+            "with train_samples = 0 nothing is trained",
+        ),
+        ({"soft": {"model": "din", "at": []}}, "at least 1"),
+        ({"soft": {"model": "din", "at": ["title"]}}, "'user', 'behaviours' or 'target'"),
+        ({"soft": {"model": "din", "layer": "user"}}, r'systems\.user\.soft: layer = \'user\' .* add "user" to at'),
+    ],
+)
 def test_what_cannot_be_is_answered_at_the_door(changes: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         recipe(user=META | changes)

@@ -27,12 +27,18 @@ from lifelora.run.scorers.titles import Titles, candidates_of
 from lifelora.run.tasks.next_item import RANKS
 
 SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
-SYSTEM = {"behaviours": {"kind": "most-recent", "k": 4}, "train_samples": 32, "validation_samples": 16, "training": TRAINING,
-          "dropout": 0.0}
+SYSTEM = {
+    "behaviours": {"kind": "most-recent", "k": 4},
+    "train_samples": 32,
+    "validation_samples": 16,
+    "training": TRAINING,
+    "dropout": 0.0,
+}
 EXPERTS = {"coupling": {"kind": "experts", "rank": 4, "experts": 2}, "representation": {"model": "sasrec"}}
 RATES = {"coupling": {"learning_rate": 6e-4, "weight_decay": 1e-5}}
 RECIPE: dict[str, Any] = {
-    "name": "next", "task": "next-item",
+    "name": "next",
+    "task": "next-item",
     "evaluation": VALUES["evaluation"] | {"test_samples": 16, "written_tokens": 12, "beams": 2},
     "backbone": VALUES["backbone"] | {"template": {"kind": "next-item"}},
     "data": VALUES["data"] | {"rules": {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 8}}},
@@ -43,11 +49,15 @@ RECIPE: dict[str, Any] = {
     "systems": {
         "zero-shot": SYSTEM | {"train_samples": 0},
         "text": SYSTEM | EXPERTS | {"shortlist": 12, "training": TRAINING | {"groups": RATES}},
-        "unlisted": SYSTEM | {"candidates_in_prompt": False, "length_normalised": True, "retriever": "popularity",
-                              "shortlist": 30},
-        "hybrid": SYSTEM | EXPERTS | {
-            "soft": {"model": "sasrec"}, "item_form": "text-to-hybrid",
-            "training": TRAINING | {"groups": {**RATES, "soft": {"weight_decay": 1e-5}}}},
+        "unlisted": SYSTEM
+        | {"candidates_in_prompt": False, "length_normalised": True, "retriever": "popularity", "shortlist": 30},
+        "hybrid": SYSTEM
+        | EXPERTS
+        | {
+            "soft": {"model": "sasrec"},
+            "item_form": "text-to-hybrid",
+            "training": TRAINING | {"groups": {**RATES, "soft": {"weight_decay": 1e-5}}},
+        },
         "ids": SYSTEM | {"soft": {"model": "sasrec"}, "item_form": "ids"},
         "token": SYSTEM | {"coupling": {"kind": "experts", "rank": 4, "experts": 2, "gate": "token"}},
     },
@@ -198,8 +208,12 @@ def test_answers_are_those_of_each_row_alone(run: Run, name: str):
             assert system.answers[f"{prefix}valid ratio"][row] == float(named.any())
             assert system.answers[hit][row] == pytest.approx(float(named[target] / max(1, int(named.sum()))))
     scorer.lm.adapters.unload()
-    assert set(system.costs) == {"likelihoods of 8 titles", "chosen", "written", "after sasrec: likelihoods of "
-                                 f"{scorer.system.shortlist} titles"}
+    assert set(system.costs) == {
+        "likelihoods of 8 titles",
+        "chosen",
+        "written",
+        f"after sasrec: likelihoods of {scorer.system.shortlist} titles",
+    }
     assert all(cost.tokens > 0 and cost.seconds > 0 for cost in system.costs.values())
 
 
@@ -274,23 +288,30 @@ def test_a_list_too_long_for_the_prompt_is_said(run: Run):
         scorer.score(run.task.now(0, np.arange(40)))
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"conventional": {"din": {"model": {"kind": "din"}}}}, "cannot say what comes next; choose one of popularity"),
-    ({"conventional": {"sasrec": {"behaviours": {"kind": "most-similar"}}}}, "chooses by the target, which task = "),
-    ({"two_towers": {"bert": {"path": "x"}}}, r"cannot answer task = \'next-item\'; remove \[two_towers\]"),
-    ({"systems": {"lora": {"behaviours": {"kind": "most-similar"}}}}, "chooses by the target, which task = "),
-    ({"systems": {"lora": SYSTEM | EXPERTS | {"representation": {"model": "sasrec", "layer": "fields"}}}},
-     "'fields' holds the target"),
-    ({"systems": {"lora": {"soft": {"model": "sasrec"}}}}, "shows no soft tokens; choose 'hybrid'"),
-    ({"systems": {"lora": {"item_form": "ids"}}}, r"say which model makes them: soft = { model = NAME }"),
-    ({"systems": {"lora": {"retriever": "din"}}}, r"none of this recipe's conventional models \(popularity, sasrec\)"),
-    ({"systems": {"lora": {"template": {"kind": "rella"}}}}, "template has no meaning where task = 'next-item'"),
-    ({"systems": {"lora": {"representation": {"model": "popularity"}}}}, "conventional models with vectors"),
-    ({"task": "ctr", "systems": {"lora": {"candidates_in_prompt": False}}}, "candidates_in_prompt has no meaning where"),
-    ({"systems": {"lora": {"train_samples": 0, "coupling": {"kind": "experts", "gate": "token"}}}},
-     "coupling must be 'identity'"),
-    ({"data": VALUES["data"]}, "ranks candidates, and there are none"),
-])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"conventional": {"din": {"model": {"kind": "din"}}}}, "cannot say what comes next; choose one of popularity"),
+        ({"conventional": {"sasrec": {"behaviours": {"kind": "most-similar"}}}}, "chooses by the target, which task = "),
+        ({"two_towers": {"bert": {"path": "x"}}}, r"cannot answer task = \'next-item\'; remove \[two_towers\]"),
+        ({"systems": {"lora": {"behaviours": {"kind": "most-similar"}}}}, "chooses by the target, which task = "),
+        (
+            {"systems": {"lora": SYSTEM | EXPERTS | {"representation": {"model": "sasrec", "layer": "fields"}}}},
+            "'fields' holds the target",
+        ),
+        ({"systems": {"lora": {"soft": {"model": "sasrec"}}}}, "shows no soft tokens; choose 'hybrid'"),
+        ({"systems": {"lora": {"item_form": "ids"}}}, r"say which model makes them: soft = { model = NAME }"),
+        ({"systems": {"lora": {"retriever": "din"}}}, r"none of this recipe's conventional models \(popularity, sasrec\)"),
+        ({"systems": {"lora": {"template": {"kind": "rella"}}}}, "template has no meaning where task = 'next-item'"),
+        ({"systems": {"lora": {"representation": {"model": "popularity"}}}}, "conventional models with vectors"),
+        ({"task": "ctr", "systems": {"lora": {"candidates_in_prompt": False}}}, "candidates_in_prompt has no meaning where"),
+        (
+            {"systems": {"lora": {"train_samples": 0, "coupling": {"kind": "experts", "gate": "token"}}}},
+            "coupling must be 'identity'",
+        ),
+        ({"data": VALUES["data"]}, "ranks candidates, and there are none"),
+    ],
+)
 def test_what_cannot_be_asked(changes: dict[str, Any], message: str):
     with pytest.raises(ConfigError, match=message):
         parse(RECIPE | changes, "the tests' recipe")
@@ -313,7 +334,8 @@ def test_the_recipe_is_llaras_protocol():
 
 
 def test_a_backbone_that_cannot_score_titles_is_refused_before_anything_is_trained(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """Before the conventional models are trained, too."""
     why = "MambaForCausalLM keeps nothing of a prompt that its titles could share."
     load = Nano.load

@@ -41,8 +41,11 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
 
 def recipe(**changes: Any) -> Recipe:
-    systems = {"one": LORA, "two": LORA | {"coupling": {"kind": "full", "rank": 2}, "representation": {"model": "din"}},
-               "later": LORA | {"init_from": "one"}}
+    systems = {
+        "one": LORA,
+        "two": LORA | {"coupling": {"kind": "full", "rank": 2}, "representation": {"model": "din"}},
+        "later": LORA | {"init_from": "one"},
+    }
     return parse(VALUES | {"systems": systems} | changes, "the tests' recipe")
 
 
@@ -81,12 +84,18 @@ def test_next_items_too(counts: Counter[str], tmp_path: Path):
     system = {"behaviours": {"kind": "most-recent", "k": 4}, "train_samples": 16, "validation_samples": 8, "training": TRAINING}
     sasrec = {"model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}, "training": TRAINING}
     rules = {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 6}}
-    made(recipe(
-        task="next-item", data=VALUES["data"] | {"rules": rules}, conventional={"sasrec": sasrec},
-        backbone=VALUES["backbone"] | {"template": {"kind": "next-item"}},
-        evaluation=VALUES["evaluation"] | {"test_samples": 8, "written_tokens": 4},
-        systems={"words": system, "llara": system | {"soft": {"model": "sasrec"}, "item_form": "text-to-hybrid"}},
-    ), tmp_path / "run", counts)
+    made(
+        recipe(
+            task="next-item",
+            data=VALUES["data"] | {"rules": rules},
+            conventional={"sasrec": sasrec},
+            backbone=VALUES["backbone"] | {"template": {"kind": "next-item"}},
+            evaluation=VALUES["evaluation"] | {"test_samples": 8, "written_tokens": 4},
+            systems={"words": system, "llara": system | {"soft": {"model": "sasrec"}, "item_form": "text-to-hybrid"}},
+        ),
+        tmp_path / "run",
+        counts,
+    )
     assert counts == {"loads": 1, "tokenisations": 1}
 
 

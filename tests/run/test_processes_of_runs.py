@@ -27,8 +27,13 @@ def start(cache: Path, *words: str, processes: int) -> "subprocess.Popen[str]":
     """``lifelora words`` by one process or two; runs with one cache share their nano LM."""
     environment = {**os.environ, "PYTHONPATH": str(Path(lifelora.__path__[0]).parent), "LIFELORA_CACHE": str(cache)}
     launcher = TORCHRUN if processes == 2 else ()
-    return subprocess.Popen([sys.executable, *launcher, "-m", "lifelora.cli", *words], env=environment, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, *launcher, "-m", "lifelora.cli", *words],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
 
 
 def run(cache: Path, *words: str, processes: int) -> str:

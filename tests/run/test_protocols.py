@@ -10,8 +10,15 @@ from lifelora.run import Options, Run
 
 def prepared(folder: Path, source: dict[str, object], rules: dict[str, object], **more: object) -> Run:
     """A run whose data are ready, with a model that costs nothing."""
-    recipe = parse({"name": "protocol", "conventional": {"popular": {"model": {"kind": "popularity"}}},
-                    "data": {"source": source, "rules": rules}, **more}, "the tests' recipe")
+    recipe = parse(
+        {
+            "name": "protocol",
+            "conventional": {"popular": {"model": {"kind": "popularity"}}},
+            "data": {"source": source, "rules": rules},
+            **more,
+        },
+        "the tests' recipe",
+    )
     run = Run(recipe, folder, Options(device="cpu", progress=False))
     run.prepare()
     return run
@@ -20,8 +27,9 @@ def prepared(folder: Path, source: dict[str, object], rules: dict[str, object], 
 def movielens_25m(place: Path) -> dict[str, object]:
     """The layout of MovieLens-25M: half stars, quoted titles; 20 users who rate 20 films, one each second."""
     place.mkdir()
-    ratings = [f"{u},{1 + (u * 3 + k) % 40},{(u + k) % 10 / 2 + 0.5},{1_000_000_000 + 20 * k + u}"
-               for u in range(20) for k in range(20)]
+    ratings = [
+        f"{u},{1 + (u * 3 + k) % 40},{(u + k) % 10 / 2 + 0.5},{1_000_000_000 + 20 * k + u}" for u in range(20) for k in range(20)
+    ]
     (place / "ratings.csv").write_text("\n".join(["userId,movieId,rating,timestamp", *ratings]))
     films = [f'{i},"Film, The {i} (1990)",Drama|War' for i in range(1, 41)]
     (place / "movies.csv").write_text("\n".join(["movieId,title,genres", *films]))
@@ -54,9 +62,14 @@ def test_every_user_of_bookcrossing_is_in_one_part_with_one_sample(tmp_path: Pat
     books = [f'"{b:010d}";"Book {b}";"A";"1999";"P"' for b in range(1, 8)]
     header = '"ISBN";"Book-Title";"Book-Author";"Year-Of-Publication";"Publisher"'
     (place / "BX-Books.csv").write_text("\r\n".join([header, *books]) + "\r\n")
-    dataset = prepared(tmp_path / "run", {"kind": "bookcrossing", "path": str(place)}, {
-        "label_above": 4, "split": {"kind": "one-per-user", "test": 0.3, "valid": 0.3},
-    }).context.dataset
+    dataset = prepared(
+        tmp_path / "run",
+        {"kind": "bookcrossing", "path": str(place)},
+        {
+            "label_above": 4,
+            "split": {"kind": "one-per-user", "test": 0.3, "valid": 0.3},
+        },
+    ).context.dataset
     rows = np.concatenate([np.asarray(dataset.samples[part]) for part in ("train", "valid", "test")])
     users = dataset.users.outside(dataset.user_N[rows])
     assert sorted(map(int, users)) == [u for u in range(30) if u % 4 >= 2]  # more than 5 ratings

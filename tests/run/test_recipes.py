@@ -23,8 +23,10 @@ def small(recipe: Recipe, bert: Path) -> dict[str, Any]:
         values["data"] = VALUES["data"] | {"rules": rules}
         values["evaluation"] = VALUES["evaluation"] | {"written_tokens": 8}
     for step in values["conventional"].values():
-        step["model"] = {key: min(SIZES.get(key, value), value) if isinstance(value, int) and not isinstance(value, bool) else
-                         value for key, value in step["model"].items()}
+        step["model"] = {
+            key: min(SIZES.get(key, value), value) if isinstance(value, int) and not isinstance(value, bool) else value
+            for key, value in step["model"].items()
+        }
         step["training"] = TRAINING
         step["behaviours"] = step["behaviours"] and step["behaviours"] | {"k": 6}
         step["train_samples"] = step["train_samples"] and 40
@@ -37,8 +39,12 @@ def small(recipe: Recipe, bert: Path) -> dict[str, Any]:
     for system in values["systems"].values():
         for key in ("behaviours", "mix_with"):
             system[key] = system[key] and system[key] | {"k": 3}
-        system |= {"training": TRAINING, "train_samples": system["train_samples"] and 24, "validation_samples": 20,
-                   "max_tokens": 400}
+        system |= {
+            "training": TRAINING,
+            "train_samples": system["train_samples"] and 24,
+            "validation_samples": 20,
+            "max_tokens": 400,
+        }
         system["coupling"] |= {"rank": 2} | {"meta": {"loras": 3}, "experts": {"rank": 8}}.get(system["coupling"]["kind"], {})
     return values
 

@@ -50,15 +50,30 @@ def manifests(folder: Path) -> dict[str, int]:
 
 
 def stages() -> set[str]:
-    return {"1-data", "2-backbone", "2-vectors", "6-report", *(f"5-scores/{name}" for name in NAMES),
-            "3-conventional/popular", "3-conventional/din", "4-systems/lora", "4-systems/personal"}
+    return {
+        "1-data",
+        "2-backbone",
+        "2-vectors",
+        "6-report",
+        *(f"5-scores/{name}" for name in NAMES),
+        "3-conventional/popular",
+        "3-conventional/din",
+        "4-systems/lora",
+        "4-systems/personal",
+    }
 
 
 def test_every_stage_is_ready_and_sound(run: Run):
     assert set(manifests(run.folder)) == stages()
     assert run.status().count("  ready ") == len(stages())
-    for stage in (run.stages.data, run.stages.backbone, run.stages.vectors, run.stages.report,
-                  *map(run.stages.scores, NAMES), *map(run.stages.system, ("lora", "personal"))):
+    for stage in (
+        run.stages.data,
+        run.stages.backbone,
+        run.stages.vectors,
+        run.stages.report,
+        *map(run.stages.scores, NAMES),
+        *map(run.stages.system, ("lora", "personal")),
+    ):
         assert stage.damage(thorough=True) == []
 
 
@@ -108,9 +123,11 @@ def test_the_best_possible_is_the_auc_of_the_truth(run: Run):
 def test_samples_are_drawn_by_the_same_names_as_ever(run: Run):
     """With another name of a stream every published figure would be of other samples."""
     context = run.context
-    for part, name, drawn in (("train", "shots", context.training_samples(9)),
-                              ("valid", "validation", context.validation_samples(9)),
-                              ("test", "test rows", context.test_samples)):
+    for part, name, drawn in (
+        ("train", "shots", context.training_samples(9)),
+        ("valid", "validation", context.validation_samples(9)),
+        ("test", "test rows", context.test_samples),
+    ):
         rows = np.asarray(context.dataset.samples[part])
         chosen = seeds.generator(run.recipe.seed, name).permutation(len(rows))[: len(drawn)]
         assert drawn.tolist() == rows[np.sort(chosen)].tolist()
@@ -141,9 +158,15 @@ def test_a_changed_system_is_made_again_with_what_follows_from_it(folder: Path, 
     assert not np.array_equal(np.load(copy / "5-scores/lora/score.npy"), np.load(folder / "5-scores/lora/score.npy"))
 
 
-@pytest.mark.parametrize(("stage", "before"), [
-    (Run.fit, "prepare"), (Run.embed, "prepare"), (Run.train, "prepare"), (Run.evaluate, "prepare"),
-])
+@pytest.mark.parametrize(
+    ("stage", "before"),
+    [
+        (Run.fit, "prepare"),
+        (Run.embed, "prepare"),
+        (Run.train, "prepare"),
+        (Run.evaluate, "prepare"),
+    ],
+)
 def test_a_stage_without_its_inputs_names_the_command(stage: Callable[[Run], None], before: str, tmp_path: Path):
     with pytest.raises(ArtefactError, match=rf"run `lifelora {before}` with the same recipe and --out first"):
         stage(Run(tiny(), tmp_path / "new", QUIET))
@@ -168,9 +191,18 @@ def test_a_finished_run_answers_without_its_log(folder: Path, tmp_path: Path):
     (log / "interactions.csv").write_text("\n".join(["user,item,rating,time", *rows]))
     from lifelora.data.sources import parse_source
 
-    recipe = parse({"name": "shop", "conventional": {"popular": {"model": {"kind": "popularity"}}},
-                    "evaluation": {"resamples": 100}, "data": {"rules": {"label_above": 0.5}, "source":
-                    parse_source(f"tables:{log}").model_dump(mode="json", exclude_none=True)}}, "shop")
+    recipe = parse(
+        {
+            "name": "shop",
+            "conventional": {"popular": {"model": {"kind": "popularity"}}},
+            "evaluation": {"resamples": 100},
+            "data": {
+                "rules": {"label_above": 0.5},
+                "source": parse_source(f"tables:{log}").model_dump(mode="json", exclude_none=True),
+            },
+        },
+        "shop",
+    )
     Run(recipe, tmp_path / "run", QUIET).all()
     before = manifests(tmp_path / "run")
     shutil.rmtree(log)
@@ -224,8 +256,21 @@ def test_most_recent_behaviours_are_the_last_ones(run: Run):
 def test_items_that_were_asked_for(run: Run, capsys: pytest.CaptureFixture[str]):
     answer = recommend(run, "u00001", ["b00003", "b00001", "b00002"], 10, "lora")
     assert {item.item for item in answer.items} == {"b00001", "b00002", "b00003"}
-    words = ["recommend", str(run.folder), "--user", "u00001", "--items", "b00003", "b00001", "-k", "1", "--json", "--quiet",
-             "--device", "cpu"]
+    words = [
+        "recommend",
+        str(run.folder),
+        "--user",
+        "u00001",
+        "--items",
+        "b00003",
+        "b00001",
+        "-k",
+        "1",
+        "--json",
+        "--quiet",
+        "--device",
+        "cpu",
+    ]
     assert main(words) == 0
     told = json.loads(capsys.readouterr().out)
     assert set(told) == {"user", "system", "how", "items"}
@@ -293,7 +338,10 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
         environment = {**os.environ, "PYTHONPATH": sources, "LIFELORA_CACHE": str(tmp_path / f"cache-{out}")}
         return subprocess.Popen(
             [sys.executable, "-m", "lifelora.cli", "run", "tiny.toml", "--out", out, "--quiet", "--device", "cpu"],
-            cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            cwd=tmp_path,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
 
     def to_the_end(out: str) -> None:

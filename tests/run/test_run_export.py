@@ -23,16 +23,23 @@ from lifelora.run.scorers.language import ADAPTER
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
-SASREC = {"model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "heads": 1, "history_length": 6},
-          "training": TRAINING}
-SYSTEM = {"behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 32, "validation_samples": 20, "training": TRAINING,
-          "dropout": 0.0}
+SASREC = {
+    "model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "heads": 1, "history_length": 6},
+    "training": TRAINING,
+}
+SYSTEM = {
+    "behaviours": {"kind": "most-recent", "k": 3},
+    "train_samples": 32,
+    "validation_samples": 20,
+    "training": TRAINING,
+    "dropout": 0.0,
+}
 SYSTEMS = {
     "lora": SYSTEM | {"coupling": {"kind": "identity", "rank": 2}},
-    "second": SYSTEM | {"coupling": {"kind": "full", "rank": 2}, "representation": {"model": "sasrec"},
-                        "init_from": "lora", "train": "coupling"},
-    "joint": SYSTEM | {"coupling": {"kind": "meta", "rank": 2, "loras": 2},
-                       "representation": {"model": "sasrec", "train": "joint"}},
+    "second": SYSTEM
+    | {"coupling": {"kind": "full", "rank": 2}, "representation": {"model": "sasrec"}, "init_from": "lora", "train": "coupling"},
+    "joint": SYSTEM
+    | {"coupling": {"kind": "meta", "rank": 2, "loras": 2}, "representation": {"model": "sasrec", "train": "joint"}},
     "targeted": SYSTEM | {"coupling": {"kind": "experts", "rank": 2, "experts": 2}, "representation": {"model": "din"}},
 }
 
@@ -60,15 +67,36 @@ def in_peft(run: Run, adapter: Path, tokens_BL: torch.Tensor, mask_BL: torch.Ten
         return model(input_ids=tokens_BL, attention_mask=mask_BL.long(), position_ids=position_BL).logits[:, -1]
 
 
-@pytest.mark.parametrize(("system", "user", "item"), [
-    ("lora", None, None), ("second", "u00003", None), ("joint", "u00003", None), ("targeted", "u00003", "b00007"),
-])
+@pytest.mark.parametrize(
+    ("system", "user", "item"),
+    [
+        ("lora", None, None),
+        ("second", "u00003", None),
+        ("joint", "u00003", None),
+        ("targeted", "u00003", "b00007"),
+    ],
+)
 def test_stock_peft_gives_our_logits(run: Run, system: str, user: str | None, item: str | None, tmp_path: Path):
     """Someone's own prompts, scored by us in the run and by PEFT from the exported folder alone."""
     where = ["--user", user] if user else []
     where += ["--item", item] if item else []
-    assert main(["export", str(run.stages.folder), "--system", system, *where, "--out", str(tmp_path / "out"), "--quiet",
-                 "--device", "cpu"]) == 0
+    assert (
+        main(
+            [
+                "export",
+                str(run.stages.folder),
+                "--system",
+                system,
+                *where,
+                "--out",
+                str(tmp_path / "out"),
+                "--quiet",
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["adapter_config.json", "adapter_model.safetensors"]
     dataset = run.context.dataset
     user_index = int(dataset.users.inside([user or "u00003"])[0])
@@ -84,8 +112,17 @@ def test_stock_peft_gives_our_logits(run: Run, system: str, user: str | None, it
 
 def test_a_cohort_has_a_folder_each(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     (tmp_path / "who.txt").write_text("u00003\n\nu00005\n u00001 \n")
-    words = ["export", str(run.stages.folder), "--system", "second", "--cohort", str(tmp_path / "who.txt"), "--quiet",
-             "--out", str(tmp_path / "out")]
+    words = [
+        "export",
+        str(run.stages.folder),
+        "--system",
+        "second",
+        "--cohort",
+        str(tmp_path / "who.txt"),
+        "--quiet",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(words) == 0
     assert "3 adapters in" in capsys.readouterr().out
     told = json.loads((tmp_path / "out" / COHORT).read_text())
@@ -106,13 +143,16 @@ def test_ids_that_are_no_names_of_folders(run: Run):
     assert max(len(name.encode()) for name in long) <= 255
 
 
-@pytest.mark.parametrize(("options", "message"), [
-    ({"system": "din"}, "no language-model system 'din'; it has lora, second, joint, targeted"),
-    ({"system": "second"}, r"has an adapter for each user; give --user or --cohort"),
-    ({"system": "lora", "users": ["u00003"]}, "is the same for all users; remove --user"),
-    ({"system": "targeted", "users": ["u00003"]}, "depends on the target as well.*--item"),
-    ({"system": "second", "users": ["u00003"], "item": "b00001"}, "one adapter for all items; remove --item"),
-])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"system": "din"}, "no language-model system 'din'; it has lora, second, joint, targeted"),
+        ({"system": "second"}, r"has an adapter for each user; give --user or --cohort"),
+        ({"system": "lora", "users": ["u00003"]}, "is the same for all users; remove --user"),
+        ({"system": "targeted", "users": ["u00003"]}, "depends on the target as well.*--item"),
+        ({"system": "second", "users": ["u00003"], "item": "b00001"}, "one adapter for all items; remove --item"),
+    ],
+)
 def test_what_does_not_fit(run: Run, options: dict[str, object], message: str, tmp_path: Path):
     with pytest.raises(ConfigError, match=message):
         export(run, tmp_path / "out", **{"system": None, "users": None, "item": None} | options)
@@ -125,11 +165,16 @@ def test_unknown_users_stop_it_before_anything_is_written(run: Run, tmp_path: Pa
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("text", "message"), [
-    (b"\n\n", "names no user"), (b"a\nb\na\n", "names 'a' twice"), (None, "cannot be read"),
-    (b"a\n\xff\n", "not UTF-8: .* in line 2"),
-    (b"b\n" + b"".join(b"%d\na\n" % n for n in range(200_000)), "names 'a' twice"),
-])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"\n\n", "names no user"),
+        (b"a\nb\na\n", "names 'a' twice"),
+        (None, "cannot be read"),
+        (b"a\n\xff\n", "not UTF-8: .* in line 2"),
+        (b"b\n" + b"".join(b"%d\na\n" % n for n in range(200_000)), "names 'a' twice"),
+    ],
+)
 def test_a_cohort_that_is_none(text: bytes | None, message: str, tmp_path: Path):
     """The last has 200,000 repetitions: looked for one by one, each in the whole list, they take hours."""
     if text is not None:
@@ -150,7 +195,7 @@ def test_inspect_says_how_a_recipe_starts_from_it(run: Run, tmp_path: Path, caps
     assert main(["inspect", str(tmp_path / "lora")]) == 0
     said = capsys.readouterr().out
     assert "is an ordinary LoRA of rank 2, scaled by 8, on 2 layers (q_proj, v_proj)" in said
-    system = tomllib.loads(said[said.index("[systems"):])["systems"]["personal"]
+    system = tomllib.loads(said[said.index("[systems") :])["systems"]["personal"]
     assert system["init_from"] == str(tmp_path / "lora")
     values = VALUES | {"systems": {"personal": SYSTEM | system}, "conventional": {"sasrec": SASREC}}
     made = Run(parse(values, "the printed one"), tmp_path / "run", Options(device="cpu", progress=False))

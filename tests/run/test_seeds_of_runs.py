@@ -91,8 +91,9 @@ def test_what_is_not_one_recipe_is_not_put_together(runs: list[Run], tmp_path: P
 @pytest.fixture(scope="module")
 def next_runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
     """What comes next, by conventional models, seeds 0 and 1."""
-    made = [Run(next_items().model_copy(update={"seed": seed}), tmp_path_factory.mktemp(f"next{seed}"), OPTIONS)
-            for seed in range(2)]
+    made = [
+        Run(next_items().model_copy(update={"seed": seed}), tmp_path_factory.mktemp(f"next{seed}"), OPTIONS) for seed in range(2)
+    ]
     for run in made:
         run.all()
     return made
@@ -125,5 +126,8 @@ def test_without_candidates_the_catalogue_is_shown(next_runs: list[Run], monkeyp
     monkeypatch.setattr(NextItem, "ranked", unlisted)
     head = str(over_seeds(next_runs)).splitlines()[0]
     assert [cell.split(" ±")[0].strip() for cell in head.split("  ") if "±" in cell] == [
-        "catalogue HR@10", "catalogue NDCG@10", "catalogue MRR"]
+        "catalogue HR@10",
+        "catalogue NDCG@10",
+        "catalogue MRR",
+    ]
     assert head.endswith("catalogue HR@10 minus popularity")

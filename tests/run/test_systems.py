@@ -20,8 +20,10 @@ SIMILAR = {"behaviours": {"kind": "most-similar", "k": 4}}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    systems = {"zero": LORA | SIMILAR | {"train_samples": 0},
-               "mixed": LORA | SIMILAR | {"mix_with": {"kind": "most-recent", "k": 3}}}
+    systems = {
+        "zero": LORA | SIMILAR | {"train_samples": 0},
+        "mixed": LORA | SIMILAR | {"mix_with": {"kind": "most-recent", "k": 3}},
+    }
     recipe = parse(VALUES | {"conventional": {}, "systems": systems}, "the tests' recipe")
     run = Run(recipe, tmp_path_factory.mktemp("runs") / "systems", Options(device="cpu", progress=False))
     run.all()
@@ -34,8 +36,9 @@ def test_without_shots_it_is_the_backbone_asked(run: Run):
     prompts = scorer.prompts(scorer.show(Requests(targets)), np.arange(8))
     position_BL = (prompts.mask_BL.long().cumsum(1) - 1).clamp(min=0)
     with torch.no_grad():
-        logits_BLV = context.backbone.model(input_ids=prompts.tokens_BL, attention_mask=prompts.mask_BL.long(),
-                                           position_ids=position_BL).logits
+        logits_BLV = context.backbone.model(
+            input_ids=prompts.tokens_BL, attention_mask=prompts.mask_BL.long(), position_ids=position_BL
+        ).logits
     two = logits_BLV[:, -1][:, [scorer.builder.answers.yes, scorer.builder.answers.no]].softmax(1)[:, 0]
     torch.testing.assert_close(torch.from_numpy(scores(run, "zero", targets)[:8]).float(), two, rtol=1e-4, atol=1e-5)
     assert "0 training samples" in (run.stages.report.require() / "report.html").read_text()
@@ -57,8 +60,9 @@ def test_mixed_training_shows_every_row_twice_and_tests_show_it_once(run: Run):
     assert len(np.load(run.stages.scores("mixed").require() / "score.npy")) == 24
 
 
-@pytest.mark.parametrize("changes", [
-    {"mix_with": {"kind": "most-recent"}}, {"coupling": {"kind": "full"}, "representation": {"model": "din"}}])
+@pytest.mark.parametrize(
+    "changes", [{"mix_with": {"kind": "most-recent"}}, {"coupling": {"kind": "full"}, "representation": {"model": "din"}}]
+)
 def test_nothing_to_train_with_no_shots(changes: dict[str, object], tmp_path: Path):
     values = VALUES | {"systems": {"zero": LORA | {"train_samples": 0} | changes}}
     with pytest.raises(ConfigError, match="with train_samples = 0 nothing is trained"):
@@ -68,8 +72,11 @@ def test_nothing_to_train_with_no_shots(changes: dict[str, object], tmp_path: Pa
 def test_soft_tokens_train_and_are_loaded_again(tmp_path: Path):
     din = VALUES["conventional"]["din"]
     system = VALUES["systems"]["personal"] | {"soft": {"model": "din"}}
-    run = Run(parse(VALUES | {"conventional": {"din": din}, "systems": {"soft": system}}, "the tests' recipe"), tmp_path / "run",
-              Options(device="cpu", progress=False))
+    run = Run(
+        parse(VALUES | {"conventional": {"din": din}, "systems": {"soft": system}}, "the tests' recipe"),
+        tmp_path / "run",
+        Options(device="cpu", progress=False),
+    )
     run.all()
     context, scorer = run.context, run.scorers["soft"]
     lm, before = scorer.lm, scorer.untrained()
@@ -102,9 +109,11 @@ def test_pools_of_shots_are_fixed_by_the_seed_and_lie_in_one_another(run: Run):
 def test_a_seed_draws_what_it_always_drew(run: Run):
     """By the names of the streams as they were at first; another name would be other samples under the same seed."""
     context = run.context
-    for part, stream, found in (("train", "shots", context.training_samples(7)),
-                                ("valid", "validation", context.validation_samples(7)),
-                                ("test", "test rows", context.test_samples)):
+    for part, stream, found in (
+        ("train", "shots", context.training_samples(7)),
+        ("valid", "validation", context.validation_samples(7)),
+        ("test", "test rows", context.test_samples),
+    ):
         rows = np.asarray(context.dataset.samples[part])
         assert len(found) < len(rows)
         assert {*found.tolist()} == {*rows[generator(0, stream).permutation(len(rows))[: len(found)]].tolist()}

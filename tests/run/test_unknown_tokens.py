@@ -29,8 +29,16 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     logging.disable_progress_bar()
     folder = tmp_path_factory.mktemp("llama")
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=KINDS["byte-level"]())
-    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1,
-                                 num_attention_heads=2, max_position_embeddings=4096)).save_pretrained(folder)
+    LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=8,
+            intermediate_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            max_position_embeddings=4096,
+        )
+    ).save_pretrained(folder)
     tokenizer.add_special_tokens({"pad_token": "[PAD]"})
     tokenizer.add_tokens(["<extra>"])
     tokenizer.save_pretrained(folder)
@@ -47,13 +55,23 @@ def test_a_backbone(llama: dict[str, str], tmp_path: Path):
 
 
 def test_a_backbone_that_names_what_comes_next(llama: dict[str, str], tmp_path: Path):
-    phrasing = {"opening": ["<extra>"], "history": "They {did}:", "nothing": "Nothing.", "announcement": "Of these:",
-                "question": ["Which?"]}
+    phrasing = {
+        "opening": ["<extra>"],
+        "history": "They {did}:",
+        "nothing": "Nothing.",
+        "announcement": "Of these:",
+        "question": ["Which?"],
+    }
     rules = {"min_history": 3, "split": {"kind": "leave-one-out"}, "candidates": {"count": 8}}
-    system = {"behaviours": {"kind": "most-recent", "k": 4}, "train_samples": 0, "validation_samples": 16,
-              "phrasings": [phrasing]}
-    run = run_of(tmp_path / "run", task="next-item", backbone=llama, data=VALUES["data"] | {"rules": rules},
-                 systems={"wrapped": system})
+    system = {
+        "behaviours": {"kind": "most-recent", "k": 4},
+        "train_samples": 0,
+        "validation_samples": 16,
+        "phrasings": [phrasing],
+    }
+    run = run_of(
+        tmp_path / "run", task="next-item", backbone=llama, data=VALUES["data"] | {"rules": rules}, systems={"wrapped": system}
+    )
     with pytest.raises(ConfigError, match=UNKNOWN):
         run.all()
 
@@ -63,8 +81,15 @@ def test_an_encoder(tmp_path: Path):
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens(["<extra>"])
     tokenizer.save_pretrained(folder)
-    encoder = {"path": str(folder), "hidden": [8], "behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 32,
-               "validation_samples": 20, "training": VALUES["systems"]["lora"]["training"], "template": WRAPPED}
+    encoder = {
+        "path": str(folder),
+        "hidden": [8],
+        "behaviours": {"kind": "most-recent", "k": 3},
+        "train_samples": 32,
+        "validation_samples": 20,
+        "training": VALUES["systems"]["lora"]["training"],
+        "template": WRAPPED,
+    }
     run = run_of(tmp_path / "run", systems={}, two_towers={"towers": encoder})
     with pytest.raises(ConfigError, match=UNKNOWN):
         run.all()

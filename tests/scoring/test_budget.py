@@ -12,8 +12,13 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 def llama(width: int, layers: int, dtype: torch.dtype) -> LlamaForCausalLM:
     """Its shapes alone."""
     with torch.device("meta"):
-        config = LlamaConfig(hidden_size=width, intermediate_size=width * 27 // 10, num_hidden_layers=layers,
-                             num_attention_heads=width // 64, vocab_size=32_000)
+        config = LlamaConfig(
+            hidden_size=width,
+            intermediate_size=width * 27 // 10,
+            num_hidden_layers=layers,
+            num_attention_heads=width // 64,
+            vocab_size=32_000,
+        )
         return LlamaForCausalLM(config).to(dtype)
 
 

@@ -41,10 +41,16 @@ def refused(check: Callable[[Any], None], case: Any) -> str:
 # Couplings -----------------------------------------------------------------------------------------------------------------
 
 EVERY_COUPLING = [
-    Identity.Config(rank=4), Static.Config(rank=4), Experts.Config(rank=4, experts=2),
-    Experts.Config(rank=4, experts=2, gate="token"), Meta.Config(rank=2, loras=3),
-    Meta.Config(rank=2, loras=3, merge="outputs", gate="token"), Hydra.Config(rank=2, heads=3),
-    Hydra.Config(rank=2, heads=3, gate="token"), Full.Config(rank=4), Full.Config(rank=4, start="random"),
+    Identity.Config(rank=4),
+    Static.Config(rank=4),
+    Experts.Config(rank=4, experts=2),
+    Experts.Config(rank=4, experts=2, gate="token"),
+    Meta.Config(rank=2, loras=3),
+    Meta.Config(rank=2, loras=3, merge="outputs", gate="token"),
+    Hydra.Config(rank=2, heads=3),
+    Hydra.Config(rank=2, heads=3, gate="token"),
+    Full.Config(rank=4),
+    Full.Config(rank=4, start="random"),
 ]
 
 

@@ -37,9 +37,14 @@ def rates(span: int, **config) -> list[float]:
 # -- the learning rate --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("schedule", "expected"), [
-    ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]), ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
-    ("cosine", [0.5, 1.0, 1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2])])
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        ("constant", [0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+        ("linear", [0.5, 1.0, 1.0, 0.75, 0.5, 0.25]),
+        ("cosine", [0.5, 1.0, 1.0, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]),
+    ],
+)
 def test_learning_rate(schedule, expected):
     config = Optimisation(learning_rate=1.0, schedule=schedule, warmup=1 / 3)
     assert [learning_rate(config, step, 6) for step in range(6)] == pytest.approx(expected)
@@ -65,10 +70,18 @@ def test_warm_up_in_steps_equals_hugging_faces(schedule, warm):
 @pytest.mark.parametrize(("peak", "low", "start", "warm"), [(8e-4, 8e-6, 8e-6, 50), (1e-3, 8e-5, 1e-5, 200)])
 def test_lavis_cosine(peak, low, start, warm):
     """LLaRA's and iLoRA's, then CoLLM's: warm-up covers the head of a cosine that falls from the first step to a floor."""
-    expected = [start + (peak - start) * step / warm if step < warm else
-                low + (peak - low) * (1 + math.cos(math.pi * step / 1000)) / 2 for step in range(1000)]
-    config = Optimisation(learning_rate=peak, schedule="cosine", fall_from="start", warmup_steps=warm, warmup_from=start / peak,
-                          final_rate=low / peak)
+    expected = [
+        start + (peak - start) * step / warm if step < warm else low + (peak - low) * (1 + math.cos(math.pi * step / 1000)) / 2
+        for step in range(1000)
+    ]
+    config = Optimisation(
+        learning_rate=peak,
+        schedule="cosine",
+        fall_from="start",
+        warmup_steps=warm,
+        warmup_from=start / peak,
+        final_rate=low / peak,
+    )
     assert [learning_rate(config, step, 1000) for step in range(1000)] == pytest.approx(expected)
 
 
@@ -97,8 +110,16 @@ def test_a_schedule_that_training_ends_early(tmp_path, limit):
 def test_a_groups_rate_scales_its_first_step(tmp_path):
     """Without decay AdamW's first step is -lr · sign(gradient): a rate of its own three times as high goes three times as far."""
     net = Logistic()
-    run(net, tmp_path, rows_N=np.arange(61), batch_size=61, max_steps=1, learning_rate=0.125, schedule="constant",
-        groups={"net.weight": {"learning_rate": 0.375}})
+    run(
+        net,
+        tmp_path,
+        rows_N=np.arange(61),
+        batch_size=61,
+        max_steps=1,
+        learning_rate=0.125,
+        schedule="constant",
+        groups={"net.weight": {"learning_rate": 0.375}},
+    )
     torch.testing.assert_close(net.net.weight.abs(), torch.full((1, 4), 0.375), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(net.net.bias.abs(), torch.full((1,), 0.125), rtol=1e-5, atol=1e-6)
 
@@ -111,13 +132,27 @@ def test_groups_equal_pytorchs_own(tmp_path, kind, vectors, decay):
     ``decay_vectors`` the biases get the rate alone."""
     net, plain = quiet(Deep()), quiet(Deep())
     first, last = plain.net[0], plain.net[4]
-    run(net, tmp_path, rows_N=np.arange(64), epochs=3, optimiser=kind, learning_rate=0.05, weight_decay=decay,
-        decay_vectors=vectors, clip=None, validate=rising(), groups={"net.4": {"learning_rate": 0.1, "weight_decay": 0.5}})
-    optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[kind]([
-        {"params": [last.weight], "weight_decay": 0.5, "own": 0.1},
-        {"params": [last.bias], "weight_decay": 0.5 * vectors, "own": 0.1},
-        {"params": [first.weight], "weight_decay": decay, "own": 0.05},
-        {"params": [first.bias], "weight_decay": decay * vectors, "own": 0.05}])
+    run(
+        net,
+        tmp_path,
+        rows_N=np.arange(64),
+        epochs=3,
+        optimiser=kind,
+        learning_rate=0.05,
+        weight_decay=decay,
+        decay_vectors=vectors,
+        clip=None,
+        validate=rising(),
+        groups={"net.4": {"learning_rate": 0.1, "weight_decay": 0.5}},
+    )
+    optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[kind](
+        [
+            {"params": [last.weight], "weight_decay": 0.5, "own": 0.1},
+            {"params": [last.bias], "weight_decay": 0.5 * vectors, "own": 0.1},
+            {"params": [first.weight], "weight_decay": decay, "own": 0.05},
+            {"params": [first.bias], "weight_decay": decay * vectors, "own": 0.05},
+        ]
+    )
     for step in range(12):
         if step % 4 == 0:
             order = torch.randperm(64, generator=torch_generator(0, "order", step // 4)).numpy()
@@ -141,8 +176,17 @@ def test_where_weight_decay_acts_by_hand(tmp_path):
     expected = {"adamw": w - rate * decay * w - rate * g.sign(), "adam": w - rate * (g + decay * w).sign()}
     for kind, right in expected.items():
         net = quiet(Deep())
-        run(net, tmp_path / kind, batch_size=64, max_steps=1, optimiser=kind, learning_rate=rate, weight_decay=decay,
-            schedule="constant", clip=None)
+        run(
+            net,
+            tmp_path / kind,
+            batch_size=64,
+            max_steps=1,
+            optimiser=kind,
+            learning_rate=rate,
+            weight_decay=decay,
+            schedule="constant",
+            clip=None,
+        )
         torch.testing.assert_close(net.net[4].weight.detach(), right, rtol=1e-4, atol=1e-5)
 
 
@@ -150,8 +194,15 @@ def test_where_weight_decay_acts_by_hand(tmp_path):
 def test_the_longest_key_counts_and_nothing_of_a_shorter_one(tmp_path, groups):
     net = Deep()
     before = weights(net)
-    run(net, tmp_path, batch_size=64, max_steps=1, learning_rate=0.01, schedule="constant", groups={
-        key: {"learning_rate": 0.01 * times, "weight_decay": 0.0} for key, times in groups.items()})
+    run(
+        net,
+        tmp_path,
+        batch_size=64,
+        max_steps=1,
+        learning_rate=0.01,
+        schedule="constant",
+        groups={key: {"learning_rate": 0.01 * times, "weight_decay": 0.0} for key, times in groups.items()},
+    )
     moved = {name: (value - before[name]).abs().max().item() for name, value in weights(net).items() if "." in name}
     assert moved["net.0.weight"] == pytest.approx(0.03, rel=1e-3)
     assert moved["net.4.weight"] == pytest.approx(0.01, rel=1e-3)
@@ -161,8 +212,10 @@ def grouped(net: nn.Module, **config) -> list[tuple[list[str], float, float]]:
     """(names, decay, share of the rate) of every group of the optimiser."""
     learnt = Learnt(net)
     names = {id(p): name for name, p in learnt.parameters.items()}
-    return [([names[id(p)] for p in group["params"]], group["weight_decay"], group["factor"])
-            for group in make_optimiser(learnt, Optimisation.model_validate(config), fused=True).param_groups]
+    return [
+        ([names[id(p)] for p in group["params"]], group["weight_decay"], group["factor"])
+        for group in make_optimiser(learnt, Optimisation.model_validate(config), fused=True).param_groups
+    ]
 
 
 def test_as_few_groups_as_there_are_settings():
@@ -171,10 +224,13 @@ def test_as_few_groups_as_there_are_settings():
     vectors = [name for name in everything if name not in matrices]
     assert grouped(Deep()) == [(everything, 0.0, 1.0)]
     assert grouped(Deep(), weight_decay=0.1) == [(matrices, 0.1, 1.0), (vectors, 0.0, 1.0)]
-    assert grouped(Deep(), weight_decay=0.1, groups={"net.0": {"weight_decay": 0.1}, "net.4": {"learning_rate": 1e-3}}) \
-        == grouped(Deep(), weight_decay=0.1)
-    assert grouped(Deep(), groups={"net.4": {"weight_decay": 0.1}}) \
-        == [(["net.4.weight"], 0.1, 1.0), ([name for name in everything if name != "net.4.weight"], 0.0, 1.0)]
+    assert grouped(
+        Deep(), weight_decay=0.1, groups={"net.0": {"weight_decay": 0.1}, "net.4": {"learning_rate": 1e-3}}
+    ) == grouped(Deep(), weight_decay=0.1)
+    assert grouped(Deep(), groups={"net.4": {"weight_decay": 0.1}}) == [
+        (["net.4.weight"], 0.1, 1.0),
+        ([name for name in everything if name != "net.4.weight"], 0.0, 1.0),
+    ]
 
 
 @pytest.mark.parametrize("key", ["coupling", "ne", "net.", "net.40", ""])

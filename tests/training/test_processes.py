@@ -20,8 +20,14 @@ WORLD = Path(__file__).with_name("ranks_world.py")
 def two(way: str, folder: Path) -> list[dict[str, Any]]:
     """What each of two processes saw."""
     environment = {**os.environ, "PYTHONPATH": str(Path(lifelora.__path__[0]).parent)}
-    done = subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(WORLD),
-                           way, str(folder)], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(WORLD), way, str(folder)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 

@@ -20,8 +20,7 @@ SOURCES = str(Path(lifelora.__path__[0]).parent)
 
 def start(*command: str) -> str:
     environment = {**os.environ, "PYTHONPATH": SOURCES}
-    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=600,
-                          check=False)
+    done = subprocess.run([sys.executable, *command], env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
@@ -48,8 +47,7 @@ def test_two_processes_give_what_one_gives(tmp_path):
     """Under torchrun (gloo): a parameter used in the scope only, a last batch that leaves one process idle, and a curriculum
     that leaves a parameter out at times: for a step, or for some micro-batches of a step and of one process.
     """
-    start("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(WORLD), "parallel",
-          str(tmp_path / "two"))
+    start("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(WORLD), "parallel", str(tmp_path / "two"))
     assert (tmp_path / "two/rank1").exists()
     one = run(Scoped(), tmp_path / "one", **PARALLEL)
     two = History.model_validate_json((tmp_path / "two/history.json").read_text())

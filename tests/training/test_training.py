@@ -50,10 +50,21 @@ def test_first_step_by_hand(tmp_path):
 def test_equals_a_loop_written_out(tmp_path):
     """Order by the stream "order", weight decay on the matrix only, warm-up and linear fall, clipping: three epochs."""
     net, plain = Logistic(), Logistic()
-    history = run(net, tmp_path, rows_N=np.arange(60), epochs=3, learning_rate=0.05, weight_decay=0.1, warmup=0.25,
-                  clip=0.1, evaluations_per_epoch=4, select="-log_loss")
-    optimizer = torch.optim.AdamW([{"params": [plain.net.weight], "weight_decay": 0.1},
-                                   {"params": [plain.net.bias], "weight_decay": 0.0}], lr=0.05)
+    history = run(
+        net,
+        tmp_path,
+        rows_N=np.arange(60),
+        epochs=3,
+        learning_rate=0.05,
+        weight_decay=0.1,
+        warmup=0.25,
+        clip=0.1,
+        evaluations_per_epoch=4,
+        select="-log_loss",
+    )
+    optimizer = torch.optim.AdamW(
+        [{"params": [plain.net.weight], "weight_decay": 0.1}, {"params": [plain.net.bias], "weight_decay": 0.0}], lr=0.05
+    )
     losses, step = [], 0
     for epoch in range(3):
         order = torch.randperm(60, generator=torch_generator(0, "order", epoch)).numpy()
@@ -108,8 +119,15 @@ def test_only_what_is_trainable_is_trained_and_written(tmp_path):
     written = load_file(tmp_path / "model.safetensors")
     assert torch.equal(net.net[0].weight, before["net.0.weight"])
     assert not torch.equal(net.net[4].weight, before["net.4.weight"])
-    assert sorted(written) == ["net.1.bias", "net.1.num_batches_tracked", "net.1.running_mean", "net.1.running_var",
-                               "net.1.weight", "net.4.bias", "net.4.weight"]
+    assert sorted(written) == [
+        "net.1.bias",
+        "net.1.num_batches_tracked",
+        "net.1.running_mean",
+        "net.1.running_var",
+        "net.1.weight",
+        "net.4.bias",
+        "net.4.weight",
+    ]
     assert same(written, {name: value for name, value in weights(net).items() if name in written})
 
 
@@ -324,16 +342,26 @@ def test_fp16_does_not_run_on_a_cpu(tmp_path):
         run(Logistic(), tmp_path, precision="fp16")
 
 
-@pytest.mark.parametrize(("wrong", "answer"), [
-    ({"schedule": "step"}, "'constant', 'linear' or 'cosine'"), ({"warmup": 1.0}, "less than 1"),
-    ({"warmup": 0.1, "warmup_steps": 20}, "say the same thing twice"), ({"warmup_from": 0.01}, "give warmup or warmup_steps"),
-    ({"schedule": "constant", "final_rate": 0.1}, "choose 'linear' or 'cosine'"), ({"optimiser": "sgd"}, "'adamw' or 'adam'"),
-    ({"epochs": 5, "schedule_epochs": 4}, "choose schedule_epochs >= epochs"),
-    ({"accumulation": 32, "batch_size": 16}, "choose accumulation <= batch_size"), ({"clip": 0.0}, "greater than 0"),
-    ({"epoch": 3}, "Extra inputs are not permitted"), ({"select": "higher auc"}, "pattern"),
-    ({"patience": 0}, "greater than 0"), ({"groups": {"net": {"learning_rate": 0}}}, "greater than 0"),
-    ({"groups": {"net": {"weight_decay": -1}}}, "greater than or equal to 0"),
-    ({"groups": {"net": {"rate": 1}}}, "Extra inputs are not permitted")])
+@pytest.mark.parametrize(
+    ("wrong", "answer"),
+    [
+        ({"schedule": "step"}, "'constant', 'linear' or 'cosine'"),
+        ({"warmup": 1.0}, "less than 1"),
+        ({"warmup": 0.1, "warmup_steps": 20}, "say the same thing twice"),
+        ({"warmup_from": 0.01}, "give warmup or warmup_steps"),
+        ({"schedule": "constant", "final_rate": 0.1}, "choose 'linear' or 'cosine'"),
+        ({"optimiser": "sgd"}, "'adamw' or 'adam'"),
+        ({"epochs": 5, "schedule_epochs": 4}, "choose schedule_epochs >= epochs"),
+        ({"accumulation": 32, "batch_size": 16}, "choose accumulation <= batch_size"),
+        ({"clip": 0.0}, "greater than 0"),
+        ({"epoch": 3}, "Extra inputs are not permitted"),
+        ({"select": "higher auc"}, "pattern"),
+        ({"patience": 0}, "greater than 0"),
+        ({"groups": {"net": {"learning_rate": 0}}}, "greater than 0"),
+        ({"groups": {"net": {"weight_decay": -1}}}, "greater than or equal to 0"),
+        ({"groups": {"net": {"rate": 1}}}, "Extra inputs are not permitted"),
+    ],
+)
 def test_config_mistakes(wrong, answer):
     with pytest.raises(ValidationError, match=re.escape(answer)):
         TrainingConfig.model_validate(wrong)

@@ -156,19 +156,36 @@ class Alternating:
         return lambda rows_B: replace(gather(rows_B), hybrid=step % 3 == 1)
 
 
-def run(net: Logistic, folder: Path, *, seed: int = 0, rows_N: np.ndarray = train_N,
-        gather: Callable[[np.ndarray], Any] | Scheduled = gather, validate: Callable[[], dict[str, float]] | None = None,
-        checkpoint_seconds: float = 1e9, **config: Any) -> History:
+def run(
+    net: Logistic,
+    folder: Path,
+    *,
+    seed: int = 0,
+    rows_N: np.ndarray = train_N,
+    gather: Callable[[np.ndarray], Any] | Scheduled = gather,
+    validate: Callable[[], dict[str, float]] | None = None,
+    checkpoint_seconds: float = 1e9,
+    **config: Any,
+) -> History:
     settings = TrainingConfig.model_validate({"batch_size": 16, **config})
-    return fit(net, rows_N, gather, validate or net.validate, settings, folder, seed, device="cpu",
-               checkpoint_seconds=checkpoint_seconds)
+    return fit(
+        net, rows_N, gather, validate or net.validate, settings, folder, seed, device="cpu", checkpoint_seconds=checkpoint_seconds
+    )
 
 
-KILLED: dict[str, Any] = {"epochs": 12, "schedule": "cosine", "warmup": 0.1, "learning_rate": 0.1, "patience": 4,
-                          "select": "-log_loss", "evaluations_per_epoch": 2, "weight_decay": 0.01, "accumulation": 2}
+KILLED: dict[str, Any] = {
+    "epochs": 12,
+    "schedule": "cosine",
+    "warmup": 0.1,
+    "learning_rate": 0.1,
+    "patience": 4,
+    "select": "-log_loss",
+    "evaluations_per_epoch": 2,
+    "weight_decay": 0.01,
+    "accumulation": 2,
+}
 """The training that is killed: it stops early, several evaluations after its best."""
-PARALLEL: dict[str, Any] = {"rows_N": np.arange(65), "epochs": 2, "learning_rate": 0.1, "accumulation": 2,
-                            "weight_decay": 0.01}
+PARALLEL: dict[str, Any] = {"rows_N": np.arange(65), "epochs": 2, "learning_rate": 0.1, "accumulation": 2, "weight_decay": 0.01}
 """65 rows in batches of 16: the last batch is one row, so one of two processes has none."""
 
 

@@ -27,8 +27,13 @@ def model():
     torch.manual_seed(0)
     return LlamaForCausalLM(
         LlamaConfig(
-            vocab_size=260, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
-            num_key_value_heads=2, max_position_embeddings=256,
+            vocab_size=260,
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=2,
+            max_position_embeddings=256,
         )
     ).eval()
 
@@ -40,9 +45,7 @@ def tokenizer():
     bare = Tokenizer(models.BPE(vocab={c: i for i, c in enumerate(alphabet)}, merges=[]))
     bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bare.add_special_tokens(["<s>", "</s>"])
-    bare.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 256), ("</s>", 257)]
-    )
+    bare.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=[("<s>", 256), ("</s>", 257)])
     return PreTrainedTokenizerFast(tokenizer_object=bare, bos_token="<s>", eos_token="</s>", pad_token="</s>")
 
 
@@ -76,20 +79,26 @@ def test_long_texts_are_cut_and_the_model_is_left_as_it_was(model, tokenizer):
     torch.testing.assert_close(cut, mean_hidden_states(["abcd"], model, tokenizer, 256, 64))
 
 
-CATALOGUE = pa.table({
-    "item": ["1", "2", "3", "4"],
-    "title": ["Heat", "", "", "Two\nlines "],
-    "genre": ["Crime", "Drama", "", ""],
-    "description": ["Two men.", "", " ", None],
-})
+CATALOGUE = pa.table(
+    {
+        "item": ["1", "2", "3", "4"],
+        "title": ["Heat", "", "", "Two\nlines "],
+        "genre": ["Crime", "Drama", "", ""],
+        "description": ["Two men.", "", " ", None],
+    }
+)
 
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory):
-    interactions = pa.table({
-        "user": ["a"] * 4, "item": ["1", "2", "3", "4"], "rating": pa.array([1.0] * 4, pa.float32()),
-        "time": pa.array(range(4), pa.int64()),
-    })
+    interactions = pa.table(
+        {
+            "user": ["a"] * 4,
+            "item": ["1", "2", "3", "4"],
+            "rating": pa.array([1.0] * 4, pa.float32()),
+            "time": pa.array(range(4), pa.int64()),
+        }
+    )
     raw = RawTables(interactions, CATALOGUE, pa.table({"user": ["a"]}), Words(item="film"))
     return prepare(raw, Rules(min_history=1, split=LeaveOneOut()), tmp_path_factory.mktemp("films"), "films")
 
@@ -136,6 +145,7 @@ def test_a_text_that_spells_a_control_token_is_read_by_its_characters(model, tok
 
 def test_a_sentence_encoders_tokenizer_takes_texts_as_data(films, tokenizer, monkeypatch):
     """What the package's own call of its tokenizer gives."""
+
     class SentenceTransformer:
         def __init__(self, place, **options):
             self.tokenizer = copy.deepcopy(tokenizer)

@@ -26,7 +26,7 @@ def test_vectors(server, tmp_path, waits):
         embed(texts, config, tmp_path)
     made = embed(texts, config, tmp_path)  # in their order, though they come in another
     assert made.dtype == torch.float32
-    assert made.tolist() == [[1, 0, .5], [2, 1, .5], [3, 0, .5], [1, 0, .5], [4, 1, .5], [5, 0, .5]]
+    assert made.tolist() == [[1, 0, 0.5], [2, 1, 0.5], [3, 0, 0.5], [1, 0, 0.5], [4, 1, 0.5], [5, 0, 0.5]]
     assert [request[1]["input"] for request in server.requests] == [["a", "bb"], ["ccc", "dddd"], ["ccc", "dddd"], ["eeeee"]]
     assert server.requests[0][:2] == ("/v1/embeddings", {"model": "e", "input": ["a", "bb"]})
 
@@ -52,5 +52,5 @@ def test_kept_vectors_that_are_damaged(server, tmp_path, text):
 def test_texts_are_asked_for_once_and_empty_ones_never(server, tmp_path):
     config, texts = EndpointVectors(url=server.url, model="e"), ["Likes crime.", "", "Hates war.", "Likes crime.", " \n"]
     made = config.of_texts(texts, Tools(folder=tmp_path)).vectors_NE
-    assert made.tolist() == [[12, 0, .5], [0, 0, 0], [10, 1, .5], [12, 0, .5], [0, 0, 0]]
+    assert made.tolist() == [[12, 0, 0.5], [0, 0, 0], [10, 1, 0.5], [12, 0, 0.5], [0, 0, 0]]
     assert [request[1]["input"] for request in server.requests] == [["Likes crime.", "Hates war."]]

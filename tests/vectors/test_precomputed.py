@@ -49,19 +49,26 @@ def test_what_one_side_lacks_is_counted(shop, tmp_path):
     assert unknown.startswith("2 of 5 vectors in 'v.parquet' are of items that the data do not have")
 
 
-@pytest.mark.parametrize(("items", "vectors", "message"), [
-    (["i000", "i001", "i001"], [[1.0], [2.0], [3.0]], "more than one vector for each of 1 items, the first being 'i001'"),
-    (["i000", None], [[1.0], [2.0]], "lacks the id in 1 of 2 rows"),
-    ([0.5, 1.5], [[1.0], [2.0]], "ids of type double"),
-    (["a", "b"], [[1.0], [2.0]], "a vector of none of the 5 items: its ids are like 'a', those of the data like 'i000'"),
-    (["i000", "i001", "i002"], [[1.0, 2.0], [2.0, 1.0], [3.0]], "2 numbers in most of them, 1 in that of item 'i002'"),
-    (["i000", "i001", "i002"], [[1.0], None, [2.0]], "1 numbers in most of them, 0 in that of item 'i001'"),
-    (["i000", "i001"], [[1.0, None], [2.0, 1.0]], "no finite float32 numbers in 1 vectors, the first being that of item 'i000'"),
-    (["i000", "i001"], [[1.0], [1e300]], "no finite float32 numbers in 1 vectors, the first being that of item 'i001'"),
-    (["i000", "i001"], [["a"], ["b"]], "where lists of numbers belong"),
-    (["i000", "i001"], [1.0, 2.0], "has double in 'vector', where lists of numbers belong"),
-    (["i000"], [[]], "has list<.*: null> in 'vector'|no vectors, or empty ones"),
-])
+@pytest.mark.parametrize(
+    ("items", "vectors", "message"),
+    [
+        (["i000", "i001", "i001"], [[1.0], [2.0], [3.0]], "more than one vector for each of 1 items, the first being 'i001'"),
+        (["i000", None], [[1.0], [2.0]], "lacks the id in 1 of 2 rows"),
+        ([0.5, 1.5], [[1.0], [2.0]], "ids of type double"),
+        (["a", "b"], [[1.0], [2.0]], "a vector of none of the 5 items: its ids are like 'a', those of the data like 'i000'"),
+        (["i000", "i001", "i002"], [[1.0, 2.0], [2.0, 1.0], [3.0]], "2 numbers in most of them, 1 in that of item 'i002'"),
+        (["i000", "i001", "i002"], [[1.0], None, [2.0]], "1 numbers in most of them, 0 in that of item 'i001'"),
+        (
+            ["i000", "i001"],
+            [[1.0, None], [2.0, 1.0]],
+            "no finite float32 numbers in 1 vectors, the first being that of item 'i000'",
+        ),
+        (["i000", "i001"], [[1.0], [1e300]], "no finite float32 numbers in 1 vectors, the first being that of item 'i001'"),
+        (["i000", "i001"], [["a"], ["b"]], "where lists of numbers belong"),
+        (["i000", "i001"], [1.0, 2.0], "has double in 'vector', where lists of numbers belong"),
+        (["i000"], [[]], "has list<.*: null> in 'vector'|no vectors, or empty ones"),
+    ],
+)
 def test_what_is_wrong_is_said(shop, tmp_path, items, vectors, message):
     with pytest.raises(ConfigError, match=message) as raised:
         written(tmp_path / "v.parquet", items, vectors).of_items(shop, Tools())

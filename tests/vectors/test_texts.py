@@ -4,18 +4,18 @@ import pyarrow as pa
 
 from lifelora.vectors.texts import item_texts
 
-CATALOGUE = pa.table({
-    "item": ["1", "2", "3", "4"],
-    "title": ["Heat", "", "", "Two\nlines "],
-    "genre": ["Crime", "Drama", "", ""],
-    "description": ["Two men.", "", " ", None],
-})
+CATALOGUE = pa.table(
+    {
+        "item": ["1", "2", "3", "4"],
+        "title": ["Heat", "", "", "Two\nlines "],
+        "genre": ["Crime", "Drama", "", ""],
+        "description": ["Two men.", "", " ", None],
+    }
+)
 
 
 def test_item_texts():
-    assert item_texts(CATALOGUE, "film") == [
-        "The film Heat. Genre: Crime. Two men.", "Genre: Drama.", "", "The film Two lines."
-    ]
+    assert item_texts(CATALOGUE, "film") == ["The film Heat. Genre: Crime. Two men.", "Genre: Drama.", "", "The film Two lines."]
 
 
 def test_names_of_columns_are_one_line():

@@ -62,7 +62,7 @@ class AutoInt(Neural):
         attention_layers: int = Field(default=3, ge=1)
         heads: int = Field(default=1, ge=1)
         hidden: int = Field(default=256, ge=1)
-        "Width of the DNN, so of the representation where there is one (structure \"parallel\")."
+        'Width of the DNN, so of the representation where there is one (structure "parallel").'
         layers: int = Field(default=3, ge=1)
         "Hidden layers of the DNN, where there is one."
         dropout: float = Field(default=0.1, ge=0, lt=1)
@@ -83,9 +83,9 @@ class AutoInt(Neural):
         super().__init__(config, schema, extra)
         E, A = config.embedding, config.attention_hidden
         self.config = config
-        self.attention = nn.Sequential(*(
-            Interacting(ins, A, config.heads, config.dropout) for ins in [E, *[A] * (config.attention_layers - 1)]
-        ))
+        self.attention = nn.Sequential(
+            *(Interacting(ins, A, config.heads, config.dropout) for ins in [E, *[A] * (config.attention_layers - 1)])
+        )
         fields = self.inputs.n_fields + 1
         self.out = nn.Linear(fields * A, 1)
         if config.structure == "parallel":

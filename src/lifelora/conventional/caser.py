@@ -67,8 +67,9 @@ class Caser(Neural):
         @model_validator(mode="after")
         def _filters_fit(self) -> "Caser.Config":
             if self.heights > self.history_length:
-                raise ValueError(f"heights = {self.heights} is more than the history_length = {self.history_length} behaviours "
-                                 "that it sees")
+                raise ValueError(
+                    f"heights = {self.heights} is more than the history_length = {self.history_length} behaviours that it sees"
+                )
             return self
 
         def build(self, schema: Schema, extra: ExtraFields | None = None) -> "Caser":

@@ -63,7 +63,6 @@ class DeepFM(Neural):
         return self.inputs.fields_and_past(batch).flatten(1)
 
 
-
 def interactions(x_BFE: Float[Tensor, "B F E"]) -> Float[Tensor, "B"]:
     """Σ_{f<g} <x_f, x_g> = ½ Σ_e ((Σ_f x_fe)² − Σ_f x_fe²) (Rendle, ICDM 2010, lemma 3.1)."""
     return 0.5 * (x_BFE.sum(dim=1).square().sum(dim=1) - x_BFE.square().sum(dim=(1, 2)))

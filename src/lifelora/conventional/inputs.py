@@ -52,8 +52,13 @@ class Inputs(nn.Module):
 
     def __init__(self, config: Common, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__()
-        sizes = (schema.n_items + 1, schema.n_ratings + 1, schema.n_users if config.user_id else 0,
-                 *schema.user_field_sizes, *schema.item_field_sizes)
+        sizes = (
+            schema.n_items + 1,
+            schema.n_ratings + 1,
+            schema.n_users if config.user_id else 0,
+            *schema.user_field_sizes,
+            *schema.item_field_sizes,
+        )
         starts = [0, *accumulate(sizes)]
         self.n_items, self.n_ratings, self.width = schema.n_items, schema.n_ratings, config.embedding
         self.n_ids = int(config.user_id)
@@ -65,8 +70,13 @@ class Inputs(nn.Module):
         item_MF = schema.item_fields_MF + torch.tensor(starts[3 + n_user_fields : -1], dtype=torch.int64)
         item_MF = torch.cat([torch.arange(schema.n_items)[:, None], item_MF], dim=1)
         # One row more for users and items that are not in the schema: every field unknown, and for an id the padding's vector.
-        unknown = [torch.tensor([*ids, *fields], dtype=torch.int64)[None] for ids, fields in (
-            ([schema.n_items] * self.n_ids, starts[3 : 3 + n_user_fields]), ([schema.n_items], starts[3 + n_user_fields : -1]))]
+        unknown = [
+            torch.tensor([*ids, *fields], dtype=torch.int64)[None]
+            for ids, fields in (
+                ([schema.n_items] * self.n_ids, starts[3 : 3 + n_user_fields]),
+                ([schema.n_items], starts[3 + n_user_fields : -1]),
+            )
+        ]
         user_UF, item_MF = torch.cat([user_UF, unknown[0]]), torch.cat([item_MF, unknown[1]])
         self.user_UF: Tensor
         self.item_MF: Tensor

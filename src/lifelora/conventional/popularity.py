@@ -29,8 +29,9 @@ class Popularity(Recommender):
 
         def build(self, schema: Schema, extra: ExtraFields | None = None) -> "Popularity":
             if extra is not None:
-                raise ConfigError("popularity counts and reads no fields, so it can be given none; take another conventional "
-                                  "model.")
+                raise ConfigError(
+                    "popularity counts and reads no fields, so it can be given none; take another conventional model."
+                )
             return Popularity(self, schema)
 
     width = 1

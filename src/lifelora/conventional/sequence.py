@@ -27,8 +27,10 @@ class NextItem(nn.Module):
     def __init__(self, model: Recommender) -> None:
         super().__init__()
         if model.target_aware or model.width != model.item_embeddings().shape[1]:
-            raise ConfigError(f"{type(model).__name__} cannot rank what comes next: its state depends on one target. Choose "
-                              "sasrec, gru4rec, caser or popularity.")
+            raise ConfigError(
+                f"{type(model).__name__} cannot rank what comes next: its state depends on one target. Choose "
+                "sasrec, gru4rec, caser or popularity."
+            )
         self.model = model
         self.history_length = model.history_length
 

@@ -23,7 +23,11 @@ class Candidates(Frozen):
 
 
 def candidate_lists(
-    config: Candidates, part: Part, rows_N: Int[np.ndarray, "N"], user_A: Int[np.ndarray, "A"], item_A: Int[np.ndarray, "A"],
+    config: Candidates,
+    part: Part,
+    rows_N: Int[np.ndarray, "N"],
+    user_A: Int[np.ndarray, "A"],
+    item_A: Int[np.ndarray, "A"],
     n_items: int,
 ) -> Int[np.ndarray, "N C"]:
     """A list for each of the rows, which are places in the log's A events, sorted by user and time.
@@ -59,8 +63,10 @@ def candidate_lists(
         fresh[wrong] = random.integers(0, n_items, int(wrong.sum()))
         others_NC[open_N] = fresh
     else:
-        raise ConfigError(f"data.rules.candidates.count = {config.count}: of {n_items:,} items too few are left for the user of "
-                          f"event {rows_N[open_N[0]]:,}, who has seen the others. Lower it.")
+        raise ConfigError(
+            f"data.rules.candidates.count = {config.count}: of {n_items:,} items too few are left for the user of "
+            f"event {rows_N[open_N[0]]:,}, who has seen the others. Lower it."
+        )
     lists_NC = np.concatenate([target_N[:, None], others_NC], axis=1)
     place_N = random.integers(0, config.count, len(rows_N))
     rows = np.arange(len(rows_N))

@@ -9,7 +9,12 @@ from lifelora.data.rows import Problems, Rows, mask, one_line
 
 
 def checked_catalogue(
-    rows: Rows, item: str, title: str, description: str | None, fields: Sequence[str], problems: Problems,
+    rows: Rows,
+    item: str,
+    title: str,
+    description: str | None,
+    fields: Sequence[str],
+    problems: Problems,
     notes: list[str],
 ) -> pa.Table | None:
     """item, title, the fields and perhaps description as ``RawTables`` has them; None when a column is missing."""

@@ -102,7 +102,8 @@ class Dataset:
 
         self.samples: dict[Part, np.ndarray] = {part: mapped(f"samples/{part}") for part in PARTS}
         self.lists: dict[Part, np.ndarray] = {
-            part: mapped(f"candidates/{part}") for part in PARTS if (folder / f"candidates/{part}.npy").exists()}
+            part: mapped(f"candidates/{part}") for part in PARTS if (folder / f"candidates/{part}.npy").exists()
+        }
         """Candidates of each sample, [N, C] item indices in the order of ``samples``; empty where none were asked for."""
         self.known_users, self.known_items = len(self.users), len(self.items)
         "Users and items of the prepared data, which come first: those that a trained model has vectors of."
@@ -134,7 +135,9 @@ class Dataset:
         """Logged rows as targets: all that happened before each of them may be seen."""
         rows_B = np.asarray(rows_B, np.int64)
         return Targets(
-            self.user_N[rows_B].astype(np.int64), self.item_N[rows_B].astype(np.int64), self.log.positions(rows_B),
+            self.user_N[rows_B].astype(np.int64),
+            self.item_N[rows_B].astype(np.int64),
+            self.log.positions(rows_B),
             np.asarray(self.label_N[rows_B]),
         )
 
@@ -150,7 +153,9 @@ class Dataset:
         return np.where(mask_BH, self.log.rows(targets.user_B[:, None], position_BH), 0), mask_BH
 
     def gather(
-        self, targets: Targets, length: int,
+        self,
+        targets: Targets,
+        length: int,
         chosen: tuple[Int[np.ndarray, "B H"], Bool[np.ndarray, "B H"]] | None = None,
     ) -> Samples:
         """A batch for a conventional model that reads ``length`` behaviours: the last ones, or those that were chosen."""
@@ -221,8 +226,9 @@ class Dataset:
         before the last event of its user, an event that is there already, and texts of something known.
         """
         if self._label_above is None:
-            raise ArtefactError(f"{self.folder} is of an earlier version and does not say what a like is; prepare it anew before "
-                                "it is extended.")
+            raise ArtefactError(
+                f"{self.folder} is of an earlier version and does not say what a like is; prepare it anew before it is extended."
+            )
         table = checked_events(events, self.rating_levels, self.has_times, self._keep_from)
         other = copy(self)
         other.__dict__.pop("titles", None)

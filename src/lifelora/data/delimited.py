@@ -34,8 +34,16 @@ OPEN = "a quote is opened here and never closed"
 
 
 def read_delimited(
-    data: bytes, file: str, problems: Problems, *, columns: Sequence[str] | None = None, delimiter: str | None = None,
-    encoding: str = "utf-8", quoted: bool = True, escape: str | None = None, wanted: Sequence[str] = (),
+    data: bytes,
+    file: str,
+    problems: Problems,
+    *,
+    columns: Sequence[str] | None = None,
+    delimiter: str | None = None,
+    encoding: str = "utf-8",
+    quoted: bool = True,
+    escape: str | None = None,
+    wanted: Sequence[str] = (),
     notes: list[str] | None = None,
 ) -> Rows | None:
     """Rows of a delimited text, or None (with a problem) when there is nothing to read.
@@ -201,16 +209,26 @@ def _perhaps_escaped(
     if inside is not None:
         at = inside.start()
         shown = body[at : at + MAX_VALUE].partition(b"\n")[0].decode(errors="replace")
-        line, said = 1 + header_lines + body.count(b"\n", 0, at), (
-            "a quote stands behind a backslash, and the text is not sound when all such quotes are read as parts of a field; "
-            "double the quotes inside of fields")
+        line, said = (
+            1 + header_lines + body.count(b"\n", 0, at),
+            (
+                "a quote stands behind a backslash, and the text is not sound when all such quotes are read as parts of a field; "
+                "double the quotes inside of fields"
+            ),
+        )
         problems.add(Problem(file, line, None, shown, said))
     problems.add_all(plain)
     return as_plain
 
 
 def _parse(
-    body: bytes, file: str, columns: list[str], delimiter: str, quoted: bool, escape: str | None, header_lines: int,
+    body: bytes,
+    file: str,
+    columns: list[str],
+    delimiter: str,
+    quoted: bool,
+    escape: str | None,
+    header_lines: int,
     problems: Problems,
 ) -> Rows | None:
     invalid: list[pacsv.InvalidRow] = []
@@ -225,8 +243,12 @@ def _parse(
             # One thread, so that invalid rows come with their number.
             read_options=pacsv.ReadOptions(use_threads=False, column_names=columns, block_size=BLOCK),
             parse_options=pacsv.ParseOptions(
-                delimiter=delimiter, quote_char='"' if quoted else False, escape_char=escape or False,
-                newlines_in_values=quoted, ignore_empty_lines=False, invalid_row_handler=skip,
+                delimiter=delimiter,
+                quote_char='"' if quoted else False,
+                escape_char=escape or False,
+                newlines_in_values=quoted,
+                ignore_empty_lines=False,
+                invalid_row_handler=skip,
             ),
             convert_options=pacsv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False, check_utf8=False

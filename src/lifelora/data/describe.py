@@ -26,8 +26,10 @@ def describe(raw: RawTables, name: str) -> str:
         first, last = (np.datetime64(pc.min_max(log.column("time"))[end].as_py(), "s") for end in ("min", "max"))
         lines.append(f"times      {first} to {last} UTC")
     else:
-        lines.append("times      none: the order of the file stands in, or (split 'one-per-user') one that is drawn; a split by "
-                     "time is refused")
+        lines.append(
+            "times      none: the order of the file stands in, or (split 'one-per-user') one that is drawn; a split by "
+            "time is refused"
+        )
     fields = [n for n in raw.catalogue.column_names if n not in ("item", "title")]
     lines.append(f"items      {_listed(['title', *fields])}")
     lines.append(f"users      {_listed([n for n in raw.profiles.column_names if n != 'user']) or 'no fields'}")

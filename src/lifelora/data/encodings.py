@@ -84,11 +84,16 @@ def as_utf8(data: bytes, file: str, encoding: str, problems: Problems) -> bytes:
             count += 1
             if count <= DataError.SHOWN:
                 bad = line[error.start : error.end].hex(" ")
-                shown.append(Problem(
-                    file, number, None, line[:MAX_VALUE].decode("ascii", "backslashreplace"),
-                    f"not {encoding}: byte(s) {bad} at offset {offset + error.start:,} of the file; give the encoding "
-                    f"it was written in, {_guess(data)}, or save it as UTF-8",
-                ))
+                shown.append(
+                    Problem(
+                        file,
+                        number,
+                        None,
+                        line[:MAX_VALUE].decode("ascii", "backslashreplace"),
+                        f"not {encoding}: byte(s) {bad} at offset {offset + error.start:,} of the file; give the encoding "
+                        f"it was written in, {_guess(data)}, or save it as UTF-8",
+                    )
+                )
         offset += len(line) + 1
     if not count:  # a state that goes over ends of lines, and is at fault as a whole
         problems.add_file(file, f"not {encoding}")

@@ -111,8 +111,11 @@ def numbered(
         time_n = len(log) + np.arange(len(table))
     order = np.lexsort((item_n, time_n, user_n))
     columns = {
-        "user": user_n, "item": item_n, "rating": np.searchsorted(np.asarray(levels, np.float32), rating_n),
-        "label": rating_n > label_above, "time": time_n,
+        "user": user_n,
+        "item": item_n,
+        "rating": np.searchsorted(np.asarray(levels, np.float32), rating_n),
+        "label": rating_n > label_above,
+        "time": time_n,
     }
     return {name: column[order] for name, column in columns.items()}
 
@@ -125,8 +128,15 @@ def _after_the_last(table: pa.Table, log: Log, user_n: np.ndarray, item_n: np.nd
     last_n[old] = log.columns["time"][log.rows(user_n[old], count_n[old] - 1)]
     for number in np.flatnonzero(time_n < last_n)[:1000].tolist():
         what = f"before the last event of user '{rows.table.column('user')[number]}', at {last_n[number]}"
-        problems.add(Problem(EVENTS, number + 1, "time", str(time_n[number]),
-                             f"{what}; a log grows at its end: prepare the data anew to put an event between others"))
+        problems.add(
+            Problem(
+                EVENTS,
+                number + 1,
+                "time",
+                str(time_n[number]),
+                f"{what}; a log grows at its end: prepare the data anew to put an event between others",
+            )
+        )
     for number in np.flatnonzero(time_n == last_n).tolist():
         rows_of = log.rows_of(int(user_n[number]))
         there = (log.columns["time"][rows_of] == time_n[number]) & (log.columns["item"][rows_of] == item_n[number])

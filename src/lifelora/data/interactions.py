@@ -73,9 +73,7 @@ def check_known(
     return [f"{n:,} interactions are with {distinct:,} items that the catalogue lacks; they have no text."]
 
 
-def _ratings(
-    rows: Rows, column: str, rating_range: tuple[float, float] | None, problems: Problems
-) -> Float[np.ndarray, "N"]:
+def _ratings(rows: Rows, column: str, rating_range: tuple[float, float] | None, problems: Problems) -> Float[np.ndarray, "N"]:
     text = rows.table.column(column)
     rating_N = _numbers(text)
     missing_N = mask(pc.equal(pc.utf8_trim_whitespace(text), ""))
@@ -83,7 +81,9 @@ def _ratings(
     named_N = mask(pc.match_substring_regex(text, r"^\s*[+-]?(nan|inf|infinity)\s*$", ignore_case=True))
     problems.add_rows(rows, column, ~np.isfinite(rating_N) & named_N, "a rating must be finite")
     problems.add_rows(
-        rows, column, ~np.isfinite(rating_N) & ~missing_N & ~named_N,
+        rows,
+        column,
+        ~np.isfinite(rating_N) & ~missing_N & ~named_N,
         "not a number; write ratings with digits and a decimal point",
     )
     large_N = np.isfinite(rating_N) & (np.abs(rating_N) > MAX_RATING)
@@ -130,7 +130,8 @@ def _iso(text: pa.Array) -> Float[np.ndarray, "N"]:
         """epoch(TRY_CAST(concat(date, ' ', CASE length(clock) WHEN 0 THEN '00:00:00' WHEN 5 THEN concat(clock, ':00')
                                            ELSE clock END) AS TIMESTAMP))
            - CASE sign WHEN '-' THEN -60 WHEN '+' THEN 60 ELSE 0 END
-             * (60 * coalesce(TRY_CAST(hours AS INT), 0) + coalesce(TRY_CAST(minutes AS INT), 0))""", table,
+             * (60 * coalesce(TRY_CAST(hours AS INT), 0) + coalesce(TRY_CAST(minutes AS INT), 0))""",
+        table,
     )
 
 
@@ -160,8 +161,13 @@ def _repetitions(rows: Rows, table: pa.Table, problems: Problems) -> None:
     found = np.flatnonzero(same)
     what = "time" if "time" in table.column_names else "rating"
     shown = [
-        Problem(rows.file, int(rows.line_N[order[at]]), None, None,
-                f"the same user, item and {what} as in line {rows.line_N[order[group[at]]]}; keep one")
+        Problem(
+            rows.file,
+            int(rows.line_N[order[at]]),
+            None,
+            None,
+            f"the same user, item and {what} as in line {rows.line_N[order[group[at]]]}; keep one",
+        )
         for at in found[: DataError.SHOWN]
     ]
     if len(found):

@@ -21,15 +21,21 @@ from lifelora.errors import DataError, Problem
 BLOCK = 1 << 24
 """Bytes read at a time, and so the longest line."""
 GZIP = b"\x1f\x8b"
-ESCAPE = re.compile(r'\\(?:u(?P<high>[dD][89abAB][0-9a-fA-F]{2})(?P<low>\\u[dD][c-fC-F][0-9a-fA-F]{2})?'
-                    r'|u(?P<alone>[dD][c-fC-F][0-9a-fA-F]{2})|u[0-9a-fA-F]{4}|["\\/bfnrt]|(?P<odd>.?))')
+ESCAPE = re.compile(
+    r"\\(?:u(?P<high>[dD][89abAB][0-9a-fA-F]{2})(?P<low>\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
+    r'|u(?P<alone>[dD][c-fC-F][0-9a-fA-F]{2})|u[0-9a-fA-F]{4}|["\\/bfnrt]|(?P<odd>.?))'
+)
 """Any escape of a line: a pair of surrogates, half of one, a code, a letter that JSON knows, or (odd) anything else."""
 CONTROL = re.compile(r"[\x00-\x1f]")
 LOST = "\\ufffd"
 
 
 def read_json_lines(
-    stream: BufferedIOBase, file: str, problems: Problems, fields: Mapping[str, str], notes: list[str] | None = None,
+    stream: BufferedIOBase,
+    file: str,
+    problems: Problems,
+    fields: Mapping[str, str],
+    notes: list[str] | None = None,
     packed: int | None = None,
 ) -> Rows | None:
     """Rows of JSON objects, one a line, or None (with a problem) when there is nothing to read.
@@ -76,9 +82,11 @@ def read_json_lines(
     if damaged:
         problems.add_kind(damaged, bad_count)
     if mended_N and notes is not None:
-        notes.append(f"{file.rpartition('/')[2]}: {len(mended_N):,} lines hold escapes or control characters that JSON does not "
-                     f"know, the first being line {mended_N[0]:,}: half of a surrogate pair became U+FFFD, a control character a "
-                     "space, and any other escape stays as it is written.")
+        notes.append(
+            f"{file.rpartition('/')[2]}: {len(mended_N):,} lines hold escapes or control characters that JSON does not "
+            f"know, the first being line {mended_N[0]:,}: half of a surrogate pair became U+FFFD, a control character a "
+            "space, and any other escape stays as it is written."
+        )
     if not lines or not sum(map(len, lines)):
         if problems.count == before:
             problems.add_file(file, "the file has no rows")
@@ -96,17 +104,18 @@ def first_line(stream: BufferedIOBase, file: str, problems: Problems, packed: in
     return ""
 
 
-def _blocks(
-    stream: BufferedIOBase, file: str, problems: Problems, packed: int | None
-) -> Iterator[tuple[int, pa.Array]]:
+def _blocks(stream: BufferedIOBase, file: str, problems: Problems, packed: int | None) -> Iterator[tuple[int, pa.Array]]:
     """Whole lines as text, with the number of the first of each block."""
     number, rest, come = 1, b"", 0
     try:
         for block in _read(stream):
             come += len(block)
             if packed is not None and come > most(packed):
-                problems.add_file(file, f"it unpacks to more than {most(packed):,} bytes from {packed:,}; if that is right, "
-                                        "unpack it and give the folder")
+                problems.add_file(
+                    file,
+                    f"it unpacks to more than {most(packed):,} bytes from {packed:,}; if that is right, "
+                    "unpack it and give the folder",
+                )
                 return
             *whole, rest = (rest + block).split(b"\n")
             if len(rest) > BLOCK:

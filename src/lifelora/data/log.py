@@ -46,6 +46,7 @@ class Log:
     @classmethod
     def open(cls, folder: Path) -> "Log":
         """A prepared log, memory-mapped."""
+
         def mapped(name: str) -> np.ndarray:
             array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
             return array

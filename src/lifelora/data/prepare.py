@@ -53,11 +53,14 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     """
     has_times = "time" in raw.interactions.column_names
     if not has_times and isinstance(rules.split, GlobalTime | UsersByTime):
-        raise ConfigError(f"this data set has no times, so data.rules.split cannot be '{rules.split.kind}'; choose "
-                          "'leave-one-out' or 'one-per-user'.")
+        raise ConfigError(
+            f"this data set has no times, so data.rules.split cannot be '{rules.split.kind}'; choose "
+            "'leave-one-out' or 'one-per-user'."
+        )
     if isinstance(rules.split, Given) and "part" not in raw.interactions.column_names:
-        raise ConfigError("data.rules.split = 'given', but this data set does not say which part its events belong to; choose "
-                          "another split.")
+        raise ConfigError(
+            "data.rules.split = 'given', but this data set does not say which part its events belong to; choose another split."
+        )
     raw = _core(_liked_enough(raw, rules.keep_from), rules.core)
     levels = sorted(float(level) for level in pc.unique(raw.interactions.column("rating")).to_pylist())
     if len(levels) > MAX_LEVELS:
@@ -103,8 +106,13 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     for memory in events.values():
         memory.flush()
     facts = {
-        "name": name, "has_times": has_times, "rating_levels": levels, "words": raw.words.model_dump(), "notes": raw.notes,
-        "label_above": rules.label_above, "keep_from": rules.keep_from,
+        "name": name,
+        "has_times": has_times,
+        "rating_levels": levels,
+        "words": raw.words.model_dump(),
+        "notes": raw.notes,
+        "label_above": rules.label_above,
+        "keep_from": rules.keep_from,
     }
     write_atomically(folder / "dataset.json", json.dumps(facts, indent=1, ensure_ascii=False))
     return Dataset(folder)
@@ -137,8 +145,10 @@ def _core(raw: RawTables, k: int) -> RawTables:
     user_N, item_N = (pc.dictionary_encode(log.column(c).combine_chunks()).indices.to_numpy() for c in ("user", "item"))
     kept = log.filter(pa.array(k_core(user_N, item_N, k)))
     if not len(kept):
-        raise ConfigError(f"data.rules.core = {k} leaves nothing of {len(log):,} interactions: no part of the log is so dense "
-                          "that every user and every item has as many; lower it.")
+        raise ConfigError(
+            f"data.rules.core = {k} leaves nothing of {len(log):,} interactions: no part of the log is so dense "
+            "that every user and every item has as many; lower it."
+        )
     catalogue = raw.catalogue.filter(pc.is_in(raw.catalogue.column("item"), value_set=pc.unique(kept.column("item"))))
     what = f"{k}-core: {len(kept):,} of {len(log):,} interactions are left, in which every user and item has at least {k}."
     return replace(raw, interactions=kept, catalogue=catalogue, notes=(*raw.notes, what))
@@ -151,9 +161,7 @@ def _in_order(table: pa.Table, column: str, ids: IdMap) -> pa.Table:
     return pa.table({name: pc.fill_null(joined.column(name), "") for name in table.column_names})
 
 
-def _sorted_events(
-    raw: RawTables, users: IdMap, items: IdMap, levels: list[float], rules: Rules
-) -> Iterator[pa.RecordBatch]:
+def _sorted_events(raw: RawTables, users: IdMap, items: IdMap, levels: list[float], rules: Rules) -> Iterator[pa.RecordBatch]:
     table = raw.interactions
     rating_N = table.column("rating").to_numpy()
     user_N, item_N = users.inside(table.column("user")), items.inside(table.column("item"))

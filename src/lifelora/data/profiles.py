@@ -8,9 +8,7 @@ import pyarrow.compute as pc
 from lifelora.data.rows import Problems, Rows
 
 
-def checked_profiles(
-    rows: Rows, user: str, fields: Sequence[str], problems: Problems, notes: list[str]
-) -> pa.Table | None:
+def checked_profiles(rows: Rows, user: str, fields: Sequence[str], problems: Problems, notes: list[str]) -> pa.Table | None:
     """user and the fields as ``RawTables`` has them; None when a column is missing."""
     if rows.lacks([user, *fields], problems):
         return None

@@ -105,10 +105,13 @@ class Problems:
         if not len(found):
             return
         values = rows.table.column(column).take(found[: DataError.SHOWN]).to_pylist() if column else [None] * len(found)
-        self.add_kind([
-            Problem(rows.file, int(rows.line_N[row]), column, None if value is None else value[:MAX_VALUE], what)
-            for row, value in zip(found[: DataError.SHOWN], values, strict=False)
-        ], len(found))
+        self.add_kind(
+            [
+                Problem(rows.file, int(rows.line_N[row]), column, None if value is None else value[:MAX_VALUE], what)
+                for row, value in zip(found[: DataError.SHOWN], values, strict=False)
+            ],
+            len(found),
+        )
 
     def add_kind(self, shown: Sequence[Problem], count: int) -> None:
         """``count`` faults of one kind, of which ``shown`` are known in detail."""

@@ -88,8 +88,12 @@ AnySplit = Annotated[Split, Field(discriminator="kind")]
 
 
 def split(
-    config: Split, rows_N: Int[np.ndarray, "N"], time_N: Int[np.ndarray, "N"], user_N: Int[np.ndarray, "N"],
-    began_N: Int[np.ndarray, "N"] | None = None, part_N: Int[np.ndarray, "N"] | None = None,
+    config: Split,
+    rows_N: Int[np.ndarray, "N"],
+    time_N: Int[np.ndarray, "N"],
+    user_N: Int[np.ndarray, "N"],
+    began_N: Int[np.ndarray, "N"] | None = None,
+    part_N: Int[np.ndarray, "N"] | None = None,
 ) -> dict[Part, Int[np.ndarray, "_"]]:
     """Divide sample rows, given in (user, time, item) order, into parts, each in global (time, user, item) order.
 

@@ -6,8 +6,16 @@ import zipfile
 import zlib
 
 UNREADABLE = (
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, NotImplementedError, ValueError,
-    OverflowError, struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+    ValueError,
+    OverflowError,
+    struct.error,
 )
 """What zipfile and gzip raise for damage: a cut member (EOFError), an encrypted one (RuntimeError), one packed in a way that
 they do not know (NotImplementedError), a wrong sum (BadZipFile, OSError), and impossible numbers (the last three)."""

@@ -35,7 +35,8 @@ SECRET = 8
 "A shorter key is a placeholder (EMPTY, none) for a server that checks none."
 MENDS = {
     400: "the request may be longer than the model reads, or a setting unknown to it",
-    401: "check the key in the variable that key_variable names", 403: "check the key and what it is allowed",
+    401: "check the key in the variable that key_variable names",
+    403: "check the key and what it is allowed",
     404: "check url (it ends before /chat/completions or /embeddings; often in /v1) and model",
     413: "send less at once (batch_size, behaviours)",
 }
@@ -100,16 +101,20 @@ class Caller:
             if tried < self.config.retries:
                 asked = FIRST_WAIT * 2**tried if answer.seconds is None else answer.seconds
                 sleep(min(asked, LONGEST_WAIT))
-        raise EndpointError(f"{self.config.url}{path} failed {self.config.retries + 1} times, the last time with: {answer.why}. "
-                            "What was finished is kept: go on later, or raise retries.")
+        raise EndpointError(
+            f"{self.config.url}{path} failed {self.config.retries + 1} times, the last time with: {answer.why}. "
+            "What was finished is kept: go on later, or raise retries."
+        )
 
     def understood(self, answer: Any, read: Callable[[Any], A], path: str) -> A:
         """What ``read`` makes of an answer; EndpointError where it has another form."""
         try:
             return read(answer)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError):
-            raise EndpointError(f"{self.config.url}{path} did not answer as an OpenAI-compatible endpoint does: "
-                                f"{self._shown(_again(answer))}; check url and model.") from None
+            raise EndpointError(
+                f"{self.config.url}{path} did not answer as an OpenAI-compatible endpoint does: "
+                f"{self._shown(_again(answer))}; check url and model."
+            ) from None
 
     def without_key(self, text: str) -> str:
         """The text with *** for the key, in case that an endpoint repeats it."""

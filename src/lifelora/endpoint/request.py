@@ -102,6 +102,7 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 def anyhow_written(secret: str) -> re.Pattern[str]:
     r"""Finds a secret as it is, and as JSON (``\u0041``, ``\/``, also inside of other JSON), an address (``%41``) or a page
     (``&#65;``, ``&#x41;``) may write any of its characters."""
+
     def one(sign: str) -> str:
         code = "".join(f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(sign):02x}")
         some = rf"\\{{1,{MOST_BACKSLASHES}}}"

@@ -36,8 +36,11 @@ class Calibration:
 
     @classmethod
     def of(
-        cls, runs: list[tuple[Int[np.ndarray, "..."], Shaped[np.ndarray, "..."], Float[np.ndarray, "..."]]], users: int,
-        draws: int, seed: int,
+        cls,
+        runs: list[tuple[Int[np.ndarray, "..."], Shaped[np.ndarray, "..."], Float[np.ndarray, "..."]]],
+        users: int,
+        draws: int,
+        seed: int,
     ) -> "Calibration":
         """From the (user, label, score) columns of each run, users numbered from 0 to ``users`` - 1."""
         gaps, without = [], []

@@ -31,7 +31,8 @@ MARKERS = ("o", "s", "D", "^", "v", "P", "X")
 MARKER_SIZES = (1.0, 0.95, 0.9, 1.3, 1.3, 1.15, 1.1)
 """Relative sizes that make the markers look equally large."""
 VARIABLES = {INK: "--ink", MUTED: "--muted", GRID: "--grid", PAPER: "--card"} | {
-    colour: f"--system-{index}" for index, colour in enumerate(SYSTEMS)}
+    colour: f"--system-{index}" for index, colour in enumerate(SYSTEMS)
+}
 # fmt: off
 STYLE = {
     "svg.fonttype": "none", "text.parse_math": False, "axes.unicode_minus": True, "font.family": "DejaVu Sans",
@@ -77,7 +78,11 @@ def _canvas(width: float, height: float, left: float, right: float, top: float, 
 
 
 def forest(
-    systems: Mapping[str, Estimate], width: float, said: str, *, best: float | None = None,
+    systems: Mapping[str, Estimate],
+    width: float,
+    said: str,
+    *,
+    best: float | None = None,
     colours: Mapping[str, int] | None = None,
 ) -> Figure:
     """A figure of each system with its interval, ``said`` below; the best possible as a dashed line.
@@ -107,10 +112,8 @@ def forest(
             axes.text(0, place - 0.2, f"{label}\N{EM SPACE}{figures}", transform=side, va="center", fontsize=11.5)
     if best is not None:
         rows = [(-0.6, count - 0.45)] if wide else [(place + 0.02, place + 0.38) for place in range(count)]
-        axes.vlines([best] * len(rows), *zip(*rows, strict=True), color=INK, linewidth=1.3, linestyle=(0, (4, 3)),
-                    zorder=1)
-        axes.text(best, -0.66, f"best possible {short(best)}", ha="center" if wide else "right", va="bottom",
-                  fontsize=11.5)
+        axes.vlines([best] * len(rows), *zip(*rows, strict=True), color=INK, linewidth=1.3, linestyle=(0, (4, 3)), zorder=1)
+        axes.text(best, -0.66, f"best possible {short(best)}", ha="center" if wide else "right", va="bottom", fontsize=11.5)
     axes.xaxis.set_major_locator(MaxNLocator(7 if wide else 5))
     axes.xaxis.set_major_formatter(DECIMALS)
     axes.set_xlabel(said)
@@ -129,8 +132,15 @@ def learning(curves: Mapping[str, Curves], names: Sequence[str], what: str, widt
         dots = _marker(index, 6.5) if what == "validation" else {}
         axes.plot(epoch, value, color=system_colour(index), label=_cut(name, 24), **dots)
         if what == "validation" and len(value):
-            axes.plot(epoch[value.argmax()], value.max(), "o", markersize=13, markerfacecolor="none",
-                      markeredgecolor=system_colour(index), markeredgewidth=1.5)
+            axes.plot(
+                epoch[value.argmax()],
+                value.max(),
+                "o",
+                markersize=13,
+                markerfacecolor="none",
+                markeredgecolor=system_colour(index),
+                markeredgewidth=1.5,
+            )
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(DECIMALS)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -183,16 +193,24 @@ def by_history(measured: MeasuredAnswers, width: float) -> Figure:
         x = np.arange(len(buckets)) + (index - (len(names) - 1) / 2) * step
         values = np.array([[b.auc[name].low, b.auc[name].value, b.auc[name].high] for b in buckets])
         axes.vlines(x, values[:, 0], values[:, 2], color=system_colour(index), linewidth=2.2 if wide else 1.8)
-        axes.plot(x, values[:, 1], color=system_colour(index), linestyle="none", label=_cut(name, 24),
-                  **_marker(index, 8.0 if wide else 6.5))
+        axes.plot(
+            x,
+            values[:, 1],
+            color=system_colour(index),
+            linestyle="none",
+            label=_cut(name, 24),
+            **_marker(index, 8.0 if wide else 6.5),
+        )
     labels = [f"{b.shortest:,}" if b.shortest == b.longest else f"{b.shortest:,}–{b.longest:,}" for b in buckets]
     counts = [f"n = {b.rows:,}" if wide else f"{b.rows:,}" for b in buckets]
     axes.set_xticks(range(len(buckets)), [f"{label}\n{n}" for label, n in zip(labels, counts, strict=True)])
     axes.tick_params(axis="x", length=0)
     for edge in np.arange(len(buckets) - 1) + 0.5:
         axes.axvline(edge, color=GRID, linewidth=1)
-    axes.set(xlim=(-0.5, len(buckets) - 0.5), xlabel="earlier behaviours of the user" if wide else
-             "earlier behaviours of the user, and n")
+    axes.set(
+        xlim=(-0.5, len(buckets) - 0.5),
+        xlabel="earlier behaviours of the user" if wide else "earlier behaviours of the user, and n",
+    )
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.yaxis.set_major_formatter(DECIMALS)
     _legend(axes, legend[0])
@@ -233,8 +251,19 @@ def _legend_columns(labels: Sequence[str], width: float) -> tuple[int, int]:
 
 def _legend(axes: Axes, columns: int) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    axes.figure.legend(handles, labels, loc="lower center", ncols=columns, fontsize=11.5, handlelength=1.4,
-                       columnspacing=1.6, handletextpad=0.6, borderaxespad=0.2, labelspacing=0.35, labelcolor=INK)
+    axes.figure.legend(
+        handles,
+        labels,
+        loc="lower center",
+        ncols=columns,
+        fontsize=11.5,
+        handlelength=1.4,
+        columnspacing=1.6,
+        handletextpad=0.6,
+        borderaxespad=0.2,
+        labelspacing=0.35,
+        labelcolor=INK,
+    )
 
 
 def png(figure: Figure) -> bytes:
@@ -260,5 +289,10 @@ def svg(figure: Figure, name: str, label: str) -> str:
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     width, height = (f"{size * 72:g}" for size in figure.get_size_inches())
-    return re.sub(r"<svg [^>]*>", f'<svg viewBox="0 0 {width} {height}" style="max-width:{float(width) * 1.12:g}px" '
-                  f'role="img" aria-label="{label}" xmlns:xlink="http://www.w3.org/1999/xlink">', text, count=1)
+    return re.sub(
+        r"<svg [^>]*>",
+        f'<svg viewBox="0 0 {width} {height}" style="max-width:{float(width) * 1.12:g}px" '
+        f'role="img" aria-label="{label}" xmlns:xlink="http://www.w3.org/1999/xlink">',
+        text,
+        count=1,
+    )

@@ -31,8 +31,10 @@ class Scored:
     def __post_init__(self) -> None:
         M.checked(self.label_N, self.score_N, probability=True)
         if not len(self.user_N) == len(self.item_N) == len(self.label_N):
-            raise ConfigError(f"{len(self.user_N)} users, {len(self.item_N)} items, {len(self.label_N)} labels: "
-                              "these are columns of the same samples and must be equally long.")
+            raise ConfigError(
+                f"{len(self.user_N)} users, {len(self.item_N)} items, {len(self.label_N)} labels: "
+                "these are columns of the same samples and must be equally long."
+            )
 
     def rows_hash(self) -> str:
         """16 hexadecimal digits that stand for the rows (user, item, label) in their order; scores play no part."""
@@ -113,12 +115,16 @@ def jackknife(
                     found = _mean(np.bincount(user_N, weights=row_N, minlength=users), rows_U)
             by_run[metric].append(found[0])
             without[metric].append(found[1])
-    counted = {metric: (both_rows, int(both_U.sum())) if metric == "gauc" else (sum(map(len, users_of)), users)
-               for metric in metrics}
+    counted = {
+        metric: (both_rows, int(both_U.sum())) if metric == "gauc" else (sum(map(len, users_of)), users) for metric in metrics
+    }
     return Jackknifed(
-        "+".join(run.rows_hash() for run in runs), by_run, counted,
+        "+".join(run.rows_hash() for run in runs),
+        by_run,
+        counted,
         {metric: np.mean(values, axis=0) for metric, values in without.items()},
-        Calibration.of(columns, users, draws, seed) if "ece" in metrics else None)
+        Calibration.of(columns, users, draws, seed) if "ece" in metrics else None,
+    )
 
 
 def jackknife_means(rows: Rows | Sequence[Rows]) -> Jackknifed:
@@ -129,13 +135,22 @@ def jackknife_means(rows: Rows | Sequence[Rows]) -> Jackknifed:
     runs = [rows] if isinstance(rows, Rows) else list(rows)
     metrics = [metric for metric in runs[0].values if all(metric in run.values for run in runs)]
     users, users_of = _numbered([run.user_N for run in runs])
-    found = {metric: [_mean(np.bincount(user_N, weights=run.values[metric], minlength=users),
-                            np.bincount(user_N, minlength=users).astype(np.float64))
-                      for user_N, run in zip(users_of, runs, strict=True)] for metric in metrics}
+    found = {
+        metric: [
+            _mean(
+                np.bincount(user_N, weights=run.values[metric], minlength=users),
+                np.bincount(user_N, minlength=users).astype(np.float64),
+            )
+            for user_N, run in zip(users_of, runs, strict=True)
+        ]
+        for metric in metrics
+    }
     return Jackknifed(
-        "+".join(run.rows_hash for run in runs), {metric: [value for value, _ in of] for metric, of in found.items()},
+        "+".join(run.rows_hash for run in runs),
+        {metric: [value for value, _ in of] for metric, of in found.items()},
         dict.fromkeys(metrics, (sum(map(len, users_of)), users)),
-        {metric: np.mean([without_U for _, without_U in of], axis=0) for metric, of in found.items()})
+        {metric: np.mean([without_U for _, without_U in of], axis=0) for metric, of in found.items()},
+    )
 
 
 def _numbered(users_of: Sequence[Int[np.ndarray, "..."]]) -> tuple[int, list[Int[np.ndarray, "..."]]]:

@@ -59,8 +59,10 @@ def verdict(measured: Measured, name: str, metric: str, unit: str, *, higher_is_
     if math.isnan(low):
         few = difference.users < ENOUGH_USERS
         why = f"at least {ENOUGH_USERS} users are needed" if few else "the spread over users cannot be estimated"
-        return (f"{name} and {reference} are not tested: {name} minus {reference} is {short(value, 3)} {unit} over "
-                f"{difference.users:,} users, and {why}.")
+        return (
+            f"{name} and {reference} are not tested: {name} minus {reference} is {short(value, 3)} {unit} over "
+            f"{difference.users:,} users, and {why}."
+        )
     apart = not low <= 0 <= high
     if apart and value < 0:
         value, low, high = -value, -high, -low

@@ -52,8 +52,10 @@ def checked(
     bad = ~np.isfinite(score_N) if not probability else ~((score_N >= 0) & (score_N <= 1))
     if bad.any():
         allowed = "a probability in [0, 1]" if probability else "a finite number"
-        raise ConfigError(f"{bad.sum():,} scores are not {allowed}; the first is that of sample {bad.argmax():,}: "
-                          f"{score_N[bad.argmax()]}. Score every sample.")
+        raise ConfigError(
+            f"{bad.sum():,} scores are not {allowed}; the first is that of sample {bad.argmax():,}: "
+            f"{score_N[bad.argmax()]}. Score every sample."
+        )
     return label_N, score_N
 
 
@@ -144,9 +146,7 @@ def bin_of(score_N: Float[np.ndarray, "N"], bins: int = BINS) -> Int[np.ndarray,
     return np.minimum((score_N.astype(np.float64) * bins).astype(np.int64), bins - 1)
 
 
-def reliability(
-    label_N: Shaped[np.ndarray, "N"], score_N: Float[np.ndarray, "N"], bins: int = BINS
-) -> Reliability:
+def reliability(label_N: Shaped[np.ndarray, "N"], score_N: Float[np.ndarray, "N"], bins: int = BINS) -> Reliability:
     """Rows, mean score and share of positives in each of ``bins`` equal-width bins of the score."""
     label_N, score_N = checked(label_N, score_N, probability=True)
     bin_N = bin_of(score_N, bins)
@@ -154,13 +154,12 @@ def reliability(
     empty_G = np.full(bins, np.nan)
     score_G, label_G = (
         np.divide(np.bincount(bin_N, weights=weight_N, minlength=bins), rows_G, out=empty_G.copy(), where=rows_G > 0)
-        for weight_N in (score_N, label_N))
+        for weight_N in (score_N, label_N)
+    )
     return Reliability(rows_G, score_G, label_G, np.linspace(0, 1, bins + 1))
 
 
-def expected_calibration_error(
-    label_N: Shaped[np.ndarray, "N"], score_N: Float[np.ndarray, "N"], bins: int = BINS
-) -> float:
+def expected_calibration_error(label_N: Shaped[np.ndarray, "N"], score_N: Float[np.ndarray, "N"], bins: int = BINS) -> float:
     """ECE = Σ_g n_g/N · |share of positives in g - mean score in g|, over equal-width bins of the score."""
     table = reliability(label_N, score_N, bins)
     gap_G = np.abs(table.label_G - table.score_G)

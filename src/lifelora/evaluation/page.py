@@ -32,11 +32,22 @@ def _visible(value: Any) -> Any:
 
 
 ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.PackageLoader("lifelora.evaluation", "."), autoescape=True, undefined=jinja2.StrictUndefined,
-    trim_blocks=True, lstrip_blocks=True, finalize=_visible)
+    loader=jinja2.PackageLoader("lifelora.evaluation", "."),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    finalize=_visible,
+)
 ENVIRONMENT.filters |= {
-    "zip": zip, "short": T.short, "reach": T.reach, "p_value": T.p_value, "duration": T.duration,
-    "amount": T.amount, "moment": T.moment}
+    "zip": zip,
+    "short": T.short,
+    "reach": T.reach,
+    "p_value": T.p_value,
+    "duration": T.duration,
+    "amount": T.amount,
+    "moment": T.moment,
+}
 
 
 class _Album:
@@ -82,26 +93,45 @@ def render(report: R.Report, measured: R.MeasuredAnswers) -> tuple[str, dict[str
     album = _Album()
     aucs = {name: figures["auc"] for name, figures in measured.systems.items()}
     pictures: dict[str, Any] = {
-        "auc": album.add("auc", "AUC of each system with its interval",
-                         lambda w: drawing.forest(aucs, w, "AUC on the test samples", best=measured.best_possible_auc),
-                         WIDE, NARROW),
-        "history": album.add("auc-by-history", "AUC by length of history", lambda w: drawing.by_history(measured, w),
-                             WIDE, NARROW),
+        "auc": album.add(
+            "auc",
+            "AUC of each system with its interval",
+            lambda w: drawing.forest(aucs, w, "AUC on the test samples", best=measured.best_possible_auc),
+            WIDE,
+            NARROW,
+        ),
+        "history": album.add(
+            "auc-by-history", "AUC by length of history", lambda w: drawing.by_history(measured, w), WIDE, NARROW
+        ),
         "calibration": [
-            album.add(f"calibration-{index}", f"Calibration of {name}",
-                      partial(drawing.calibration, measured.reliability[name], index), SMALL)
-            for index, name in enumerate(names)],
+            album.add(
+                f"calibration-{index}",
+                f"Calibration of {name}",
+                partial(drawing.calibration, measured.reliability[name], index),
+                SMALL,
+            )
+            for index, name in enumerate(names)
+        ],
     }
     pictures |= _learning(album, {s.name: s.curves for s in report.systems}, names, "Validation AUC by epoch")
     if report.example:
         scores = report.example.scores
-        pictures["example"] = album.add("example-scores", "Score of each system for the example",
-                                        lambda w: drawing.example_scores(scores, names, w), HALF)
+        pictures["example"] = album.add(
+            "example-scores", "Score of each system for the example", lambda w: drawing.example_scores(scores, names, w), HALF
+        )
     first, *others = R.summary(measured)
     html = ENVIRONMENT.get_template("report.html.j2").render(
-        report=report, measured=measured, pictures=pictures, headline=first, findings=others, metrics=R.NAMES,
-        best=_best(measured.systems, HIGHER_IS_BETTER), basis=R.basis(measured), higher=HIGHER_IS_BETTER,
-        colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)})
+        report=report,
+        measured=measured,
+        pictures=pictures,
+        headline=first,
+        findings=others,
+        metrics=R.NAMES,
+        best=_best(measured.systems, HIGHER_IS_BETTER),
+        basis=R.basis(measured),
+        higher=HIGHER_IS_BETTER,
+        colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)},
+    )
     return html, album.png
 
 
@@ -109,21 +139,31 @@ def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tupl
     """The page of the task next-item, and the PNG of each picture by name."""
     names, album = list(measured.systems), _Album()
     pictures: dict[str, Any] = _learning(album, {s.name: s.curves for s in report.systems}, names, "Validation AUC by epoch")
-    for where, metric, said in (("list", "ndcg@10", f"NDCG@10 among {report.candidates} candidates"),
-                                ("catalogue", "catalogue ndcg@10", f"NDCG@10 in the catalogue of {report.n_items:,} items")):
+    for where, metric, said in (
+        ("list", "ndcg@10", f"NDCG@10 among {report.candidates} candidates"),
+        ("catalogue", "catalogue ndcg@10", f"NDCG@10 in the catalogue of {report.n_items:,} items"),
+    ):
         shown = {name: figures[metric] for name, figures in measured.systems.items() if metric in figures}
         if shown:
-            pictures[where] = album.add(f"ndcg-{where}", f"{said}, of each system with its interval",
-                                        partial(_forest, shown, said, names), WIDE, NARROW)
+            pictures[where] = album.add(
+                f"ndcg-{where}", f"{said}, of each system with its interval", partial(_forest, shown, said, names), WIDE, NARROW
+            )
     first, *others = L.summary(measured)
     html = ENVIRONMENT.get_template("ranking.html.j2").render(
-        report=report, measured=measured, pictures=pictures, headline=first, findings=others,
-        listed=L.table_of(L.LIST, measured.systems), answered=L.table_of(L.ANSWERS, measured.systems),
+        report=report,
+        measured=measured,
+        pictures=pictures,
+        headline=first,
+        findings=others,
+        listed=L.table_of(L.LIST, measured.systems),
+        answered=L.table_of(L.ANSWERS, measured.systems),
         whole=L.table_of(L.CATALOGUE, measured.systems),
         compared=[L.table_of(names, measured.against) for names in (L.LIST, L.ANSWERS, L.CATALOGUE)],
         ways=list(dict.fromkeys(way for costs in measured.costs.values() for way in costs)),
-        best=_best(measured.systems, dict.fromkeys(L.NAMES, True)), basis=L.basis(measured),
-        colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)})
+        best=_best(measured.systems, dict.fromkeys(L.NAMES, True)),
+        basis=L.basis(measured),
+        colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)},
+    )
     return html, album.png
 
 
@@ -136,11 +176,13 @@ def _learning(album: _Album, curves: Mapping[str, Curves | None], names: list[st
     validated = {name: curve for name, curve in trained.items() if curve.validation}
     pictures = {}
     if trained:
-        pictures["loss"] = album.add("learning-loss", "Training loss by epoch",
-                                     lambda w: drawing.learning(trained, names, "loss", w), HALF)
+        pictures["loss"] = album.add(
+            "learning-loss", "Training loss by epoch", lambda w: drawing.learning(trained, names, "loss", w), HALF
+        )
     if validated:
-        pictures["validation"] = album.add("learning-validation", said,
-                                           lambda w: drawing.learning(validated, names, "validation", w), HALF)
+        pictures["validation"] = album.add(
+            "learning-validation", said, lambda w: drawing.learning(validated, names, "validation", w), HALF
+        )
     return pictures
 
 

@@ -20,12 +20,18 @@ from lifelora.evaluation.tables import amount, columns_of, duration, in_blocks, 
 
 LIST = {"hr@1": "HR@1", "hr@5": "HR@5", "ndcg@5": "NDCG@5", "ndcg@10": "NDCG@10", "mrr": "MRR"}
 ANSWERS = {
-    "chosen hr@1": "chosen HR@1", "written hr@1": "written HR@1", "valid ratio": "ValidRatio",
-    "exact hr@1": "written exactly HR@1", "exact valid ratio": "ValidRatio, exact",
+    "chosen hr@1": "chosen HR@1",
+    "written hr@1": "written HR@1",
+    "valid ratio": "ValidRatio",
+    "exact hr@1": "written exactly HR@1",
+    "exact valid ratio": "ValidRatio, exact",
 }
 """Of one title as the answer: chosen among the candidates' titles, or written freely and read by two rules."""
 CATALOGUE = {
-    "catalogue hr@10": "catalogue HR@10", "catalogue hr@50": "HR@50", "catalogue ndcg@10": "NDCG@10", "catalogue mrr": "MRR",
+    "catalogue hr@10": "catalogue HR@10",
+    "catalogue hr@50": "HR@50",
+    "catalogue ndcg@10": "NDCG@10",
+    "catalogue mrr": "MRR",
 }
 NAMES = LIST | ANSWERS | CATALOGUE
 """The figures, in the order of every table; all are better when higher."""
@@ -87,8 +93,9 @@ class RankingReport:
             columns = [("ranks", ranks.better_N) for ranks in (system.ranks, system.catalogue) if ranks is not None]
             for what, row_N in [*columns, *answers.items()]:
                 if len(row_N) != len(self.user_N):
-                    raise ConfigError(f"{system.name} has {what} for {len(row_N):,} of {len(self.user_N):,} test samples. "
-                                      "Score every sample.")
+                    raise ConfigError(
+                        f"{system.name} has {what} for {len(row_N):,} of {len(self.user_N):,} test samples. Score every sample."
+                    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,11 +111,18 @@ def measure(report: RankingReport) -> MeasuredRanking:
     """Every figure of the report."""
     found = {s.name: jackknife_means(Rows(report.user_N, row_values(s), report.rows_hash)) for s in report.systems}
     return MeasuredRanking(
-        rows=len(report.user_N), users=len(np.unique(report.user_N)), rows_hash=report.rows_hash, candidates=report.candidates,
-        n_items=report.n_items, seed=report.seed, reference=report.reference,
+        rows=len(report.user_N),
+        users=len(np.unique(report.user_N)),
+        rows_hash=report.rows_hash,
+        candidates=report.candidates,
+        n_items=report.n_items,
+        seed=report.seed,
+        reference=report.reference,
         systems={name: {metric: estimate(one, metric) for metric in one.by_run} for name, one in found.items()},
-        seconds={s.name: s.seconds for s in report.systems}, costs={s.name: dict(s.costs) for s in report.systems},
-        against=against(found, report.reference))
+        seconds={s.name: s.seconds for s in report.systems},
+        costs={s.name: dict(s.costs) for s in report.systems},
+        against=against(found, report.reference),
+    )
 
 
 def row_values(system: RankedSystem) -> dict[str, Float[np.ndarray, "N"]]:
@@ -132,17 +146,22 @@ def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
     if any(seconds is not None for seconds in measured.seconds.values()):
         tables.append("\n".join(f"{name}: {duration(seconds)}" for name, seconds in measured.seconds.items()))
     if any(measured.costs.values()):
-        took = {name: [f"{way} {amount(cost.tokens)} tokens, {moment(cost.seconds)} a sample" for way, cost in costs.items()]
-                for name, costs in measured.costs.items() if costs}
+        took = {
+            name: [f"{way} {amount(cost.tokens)} tokens, {moment(cost.seconds)} a sample" for way, cost in costs.items()]
+            for name, costs in measured.costs.items()
+            if costs
+        }
         tables.append("\n".join(f"{name}: {'; '.join(ways)}" for name, ways in took.items()))
     return "\n\n".join([*tables, basis(measured)])
 
 
 def basis(measured: MeasuredRanking) -> str:
     """What all figures stand on, in one line."""
-    return (f"n = {measured.rows:,} test samples of {measured.users:,} users, {measured.candidates} candidates each, "
-            f"catalogue of {measured.n_items:,} items, lists {measured.rows_hash}, "
-            f"seed {measured.seed}; {sureness(measured.users)}")
+    return (
+        f"n = {measured.rows:,} test samples of {measured.users:,} users, {measured.candidates} candidates each, "
+        f"catalogue of {measured.n_items:,} items, lists {measured.rows_hash}, "
+        f"seed {measured.seed}; {sureness(measured.users)}"
+    )
 
 
 def summary(measured: MeasuredRanking) -> list[str]:

@@ -130,14 +130,21 @@ def measure(report: Report) -> MeasuredAnswers:
         auc = {name: estimate(jackknife(rows.where(keep_N), ("auc",)), "auc") for name, rows in scored.items()}
         buckets.append(Bucket(shortest, longest, int(keep_N.sum()), len(np.unique(report.user_N[keep_N])), auc))
     return MeasuredAnswers(
-        rows=len(report.label_N), users=len(np.unique(report.user_N)), positives=int((report.label_N == 1).sum()),
-        rows_hash=found[report.reference].rows_hash, seed=report.seed, draws=report.draws,
-        reference=report.reference, best_possible_auc=report.best_possible_auc,
+        rows=len(report.label_N),
+        users=len(np.unique(report.user_N)),
+        positives=int((report.label_N == 1).sum()),
+        rows_hash=found[report.reference].rows_hash,
+        seed=report.seed,
+        draws=report.draws,
+        reference=report.reference,
+        best_possible_auc=report.best_possible_auc,
         systems={name: {metric: estimate(one, metric) for metric in METRICS} for name, one in found.items()},
         ece_as_found={name: one.by_run["ece"][0] for name, one in found.items()},
         seconds={s.name: s.seconds for s in report.systems},
         against=against(found, report.reference),
-        buckets=tuple(buckets), reliability={s.name: M.reliability(report.label_N, s.score_N) for s in report.systems})
+        buckets=tuple(buckets),
+        reliability={s.name: M.reliability(report.label_N, s.score_N) for s in report.systems},
+    )
 
 
 def history_buckets(history_N: Int[np.ndarray, "N"], count: int = BUCKETS) -> list[tuple[int, int]]:
@@ -161,8 +168,10 @@ def plain_table(measured: MeasuredAnswers, width: int = 110) -> str:
 def basis(measured: MeasuredAnswers) -> str:
     """What all figures stand on, in one line."""
     share = 100 * measured.positives / measured.rows
-    return (f"n = {measured.rows:,} test samples of {measured.users:,} users ({share:.1f} % positive), "
-            f"samples {measured.rows_hash}, seed {measured.seed}; {sureness(measured.users)}")
+    return (
+        f"n = {measured.rows:,} test samples of {measured.users:,} users ({share:.1f} % positive), "
+        f"samples {measured.rows_hash}, seed {measured.seed}; {sureness(measured.users)}"
+    )
 
 
 def summary(measured: MeasuredAnswers) -> list[str]:
@@ -176,6 +185,8 @@ def summary(measured: MeasuredAnswers) -> list[str]:
     best = measured.best_possible_auc
     if best is not None and best > 0.5 and not math.isnan(auc[top]):
         way = 100 * (auc[top] - 0.5) / (best - 0.5)
-        sentences.append(f"The true probabilities would rank these samples with AUC {short(best)}, the best possible. {top}, "
-                         f"the highest here, reaches {short(auc[top])}: {way:.0f} % of the way there from guessing.")
+        sentences.append(
+            f"The true probabilities would rank these samples with AUC {short(best)}, the best possible. {top}, "
+            f"the highest here, reaches {short(auc[top])}: {way:.0f} % of the way there from guessing."
+        )
     return sentences

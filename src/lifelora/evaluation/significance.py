@@ -88,8 +88,10 @@ def paired_test(a: Jackknifed, b: Jackknifed) -> dict[str, Difference]:
     nothing in common, which is cautious. The rows must be the same, or ConfigError.
     """
     if a.rows_hash != b.rows_hash:
-        raise ConfigError(f"the two systems were scored on different samples ({a.rows_hash} and {b.rows_hash}). A paired "
-                          "test needs the same samples (user, item, label) in the same order. Score both on one split.")
+        raise ConfigError(
+            f"the two systems were scored on different samples ({a.rows_hash} and {b.rows_hash}). A paired "
+            "test needs the same samples (user, item, label) in the same order. Score both on one split."
+        )
     return {metric: _difference(a, b, metric) for metric in a.by_run if metric in b.by_run}
 
 

@@ -86,7 +86,10 @@ def in_blocks(columns: Sequence[Sequence[str]], width: int) -> list[str]:
     tables = []
     for block in blocks:
         lines = max(len(columns[index]) for index in block[1:])
-        tables.append("\n".join(
-            "  ".join("".join(columns[index][line : line + 1]).ljust(widths[index]) for index in block).rstrip()
-            for line in range(lines)))
+        tables.append(
+            "\n".join(
+                "  ".join("".join(columns[index][line : line + 1]).ljust(widths[index]) for index in block).rstrip()
+                for line in range(lines)
+            )
+        )
     return tables

@@ -118,8 +118,10 @@ class KnowledgeFields(nn.Module):
     def __init__(self, config: KnowledgeExperts, known: Known, width: int, init_std: float = 0.01) -> None:
         super().__init__()
         if config.user and not len(known.state_NK):
-            raise ConfigError(f"there is no state of a user to read: no user has as many as {known.every} events, after "
-                              "which the first is written. Write earlier, or set user = false.")
+            raise ConfigError(
+                f"there is no state of a user to read: no user has as many as {known.every} events, after "
+                "which the first is written. Write earlier, or set user = false."
+            )
         self.n_user_fields, self.n_fields = int(config.user), int(config.user) + int(config.item)
         self.every = known.every
         self.shared = Experts(config.shared, known.item_MK.shape[1], config.hidden, width, init_std)

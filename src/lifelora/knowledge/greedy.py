@@ -58,8 +58,14 @@ class Greedy:
         mask_BL = torch.tensor([[0] * (length - len(row)) + [1] * len(row) for row in ids])
         device = next(self._model.parameters()).device
         made_BL: Int[Tensor, "B _"] = self._model.generate(
-            input_ids=tokens_BL.to(device), attention_mask=mask_BL.to(device), generation_config=GenerationConfig(
-                do_sample=False, num_beams=1, use_cache=True, max_new_tokens=new, pad_token_id=self._padding,
+            input_ids=tokens_BL.to(device),
+            attention_mask=mask_BL.to(device),
+            generation_config=GenerationConfig(
+                do_sample=False,
+                num_beams=1,
+                use_cache=True,
+                max_new_tokens=new,
+                pad_token_id=self._padding,
                 eos_token_id=self._ends or None,
             ),
         )
@@ -91,13 +97,16 @@ class Greedy:
         chat = self._chat({"role": "user", "content": prompt.replace(text, PROMPT)}, add_generation_prompt=True)
         around = chat.split(PROMPT)
         if len(around) == 1:
-            raise ConfigError("the tokenizer's chat template leaves out what the user says, so no prompt can be put into it; "
-                              "repair chat_template (tokenizer_config.json, chat_template.jinja) or take another backbone.")
+            raise ConfigError(
+                "the tokenizer's chat template leaves out what the user says, so no prompt can be put into it; "
+                "repair chat_template (tokenizer_config.json, chat_template.jinja) or take another backbone."
+            )
         return text.join(map(self._encoder.marked, around))
 
     def _chat(self, *turns: dict[str, str], add_generation_prompt: bool = False) -> str:
         text: str = self._tokenizer.apply_chat_template(
-            list(turns), tokenize=False, add_generation_prompt=add_generation_prompt, **TEMPLATE)
+            list(turns), tokenize=False, add_generation_prompt=add_generation_prompt, **TEMPLATE
+        )
         return text
 
 

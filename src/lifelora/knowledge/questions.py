@@ -44,19 +44,25 @@ class Questions(Frozen):
     "The events of a user that a question shows, at most."
     every: int = Field(default=30, ge=1)
     "A user is asked about again after so many more events."
-    about_item: tuple[str, ...] = Field(default=(
-        "This is known of one {item}: {facts}",
-        "Describe the {item} to somebody who recommends {items}, as far as you know it: {factors}.",
-        "Keep to plain sentences, and leave out what you do not know.",
-    ), min_length=1)
+    about_item: tuple[str, ...] = Field(
+        default=(
+            "This is known of one {item}: {facts}",
+            "Describe the {item} to somebody who recommends {items}, as far as you know it: {factors}.",
+            "Keep to plain sentences, and leave out what you do not know.",
+        ),
+        min_length=1,
+    )
     "Also in {facts} (all that is known), {title} and columns of the catalogue."
-    about_user: tuple[str, ...] = Field(default=(
-        "[[A person, {profile}.]]",
-        "They {did} these {items}, oldest first[[, and rated them from {lowest} to {highest} {stars}]]:",
-        LISTED,
-        "What does this list say of the person's likes and dislikes in {items}? Go through {factors}.",
-        "Keep to plain sentences, and leave out what the list does not show.",
-    ), min_length=1)
+    about_user: tuple[str, ...] = Field(
+        default=(
+            "[[A person, {profile}.]]",
+            "They {did} these {items}, oldest first[[, and rated them from {lowest} to {highest} {stars}]]:",
+            LISTED,
+            "What does this list say of the person's likes and dislikes in {items}? Go through {factors}.",
+            "Keep to plain sentences, and leave out what the list does not show.",
+        ),
+        min_length=1,
+    )
     "Also in {profile} (all that is known), columns of the profiles, and the line {behaviours}, where they are listed."
     behaviour: str = "{title}[[ ({rating} {units})]]"
     "One event, in columns of the catalogue; a rating is empty where all are the same."
@@ -84,16 +90,24 @@ class Questions(Frozen):
         levels = dataset.rating_levels if len(dataset.rating_levels) > 1 else ()
         listed = " and ".join(part for part in (", ".join(factors[:-1]), factors[-1]) if part)
         return {
-            **dataset.words.model_dump(), "factors": listed,
-            "lowest": f"{min(levels):g}" if levels else "", "highest": f"{max(levels):g}" if levels else "",
+            **dataset.words.model_dump(),
+            "factors": listed,
+            "lowest": f"{min(levels):g}" if levels else "",
+            "highest": f"{max(levels):g}" if levels else "",
         }
 
     def check(self, dataset: Dataset) -> None:
         """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
         words, items = set(self.words(dataset)), {"title", *dataset.catalogue.column_names} - {"item"}
         users = set(dataset.profiles.column_names) - {"user"}
-        check_fields(self, {"about_item": {*items, *words, "facts"}, "behaviour": {*items, *words, "rating", "units"},
-                            "about_user": {*users, *words, "profile", "behaviours"}})
+        check_fields(
+            self,
+            {
+                "about_item": {*items, *words, "facts"},
+                "behaviour": {*items, *words, "rating", "units"},
+                "about_user": {*users, *words, "profile", "behaviours"},
+            },
+        )
 
 
 def about_items(dataset: Dataset, questions: Questions) -> list[str]:
@@ -101,8 +115,10 @@ def about_items(dataset: Dataset, questions: Questions) -> list[str]:
     questions.check(dataset)
     words, catalogue = questions.words(dataset), _short(dataset.catalogue, questions.description_words)
     facts = item_texts(catalogue, dataset.words.item)
-    return [_joined(questions.about_item, {**_item(row, words), "facts": known}) if known else ""
-            for row, known in zip(catalogue.to_pylist(), facts, strict=True)]
+    return [
+        _joined(questions.about_item, {**_item(row, words), "facts": known}) if known else ""
+        for row, known in zip(catalogue.to_pylist(), facts, strict=True)
+    ]
 
 
 def states(dataset: Dataset, every: int) -> tuple[Int[np.ndarray, "U"], Int[np.ndarray, "U"]]:

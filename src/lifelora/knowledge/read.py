@@ -56,8 +56,10 @@ class OwnKnowledge(ItemVectors):
         twice_R = (np.diff(user_R) == 0) & (np.diff(events_R) == 0)
         if twice_R.any():
             at = int(np.flatnonzero(twice_R)[0])
-            raise file.wrong(f"has more than one vector of user '{dataset.users.outside([int(user_R[at])])[0]}' after "
-                             f"{events_R[at]:,} events; keep one")
+            raise file.wrong(
+                f"has more than one vector of user '{dataset.users.outside([int(user_R[at])])[0]}' after "
+                f"{events_R[at]:,} events; keep one"
+            )
         asked = shown(dataset, every, 1)
         # Both sides on one axis, users one after another: events beyond all of the longest log's are never reached.
         stride = len(dataset) + 2

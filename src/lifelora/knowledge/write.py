@@ -70,10 +70,15 @@ class LM(Writer):
         """
         model, tokenizer = tools.language_model("text.kind = 'lm'")
         asked = Greedy(model, tokenizer, tools.context)
-        store = Store(tools.kept(FILE), {
-            "model": tools.fingerprint, "dtype": str(next(model.parameters()).dtype), "template": asked.template,
-            "max_new_tokens": self.max_new_tokens,
-        })
+        store = Store(
+            tools.kept(FILE),
+            {
+                "model": tools.fingerprint,
+                "dtype": str(next(model.parameters()).dtype),
+                "template": asked.template,
+                "max_new_tokens": self.max_new_tokens,
+            },
+        )
 
         def make(some: list[str], keep: Keep) -> None:
             ids = [asked.ids(prompt, self.max_new_tokens) for prompt in some]
@@ -107,10 +112,15 @@ class EndpointWriter(Endpoint, Writer):
         store, caller = Store(tools.kept(FILE), maker), Caller(self)
 
         def one(prompt: str) -> str:
-            answer = caller.post("/chat/completions", {
-                "model": self.model, "messages": [{"role": "user", "content": prompt}], "temperature": 0,
-                "max_tokens": self.max_tokens,
-            })
+            answer = caller.post(
+                "/chat/completions",
+                {
+                    "model": self.model,
+                    "messages": [{"role": "user", "content": prompt}],
+                    "temperature": 0,
+                    "max_tokens": self.max_tokens,
+                },
+            )
             return caller.without_key(caller.understood(answer, _content, "/chat/completions"))
 
         def make(some: list[str], keep: Keep) -> None:

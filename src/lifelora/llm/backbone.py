@@ -111,8 +111,15 @@ def load(config: Pretrained, device: torch.device, download: bool = False, label
     extra: dict[str, Any] = {}
     if config.quantization != "none":
         extra = {"quantization_config": _quantization(config), "device_map": {"": device}}
-    model, tokenizer = read(AutoModelForCausalLM, config.path, "backbone.path", download, dtype=DTYPES[config.dtype],
-                            attn_implementation=config.attention, **extra)
+    model, tokenizer = read(
+        AutoModelForCausalLM,
+        config.path,
+        "backbone.path",
+        download,
+        dtype=DTYPES[config.dtype],
+        attn_implementation=config.attention,
+        **extra,
+    )
     if config.quantization == "none":
         model.to(device)
     model.eval().requires_grad_(False)
@@ -131,11 +138,15 @@ def longest(model: Any, asked: int | None = None) -> int:
     """The longest sequence, in tokens: ``asked``, or what the model's configuration names; ConfigError where neither says it."""
     named = named_context(model.config)
     if named is None and asked is None:
-        raise ConfigError(f"the configuration of {type(model).__name__} names no longest sequence ({', '.join(CONTEXT)}); say "
-                          "how many tokens a prompt may have: backbone.context = 2048.")
+        raise ConfigError(
+            f"the configuration of {type(model).__name__} names no longest sequence ({', '.join(CONTEXT)}); say "
+            "how many tokens a prompt may have: backbone.context = 2048."
+        )
     if named is not None and asked is not None and asked > named:
-        raise ConfigError(f"backbone.context = {asked:,} is longer than the {named:,} tokens that {type(model).__name__} was "
-                          "made for; give at most so many.")
+        raise ConfigError(
+            f"backbone.context = {asked:,} is longer than the {named:,} tokens that {type(model).__name__} was "
+            "made for; give at most so many."
+        )
     return asked or named or 0
 
 
@@ -166,8 +177,9 @@ def read(auto: Any, path: str, key: str, download: bool, **options: Any) -> tupl
             "(add --download to fetch it)."
         ) from error
     if both_halves:
-        raise ConfigError(f"{key} = '{path}' is an encoder-decoder; lifelora needs a causal LM (or, for an encoder's towers, "
-                          "an encoder alone).")
+        raise ConfigError(
+            f"{key} = '{path}' is an encoder-decoder; lifelora needs a causal LM (or, for an encoder's towers, an encoder alone)."
+        )
     # Where the files are missing, transformers makes a tokenizer that knows the special tokens alone.
     if not getattr(tokenizer, "is_fast", False) or len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ConfigError(f"{key} = {path!r} has no fast tokenizer (tokenizer.json); convert it first.")
@@ -212,7 +224,9 @@ def _quantization(config: Pretrained) -> Any:
     if config.quantization == "8-bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True,
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=DTYPES["bf16" if config.dtype == "fp32" else config.dtype],
     )
 

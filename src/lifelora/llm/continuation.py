@@ -56,7 +56,12 @@ class Continuation:
         position_NA = before_N1 + (mask_NA.long().cumsum(dim=1) - 1).clamp(min=0)
         self.mask_NL = torch.cat([self.mask_NL, mask_NA], dim=1)
         with full_precision(self.model, when=self.head):
-            output = self.model(input_ids=tokens_NA, attention_mask=self.mask_NL.long(), position_ids=position_NA,
-                                past_key_values=self.cache, use_cache=True)
+            output = self.model(
+                input_ids=tokens_NA,
+                attention_mask=self.mask_NL.long(),
+                position_ids=position_NA,
+                past_key_values=self.cache,
+                use_cache=True,
+            )
         logits_NAV: Tensor = output.logits.float()
         return logits_NAV

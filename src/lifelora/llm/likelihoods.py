@@ -66,8 +66,11 @@ def _alike(length_C: list[int], before: int, room: int) -> Iterator[tuple[slice,
     start = 0
     while start < len(length_C):
         stop = start + 1
-        while (stop < len(length_C) and (stop + 1 - start) * (before + length_C[stop]) <= room
-               and length_C[stop] <= 2 * length_C[start]):
+        while (
+            stop < len(length_C)
+            and (stop + 1 - start) * (before + length_C[stop]) <= room
+            and length_C[stop] <= 2 * length_C[start]
+        ):
             stop += 1
         if length_C[stop - 1] > 1:
             yield slice(start, stop), length_C[stop - 1]

@@ -63,8 +63,9 @@ class Nano(BackboneConfig):
     "How often an epoch reads the item texts; there are far fewer of them than of histories."
     template: Annotated[Plain | Rella | TitleTemplate, Field(discriminator="kind")] = Plain()
     "How the documents are written; by ``next-item`` they ask what came next, and list no candidates."
-    training: Annotated[TrainingConfig, BeforeValidator(
-        lambda values: TRAINING.model_dump() | values if isinstance(values, dict) else values)] = TRAINING
+    training: Annotated[
+        TrainingConfig, BeforeValidator(lambda values: TRAINING.model_dump() | values if isinstance(values, dict) else values)
+    ] = TRAINING
     "What is not said of it is as in the default, so that one value can be changed alone."
 
     def make(self, dataset: Dataset, folder: Path, seed: int, *, device: torch.device, progress: bool) -> None:
@@ -113,12 +114,21 @@ def pretrain(config: Nano, dataset: Dataset, folder: Path, seed: int, *, device:
     order = generator(seed, "nano", "validation").permutation(len(documents))
     held = max(1, len(documents) // 20)  # one document in twenty is kept back to choose the epoch
     with torch_seeded(seed, "nano", "weights"):
-        model = LlamaForCausalLM(LlamaConfig(
-            hidden_size=config.width, intermediate_size=-(-config.width * 8 // 3 // 8) * 8, num_hidden_layers=config.layers,
-            num_attention_heads=config.heads, num_key_value_heads=config.heads, vocab_size=len(tokenizer),
-            max_position_embeddings=config.context, tie_word_embeddings=True, bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=None, pad_token_id=None,
-        ))
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                hidden_size=config.width,
+                intermediate_size=-(-config.width * 8 // 3 // 8) * 8,
+                num_hidden_layers=config.layers,
+                num_attention_heads=config.heads,
+                num_key_value_heads=config.heads,
+                vocab_size=len(tokenizer),
+                max_position_embeddings=config.context,
+                tie_word_embeddings=True,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=None,
+                pad_token_id=None,
+            )
+        )
     module = LanguageModelling(model)
 
     def gather(rows_B: Int[np.ndarray, "B"]) -> Documents:
@@ -130,14 +140,33 @@ def pretrain(config: Nano, dataset: Dataset, folder: Path, seed: int, *, device:
         losses = [module.loss(Documents(b.tokens_BL.to(device), b.next_BL.to(device))).item() for b in batches]
         return {"loss": float(np.average(losses, weights=[int((b.next_BL != IGNORED).sum()) for b in batches]))}
 
-    fit(module, np.sort(order[held:]), gather, validate, config.training, folder / "training", seed,
-        name="nano: reading the data set's texts", device=device, progress=progress)
+    fit(
+        module,
+        np.sort(order[held:]),
+        gather,
+        validate,
+        config.training,
+        folder / "training",
+        seed,
+        name="nano: reading the data set's texts",
+        device=device,
+        progress=progress,
+    )
     transformers_logging.disable_progress_bar()
     model.eval().save_pretrained(folder)
-    write_atomically(folder / ABOUT, json.dumps({
-        "label": label(model, dataset.name), "documents": len(documents), "held_back": held,
-        "tokens": int(sum(map(len, documents))), "parameters": sum(p.numel() for p in model.parameters()),
-    }, indent=1))
+    write_atomically(
+        folder / ABOUT,
+        json.dumps(
+            {
+                "label": label(model, dataset.name),
+                "documents": len(documents),
+                "held_back": held,
+                "tokens": int(sum(map(len, documents))),
+                "parameters": sum(p.numel() for p in model.parameters()),
+            },
+            indent=1,
+        ),
+    )
 
 
 def label(model: nn.Module, name: str) -> str:
@@ -157,7 +186,9 @@ def train_tokenizer(config: Nano, dataset: Dataset) -> Any:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=config.vocabulary, special_tokens=[BEGIN], initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        vocab_size=config.vocabulary,
+        special_tokens=[BEGIN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator(_lines(config.template, dataset), trainer)

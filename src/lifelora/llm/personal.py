@@ -45,8 +45,14 @@ class PersonalLM(nn.Module):
     """A backbone with adapters in it. For ``Learnt`` and an optimiser they have to be in place (``adapters.loaded()``)."""
 
     def __init__(
-        self, model: nn.Module, adapters: Adapters, *, representer: Representer | None = None, layer: Layer = "final",
-        soft: SoftTokens | None = None, head: bool = True,
+        self,
+        model: nn.Module,
+        adapters: Adapters,
+        *,
+        representer: Representer | None = None,
+        layer: Layer = "final",
+        soft: SoftTokens | None = None,
+        head: bool = True,
     ) -> None:
         """``representer`` makes u, by its ``layer``; without one u comes with the batch and is as it is.
 
@@ -87,8 +93,10 @@ class PersonalLM(nn.Module):
         if prompts.soft_BL is None:
             inputs = {"input_ids": prompts.tokens_BL}
         elif self.soft is None:
-            raise ConfigError("the prompts have soft tokens, but no vectors came to make them from: give the LM SoftTokens, or "
-                              "ask in words alone.")
+            raise ConfigError(
+                "the prompts have soft tokens, but no vectors came to make them from: give the LM SoftTokens, or "
+                "ask in words alone."
+            )
         else:
             embedding = cast(Any, self.model).get_input_embeddings()
             inputs = {"inputs_embeds": self.soft.embed(embedding, prompts.tokens_BL, prompts.soft_BL, batch.soft_user_BX)}

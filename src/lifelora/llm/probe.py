@@ -106,8 +106,13 @@ def _reads_rows(model: nn.Module, texts: "_Texts", whole_NV: Tensor, apart: Call
     except FAILS:  # the model does more to its logits than can be done to a few of them
         return False
     shapes = few.shape[-1] == len(rows) and every.shape == whole_NV.shape
-    return shapes and few.dtype in (torch.float32, torch.float64) and few.dtype == every.dtype \
-        and not apart(few.float(), whole_NV[:, rows]) and not apart(every.float(), whole_NV)
+    return (
+        shapes
+        and few.dtype in (torch.float32, torch.float64)
+        and few.dtype == every.dtype
+        and not apart(few.float(), whole_NV[:, rows])
+        and not apart(every.float(), whole_NV)
+    )
 
 
 def _shares(model: nn.Module, texts: "_Texts", head: bool, apart: Callable[[Tensor, Tensor], bool]) -> str:
@@ -129,8 +134,9 @@ def _shares(model: nn.Module, texts: "_Texts", head: bool, apart: Callable[[Tens
         return f"what {type(model).__name__} keeps of a prompt cannot be shared by its titles: {reason}"
     prompts = [row[mask].tolist() for row, mask in zip(texts.tokens_BL, texts.mask_BL, strict=True) for _ in range(2)]
     for length, read_NV in ((2, logits_NV), (tail, then_NV[back_N])):
-        whole_NV = torch.stack([_plain(model, prompt + title[:length].tolist())[-1]
-                                for prompt, title in zip(prompts, titles_NA, strict=True)])
+        whole_NV = torch.stack(
+            [_plain(model, prompt + title[:length].tolist())[-1] for prompt, title in zip(prompts, titles_NA, strict=True)]
+        )
         if not apart(whole_NV, read_NV):
             continue
         return f"what {type(model).__name__} keeps of a prompt does not give the titles that are read after it their likelihoods."
@@ -172,8 +178,13 @@ class _Texts:
         """All texts, as prompts are asked."""
         tokens_BL = torch.where(self.mask_BL, self.tokens_BL, self.paddings_PBL[padding])
         position_BL = (self.mask_BL.long().cumsum(dim=1) - 1).clamp(min=0)
-        return model(input_ids=tokens_BL, attention_mask=self.mask_BL.long(), position_ids=position_BL, use_cache=use_cache,
-                     logits_to_keep=1)
+        return model(
+            input_ids=tokens_BL,
+            attention_mask=self.mask_BL.long(),
+            position_ids=position_BL,
+            use_cache=use_cache,
+            logits_to_keep=1,
+        )
 
     def last(self, model: nn.Module, padding: int) -> Float[Tensor, "B V"]:
         """What is said after each."""

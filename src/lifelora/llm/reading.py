@@ -32,8 +32,10 @@ class Reader:
 
     def titles(self, titles: Titles) -> list[list[str]]:
         """Titles as the tokenizer writes them, which may be in lower case."""
-        return [[self.line(tokens_A[mask_A].tolist()) for tokens_A, mask_A in zip(*row, strict=True)]
-                for row in zip(titles.tokens_BCA, titles.mask_BCA, strict=True)]
+        return [
+            [self.line(tokens_A[mask_A].tolist()) for tokens_A, mask_A in zip(*row, strict=True)]
+            for row in zip(titles.tokens_BCA, titles.mask_BCA, strict=True)
+        ]
 
 
 def exact(lines: Sequence[str], titles: Sequence[Sequence[str]]) -> Bool[Tensor, "B C"]:
@@ -46,8 +48,9 @@ def contained(lines: Sequence[str], titles: Sequence[Sequence[str]]) -> Bool[Ten
 
     Where there are several, none is named: "Aliens" is no answer where "Alien" is a candidate, too, nor a title that two have.
     """
-    found_BC = torch.tensor([[title.lower() in line.lower() for title in row] for line, row in zip(lines, titles, strict=True)],
-                            dtype=torch.bool)
+    found_BC = torch.tensor(
+        [[title.lower() in line.lower() for title in row] for line, row in zip(lines, titles, strict=True)], dtype=torch.bool
+    )
     return found_BC & (found_BC.sum(dim=1, keepdim=True) == 1)
 
 

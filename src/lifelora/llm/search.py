@@ -34,7 +34,12 @@ class Written:
 
 @torch.no_grad()
 def choose(
-    lm: TitleLM, batch: PersonalBatch, titles: Titles, *, beams: int = 1, length_normalised: bool = False,
+    lm: TitleLM,
+    batch: PersonalBatch,
+    titles: Titles,
+    *,
+    beams: int = 1,
+    length_normalised: bool = False,
     max_tokens: int = MAX_TOKENS,
 ) -> Named:
     """The title that the LM writes where it may write nothing but titles: greedily, or the best that ``beams`` beams find.
@@ -54,7 +59,13 @@ def choose(
 
 @torch.no_grad()
 def write(
-    lm: TitleLM, batch: PersonalBatch, reader: Reader, *, beams: int = 1, length_normalised: bool = False, limit: int = 64,
+    lm: TitleLM,
+    batch: PersonalBatch,
+    reader: Reader,
+    *,
+    beams: int = 1,
+    length_normalised: bool = False,
+    limit: int = 64,
     max_tokens: int = MAX_TOKENS,
 ) -> Written:
     """What the LM writes where it may write anything, up to the end of the line or of ``limit`` tokens."""
@@ -62,8 +73,10 @@ def write(
     context = named_context(getattr(lm.model, "config", None))
     longest = int(prompts.mask_BL.sum(dim=1).max()) if len(prompts.mask_BL) else 0
     if context is not None and longest + limit > context + 1:  # the last token that is written is not read
-        raise ConfigError(f"a prompt of {longest} tokens and an answer of up to {limit} do not fit into the {context} tokens of "
-                          "the backbone's context; lower limit or max_tokens.")
+        raise ConfigError(
+            f"a prompt of {longest} tokens and an answer of up to {limit} do not fit into the {context} tokens of "
+            "the backbone's context; lower limit or max_tokens."
+        )
     lines = list[str]()
     with clocked(prompts.tokens_BL.device) as cost:
         prompt = _prompt(lm, batch, beams, cost)

@@ -45,7 +45,11 @@ class SoftTokens(nn.Module):
     """Items and users as vectors of the LM's width, each where there are any; only the projectors learn."""
 
     def __init__(
-        self, width: int, vectors_ME: Float[Tensor, "M E"] | None = None, user_width: int | None = None, form: Form = "spa",
+        self,
+        width: int,
+        vectors_ME: Float[Tensor, "M E"] | None = None,
+        user_width: int | None = None,
+        form: Form = "spa",
     ) -> None:
         """Raises ConfigError for a projector of both where their vectors are not equally wide."""
         super().__init__()
@@ -57,14 +61,19 @@ class SoftTokens(nn.Module):
         item_width = None if vectors_ME is None else vectors_ME.shape[1]
         self.users, shared = user_width is not None, form == "collm" and item_width is not None
         if shared and user_width not in (None, item_width):
-            raise ConfigError(f"soft.projector = 'collm' serves users and items, but the conventional model's users are "
-                              f"{user_width} wide and its items {item_width}; take as soft.model one where they are equally wide "
-                              "(sasrec), or soft.projector = 'spa'.")
+            raise ConfigError(
+                f"soft.projector = 'collm' serves users and items, but the conventional model's users are "
+                f"{user_width} wide and its items {item_width}; take as soft.model one where they are equally wide "
+                "(sasrec), or soft.projector = 'spa'."
+            )
         self.item = None if item_width is None else Projector(item_width, width, form)
         self.user = None if user_width is None or shared else Projector(user_width, width, form)
 
     def embed(
-        self, embedding: nn.Module, tokens_BL: Int[Tensor, "B L"], soft_BL: Int[Tensor, "B L"],
+        self,
+        embedding: nn.Module,
+        tokens_BL: Int[Tensor, "B L"],
+        soft_BL: Int[Tensor, "B L"],
         user_BX: Float[Tensor, "B X"] | None = None,
     ) -> Float[Tensor, "B L D"]:
         """The LM's word embeddings, but where ``soft`` names an item or the row's user (once a row) that one's vector."""

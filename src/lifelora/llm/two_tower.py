@@ -127,14 +127,21 @@ def _check(model: nn.Module, tokenizer: Any, key: str) -> None:
         reason = str(error).partition("\n")[0][:200]
         raise ConfigError(f"{key}: {type(model).__name__} cannot be called for its states with a mask: {reason}") from error
     if not float((padded_LD - alone_LD).square().mean().sqrt()) <= EXACT * float(alone_LD.std()):
-        raise ConfigError(f"{key}: {type(model).__name__} reads the padding of a text though the mask leaves it out (or its "
-                          "states are no numbers), so a vector would depend on what stands beside it. Take another model.")
+        raise ConfigError(
+            f"{key}: {type(model).__name__} reads the padding of a text though the mask leaves it out (or its "
+            "states are no numbers), so a vector would depend on what stands beside it. Take another model."
+        )
 
 
 def _places(model: nn.Module) -> int:
     """The longest text. RoBERTa's positions begin after its padding token's, and its configuration counts them all the same."""
-    tables = [module for name, module in model.named_modules() if isinstance(module, nn.Embedding)
-              and module.padding_idx is not None and name.rpartition(".")[2] == "position_embeddings"]
+    tables = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding)
+        and module.padding_idx is not None
+        and name.rpartition(".")[2] == "position_embeddings"
+    ]
     named = named_context(model.config) or 1 << 30
     return min([named, *(table.num_embeddings - 1 - cast(int, table.padding_idx) for table in tables)])
 

@@ -31,8 +31,16 @@ class YesNoLM(PersonalLM):
     """A backbone with adapters in it, asked yes or no."""
 
     def __init__(
-        self, model: nn.Module, adapters: Adapters, answers: Answers, *, representer: Representer | None = None,
-        layer: Layer = "final", soft: SoftTokens | None = None, loss: Loss = "answer", head: bool = True,
+        self,
+        model: nn.Module,
+        adapters: Adapters,
+        answers: Answers,
+        *,
+        representer: Representer | None = None,
+        layer: Layer = "final",
+        soft: SoftTokens | None = None,
+        loss: Loss = "answer",
+        head: bool = True,
     ) -> None:
         """As of every PersonalLM; without ``head`` all words are computed where two are asked."""
         super().__init__(model, adapters, representer=representer, layer=layer, soft=soft, head=head)

@@ -8,6 +8,20 @@ from lifelora.lora.saved import load, save, start_from
 from lifelora.lora.summary import Summary, summarise
 
 __all__ = [
-    "Adaptation", "Adapters", "Coupling", "Experts", "Full", "Hydra", "Identity", "Meta", "Static", "Summary",
-    "load", "personalise", "save", "start_from", "summarise", "write_peft_adapter",
+    "Adaptation",
+    "Adapters",
+    "Coupling",
+    "Experts",
+    "Full",
+    "Hydra",
+    "Identity",
+    "Meta",
+    "Static",
+    "Summary",
+    "load",
+    "personalise",
+    "save",
+    "start_from",
+    "summarise",
+    "write_peft_adapter",
 ]

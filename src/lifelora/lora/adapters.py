@@ -95,8 +95,9 @@ class Adapters:
         if not self.in_place:
             return
         if self.slot.open:
-            raise ScopeError("a scope of these adapters is open, so they cannot be taken out of the model; leave it first (after "
-                             "backward).")
+            raise ScopeError(
+                "a scope of these adapters is open, so they cannot be taken out of the model; leave it first (after backward)."
+            )
         if self.checkpointing:
             self._switch_checkpointing(on=False)
         for name, layer in self.layers:
@@ -141,9 +142,11 @@ class Adapters:
     def holding(self, C: Structure | None, repeats: int = 1) -> AbstractContextManager[None]:
         """``scope`` for couplings that are there already. Raises ScopeError where the set is not in place."""
         if not self.in_place:
-            raise ScopeError("these adapters are not in the model now (it carries "
-                             f"{'none' if in_place(self.model) is None else 'another set'}); put them in place: "
-                             "`with adapters.loaded():`.")
+            raise ScopeError(
+                "these adapters are not in the model now (it carries "
+                f"{'none' if in_place(self.model) is None else 'another set'}); put them in place: "
+                "`with adapters.loaded():`."
+            )
         if C is None:
             return nullcontext()
         return self.slot.holding(C if repeats == 1 else C.repeated(repeats))
@@ -154,8 +157,10 @@ class Adapters:
         Backward may then also come after the scope, or after another batch's.
         """
         if not any(hasattr(self.model, f"{name}_enable") for name in CHECKPOINTING):
-            raise ConfigError(f"{type(self.model).__name__} cannot turn on gradient checkpointing by itself; checkpoint its "
-                              "blocks with use_reentrant=False and context_fn=adapters.slot.recalled.")
+            raise ConfigError(
+                f"{type(self.model).__name__} cannot turn on gradient checkpointing by itself; checkpoint its "
+                "blocks with use_reentrant=False and context_fn=adapters.slot.recalled."
+            )
         self.checkpointing = True
         if self.in_place:
             self._switch_checkpointing(on=True)
@@ -175,11 +180,15 @@ class Adapters:
         Raises ConfigError when the coupling alone is to learn and has no parameters, or B is zero everywhere.
         """
         if self.adaptation.train == "coupling" and isinstance(self.coupling, Identity):
-            raise ConfigError("train = 'coupling' leaves nothing to learn with coupling 'identity', which has no parameters; "
-                              "choose another coupling, or train = 'all'.")
+            raise ConfigError(
+                "train = 'coupling' leaves nothing to learn with coupling 'identity', which has no parameters; "
+                "choose another coupling, or train = 'all'."
+            )
         if self.adaptation.train == "coupling" and not any(layer.B_OQ.any() for _, layer in self.layers):
-            raise ConfigError("train = 'coupling' leaves A and B as they are, and B is zero, so nothing could be learnt. "
-                              "Load a LoRA first: start_from(adapters, folder).")
+            raise ConfigError(
+                "train = 'coupling' leaves A and B as they are, and B is zero, so nothing could be learnt. "
+                "Load a LoRA first: start_from(adapters, folder)."
+            )
         adapters = [parameter for _, layer in self.layers for parameter in (layer.A_PI, layer.B_OQ)]
         return [*adapters, *self.coupling.parameters()]
 
@@ -200,10 +209,16 @@ class Adapters:
         """Copy ``state`` in; ArtefactError, with nothing changed, unless it has exactly these names and shapes."""
         own = self.state()
         missing, unexpected = [n for n in own if n not in state], [n for n in state if n not in own]
-        shapes = [f"{n} (came {list(state[n].shape)}, here {list(own[n].shape)})" for n in own
-                  if n in state and state[n].shape != own[n].shape]
-        faults = [f"{what}: {listed(names)}" for what, names in
-                  (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes)) if names]
+        shapes = [
+            f"{n} (came {list(state[n].shape)}, here {list(own[n].shape)})"
+            for n in own
+            if n in state and state[n].shape != own[n].shape
+        ]
+        faults = [
+            f"{what}: {listed(names)}"
+            for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", shapes))
+            if names
+        ]
         if faults:
             raise ArtefactError(
                 f"these adapters were made for another model, other targets or another coupling; {'; '.join(faults)}. "

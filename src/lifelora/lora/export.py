@@ -28,7 +28,9 @@ EXPERTS = ("gate_proj", "up_proj", "down_proj", "w1", "w2", "w3", "gate")
 
 @torch.no_grad()
 def peft_adapter(
-    adapters: Adapters, u_1D: Float[Tensor, "1 D"] | None, base_model: str = "",
+    adapters: Adapters,
+    u_1D: Float[Tensor, "1 D"] | None,
+    base_model: str = "",
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """(adapter_config, tensors) of one user, by PEFT's names; ``base_model`` is the backbone's folder or hub name.
 
@@ -40,7 +42,8 @@ def peft_adapter(
         raise ConfigError(
             f"{len(lost)} of {len(adapters.layers)} adapted layers ({lost[0]}, …) would be lost. This model stacks its routed "
             f"experts, so PEFT takes {words} for layers of the experts and ignores the dense and the shared layers. Export a "
-            "system whose targets are attention layers, or use lifelora's own save and load, which keep all layers.")
+            "system whose targets are attention layers, or use lifelora's own save and load, which keep all layers."
+        )
     C = _coupling_of_one(adapters, u_1D)
     tensors: dict[str, Tensor] = {}
     rank = adapters.coupling.config.rows
@@ -55,15 +58,24 @@ def peft_adapter(
         tensors[f"{PREFIX}{name}.lora_B.weight"] = B_OR.clone().contiguous().cpu()
     alpha = adapters.coupling.config.scaling * rank  # PEFT scales by lora_alpha / r
     return {
-        "peft_type": "LORA", "task_type": "CAUSAL_LM", "base_model_name_or_path": base_model, "inference_mode": True,
-        "r": rank, "lora_alpha": int(alpha) if alpha == int(alpha) else alpha, "lora_dropout": 0.0, "bias": "none",
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_model,
+        "inference_mode": True,
+        "r": rank,
+        "lora_alpha": int(alpha) if alpha == int(alpha) else alpha,
+        "lora_dropout": 0.0,
+        "bias": "none",
         "target_modules": target_modules(adapters),
         "fan_in_fan_out": all(is_conv1d(layer.base) for _, layer in adapters.layers),
     }, tensors
 
 
 def write_peft_adapter(
-    folder: Path, adapters: Adapters, u_1D: Float[Tensor, "1 D"] | None = None, base_model: str = "",
+    folder: Path,
+    adapters: Adapters,
+    u_1D: Float[Tensor, "1 D"] | None = None,
+    base_model: str = "",
 ) -> None:
     """Write ``adapter_config.json`` and ``adapter_model.safetensors``: what ``PeftModel.from_pretrained`` loads."""
     write_files(folder, *peft_adapter(adapters, u_1D, base_model))

@@ -23,7 +23,10 @@ PATTERN = "re:"
 
 
 def personalise(
-    model: nn.Module, config: Adaptation, *, user_width: int | None = None,
+    model: nn.Module,
+    config: Adaptation,
+    *,
+    user_width: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Adapters:
     """Freeze ``model`` and wrap every linear layer that a target names.
@@ -50,7 +53,8 @@ def personalise(
         raise ConfigError(
             f"coupling '{config.coupling.kind}' is personal, but these layers get neither a row for each user nor the tokens of "
             "one user after another's (time stands first, or a router picks tokens), so users would be mixed: "
-            f"{listed(mixing)}. Choose targets without them, or coupling 'identity'.")
+            f"{listed(mixing)}. Choose targets without them, or coupling 'identity'."
+        )
     generator = torch_generator(0, "adapters") if generator is None else generator
     inputs = tuple((features(model.get_submodule(name)) or (0,))[0] for name in names)
     coupling = config.coupling.build(inputs, user_width, generator)
@@ -61,8 +65,15 @@ def personalise(
     layers: list[tuple[str, PersonalLoRALinear]] = []
     for index, name in enumerate(names):
         layer = PersonalLoRALinear(
-            model.get_submodule(name), rows, columns, config.coupling.scaling, generator=generator,
-            slot=None if isinstance(coupling, Identity) else slot, index=index, name=name, dropout=config.dropout,
+            model.get_submodule(name),
+            rows,
+            columns,
+            config.coupling.scaling,
+            generator=generator,
+            slot=None if isinstance(coupling, Identity) else slot,
+            index=index,
+            name=name,
+            dropout=config.dropout,
             layout=found.get(name, "rows"),
         )
         if config.train == "coupling":
@@ -83,13 +94,20 @@ def select(model: nn.Module, targets: tuple[str, ...], rank: int = 1) -> list[st
         raise ConfigError("this model carries adapters already; take them out first (adapters.unload(), which keeps them).")
     inside = _language_model(model)
     linear = [name for name, module in model.named_modules() if name.startswith(inside) and features(module) is not None and name]
-    heads = {head for module in model.modules() if callable(get := getattr(module, "get_output_embeddings", None))
-             if (head := get()) is not None}
+    heads = {
+        head
+        for module in model.modules()
+        if callable(get := getattr(module, "get_output_embeddings", None))
+        if (head := get()) is not None
+    }
     chosen: set[str] = set()
     for target in targets:
         if target == ALL_LINEAR:
-            found = [name for name in linear if model.get_submodule(name) not in heads
-                     and min(features(model.get_submodule(name)) or (0,)) >= rank]
+            found = [
+                name
+                for name in linear
+                if model.get_submodule(name) not in heads and min(features(model.get_submodule(name)) or (0,)) >= rank
+            ]
         elif target.startswith(PATTERN):
             found = [name for name in linear if _pattern(target).fullmatch(name)]
         else:

@@ -83,8 +83,18 @@ class PersonalLoRALinear(nn.Module):
     """
 
     def __init__(
-        self, base: nn.Module, rows: int, columns: int, scaling: float, *, generator: torch.Generator,
-        slot: Slot | None = None, index: int = 0, name: str = "", dropout: float = 0.0, layout: Layout = "rows",
+        self,
+        base: nn.Module,
+        rows: int,
+        columns: int,
+        scaling: float,
+        *,
+        generator: torch.Generator,
+        slot: Slot | None = None,
+        index: int = 0,
+        name: str = "",
+        dropout: float = 0.0,
+        layout: Layout = "rows",
     ) -> None:
         super().__init__()
         sizes = features(base)
@@ -111,7 +121,8 @@ class PersonalLoRALinear(nn.Module):
             W_OI, bias_O = plain
             bias_O = None if bias_O is None else bias_O.to(dtype)
             y_TO, h_PT = _BaseAndDown.apply(  # type: ignore[no-untyped-call]
-                x_TI.to(dtype), W_OI.to(dtype), bias_O, self.A_PI.to(dtype))
+                x_TI.to(dtype), W_OI.to(dtype), bias_O, self.A_PI.to(dtype)
+            )
         else:
             y_TO = self.base(x).flatten(0, -2)
             h_PT = self.A_PI.to(dtype) @ F.dropout(x_TI, self.dropout, self.training).to(dtype).T
@@ -134,8 +145,13 @@ class PersonalLoRALinear(nn.Module):
     def _plain_base(self) -> tuple[Tensor, Tensor | None] | None:
         """W and bias where multiplying by them is all that the base does; None for quantised, hooked or other bases."""
         base: Any = self.base
-        if base._forward_hooks or base._forward_pre_hooks or base._backward_hooks or base._backward_pre_hooks \
-                or "forward" in vars(base):  # replaced on the instance, as offloading does
+        if (
+            base._forward_hooks
+            or base._forward_pre_hooks
+            or base._backward_hooks
+            or base._backward_pre_hooks
+            or "forward" in vars(base)
+        ):  # replaced on the instance, as offloading does
             return None
         if type(base) is nn.Linear:
             W_OI = base.weight

@@ -31,7 +31,8 @@ class WeightReadError(ConfigError, AttributeError):
     def __init__(self, layer: str, what: str) -> None:
         super().__init__(
             f"the model reads the {what} of layer '{layer}' directly and does not call the layer, so it would skip an adapter "
-            "there. Choose targets without this layer: words of names, or 're:PATTERN', and not 'all-linear'.")
+            "there. Choose targets without this layer: words of names, or 're:PATTERN', and not 'all-linear'."
+        )
 
 
 def layouts(model: nn.Module, names: Sequence[str], *, personal: bool) -> dict[str, Layout]:

@@ -30,8 +30,19 @@ LARGEST = 1e9
 "No alpha is greater: what is would make infinity of every output."
 NAME = re.compile(re.escape(PREFIX) + r"(?P<layer>.+)\.lora_(?P<part>[AB])(\.default)?\.weight")
 # What makes a LoRA another function than W x + s·B A x; each is refused unless it has its neutral value.
-STRANGE = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias", "layer_replication",
-           "trainable_token_indices", "use_qalora", "alora_invocation_tokens", "target_parameters", "arrow_config")
+STRANGE = (
+    "use_dora",
+    "modules_to_save",
+    "rank_pattern",
+    "alpha_pattern",
+    "lora_bias",
+    "layer_replication",
+    "trainable_token_indices",
+    "use_qalora",
+    "alora_invocation_tokens",
+    "target_parameters",
+    "arrow_config",
+)
 # The starts of A and B that leave W as it is. PiSSA, OLoRA, CorDA, LoftQ, LoRA-GA and what may come take their start out of W.
 STARTS = (True, False, None, "true", "false", "gaussian", "eva", "orthogonal", "mica")
 
@@ -55,11 +66,19 @@ def save(adapters: Adapters, folder: Path, base_model: str = "") -> None:
     if isinstance(config, Identity.Config) and not lost_in_peft(adapters):
         write_peft_adapter(folder, adapters, None, base_model)
         return
-    write_files(folder, {
-        "peft_type": KIND, "format": FORMAT, "base_model_name_or_path": base_model, "r": config.rank,
-        "target_modules": target_modules(adapters), "user_width": adapters.user_width,
-        "adaptation": adapters.adaptation.model_dump(mode="json", include=set(Adaptation.model_fields)),
-    }, {name: tensor.cpu().contiguous() for name, tensor in adapters.state().items()})
+    write_files(
+        folder,
+        {
+            "peft_type": KIND,
+            "format": FORMAT,
+            "base_model_name_or_path": base_model,
+            "r": config.rank,
+            "target_modules": target_modules(adapters),
+            "user_width": adapters.user_width,
+            "adaptation": adapters.adaptation.model_dump(mode="json", include=set(Adaptation.model_fields)),
+        },
+        {name: tensor.cpu().contiguous() for name, tensor in adapters.state().items()},
+    )
 
 
 def load(model: nn.Module, folder: Path) -> Adapters:
@@ -68,13 +87,17 @@ def load(model: nn.Module, folder: Path) -> Adapters:
     if config.get("peft_type") == "LORA":
         plain = read_peft(folder)
         coupling = Identity.Config(rank=plain.rank, alpha=plain.scaling * plain.rank)
-        adapters = personalise(model, Adaptation(
-            coupling=coupling, targets=tuple("re:" + re.escape(name) for name in plain.A), dropout=plain.dropout))
+        adapters = personalise(
+            model,
+            Adaptation(coupling=coupling, targets=tuple("re:" + re.escape(name) for name in plain.A), dropout=plain.dropout),
+        )
         start_from(adapters, folder)
         return adapters
     if config.get("peft_type") != KIND or config.get("format") != FORMAT:
-        raise ArtefactError(f"{folder / CONFIG} is of kind {config.get('peft_type')!r}, format {config.get('format')!r}; "
-                            f"this lifelora reads 'LORA', and '{KIND}' in format {FORMAT}.")
+        raise ArtefactError(
+            f"{folder / CONFIG} is of kind {config.get('peft_type')!r}, format {config.get('format')!r}; "
+            f"this lifelora reads 'LORA', and '{KIND}' in format {FORMAT}."
+        )
     adaptation = _adaptation(folder / CONFIG, config)
     user_width = config.get("user_width")
     if user_width is not None and (type(user_width) is not int or user_width < 1):
@@ -106,11 +129,14 @@ def read_peft(folder: Path) -> PlainLoRA:
         raise ArtefactError(
             f"{path} has init_lora_weights = {foreign.shown(start)}: the start of such an adapter was subtracted from W, so on W "
             "itself it is another function. Save it again with peft: save_pretrained(…, "
-            "path_initial_model_for_weight_conversion=…) makes an ordinary LoRA of it. Or merge it into the backbone.")
+            "path_initial_model_for_weight_conversion=…) makes an ordinary LoRA of it. Or merge it into the backbone."
+        )
     strange = [key for key in STRANGE if config.get(key)] + (["bias"] if config.get("bias", "none") != "none" else [])
     if strange:
-        raise ArtefactError(f"{path} sets {', '.join(strange)}, which an ordinary LoRA (W x + s·B·A x) does not have. Train "
-                            "one without it, or merge it into the backbone first.")
+        raise ArtefactError(
+            f"{path} sets {', '.join(strange)}, which an ordinary LoRA (W x + s·B·A x) does not have. Train "
+            "one without it, or merge it into the backbone first."
+        )
     A: dict[str, Tensor] = {}
     B: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -121,16 +147,23 @@ def read_peft(folder: Path) -> PlainLoRA:
     rank = config.get("r")
     if type(rank) is not int or rank < 1:
         raise ArtefactError(f"{path} has r = {foreign.shown(rank)}; a rank is 1 or more.")
-    wrong = sorted(name for name in {*A, *B} if name not in A or name not in B
-                   or A[name].ndim != 2 or len(A[name]) != rank or tuple(B[name].shape[1:]) != (rank,))
+    wrong = sorted(
+        name
+        for name in {*A, *B}
+        if name not in A or name not in B or A[name].ndim != 2 or len(A[name]) != rank or tuple(B[name].shape[1:]) != (rank,)
+    )
     if wrong or not A:
-        raise ArtefactError(f"{folder / TENSORS} does not hold an A and a B of rank {rank} for each layer: "
-                            f"{', '.join(wrong[:8]) or 'there are none'}.")
+        raise ArtefactError(
+            f"{folder / TENSORS} does not hold an A and a B of rank {rank} for each layer: "
+            f"{', '.join(wrong[:8]) or 'there are none'}."
+        )
     alpha = _number(path, "lora_alpha", config.get("lora_alpha", 8))
     dropout = _number(path, "lora_dropout", config.get("lora_dropout") or 0)
     if alpha <= 0 or not 0 <= dropout < 1:
-        raise ArtefactError(f"{path} has lora_alpha = {alpha:g} and lora_dropout = {dropout:g}; lora_alpha must be above 0, and "
-                            "lora_dropout at least 0 and below 1.")
+        raise ArtefactError(
+            f"{path} has lora_alpha = {alpha:g} and lora_dropout = {dropout:g}; lora_alpha must be above 0, and "
+            "lora_dropout at least 0 and below 1."
+        )
     scaling = alpha / (rank**0.5 if config.get("use_rslora") else rank)
     return PlainLoRA(rank, scaling, dropout, str(config.get("base_model_name_or_path") or ""), A, B)
 
@@ -140,8 +173,13 @@ def _as_lora(path: Path, config: dict[str, Any]) -> dict[str, Any]:
     adaptation = _adaptation(path, config)
     if not isinstance(adaptation.coupling, Identity.Config):
         return config
-    return {"peft_type": "LORA", "r": adaptation.coupling.rank, "lora_alpha": adaptation.coupling.alpha,
-            "lora_dropout": adaptation.dropout, "base_model_name_or_path": config.get("base_model_name_or_path")}
+    return {
+        "peft_type": "LORA",
+        "r": adaptation.coupling.rank,
+        "lora_alpha": adaptation.coupling.alpha,
+        "lora_dropout": adaptation.dropout,
+        "base_model_name_or_path": config.get("base_model_name_or_path"),
+    }
 
 
 def _adaptation(path: Path, config: dict[str, Any]) -> Adaptation:
@@ -160,8 +198,9 @@ def start_from(adapters: Adapters, folder: Path) -> None:
     """
     plain, config = read_peft(folder), adapters.adaptation.coupling
     if plain.rank != config.rank:
-        raise ConfigError(f"the LoRA in {folder} has rank {plain.rank}, the coupling {config.rank}; "
-                          f"set coupling.rank = {plain.rank}.")
+        raise ConfigError(
+            f"the LoRA in {folder} has rank {plain.rank}, the coupling {config.rank}; set coupling.rank = {plain.rank}."
+        )
     ours, theirs = {name for name, _ in adapters.layers}, set(plain.A)
     if ours != theirs:
         raise ConfigError(
@@ -171,8 +210,10 @@ def start_from(adapters: Adapters, folder: Path) -> None:
     for name, layer in adapters.layers:
         shapes = (layer.inputs, layer.outputs)
         if shapes != (plain.A[name].shape[1], len(plain.B[name])):
-            raise ConfigError(f"the LoRA in {folder} was made for another backbone: its layer '{name}' has "
-                              f"{plain.A[name].shape[1]} inputs and {len(plain.B[name])} outputs, here it is {shapes}.")
+            raise ConfigError(
+                f"the LoRA in {folder} was made for another backbone: its layer '{name}' has "
+                f"{plain.A[name].shape[1]} inputs and {len(plain.B[name])} outputs, here it is {shapes}."
+            )
     factor = plain.scaling / (config.scaling * config.even)
     for name, layer in adapters.layers:
         layer.A_PI.copy_(plain.A[name].repeat(config.rows // plain.rank, 1))
@@ -199,9 +240,11 @@ def _files(folder: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, MemoryError, SafetensorError) as error:
         raise ArtefactError(f"{folder / TENSORS} is damaged: {error}.") from error
     if odd := [name for name, tensor in tensors.items() if _strange(name, tensor)]:
-        raise ArtefactError(f"{folder / TENSORS} holds values that are no finite numbers (NaN, infinity, or none of floating "
-                            f"point), in {len(odd):,} of {len(tensors):,} tensors, the first being '{odd[0]}'; save the "
-                            "adapter again.")
+        raise ArtefactError(
+            f"{folder / TENSORS} holds values that are no finite numbers (NaN, infinity, or none of floating "
+            f"point), in {len(odd):,} of {len(tensors):,} tensors, the first being '{odd[0]}'; save the "
+            "adapter again."
+        )
     return config, tensors
 
 

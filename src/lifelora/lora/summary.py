@@ -37,8 +37,10 @@ class Summary:
         kept = f"; {self.bytes_per_user:,} bytes per user" if self.bytes_per_user else ""
         words = sorted({name.rpartition(".")[2] for name in self.left_out})
         narrow = f" ({len(self.left_out)} narrower than the rank left out: {', '.join(words)})" if words else ""
-        return (f"{self.layers} layers{narrow}; A and B {self.shared:,} parameters, coupling {self.coupling:,}, "
-                f"learning {self.learning:,}; update of rank <= {self.max_rank}{measured}{kept}")
+        return (
+            f"{self.layers} layers{narrow}; A and B {self.shared:,} parameters, coupling {self.coupling:,}, "
+            f"learning {self.learning:,}; update of rank <= {self.max_rank}{measured}{kept}"
+        )
 
 
 @torch.no_grad()
@@ -64,7 +66,12 @@ def summarise(adapters: Adapters, u_BD: Float[Tensor, "B D"] | None = None) -> S
             ranks.append(torch.exp(-(torch.special.xlogy(p, p)).sum()) if sigma.any() else torch.zeros(()).double())
     learning = sum(p.numel() for p in [*factors, *adapters.coupling.parameters()] if p.requires_grad)
     return Summary(
-        len(adapters.layers), shared, adapters.coupling.number_of_parameters, learning,
-        0 if C is None else C.bytes_per_row, config.max_rank,
-        torch.stack(ranks).mean().item() if ranks else None, adapters.left_out,
+        len(adapters.layers),
+        shared,
+        adapters.coupling.number_of_parameters,
+        learning,
+        0 if C is None else C.bytes_per_row,
+        config.max_rank,
+        torch.stack(ranks).mean().item() if ranks else None,
+        adapters.left_out,
     )

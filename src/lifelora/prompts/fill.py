@@ -47,9 +47,15 @@ class Plan:
 
     @classmethod
     def of(
-        cls, lines: Lines, head_B2: Int[np.ndarray, "B 2"], behaviour_BK: Int[np.ndarray, "B K"],
-        mask_BK: Bool[np.ndarray, "B K"], rest_BS: Int[np.ndarray, "B X"], room_B: Int[np.ndarray, "B"],
-        refuse: Callable[[int, int], None], item_BS: Int[np.ndarray, "B S"] | None = None,
+        cls,
+        lines: Lines,
+        head_B2: Int[np.ndarray, "B 2"],
+        behaviour_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        rest_BS: Int[np.ndarray, "B X"],
+        room_B: Int[np.ndarray, "B"],
+        refuse: Callable[[int, int], None],
+        item_BS: Int[np.ndarray, "B S"] | None = None,
     ) -> "Plan":
         """The newest behaviours that find room, between a head (without behaviours, with) and the rest.
 
@@ -71,8 +77,9 @@ class Plan:
 
     def then(self, part_B: Int[np.ndarray, "B"]) -> "Plan":
         """With one segment more at the right."""
-        part_BS, length_BS = (np.column_stack(pair) for pair in (
-            (self.part_BS, part_B), (self.length_BS, self.lines.lengths[part_B])))
+        part_BS, length_BS = (
+            np.column_stack(pair) for pair in ((self.part_BS, part_B), (self.length_BS, self.lines.lengths[part_B]))
+        )
         item_BS = None if self.item_BS is None else np.column_stack([self.item_BS, np.full(len(part_B), -1)])
         return Plan(self.lines, part_BS, length_BS, self.shown_B, item_BS)
 
@@ -92,8 +99,10 @@ class Plan:
             soft_BL = torch.from_numpy(spread(soft_T, mask_BL, -1))
             code_T = np.maximum(code_T, 0)
         return Prompts(
-            tokens_BL=torch.from_numpy(spread(code_T, mask_BL, 0)), mask_BL=torch.from_numpy(mask_BL),
-            shown_B=torch.from_numpy(self.shown_B), soft_BL=soft_BL,
+            tokens_BL=torch.from_numpy(spread(code_T, mask_BL, 0)),
+            mask_BL=torch.from_numpy(mask_BL),
+            shown_B=torch.from_numpy(self.shown_B),
+            soft_BL=soft_BL,
             answer_BA=None if answer_BA is None else torch.from_numpy(answer_BA),
         )
 

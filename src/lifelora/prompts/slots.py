@@ -33,7 +33,7 @@ def with_slot(line: str, slot: str) -> str:
     """A template's line with a slot in its place."""
     if MARK not in line:
         words = line.rstrip(CLOSING)
-        line = f"{words} {MARK}{line[len(words):]}"
+        line = f"{words} {MARK}{line[len(words) :]}"
     return line.replace(MARK, slot)
 
 
@@ -48,8 +48,10 @@ def one_mark(what: str, lines: Iterable[str]) -> None:
     if text.count(MARK) > 1:
         raise ValueError(f"{what} has {MARK} {text.count(MARK)} times, but there is one soft token; keep one of them")
     if MARK in "".join(re.findall(r"\[\[(.*?)\]\]", text)):
-        raise ValueError(f"{what} has {MARK} in [[ … ]], but a soft token is not optional; put it outside. A prompt without "
-                         "soft tokens loses it anyway, and the space before it")
+        raise ValueError(
+            f"{what} has {MARK} in [[ … ]], but a soft token is not optional; put it outside. A prompt without "
+            "soft tokens loses it anyway, and the space before it"
+        )
 
 
 class SlotTokenizer(LineTokenizer):

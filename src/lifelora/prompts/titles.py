@@ -46,8 +46,14 @@ class TitleBuilder:
 
     @classmethod
     def make(
-        cls, dataset: Dataset, template: TitleTemplate, tokenizer: Any, max_tokens: int, seed: int,
-        forms: Collection[Form] = WORDS_ALONE, soft: Collection[Place] = ITEMS,
+        cls,
+        dataset: Dataset,
+        template: TitleTemplate,
+        tokenizer: Any,
+        max_tokens: int,
+        seed: int,
+        forms: Collection[Form] = WORDS_ALONE,
+        soft: Collection[Place] = ITEMS,
     ) -> "TitleBuilder":
         """Tokenise the lines of prompts in these forms first; ``soft`` says whose soft tokens they have."""
         return cls(dataset, TitleLines.build(dataset, template.phrasings, tokenizer, forms, soft), max_tokens, seed)
@@ -66,8 +72,12 @@ class TitleBuilder:
         return int(self.lines.tokens_T.max())
 
     def question(
-        self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"],
-        candidates_BC: Int[np.ndarray, "B C"] | None = None, form: Form = "text",
+        self,
+        targets: Targets,
+        chosen_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        candidates_BC: Int[np.ndarray, "B C"] | None = None,
+        form: Form = "text",
     ) -> Prompts:
         """Asked in the first phrasing, about users who are shown the event rows ``chosen_BK``, from left to right.
 
@@ -77,8 +87,12 @@ class TitleBuilder:
         return self._plan(targets, chosen_BK, mask_BK, candidates_BC, form, np.zeros(len(targets), np.int8)).fill()
 
     def answered(
-        self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"],
-        candidates_BC: Int[np.ndarray, "B C"] | None = None, form: Form = "text",
+        self,
+        targets: Targets,
+        chosen_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        candidates_BC: Int[np.ndarray, "B C"] | None = None,
+        form: Form = "text",
     ) -> Prompts:
         """What is learnt from: with the answer, and in the phrasing that was drawn for the event."""
         answer_B = self.lines.answer_M[targets.item_B]
@@ -89,8 +103,12 @@ class TitleBuilder:
         return plan.fill(np.arange(longest) >= longest - length_B[:, None])
 
     def lengths(
-        self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"],
-        candidates_BC: Int[np.ndarray, "B C"] | None = None, form: Form = "text",
+        self,
+        targets: Targets,
+        chosen_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        candidates_BC: Int[np.ndarray, "B C"] | None = None,
+        form: Form = "text",
     ) -> Int[np.ndarray, "B"]:
         """How many tokens each prompt has that ``question`` would make."""
         return self._plan(targets, chosen_BK, mask_BK, candidates_BC, form, np.zeros(len(targets), np.int8)).lengths
@@ -104,13 +122,20 @@ class TitleBuilder:
         return Titles(torch.from_numpy(tokens_BCA), torch.from_numpy(mask_BCA))
 
     def _plan(
-        self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"],
-        candidates_BC: Int[np.ndarray, "B C"] | None, form: Form, phrasing_B: Int[np.ndarray, "B"],
+        self,
+        targets: Targets,
+        chosen_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        candidates_BC: Int[np.ndarray, "B C"] | None,
+        form: Form,
+        phrasing_B: Int[np.ndarray, "B"],
     ) -> Plan:
         lines, lengths_N = self.lines, self.lines.lengths
         if form not in lines.behaviour_MW:
-            raise ConfigError(f"there are no lines for prompts of form '{form}', only of {', '.join(lines.behaviour_MW)}; name "
-                              "it in forms = … where the lines are made.")
+            raise ConfigError(
+                f"there are no lines for prompts of form '{form}', only of {', '.join(lines.behaviour_MW)}; name "
+                "it in forms = … where the lines are made."
+            )
         user_W, none_B = lines.user_in(form), np.full(len(targets), -1)
         rest, items = list[np.ndarray](), [none_B, self.dataset.item_N[chosen_BK]]  # items begin with the head
         if user_W is not None:
@@ -136,16 +161,26 @@ class TitleBuilder:
                 "max_tokens or list fewer candidates (data.rules.candidates.count)."
             )
 
-        return Plan.of(lines, lines.head_W2[phrasing_B], behaviour_BK, mask_BK, np.column_stack(rest),
-                       self.max_tokens - longest_B, refuse, None if form == "text" else np.column_stack(items))
+        return Plan.of(
+            lines,
+            lines.head_W2[phrasing_B],
+            behaviour_BK,
+            mask_BK,
+            np.column_stack(rest),
+            self.max_tokens - longest_B,
+            refuse,
+            None if form == "text" else np.column_stack(items),
+        )
 
     def _check_answers(self, targets: Targets, candidates_BC: Int[np.ndarray, "B C"]) -> None:
         # In a released LastFM set the list is one drawn item, so that no answer could ever be right.
         missing_B = ~(candidates_BC == targets.item_B[:, None]).any(axis=1)
         if missing_B.any():
             place = int(missing_B.argmax())
-            raise ConfigError(f"row {place} of the batch: {self._named(targets, place)} is to be found and is none of its "
-                              f"{candidates_BC.shape[1]} candidates; give each row the list that was drawn for it.")
+            raise ConfigError(
+                f"row {place} of the batch: {self._named(targets, place)} is to be found and is none of its "
+                f"{candidates_BC.shape[1]} candidates; give each row the list that was drawn for it."
+            )
 
     def _named(self, targets: Targets, place: int) -> str:
         item = int(targets.item_B[place])

@@ -80,14 +80,13 @@ class TowerBuilder:
         """The highest number of a token that a text can have."""
         return max(int(self.lines.tokens_T.max()), self.pad)
 
-    def batch(
-        self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]
-    ) -> TowerBatch:
+    def batch(self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]) -> TowerBatch:
         """Both texts of ``targets``, where users are shown with the event rows ``chosen_BK``, from left to right."""
         users, user_B = self.users(targets, chosen_BK, mask_BK)
         item_N, item_B = np.unique(targets.item_B, return_inverse=True)
-        return TowerBatch(users, user_B, self.items(item_N), torch.from_numpy(item_B),
-                          torch.from_numpy(targets.label_B.astype(np.float32)))
+        return TowerBatch(
+            users, user_B, self.items(item_N), torch.from_numpy(item_B), torch.from_numpy(targets.label_B.astype(np.float32))
+        )
 
     def users(
         self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]
@@ -121,8 +120,15 @@ class TowerBuilder:
     def _plan(self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]) -> Plan:
         lines, count = self.lines, len(targets)
         behaviour_BK = lines.behaviours(self.dataset.item_N[chosen_BK], self.dataset.rating_N[chosen_BK])
-        return Plan.of(lines, lines.head_U2[targets.user_B], behaviour_BK, mask_BK, np.full((count, 1), self.end),
-                       np.full(count, self.max_tokens), self._refuse)
+        return Plan.of(
+            lines,
+            lines.head_U2[targets.user_B],
+            behaviour_BK,
+            mask_BK,
+            np.full((count, 1), self.end),
+            np.full(count, self.max_tokens),
+            self._refuse,
+        )
 
     def _padded(self, parts_NS: Int[np.ndarray, "N S"]) -> TowerTexts:
         """Segments one after another, row by row; -1 is none."""
@@ -132,5 +138,7 @@ class TowerBuilder:
         return TowerTexts(torch.from_numpy(tokens_NL), torch.from_numpy(mask_NL))
 
     def _refuse(self, row: int, needed: int) -> None:
-        raise ConfigError(f"the longest text about a user needs {needed} tokens with no behaviour, and max_tokens = "
-                          f"{self.max_tokens}; raise max_tokens or shorten the template's opening, profile and history.")
+        raise ConfigError(
+            f"the longest text about a user needs {needed} tokens with no behaviour, and max_tokens = "
+            f"{self.max_tokens}; raise max_tokens or shorten the template's opening, profile and history."
+        )

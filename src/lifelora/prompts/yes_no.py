@@ -1,6 +1,6 @@
 """Prompts that are answered yes or no. Knows tokenised lines, not how behaviours were chosen.
 
-    head, a line per behaviour, [the user's soft token,] question and cue        the answer comes right after the last token
+head, a line per behaviour, [the user's soft token,] question and cue        the answer comes right after the last token
 """
 
 from collections.abc import Collection
@@ -49,7 +49,7 @@ def find_answers(tokenizer: Any, template: Template) -> Answers:
     place = next((i for i, (a, b) in enumerate(zip(yes, no, strict=False)) if a != b), None)
     if place is None:
         raise ConfigError(
-            f"the tokenizer gives {yes[len(cue):]} for {template.yes!r} and {no[len(cue):]} for {template.no!r}: no "
+            f"the tokenizer gives {yes[len(cue) :]} for {template.yes!r} and {no[len(cue) :]} for {template.no!r}: no "
             "token tells them apart. Choose other words for template.yes and template.no."
         )
     return Answers(yes[place], no[place], tuple(yes[len(cue) : place]))
@@ -108,8 +108,16 @@ class YesNoBuilder:
         rest_BS, item_BS = np.column_stack([lines.question_M[targets.item_B], shared_BS]), None
         if self.soft:
             item_BS = np.column_stack([none_B, self.dataset.item_N[chosen_BK], targets.item_B, np.full_like(shared_BS, -1)])
-        return Plan.of(lines, lines.head_U2[targets.user_B], behaviour_BK, mask_BK, rest_BS, np.full(count, self.max_tokens),
-                       partial(self._refuse, targets), item_BS)
+        return Plan.of(
+            lines,
+            lines.head_U2[targets.user_B],
+            behaviour_BK,
+            mask_BK,
+            rest_BS,
+            np.full(count, self.max_tokens),
+            partial(self._refuse, targets),
+            item_BS,
+        )
 
     def _refuse(self, targets: Targets, row: int, needed: int) -> None:
         item = int(targets.item_B[row])

@@ -24,8 +24,11 @@ SHOWN = 20
 def built_in() -> dict[str, str]:
     """The recipes that come with lifelora: name → TOML text."""
     folder = resources.files("lifelora") / "recipe" / "builtin"
-    return {e.name.removesuffix(".toml"): e.read_text(encoding="utf-8") for e in sorted(folder.iterdir(), key=lambda e: e.name)
-            if e.name.endswith(".toml")}
+    return {
+        e.name.removesuffix(".toml"): e.read_text(encoding="utf-8")
+        for e in sorted(folder.iterdir(), key=lambda e: e.name)
+        if e.name.endswith(".toml")
+    }
 
 
 def load(name_or_path: str, source: Source | None = None, settings: Sequence[str] = ()) -> Recipe:
@@ -67,10 +70,14 @@ def enhanced(model: str, knowledge: str, source: Source | None = None, settings:
     if knowledge not in ("prompt", "lm"):
         known["vectors"] = {"kind": "sentence-encoder", "model": knowledge}
     values: dict[str, Any] = {
-        "name": f"enhance-{model}", "about": f"{model} without and with what a language model knows", "data": laser["data"],
+        "name": f"enhance-{model}",
+        "about": f"{model} without and with what a language model knows",
+        "data": laser["data"],
         "knowledge": {"known": known},
-        "conventional": {model: plain, f"{model}-knows": plain | {
-            "knowledge": "known", "knowledge_experts": knows["knowledge_experts"]}},
+        "conventional": {
+            model: plain,
+            f"{model}-knows": plain | {"knowledge": "known", "knowledge_experts": knows["knowledge_experts"]},
+        },
     }
     if source is not None:
         values["data"] = {"source": source.model_dump(mode="json", exclude_none=True)}

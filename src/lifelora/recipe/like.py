@@ -23,7 +23,9 @@ def expanded(values: Mapping[str, Any]) -> dict[str, Any]:
     """The same recipe without ``like``. Raises ConfigError for a name that does not exist, and for parts in a circle."""
     return dict(values) | {
         section: {name: _whole(section, parts, name, ()) for name in parts}
-        for section in SECTIONS if isinstance(parts := values.get(section), Mapping)}
+        for section in SECTIONS
+        if isinstance(parts := values.get(section), Mapping)
+    }
 
 
 def taken_from(values: Mapping[str, Any], place: tuple[int | str, ...]) -> tuple[int | str, ...] | None:
@@ -43,10 +45,12 @@ def _whole(section: str, parts: Mapping[str, Any], name: str, before: tuple[str,
         return part
     other, way = part[LIKE], (*before, name)
     if not isinstance(other, str) or other not in parts:
-        raise ConfigError(f"{section}.{name}.{LIKE} = {foreign.shown(other)} is none of this recipe's [{section}.NAME] "
-                          f"({', '.join(one for one in parts if one != name) or 'there is no other'})")
+        raise ConfigError(
+            f"{section}.{name}.{LIKE} = {foreign.shown(other)} is none of this recipe's [{section}.NAME] "
+            f"({', '.join(one for one in parts if one != name) or 'there is no other'})"
+        )
     if other in way:
-        circle = " → ".join([*way[way.index(other):], other])
+        circle = " → ".join([*way[way.index(other) :], other])
         raise ConfigError(f"{section}.{other}.{LIKE}: {circle} is a circle; remove one {LIKE}")
     taken = _whole(section, parts, other, way)
     own = {key: value for key, value in part.items() if key != LIKE}

@@ -50,20 +50,26 @@ class Recipe(Frozen):
         if not names:
             raise ValueError("a recipe needs at least one [conventional.NAME], [two_towers.NAME] or [systems.NAME]")
         for name in names:
-            sections = (("a conventional model", self.conventional), ("a two-tower encoder", self.two_towers),
-                        ("a system", self.systems))
+            sections = (
+                ("a conventional model", self.conventional),
+                ("a two-tower encoder", self.two_towers),
+                ("a system", self.systems),
+            )
             kinds = [what for what, named in sections if name in named]
             if len(kinds) > 1:
                 raise ValueError(f"the name '{name}' stands for {' and '.join(kinds)}; rename one")
         for name in [self.name, *names, *self.knowledge]:
             if not names_a_folder(name):
-                raise ValueError(f"{name!a:.120} cannot be the name of a folder; use letters, digits, '-' and '_', at most "
-                                 "100 bytes")
+                raise ValueError(
+                    f"{name!a:.120} cannot be the name of a folder; use letters, digits, '-' and '_', at most 100 bytes"
+                )
         for some in (names, self.knowledge):
             same = [name for name in some if sum(name.casefold() == other.casefold() for other in some) > 1]
             if same:
-                raise ValueError(f"the names {' and '.join(map(repr, same))} are one folder where a disk does not tell capitals "
-                                 "from small letters; rename one")
+                raise ValueError(
+                    f"the names {' and '.join(map(repr, same))} are one folder where a disk does not tell capitals "
+                    "from small letters; rename one"
+                )
         for name, step in self.conventional.items():
             self._knows(name, step)
         if self.task == "next-item":
@@ -78,13 +84,17 @@ class Recipe(Frozen):
             if step.knowledge_experts != KnowledgeExperts():
                 raise ValueError(f"conventional.{name}.knowledge_experts needs knowledge; add knowledge = NAME")
         elif step.knowledge not in self.knowledge:
-            raise ValueError(f"conventional.{name}.knowledge = '{step.knowledge}' is none of this recipe's [knowledge.NAME] "
-                             f"({', '.join(self.knowledge) or 'there are none'})")
+            raise ValueError(
+                f"conventional.{name}.knowledge = '{step.knowledge}' is none of this recipe's [knowledge.NAME] "
+                f"({', '.join(self.knowledge) or 'there are none'})"
+            )
         elif not isinstance(step.model, Common):
             raise ValueError(f"conventional.{name}: {step.model.kind} reads no extra fields; remove knowledge")
         elif self.task == "next-item":
-            raise ValueError(f"conventional.{name}.knowledge becomes fields of the target, and task = 'next-item' asks for the "
-                             "target; remove knowledge")
+            raise ValueError(
+                f"conventional.{name}.knowledge becomes fields of the target, and task = 'next-item' asks for the "
+                "target; remove knowledge"
+            )
 
     def _fits_together(self, name: str, system: System) -> None:
         for key in sorted(set().union(*TASK_KEYS.values()) - TASK_KEYS[self.task]):
@@ -94,12 +104,16 @@ class Recipe(Frozen):
         allowed = sorted(n for n, c in self.conventional.items() if not c.model.counts)
         for key, model in (("representation", u.model if isinstance(u, Representation) else None), ("soft", soft and soft.model)):
             if model is not None and model not in allowed:
-                raise ValueError(f"systems.{name}.{key}.model = '{model}' is none of this recipe's conventional models with "
-                                 f"vectors ({', '.join(allowed) or 'there are none'})")
+                raise ValueError(
+                    f"systems.{name}.{key}.model = '{model}' is none of this recipe's conventional models with "
+                    f"vectors ({', '.join(allowed) or 'there are none'})"
+                )
         if system.coupling.needs_user and u is None:
-            raise ValueError(f"systems.{name}: coupling '{system.coupling.kind}' depends on the user, so it needs "
-                             f"representation = {{ model = NAME }}, and NAME is one of: "
-                             f"{', '.join(allowed) or '(add a [conventional.NAME] first)'}")
+            raise ValueError(
+                f"systems.{name}: coupling '{system.coupling.kind}' depends on the user, so it needs "
+                f"representation = {{ model = NAME }}, and NAME is one of: "
+                f"{', '.join(allowed) or '(add a [conventional.NAME] first)'}"
+            )
 
     def _asks_what_comes_next(self) -> None:
         if self.two_towers:
@@ -107,32 +121,49 @@ class Recipe(Frozen):
         able = [kind for kind in MODELS.ours if MODELS.find(kind).next_item]
         for name, step in self.conventional.items():
             if not step.model.next_item:
-                raise ValueError(f"conventional.{name}.model.kind = '{step.model.kind}' knows one target and cannot say "
-                                 f"what comes next; choose one of {', '.join(able)}")
+                raise ValueError(
+                    f"conventional.{name}.model.kind = '{step.model.kind}' knows one target and cannot say "
+                    f"what comes next; choose one of {', '.join(able)}"
+                )
             if step.behaviours is not None and step.behaviours.needs_target:
-                raise ValueError(f"conventional.{name}.behaviours.kind = '{step.behaviours.kind}' chooses by the target, which "
-                                 "task = 'next-item' asks for; choose 'most-recent'")
+                raise ValueError(
+                    f"conventional.{name}.behaviours.kind = '{step.behaviours.kind}' chooses by the target, which "
+                    "task = 'next-item' asks for; choose 'most-recent'"
+                )
         for name, system in self.systems.items():
             u, soft = system.representation, system.soft
             for key, shown in (("behaviours", system.behaviours), ("mix_with", system.mix_with)):
                 if shown is not None and shown.needs_target:
-                    raise ValueError(f"systems.{name}.{key}.kind = '{shown.kind}' chooses by the target, which "
-                                     "task = 'next-item' asks for; choose 'most-recent'")
+                    raise ValueError(
+                        f"systems.{name}.{key}.kind = '{shown.kind}' chooses by the target, which "
+                        "task = 'next-item' asks for; choose 'most-recent'"
+                    )
             if isinstance(u, Representation) and u.layer == "fields":
-                raise ValueError(f"systems.{name}.representation.layer = 'fields' holds the target, which task = 'next-item' "
-                                 "asks for; choose 'final' or 'user', or representation = { kind = 'random' }")
+                raise ValueError(
+                    f"systems.{name}.representation.layer = 'fields' holds the target, which task = 'next-item' "
+                    "asks for; choose 'final' or 'user', or representation = { kind = 'random' }"
+                )
             if soft is not None and soft.layer == "fields":
-                raise ValueError(f"systems.{name}.soft.layer = 'fields' holds the target, which task = 'next-item' asks for; "
-                                 "choose 'final', 'user' or 'random'")
+                raise ValueError(
+                    f"systems.{name}.soft.layer = 'fields' holds the target, which task = 'next-item' asks for; "
+                    "choose 'final', 'user' or 'random'"
+                )
             if self.data.rules.candidates is None:
                 raise ValueError(f"systems.{name} ranks candidates, and there are none; give data.rules.candidates")
             if (soft is None) != (system.item_form == "text"):
-                raise ValueError(f"systems.{name}: item_form = '{system.item_form}' " + (
-                    "has soft tokens in its prompts; say which model makes them: soft = { model = NAME }" if soft is None
-                    else "shows no soft tokens; choose 'hybrid', 'ids' or 'text-to-hybrid', or remove soft"))
+                raise ValueError(
+                    f"systems.{name}: item_form = '{system.item_form}' "
+                    + (
+                        "has soft tokens in its prompts; say which model makes them: soft = { model = NAME }"
+                        if soft is None
+                        else "shows no soft tokens; choose 'hybrid', 'ids' or 'text-to-hybrid', or remove soft"
+                    )
+                )
             if system.retriever is not None and system.retriever not in self.conventional:
-                raise ValueError(f"systems.{name}.retriever = '{system.retriever}' is none of this recipe's conventional models "
-                                 f"({', '.join(self.conventional) or 'there are none'})")
+                raise ValueError(
+                    f"systems.{name}.retriever = '{system.retriever}' is none of this recipe's conventional models "
+                    f"({', '.join(self.conventional) or 'there are none'})"
+                )
 
     def _starts_exist(self) -> None:
         names = list(self.systems)
@@ -143,8 +174,11 @@ class Recipe(Frozen):
             if names.index(system.init_from) >= names.index(name):
                 raise ValueError(f"systems.{name}.init_from = '{system.init_from}' comes later in the recipe; put it first")
             if not isinstance(first.coupling, Identity.Config):
-                raise ValueError(f"systems.{name}.init_from = '{system.init_from}' has coupling '{first.coupling.kind}'; only an "
-                                 "ordinary LoRA (coupling 'identity') can be one to start from")
+                raise ValueError(
+                    f"systems.{name}.init_from = '{system.init_from}' has coupling '{first.coupling.kind}'; only an "
+                    "ordinary LoRA (coupling 'identity') can be one to start from"
+                )
             if first.coupling.rank != system.coupling.rank or first.targets != system.targets:
-                raise ValueError(f"systems.{name}.init_from = '{system.init_from}' has another rank or other targets; make them "
-                                 "equal")
+                raise ValueError(
+                    f"systems.{name}.init_from = '{system.init_from}' has another rank or other targets; make them equal"
+                )

@@ -5,29 +5,35 @@ from types import MappingProxyType
 from typing import Any
 
 _SAMPLES = {"shots": "train_samples", "validation_rows": "validation_samples"}
-RENAMED: Mapping[str, str] = MappingProxyType({
-    "encoders": "two_towers",
-    **{f"{section}.NAME.{old}": new for section in ("conventional", "two_towers", "systems") for old, new in _SAMPLES.items()},
-    "conventional.NAME.adaptor": "knowledge_experts",
-    "conventional.NAME.model.min_people": "min_users",
-    "systems.NAME.representation_layer": "representation.layer",
-    "systems.NAME.representation_training": "representation.train",
-    "systems.NAME.soft_at": "soft.at",
-    "systems.NAME.soft_layer": "soft.layer",
-    "systems.NAME.soft_projector": "soft.projector",
-    "systems.NAME.course": "item_form",
-    "systems.NAME.listed": "candidates_in_prompt",
-    "systems.NAME.per": "length_normalised",
-    "systems.NAME.start": "init_from",
-    "systems.NAME.also": "mix_with",
-    "evaluation.test_rows": "test_samples",
-})
+RENAMED: Mapping[str, str] = MappingProxyType(
+    {
+        "encoders": "two_towers",
+        **{
+            f"{section}.NAME.{old}": new for section in ("conventional", "two_towers", "systems") for old, new in _SAMPLES.items()
+        },
+        "conventional.NAME.adaptor": "knowledge_experts",
+        "conventional.NAME.model.min_people": "min_users",
+        "systems.NAME.representation_layer": "representation.layer",
+        "systems.NAME.representation_training": "representation.train",
+        "systems.NAME.soft_at": "soft.at",
+        "systems.NAME.soft_layer": "soft.layer",
+        "systems.NAME.soft_projector": "soft.projector",
+        "systems.NAME.course": "item_form",
+        "systems.NAME.listed": "candidates_in_prompt",
+        "systems.NAME.per": "length_normalised",
+        "systems.NAME.start": "init_from",
+        "systems.NAME.also": "mix_with",
+        "evaluation.test_rows": "test_samples",
+    }
+)
 """The place of an old key, NAME for any name, and what it is called there."""
-REWRITTEN: Mapping[tuple[str, Any], str] = MappingProxyType({
-    ("systems.NAME.per", "title"): "length_normalised = false",
-    ("systems.NAME.per", "token"): "length_normalised = true",
-    ("systems.NAME.representation_layer", "random"): 'representation = { kind = "random" }',
-})
+REWRITTEN: Mapping[tuple[str, Any], str] = MappingProxyType(
+    {
+        ("systems.NAME.per", "title"): "length_normalised = false",
+        ("systems.NAME.per", "token"): "length_normalised = true",
+        ("systems.NAME.representation_layer", "random"): 'representation = { kind = "random" }',
+    }
+)
 """Old values that are written in another way, too."""
 
 

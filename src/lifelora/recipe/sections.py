@@ -58,8 +58,9 @@ class Knowledge(Questions):
     @model_validator(mode="after")
     def _written_for_something(self) -> "Knowledge":
         if isinstance(self.vectors, OwnKnowledge) and not isinstance(self.text, RawPrompt):
-            raise ValueError(f"text.kind = '{self.text.kind}' writes texts, and vectors.kind = 'precomputed' reads none; "
-                             "remove text")
+            raise ValueError(
+                f"text.kind = '{self.text.kind}' writes texts, and vectors.kind = 'precomputed' reads none; remove text"
+            )
         return self
 
 
@@ -90,7 +91,7 @@ class TwoTower(TwoTowerConfig):
     train_samples: int | None = Field(default=None, ge=1)
     "Drawn once by seed: the same as the systems'; all of them when left out."
     validation_samples: int | None = Field(default=1000, ge=1)
-    "Validation samples, drawn once by seed; all of them with \"null\"."
+    'Validation samples, drawn once by seed; all of them with "null".'
     training: TrainingConfig = TrainingConfig()
 
 

@@ -64,10 +64,12 @@ class Soft(Frozen):
 
 def table(key: str) -> BeforeValidator:
     """A name alone is answered with the table that it stands for."""
+
     def check(value: Any) -> Any:
         if isinstance(value, str):
             raise ValueError(f'this is a table: {key} = {{ model = "{value}" }}')
         return value
+
     return BeforeValidator(check)
 
 
@@ -104,38 +106,51 @@ class System(Adaptation):
     train_samples: int | None = Field(default=None, ge=0)
     "Drawn once by seed; all of them when left out; with 0 the LM is asked as it is."
     validation_samples: int | None = Field(default=1000, ge=1)
-    "Validation samples, drawn once by seed; all of them with \"null\"."
+    'Validation samples, drawn once by seed; all of them with "null".'
     training: TrainingConfig = TrainingConfig()
 
     @model_validator(mode="after")
     def _learns_something(self) -> "System":
         plain, u = isinstance(self.coupling, Identity.Config), self.representation
         if self.train_samples == 0 and self.loss == "yes":
-            raise ValueError("loss = 'yes' makes a probability of the logit of yes, which only training gives, and with "
-                             "train_samples = 0 nothing is trained; choose loss = 'answer'")
+            raise ValueError(
+                "loss = 'yes' makes a probability of the logit of yes, which only training gives, and with "
+                "train_samples = 0 nothing is trained; choose loss = 'answer'"
+            )
         if self.train_samples == 0 and (not plain or self.mix_with or self.soft):
-            raise ValueError("with train_samples = 0 nothing is trained, so coupling must be 'identity'; remove mix_with "
-                             "and soft")
+            raise ValueError(
+                "with train_samples = 0 nothing is trained, so coupling must be 'identity'; remove mix_with and soft"
+            )
         if self.train == "coupling" and plain and self.soft is None:
-            raise ValueError("train = 'coupling' leaves nothing to learn with coupling 'identity', which has no parameters, and "
-                             "without soft tokens; choose another coupling, or train = 'all'")
+            raise ValueError(
+                "train = 'coupling' leaves nothing to learn with coupling 'identity', which has no parameters, and "
+                "without soft tokens; choose another coupling, or train = 'all'"
+            )
         if self.train == "coupling" and self.init_from is None:
-            raise ValueError("train = 'coupling' leaves A and B as they are, and B starts at zero: nothing would ever change; "
-                             "name the LoRA to start from (init_from = NAME or FOLDER)")
+            raise ValueError(
+                "train = 'coupling' leaves A and B as they are, and B starts at zero: nothing would ever change; "
+                "name the LoRA to start from (init_from = NAME or FOLDER)"
+            )
         if isinstance(u, Representation) and u.train != "frozen" and not self.coupling.needs_user:
-            raise ValueError(f"representation.train = '{u.train}', but coupling '{self.coupling.kind}' takes no representation; "
-                             "nothing would reach it")
+            raise ValueError(
+                f"representation.train = '{u.train}', but coupling '{self.coupling.kind}' takes no representation; "
+                "nothing would reach it"
+            )
         return self
 
     @model_validator(mode="after")
     def _soft_tokens_stand_somewhere(self) -> "System":
         items = {"behaviours", "target"} if self.candidates_in_prompt else {"behaviours"}
         if self.soft is not None and not {*items, "user"} & {*self.soft.at}:
-            raise ValueError("soft.at = ['target'] is about the candidates in the prompt, and candidates_in_prompt = false; add "
-                             "'behaviours' or 'user'")
+            raise ValueError(
+                "soft.at = ['target'] is about the candidates in the prompt, and candidates_in_prompt = false; add "
+                "'behaviours' or 'user'"
+            )
         if self.soft is not None and self.item_form == "ids" and not items & {*self.soft.at}:
-            raise ValueError("item_form = 'ids' shows items by soft tokens alone, and soft.at names no items that are shown; add "
-                             "'behaviours' or 'target' to it")
+            raise ValueError(
+                "item_form = 'ids' shows items by soft tokens alone, and soft.at names no items that are shown; add "
+                "'behaviours' or 'target' to it"
+            )
         return self
 
     @property

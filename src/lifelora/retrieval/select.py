@@ -126,8 +126,10 @@ class SameField(Selector):
 
     def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
         if self.field not in dataset.item_field_names:
-            raise ConfigError(f"behaviours.field = '{self.field}' is no field of this catalogue; it has "
-                              f"{', '.join(dataset.item_field_names) or 'none'}.")
+            raise ConfigError(
+                f"behaviours.field = '{self.field}' is no field of this catalogue; it has "
+                f"{', '.join(dataset.item_field_names) or 'none'}."
+            )
         code_M = dataset.item_codes(self.field)
         code_B = code_M[targets.item_B]
         rows_BK, mask_BK = _latest(dataset, targets, self.k, lambda rows_P: code_M[dataset.item_N[rows_P]], code_B)
@@ -135,7 +137,10 @@ class SameField(Selector):
 
 
 def _latest(
-    dataset: Dataset, targets: Targets, k: int, code_of: Callable[[Int[np.ndarray, "P"]], Int[np.ndarray, "P"]],
+    dataset: Dataset,
+    targets: Targets,
+    k: int,
+    code_of: Callable[[Int[np.ndarray, "P"]], Int[np.ndarray, "P"]],
     wanted_B: Int[np.ndarray, "B"],
 ) -> Chosen:
     """The last k rows before each target whose code, which is not negative, is the wanted one."""

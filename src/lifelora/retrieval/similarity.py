@@ -70,8 +70,10 @@ class Similarity:
         first_VE = self._distinct_VE.first if isinstance(self._distinct_VE, Column) else self._distinct_VE
         later_WE = self._distinct_VE.later if isinstance(self._distinct_VE, Column) else first_VE[:0]
         if vectors_NE.shape[1] != first_VE.shape[1]:
-            raise ConfigError(f"vectors of new items have {vectors_NE.shape[1]} numbers and the others {first_VE.shape[1]}; make "
-                              "them in the same way.")
+            raise ConfigError(
+                f"vectors of new items have {vectors_NE.shape[1]} numbers and the others {first_VE.shape[1]}; make "
+                "them in the same way."
+            )
         if not self._of_hash:  # once for all that extend this one
             self._of_hash.update((hash(row_E.tobytes()), number) for number, row_E in enumerate(first_VE))
         of_bytes = {row_E.tobytes(): len(first_VE) + number for number, row_E in enumerate(later_WE)}

@@ -60,7 +60,10 @@ class Context:
         return Dataset(self.stages.data.require())
 
     def extend(
-        self, events: Iterable[Event], items: Iterable[Mapping[str, str]] = (), users: Iterable[Mapping[str, str]] = (),
+        self,
+        events: Iterable[Event],
+        items: Iterable[Mapping[str, str]] = (),
+        users: Iterable[Mapping[str, str]] = (),
         vectors_NE: Float[Tensor, "N E"] | None = None,
     ) -> None:
         """What happened since the data were prepared, as of ``Dataset.extended``: whatever is asked from now on knows it.
@@ -77,8 +80,7 @@ class Context:
             known_ME = self.vectors.vectors_NE
             without = before - len(known_ME) - sum(map(len, self._later_vectors))
             self._later_vectors.append(torch.cat([known_ME.new_zeros(without, known_ME.shape[1]), vectors_NE]))
-            self._selectors = {config: selector.extended(self._later_vectors[-1])
-                               for config, selector in self._selectors.items()}
+            self._selectors = {config: selector.extended(self._later_vectors[-1]) for config, selector in self._selectors.items()}
         vars(self)["dataset"] = dataset
 
     @property
@@ -155,12 +157,23 @@ class Context:
     def tools(self, needs_backbone: bool) -> Tools:
         """What makes texts and vectors may use; what it has finished stays in the run's folder, whatever is made of it."""
         backbone = self.backbone if needs_backbone else None
-        given = {} if backbone is None else {
-            "model": backbone.model, "tokenizer": backbone.tokenizer, "fingerprint": self.stages.backbone.key,
-            "context": backbone.context,
-        }
-        return Tools(**given, device=self.device, download=self.options.download, folder=self.stages.folder / KNOWLEDGE,
-                     progress=self.options.progress)
+        given = (
+            {}
+            if backbone is None
+            else {
+                "model": backbone.model,
+                "tokenizer": backbone.tokenizer,
+                "fingerprint": self.stages.backbone.key,
+                "context": backbone.context,
+            }
+        )
+        return Tools(
+            **given,
+            device=self.device,
+            download=self.options.download,
+            folder=self.stages.folder / KNOWLEDGE,
+            progress=self.options.progress,
+        )
 
     def lines(self, layout: Hashable, tokenise: Callable[[], Made]) -> Made:
         """The tokenised lines of a layout of prompts, made once however many scorers have it."""

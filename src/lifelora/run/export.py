@@ -36,26 +36,31 @@ def export(run: Run, folder: Path, *, system: str | None, users: Sequence[str] |
     context, dataset = run.context, run.context.dataset
     systems = {name: one for name, one in run.scorers.items() if isinstance(one, LanguageScorer)}
     if not systems or (system is not None and system not in systems):
-        raise ConfigError(f"this run has no language-model system{f' {system!r}' if system else ''}; it has "
-                          f"{', '.join(systems) or 'none'} (conventional models have no adapters).")
+        raise ConfigError(
+            f"this run has no language-model system{f' {system!r}' if system else ''}; it has "
+            f"{', '.join(systems) or 'none'} (conventional models have no adapters)."
+        )
     scorer = systems[system] if system else best(list(systems.values()))
     name, config = scorer.name, scorer.system
     personal = config.coupling.needs_user
     if personal != (users is not None):
         raise ConfigError(
             f"system '{name}' (coupling '{config.coupling.kind}') has an adapter for each user; give --user or --cohort."
-            if personal else
-            f"system '{name}' (coupling '{config.coupling.kind}') is the same for all users; remove --user and --cohort."
+            if personal
+            else f"system '{name}' (coupling '{config.coupling.kind}') is the same for all users; remove --user and --cohort."
         )
     if config.soft is not None:
-        raise ConfigError(f"system '{name}' reads soft tokens from '{config.soft.model}', which an ordinary LoRA does not bring "
-                          "along; export a system without `soft`.")
+        raise ConfigError(
+            f"system '{name}' reads soft tokens from '{config.soft.model}', which an ordinary LoRA does not bring "
+            "along; export a system without `soft`."
+        )
     aware, parent = personal and scorer.u_sees_target, scorer.parents.representation
     if aware != (item is not None):
         raise ConfigError(
             f"u of system '{name}' comes from '{parent.name if parent else ''}' and depends on the target as well as on the "
             "user, and so does the adapter; give --item."
-            if aware else f"system '{name}' gives a user one adapter for all items; remove --item."
+            if aware
+            else f"system '{name}' gives a user one adapter for all items; remove --item."
         )
     if any((folder / file).exists() for file in (CONFIG, TENSORS, COHORT)):
         raise ConfigError(f"'{folder}' already holds adapters; choose another --out, or delete it.")
@@ -97,7 +102,10 @@ def how_to_start(folder: Path) -> str:
     words = sorted({name.rpartition(".")[2] for name in plain.A})
     system = {
         "coupling": {"kind": "full", "rank": plain.rank, "alpha": plain.scaling * plain.rank},
-        "representation": {"model": "sasrec"}, "targets": words, "init_from": str(folder), "train": "coupling",
+        "representation": {"model": "sasrec"},
+        "targets": words,
+        "init_from": str(folder),
+        "train": "coupling",
     }
     return (
         f"'{folder}' is an ordinary LoRA of rank {plain.rank}, scaled by {plain.scaling:g}, on {len(plain.A)} layers "

@@ -34,8 +34,10 @@ def make(context: Context, name: str, folder: Path) -> None:
             users = vectors.of_texts(config.text.write(asked, tools), tools, learnt_N)
     widths = items.vectors_NE.shape[1], users.vectors_NE.shape[1]
     if widths[0] != widths[1]:
-        raise ConfigError(f"knowledge.{name}.vectors: those of items have {widths[0]} numbers and those of users {widths[1]}; "
-                          "make them alike, or set dimensions to what both have.")
+        raise ConfigError(
+            f"knowledge.{name}.vectors: those of items have {widths[0]} numbers and those of users {widths[1]}; "
+            "make them alike, or set dimensions to what both have."
+        )
     _scaled(items, None).save(folder / ITEMS)
     _scaled(users, learnt_N).save(folder / USERS)
 
@@ -50,8 +52,12 @@ def known(context: Context, name: str) -> Known:
 
 def notes(context: Context) -> list[str]:
     """What a reader of the results should know."""
-    return [f"{name}: {note}" for name in context.recipe.knowledge for file in (ITEMS, USERS)
-            for note in Vectors.load(context.stages.knowledge(name).require() / file).notes]
+    return [
+        f"{name}: {note}"
+        for name in context.recipe.knowledge
+        for file in (ITEMS, USERS)
+        for note in Vectors.load(context.stages.knowledge(name).require() / file).notes
+    ]
 
 
 def told(knowledge: Knowledge) -> str:

@@ -94,15 +94,18 @@ def recommend(run: Run, user: str, items: Sequence[str] | None, k: int, system: 
     rows = scorer.shown(requests if len(requests) == 1 else requests.at(order))
     shown = [tuple(behaviours(dataset, some)) for some in rows] * (len(order) if len(requests) == 1 else 1)
     titles, ids = dataset.titles, dataset.items.outside(wanted[order])
-    return Answer(user, scorer.name, how, tuple(
-        Recommended(rank, ids[rank - 1], titles[int(wanted[place])], float(scores[place]), shown[rank - 1])
-        for rank, place in enumerate(order, start=1)
-    ))
+    return Answer(
+        user,
+        scorer.name,
+        how,
+        tuple(
+            Recommended(rank, ids[rank - 1], titles[int(wanted[place])], float(scores[place]), shown[rank - 1])
+            for rank, place in enumerate(order, start=1)
+        ),
+    )
 
 
-def _shortlisted(
-    run: Run, scorer: Scorer, user: int, items_C: Int[np.ndarray, "C"], k: int
-) -> tuple[Int[np.ndarray, "_"], str]:
+def _shortlisted(run: Run, scorer: Scorer, user: int, items_C: Int[np.ndarray, "C"], k: int) -> tuple[Int[np.ndarray, "_"], str]:
     """As many items as the scorer can rank, and in words what has chosen them."""
     if scorer.shortlist is None or len(items_C) <= (count := max(scorer.shortlist, k)):
         return items_C, ""
@@ -121,8 +124,7 @@ def served(run: Run, names: Sequence[str] = (), users: int = 100, items: int = 1
     all of them.
     """
     dataset = run.context.dataset
-    models = [run.scorers[name] for name in names] or [
-        one for one in run.scorers.values() if isinstance(one, ConventionalScorer)]
+    models = [run.scorers[name] for name in names] or [one for one in run.scorers.values() if isinstance(one, ConventionalScorer)]
     taken: dict[str, list[float]] = {scorer.name: [] for scorer in models}
     for user in range(users + WARM_UP):
         requests = run.task.now(user % dataset.n_users, np.arange(items) % dataset.n_items)

@@ -26,10 +26,12 @@ from lifelora.run.work import Work
 
 def _alone(method: Callable[["Run"], None]) -> Callable[["Run"], None]:
     """A method that runs as the one owner of the run's folder."""
+
     @wraps(method)
     def alone(run: "Run") -> None:
         with run.work.owned():
             method(run)
+
     return alone
 
 
@@ -109,8 +111,9 @@ class Run:
                 return
             if nano.kept(stage, folder):
                 return
-            config.make(self.context.dataset, folder, self.recipe.seed, device=self.context.device,
-                        progress=self.options.progress)
+            config.make(
+                self.context.dataset, folder, self.recipe.seed, device=self.context.device, progress=self.options.progress
+            )
         nano.keep(stage)
 
     @_alone

@@ -45,10 +45,15 @@ class Stages:
     def __init__(self, recipe: Recipe, folder: Path, source: str | None = None) -> None:
         """``source`` is the hash of the source's files; it is computed where it is not known."""
         self.recipe, self.folder = recipe, folder
-        self.data = Stage(folder / "1-data", "prepare", {
-            "source": _told(recipe.data.source), "source_hash": source or recipe.data.source.fingerprint(),
-            "rules": recipe.data.rules.model_dump(mode="json"),
-        })
+        self.data = Stage(
+            folder / "1-data",
+            "prepare",
+            {
+                "source": _told(recipe.data.source),
+                "source_hash": source or recipe.data.source.fingerprint(),
+                "rules": recipe.data.rules.model_dump(mode="json"),
+            },
+        )
 
     @classmethod
     def open(cls, folder: Path) -> "Stages":
@@ -61,9 +66,11 @@ class Stages:
             raise ConfigError(f"'{folder}' is not a run (it has no {RECIPE_FILE}); make one with `lifelora run`.")
         text = _as_written(path)
         if text is None:
-            raise ArtefactError(f"{path} is not what was written: it is damaged, of an earlier version, or was edited, which "
-                                f"makes another run. Check it; then `lifelora run {path} --out FOLDER` makes that run, in "
-                                "the same folder or another.")
+            raise ArtefactError(
+                f"{path} is not what was written: it is damaged, of an earlier version, or was edited, which "
+                f"makes another run. Check it; then `lifelora run {path} --out FOLDER` makes that run, in "
+                "the same folder or another."
+            )
         recipe = parse(tomllib.loads(text), str(path))
         return cls(recipe, folder, _kept(folder / "1-data", "source_hash"))
 
@@ -86,8 +93,13 @@ class Stages:
     def every(self) -> list[Stage]:
         """All of them, in the order in which they are made."""
         return [
-            self.data, *([self.backbone] if self.need_backbone else []), *([self.vectors] if self.need_vectors else []),
-            *map(self.knowledge, self.recipe.knowledge), *map(self.made, self.names), *map(self.scores, self.names), self.report,
+            self.data,
+            *([self.backbone] if self.need_backbone else []),
+            *([self.vectors] if self.need_vectors else []),
+            *map(self.knowledge, self.recipe.knowledge),
+            *map(self.made, self.names),
+            *map(self.scores, self.names),
+            self.report,
         ]
 
     def verified(self) -> tuple[str, bool]:
@@ -224,8 +236,12 @@ class Stages:
     def report(self) -> Stage:
         """The comparison of all."""
         config = self.recipe.evaluation.model_dump(mode="json", include={"test_samples", "resamples"})
-        return Stage(self.folder / "6-report", "evaluate", config | {"seed": self.recipe.seed},
-                     {name: self.scores(name) for name in self.names})
+        return Stage(
+            self.folder / "6-report",
+            "evaluate",
+            config | {"seed": self.recipe.seed},
+            {name: self.scores(name) for name in self.names},
+        )
 
 
 def _told(config: BaseModel, **options: Any) -> dict[str, Any]:

@@ -34,8 +34,10 @@ def compare(ours: Run, theirs: Run) -> str:
             lines.append(f"  {name:<16} {NAMES[metric]:<{width}}  {with_span(d)}  {p_value(d.p)}")
     user_N = ours.context.dataset.targets(ours.context.test_samples).user_B
     users = len(np.unique(user_N))
-    lines.append(f"n = {len(user_N):,} test samples of {users:,} users; {sureness(users, tested=True)}; "
-                 "p is not corrected for several comparisons.")
+    lines.append(
+        f"n = {len(user_N):,} test samples of {users:,} users; {sureness(users, tested=True)}; "
+        "p is not corrected for several comparisons."
+    )
     return "\n".join(lines)
 
 
@@ -49,5 +51,8 @@ def mean_of(systems: Sequence[Jackknifed]) -> Jackknifed:
         raise ConfigError("the systems were judged on different test samples, so they have no mean.")
     metrics = [metric for metric in first.without if all(metric in one.without for one in systems)]
     return Jackknifed(
-        first.rows_hash, {metric: np.mean([one.by_run[metric] for one in systems], axis=0).tolist() for metric in metrics},
-        first.counted, {metric: np.mean([one.without[metric] for one in systems], axis=0) for metric in metrics})
+        first.rows_hash,
+        {metric: np.mean([one.by_run[metric] for one in systems], axis=0).tolist() for metric in metrics},
+        first.counted,
+        {metric: np.mean([one.without[metric] for one in systems], axis=0) for metric in metrics},
+    )

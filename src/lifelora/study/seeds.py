@@ -52,20 +52,34 @@ class OverSeeds:
         metrics = next(some for some in SHOWN if all(one.mean.keys() >= {*some} for one in self.systems.values()))
         columns = [["", *self.systems]]
         for metric in metrics:
-            cells = [f"{short(one.mean[metric].value)} ± {short(_spread(one.by_run[metric]))} {span(one.mean[metric])}".rstrip()
-                     for one in self.systems.values()]
+            cells = [
+                f"{short(one.mean[metric].value)} ± {short(_spread(one.by_run[metric]))} {span(one.mean[metric])}".rstrip()
+                for one in self.systems.values()
+            ]
             columns.append([f"{NAMES[metric]} ± over seeds", *cells])
         gaps = {name: one.minus[metrics[0]] for name, one in self.systems.items()}
-        columns.append([f"{NAMES[metrics[0]]} minus {self.reference}", *(
-            "" if name == self.reference else f"{with_span(d)}  {p_value(d.p)}" for name, d in gaps.items())])
+        columns.append(
+            [
+                f"{NAMES[metrics[0]]} minus {self.reference}",
+                *("" if name == self.reference else f"{with_span(d)}  {p_value(d.p)}" for name, d in gaps.items()),
+            ]
+        )
         widths = [max(map(len, column)) for column in columns]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in zip(*columns, strict=True)]
         first = next(iter(self.systems.values())).mean[metrics[0]]
-        sure = (f"no intervals and no tests: at least {ENOUGH_USERS} users are needed" if first.users < ENOUGH_USERS else
-                "[95 % interval] and p over users and seeds, p not corrected for several comparisons")
+        sure = (
+            f"no intervals and no tests: at least {ENOUGH_USERS} users are needed"
+            if first.users < ENOUGH_USERS
+            else "[95 % interval] and p over users and seeds, p not corrected for several comparisons"
+        )
         seeds = ", ".join(map(str, self.seeds))
-        return "\n".join([*lines, "", f"{len(self.seeds)} runs (seeds {seeds}), {first.n:,} test samples of "
-                          f"{first.users:,} users in all; {sure}"])
+        return "\n".join(
+            [
+                *lines,
+                "",
+                f"{len(self.seeds)} runs (seeds {seeds}), {first.n:,} test samples of {first.users:,} users in all; {sure}",
+            ]
+        )
 
 
 class Several:
@@ -88,8 +102,10 @@ class Several:
     @cached_property
     def judged(self) -> dict[str, tuple[int, ...]]:
         """The seeds of the runs that have judged a system, by its name; a system that none has judged is left out."""
-        done = {name: tuple(run.recipe.seed for run in self.runs if run.stages.scores(name).complete())
-                for name in self.runs[0].stages.names}
+        done = {
+            name: tuple(run.recipe.seed for run in self.runs if run.stages.scores(name).complete())
+            for name in self.runs[0].stages.names
+        }
         return {name: seeds for name, seeds in done.items() if seeds}
 
     def of(self, name: str, seeds: Sequence[int] | None = None) -> Jackknifed:
@@ -108,9 +124,11 @@ class Several:
 
     def figures(self, metrics: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Every system's seeds, its mean of each metric with an interval, and the values of the seeds."""
-        return {name: {"seeds": seeds} | {
-            metric: asdict(estimate(self.of(name), metric)) | {"by seed": self.of(name).by_run[metric]} for metric in metrics}
-            for name, seeds in self.judged.items()}
+        return {
+            name: {"seeds": seeds}
+            | {metric: asdict(estimate(self.of(name), metric)) | {"by seed": self.of(name).by_run[metric]} for metric in metrics}
+            for name, seeds in self.judged.items()
+        }
 
 
 def over_seeds(runs: Sequence[Run], reference: str | None = None) -> OverSeeds:
@@ -123,9 +141,16 @@ def over_seeds(runs: Sequence[Run], reference: str | None = None) -> OverSeeds:
     if reference not in names:
         raise ConfigError(f"the runs have no system '{reference}'; they have {', '.join(names)}.")
     found = {name: several.of(name, several.seeds) for name in names}
-    return OverSeeds(several.seeds, reference, {
-        name: OneSystem({metric: estimate(one, metric) for metric in one.by_run}, one.by_run, paired_test(one, found[reference]))
-        for name, one in found.items()})
+    return OverSeeds(
+        several.seeds,
+        reference,
+        {
+            name: OneSystem(
+                {metric: estimate(one, metric) for metric in one.by_run}, one.by_run, paired_test(one, found[reference])
+            )
+            for name, one in found.items()
+        },
+    )
 
 
 def together(runs: Sequence[Run], name: str) -> Jackknifed:

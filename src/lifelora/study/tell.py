@@ -24,8 +24,12 @@ def opened(folders: Sequence[Path]) -> list[Run]:
 
 def origin(seed: int | Sequence[int]) -> dict[str, Any]:
     """By which command, code and seed, and when, figures were made; the commit is null outside a checkout."""
-    return {"command": shlex.join(["python", *sys.argv]), "date": datetime.now(UTC).date().isoformat(), "commit": _commit(),
-            "seed": seed}
+    return {
+        "command": shlex.join(["python", *sys.argv]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "commit": _commit(),
+        "seed": seed,
+    }
 
 
 def _commit() -> str | None:
@@ -41,9 +45,17 @@ def about(runs: Sequence[Run]) -> dict[str, Any]:
     first = runs[0]
     dataset = first.context.dataset
     model = {"language model": first.context.backbone_label} if first.stages.need_backbone else {}
-    return {"recipe": first.recipe.name, "data": dataset.name, "data_hash": first.stages.data.key, "notes": dataset.notes,
-            "items": dataset.n_items, **model, "samples": {part: len(rows) for part, rows in dataset.samples.items()},
-            "test samples": [len(run.context.test_samples) for run in runs], "seconds": [run.work.seconds() for run in runs]}
+    return {
+        "recipe": first.recipe.name,
+        "data": dataset.name,
+        "data_hash": first.stages.data.key,
+        "notes": dataset.notes,
+        "items": dataset.n_items,
+        **model,
+        "samples": {part: len(rows) for part, rows in dataset.samples.items()},
+        "test samples": [len(run.context.test_samples) for run in runs],
+        "seconds": [run.work.seconds() for run in runs],
+    }
 
 
 def reported(run: Run) -> dict[str, Any]:

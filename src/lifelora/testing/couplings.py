@@ -144,8 +144,13 @@ def it_is_the_dense_weights_of_each_user(case: Case) -> None:
                 assert C_QP.isfinite().all(), "C is not finite"
                 update = case.config.scaling * layer.B_OQ.double() @ C_QP.double() @ layer.A_PI.double()
                 merged.get_submodule(name).weight += update  # type: ignore[operator]
-        torch.testing.assert_close(ours[row : row + 1], merged(tokens()[row : row + 1]), rtol=1e-6, atol=1e-6,
-                                   msg=lambda why: f"the layer is not W + s·B·C(u)·A: {why}")
+        torch.testing.assert_close(
+            ours[row : row + 1],
+            merged(tokens()[row : row + 1]),
+            rtol=1e-6,
+            atol=1e-6,
+            msg=lambda why: f"the layer is not W + s·B·C(u)·A: {why}",
+        )
 
 
 def everything_that_trains_gets_a_gradient(case: Case) -> None:
@@ -194,8 +199,14 @@ def _dtype(adapters: Adapters) -> torch.dtype:
 
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
-    a_recipe_can_name_it, b_zero_is_the_backbone, c_has_the_size_that_the_configuration_says, a_batch_is_each_user_alone,
-    users_differ_where_a_user_is_needed, a_user_is_asked_for_where_one_is_needed,
-    it_is_the_dense_weights_of_each_user, everything_that_trains_gets_a_gradient, saving_and_loading_changes_no_score,
+    a_recipe_can_name_it,
+    b_zero_is_the_backbone,
+    c_has_the_size_that_the_configuration_says,
+    a_batch_is_each_user_alone,
+    users_differ_where_a_user_is_needed,
+    a_user_is_asked_for_where_one_is_needed,
+    it_is_the_dense_weights_of_each_user,
+    everything_that_trains_gets_a_gradient,
+    saving_and_loading_changes_no_score,
     chance_comes_from_the_generator_alone,
 )

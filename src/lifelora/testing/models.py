@@ -139,8 +139,11 @@ def what_stands_in_padding_does_not_matter(case: Case) -> None:
     rng = torch.Generator().manual_seed(0)
     for one in (batch, replace(batch, mask_BH=torch.zeros_like(batch.mask_BH))):
         items, ratings = (torch.randint(high, one.mask_BH.shape, generator=rng) for high in (n_items, n_ratings))
-        other = replace(one, history_BH=torch.where(one.mask_BH, one.history_BH, items),
-                        rating_BH=torch.where(one.mask_BH, one.rating_BH, ratings))
+        other = replace(
+            one,
+            history_BH=torch.where(one.mask_BH, one.history_BH, items),
+            rating_BH=torch.where(one.mask_BH, one.rating_BH, ratings),
+        )
         assert not torch.equal(one.history_BH, other.history_BH)
         for ask in (case.model.score, *(_layer(case.model, layer) for layer in get_args(Layer))):
             assert ask(one).isfinite().all(), "not finite"
@@ -214,11 +217,18 @@ def _close(found: torch.Tensor, expected: torch.Tensor, said: str) -> None:
 
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
-    a_recipe_can_name_it, what_can_be_learnt_is_learnt, a_batch_is_its_rows, the_loss_is_the_mean_negative_log_likelihood,
-    u_is_as_wide_and_as_target_aware_as_it_says, every_item_has_a_vector, weights_are_all_that_has_to_be_kept,
-    what_stands_in_padding_does_not_matter, any_amount_of_left_padding_gives_the_same,
+    a_recipe_can_name_it,
+    what_can_be_learnt_is_learnt,
+    a_batch_is_its_rows,
+    the_loss_is_the_mean_negative_log_likelihood,
+    u_is_as_wide_and_as_target_aware_as_it_says,
+    every_item_has_a_vector,
+    weights_are_all_that_has_to_be_kept,
+    what_stands_in_padding_does_not_matter,
+    any_amount_of_left_padding_gives_the_same,
     every_layer_is_u_of_each_alone_and_knows_the_target_as_it_says,
-    the_same_seed_gives_the_same_weights_and_another_seed_others, every_parameter_learns,
+    the_same_seed_gives_the_same_weights_and_another_seed_others,
+    every_parameter_learns,
 )
 """Of a model that is trained."""
 COUNTED: tuple[Callable[[Case], None], ...] = (*CHECKS[:7], a_counted_model_represents_nobody)

@@ -110,6 +110,10 @@ def vectors_are_asked_for_where_they_are_needed(case: Case) -> None:
 
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
-    a_recipe_can_name_it, nothing_of_the_future_is_chosen_and_nothing_twice, a_batch_is_its_rows,
-    what_comes_later_changes_nothing, the_target_matters_where_it_is_needed, vectors_are_asked_for_where_they_are_needed,
+    a_recipe_can_name_it,
+    nothing_of_the_future_is_chosen_and_nothing_twice,
+    a_batch_is_its_rows,
+    what_comes_later_changes_nothing,
+    the_target_matters_where_it_is_needed,
+    vectors_are_asked_for_where_they_are_needed,
 )

@@ -91,8 +91,14 @@ def it_names_every_file_that_it_reads(case: Case) -> None:
         case.config.read()
     named = {path.resolve() for path in case.config.files()}
     code = (sys.prefix, sys.base_prefix, "/proc", "/sys", "/etc")
-    unnamed = {path for path in map(Path, paths) if path.is_file() and path.resolve() not in named
-               and path.suffix not in (".py", ".pyc") and not str(path.resolve()).startswith(code)}
+    unnamed = {
+        path
+        for path in map(Path, paths)
+        if path.is_file()
+        and path.resolve() not in named
+        and path.suffix not in (".py", ".pyc")
+        and not str(path.resolve()).startswith(code)
+    }
     assert not unnamed, f"read() reads what files() does not name: {', '.join(map(str, sorted(unnamed)))}"
 
 
@@ -121,6 +127,10 @@ def opened() -> Iterator[set[str]]:
 
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
-    a_recipe_can_name_it, the_tables_are_as_raw_tables_say, it_can_be_prepared, reading_again_gives_the_same, it_names_its_files,
+    a_recipe_can_name_it,
+    the_tables_are_as_raw_tables_say,
+    it_can_be_prepared,
+    reading_again_gives_the_same,
+    it_names_its_files,
     it_names_every_file_that_it_reads,
 )

@@ -60,5 +60,8 @@ def a_text_has_its_own_vector(case: Case) -> None:
 
 
 CHECKS: tuple[Callable[[Case], None], ...] = (
-    a_recipe_can_name_it, every_item_has_a_vector, making_them_again_gives_the_same, a_text_has_its_own_vector,
+    a_recipe_can_name_it,
+    every_item_has_a_vector,
+    making_them_again_gives_the_same,
+    a_text_has_its_own_vector,
 )

@@ -19,22 +19,28 @@ def two_tribes(folder: Path, n: int = 40, each: int = 24) -> Dataset:
     user_N = np.repeat(np.arange(n), each)
     item_N = np.concatenate([rng.permutation(n)[:each] for _ in range(n)])
     raw = RawTables(
-        interactions=pa.table({
-            "user": [f"u{u:02}" for u in user_N],
-            "item": [f"i{i:02}" for i in item_N],
-            "rating": pa.array(np.where(user_N % 2 == item_N % 2, 5.0, 1.0), pa.float32()),
-            "time": pa.array(np.tile(np.arange(each), n) * n + user_N, pa.int64()),
-        }),
+        interactions=pa.table(
+            {
+                "user": [f"u{u:02}" for u in user_N],
+                "item": [f"i{i:02}" for i in item_N],
+                "rating": pa.array(np.where(user_N % 2 == item_N % 2, 5.0, 1.0), pa.float32()),
+                "time": pa.array(np.tile(np.arange(each), n) * n + user_N, pa.int64()),
+            }
+        ),
         # Fields that say nothing of the tribe; one of their values is the empty one, unknown.
-        catalogue=pa.table({
-            "item": [f"i{i:02}" for i in range(n)],
-            "title": ["t"] * n,
-            "genre": [("", "a", "b", "c")[i // 2 % 4] for i in range(n)],
-        }),
-        profiles=pa.table({
-            "user": [f"u{u:02}" for u in range(n)],
-            "age": [("", "young", "old")[u // 2 % 3] for u in range(n)],
-        }),
+        catalogue=pa.table(
+            {
+                "item": [f"i{i:02}" for i in range(n)],
+                "title": ["t"] * n,
+                "genre": [("", "a", "b", "c")[i // 2 % 4] for i in range(n)],
+            }
+        ),
+        profiles=pa.table(
+            {
+                "user": [f"u{u:02}" for u in range(n)],
+                "age": [("", "young", "old")[u // 2 % 3] for u in range(n)],
+            }
+        ),
         words=Words(),
     )
     return prepare(raw, Rules(min_history=2), folder, "two tribes")

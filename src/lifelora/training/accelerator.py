@@ -25,8 +25,9 @@ def accelerator_for(precision: str, device: torch.device | str) -> Accelerator:
     # Some parameters have no part in some losses, or in none: those of a form that a batch does not have, or the layers for a
     # score of a model that is asked for the next item. Data parallelism would wait for their gradients.
     unused = DistributedDataParallelKwargs(find_unused_parameters=True)
-    accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=str(device) == "cpu",
-                              kwargs_handlers=[unused])
+    accelerator = Accelerator(
+        mixed_precision="no" if precision == "fp32" else precision, cpu=str(device) == "cpu", kwargs_handlers=[unused]
+    )
     if precision == "fp16" and accelerator.scaler is None:
         raise ConfigError(f"precision = 'fp16' cannot run on '{accelerator.device}'; choose 'bf16' or 'fp32'.")
     return accelerator

@@ -48,16 +48,17 @@ class Learnt:
         for name, tensor in self.tensors.items():
             if name not in tensors or tensors[name].shape != tensor.shape:
                 came = [*tensors[name].shape] if name in tensors else "nothing"
-                raise ArtefactError(f"{path} holds {came} for '{name}', which is {[*tensor.shape]} here; it is of another model. "
-                                    f"Move {path.parent} away, and train again.")
+                raise ArtefactError(
+                    f"{path} holds {came} for '{name}', which is {[*tensor.shape]} here; it is of another model. "
+                    f"Move {path.parent} away, and train again."
+                )
         self.load(tensors)
 
 
 class Checkpoint:
     """Writes and restores weights, best weights, the moments of ``optimizer`` and the gradient scaler, if any."""
 
-    def __init__(self, path: Path, learnt: Learnt, optimizer: torch.optim.Optimizer,
-                 scaler: torch.amp.GradScaler | None) -> None:
+    def __init__(self, path: Path, learnt: Learnt, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler | None) -> None:
         self.path, self.learnt, self.optimizer, self.scaler = path, learnt, optimizer, scaler
         self.best: dict[str, Tensor] = {}
         names = {id(p): name for name, p in learnt.parameters.items()}
@@ -68,8 +69,11 @@ class Checkpoint:
         """Everything as it is now, with the losses that ``progress`` does not contain yet."""
         tensors = {f"module:{name}": tensor for name, tensor in self.learnt.copy().items()}
         tensors |= {f"best:{name}": tensor for name, tensor in self.best.items()}
-        tensors |= {f"{moment}:{name}": value.detach().cpu() for name, p in self._optimized
-                    for moment, value in self.optimizer.state.get(p, {}).items()}
+        tensors |= {
+            f"{moment}:{name}": value.detach().cpu()
+            for name, p in self._optimized
+            for moment, value in self.optimizer.state.get(p, {}).items()
+        }
         if losses:
             tensors["loop:losses"] = torch.stack(losses).cpu()
         metadata = {"progress": progress, "scaler": json.dumps(self.scaler.state_dict() if self.scaler else {})}
@@ -90,10 +94,16 @@ class Checkpoint:
         self.best = parts.pop("best", {})
         pending = parts.pop("loop", {})
         # What is left are the moments; a parameter that never had a gradient has none.
-        state = {index: {moment: named[name] for moment, named in parts.items() if name in named}
-                 for index, (name, _) in enumerate(self._optimized)}
-        self.optimizer.load_state_dict({"state": {index: moments for index, moments in state.items() if moments},
-                                        "param_groups": self.optimizer.state_dict()["param_groups"]})
+        state = {
+            index: {moment: named[name] for moment, named in parts.items() if name in named}
+            for index, (name, _) in enumerate(self._optimized)
+        }
+        self.optimizer.load_state_dict(
+            {
+                "state": {index: moments for index, moments in state.items() if moments},
+                "param_groups": self.optimizer.state_dict()["param_groups"],
+            }
+        )
         if self.scaler:
             self.scaler.load_state_dict(json.loads(metadata["scaler"]))
         device = self._optimized[0][1].device

@@ -27,9 +27,13 @@ class TrainingConfig(Optimisation):
     @model_validator(mode="after")
     def _fits_together(self) -> "TrainingConfig":
         if self.accumulation > self.batch_size:
-            raise ValueError(f"accumulation = {self.accumulation} splits a batch into more parts than its batch_size = "
-                             f"{self.batch_size} rows; choose accumulation <= batch_size")
+            raise ValueError(
+                f"accumulation = {self.accumulation} splits a batch into more parts than its batch_size = "
+                f"{self.batch_size} rows; choose accumulation <= batch_size"
+            )
         if self.schedule_epochs is not None and self.schedule_epochs < self.epochs:
-            raise ValueError(f"schedule_epochs = {self.schedule_epochs} ends before the training, which has epochs = "
-                             f"{self.epochs}; choose schedule_epochs >= epochs")
+            raise ValueError(
+                f"schedule_epochs = {self.schedule_epochs} ends before the training, which has epochs = "
+                f"{self.epochs}; choose schedule_epochs >= epochs"
+            )
         return self

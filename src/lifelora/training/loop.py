@@ -247,8 +247,10 @@ class _Loop:
             if isinstance(gather, Scheduled):
                 gather = gather.at(step, planned, number * world + rank)
             batch = to_device(gather(part), device)
-            with (accelerator.no_sync(self.forward) if number + 1 < len(parts) else nullcontext(),
-                  cast(Trainable, self.module).scope(batch)):
+            with (
+                accelerator.no_sync(self.forward) if number + 1 < len(parts) else nullcontext(),
+                cast(Trainable, self.module).scope(batch),
+            ):
                 loss = self.forward(batch)
                 accelerator.backward(loss * (weight * world))  # data parallelism divides by the number of processes
             means.append(loss.detach() * weight)
@@ -278,11 +280,15 @@ class _Loop:
             metrics = dict(zip(metrics, broadcast(figures).tolist(), strict=True))
         select = self.config.select.removeprefix("-")
         if select not in metrics:
-            raise ConfigError(f"select = '{self.config.select}' is none of the validation metrics "
-                              f"{', '.join(metrics)} (with a minus in front where lower is better).")
+            raise ConfigError(
+                f"select = '{self.config.select}' is none of the validation metrics "
+                f"{', '.join(metrics)} (with a minus in front where lower is better)."
+            )
         if not math.isfinite(metrics[select]):
-            raise DivergenceError(f"validation {select} after step {history.steps} is {metrics[select]}, none can be "
-                                  "best: look at the validation samples (one class only?) and at the learning rate.")
+            raise DivergenceError(
+                f"validation {select} after step {history.steps} is {metrics[select]}, none can be "
+                "best: look at the validation samples (one class only?) and at the learning rate."
+            )
         sign = -1.0 if self.config.select.startswith("-") else 1.0
         history.evaluations.append(Evaluation(step=history.steps, metrics=metrics))
         if history.best >= 0 and sign * metrics[select] <= sign * history.evaluations[history.best].metrics[select]:

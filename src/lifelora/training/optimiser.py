@@ -66,13 +66,16 @@ class Optimisation(Frozen):
     @model_validator(mode="after")
     def _schedule_fits(self) -> "Optimisation":
         if self.warmup and self.warmup_steps:
-            raise ValueError(f"warmup = {self.warmup} and warmup_steps = {self.warmup_steps} say the same thing twice; "
-                             "remove one")
+            raise ValueError(
+                f"warmup = {self.warmup} and warmup_steps = {self.warmup_steps} say the same thing twice; remove one"
+            )
         if self.warmup_from is not None and not (self.warmup or self.warmup_steps):
             raise ValueError(f"warmup_from = {self.warmup_from} needs a warm-up; give warmup or warmup_steps")
         if self.final_rate and self.schedule == "constant":
-            raise ValueError(f"final_rate = {self.final_rate} is where a schedule falls to, and schedule = 'constant' does not "
-                             "fall; choose 'linear' or 'cosine'")
+            raise ValueError(
+                f"final_rate = {self.final_rate} is where a schedule falls to, and schedule = 'constant' does not "
+                "fall; choose 'linear' or 'cosine'"
+            )
         return self
 
 
@@ -104,8 +107,10 @@ def make_optimiser(learnt: Learnt, config: Optimisation, *, fused: bool) -> torc
         factor = 1.0 if rate is None else rate / config.learning_rate
         decay = config.weight_decay if decay is None else decay
         members.setdefault((decay if p.ndim >= 2 or config.decay_vectors else 0.0, factor), []).append(p)
-    groups = [{"params": members[decay, factor], "weight_decay": decay, "factor": factor}
-              for decay, factor in sorted(members, reverse=True)]
+    groups = [
+        {"params": members[decay, factor], "weight_decay": decay, "factor": factor}
+        for decay, factor in sorted(members, reverse=True)
+    ]
     kind = torch.optim.AdamW if config.optimiser == "adamw" else torch.optim.Adam
     return kind(groups, lr=config.learning_rate, betas=config.betas, fused=fused)
 

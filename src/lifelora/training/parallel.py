@@ -68,8 +68,13 @@ def _store() -> Any:
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     if not distributed.is_initialized():
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=PATIENCE, rank=rank, world_size=world,
-                                       store=PrefixStore("group", store))
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if gpus else "gloo",
+            timeout=PATIENCE,
+            rank=rank,
+            world_size=world,
+            store=PrefixStore("group", store),
+        )
         atexit.register(_leave)
     return PrefixStore("lifelora", store)
 
@@ -161,8 +166,10 @@ def ending_together() -> Iterator[None]:
         lost = isinstance(error, RuntimeError) and LOST.search(str(error))
         if lost:
             _raise_if_failed(error)
-            raise PeerError(f"process {rank() + 1} of {world()} lost another process, which was killed or did not answer for "
-                            f"{PATIENCE} ({str(error).splitlines()[0]}).") from error
+            raise PeerError(
+                f"process {rank() + 1} of {world()} lost another process, which was killed or did not answer for "
+                f"{PATIENCE} ({str(error).splitlines()[0]})."
+            ) from error
         _tell(f"{type(error).__name__}: {error}")
         raise
 

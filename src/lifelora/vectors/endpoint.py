@@ -45,12 +45,15 @@ class EndpointVectors(Endpoint, TextVectors):
         try:
             rows = [np.frombuffer(base64.b64decode(row, validate=True), "<f4") for row in written]
         except ValueError as error:
-            raise ArtefactError(f"{store.path} holds something that is not a vector ({error}); delete it: all are asked for "
-                                "again.") from error
+            raise ArtefactError(
+                f"{store.path} holds something that is not a vector ({error}); delete it: all are asked for again."
+            ) from error
         widths = {len(row) for row in rows}
         if len(widths) != 1:
-            raise EndpointError(f"{self.url}/embeddings gave vectors of different lengths ({sorted(widths)}); delete "
-                                f"{store.path} and ask one model for all.")
+            raise EndpointError(
+                f"{self.url}/embeddings gave vectors of different lengths ({sorted(widths)}); delete "
+                f"{store.path} and ask one model for all."
+            )
         vectors_ND = np.stack(rows).astype(np.float32)
         if not np.isfinite(vectors_ND).all():
             raise ArtefactError(f"{store.path} holds a vector with NaN or infinity; delete it. All are then asked for again.")

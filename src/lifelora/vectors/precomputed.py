@@ -53,8 +53,10 @@ def by_item(path: str, key: str, items: IdMap) -> tuple[Float[Tensor, "M D"], tu
     vectors_MD[torch.from_numpy(known_M)] = torch.from_numpy(file.vectors_ND[index_M.drop_null().to_numpy()])
     notes = []
     if lacking := np.flatnonzero(~known_M).tolist():
-        notes.append(f"{len(lacking):,} of {len(items):,} items have no vector in '{file.name}' (the first of them is "
-                     f"'{items.outside(lacking[:1])[0]}'): what they are like is unknown.")
+        notes.append(
+            f"{len(lacking):,} of {len(items):,} items have no vector in '{file.name}' (the first of them is "
+            f"'{items.outside(lacking[:1])[0]}'): what they are like is unknown."
+        )
     return vectors_MD, (*notes, *file.left_out(used_N))
 
 
@@ -92,23 +94,30 @@ class VectorFile:
     def wrong(self, what: str) -> ConfigError:
         """The error of a file that is or has ``what``."""
         columns = [f"'{self.owner}' (ids as the data have them)", *(f"'{name}' ({says})" for name, says in self._numbers.items())]
-        return ConfigError(f"{self._said} {what}. What belongs there is a Parquet file with the columns {', '.join(columns)} and "
-                           "'vector' (lists of as many numbers each).")
+        return ConfigError(
+            f"{self._said} {what}. What belongs there is a Parquet file with the columns {', '.join(columns)} and "
+            "'vector' (lists of as many numbers each)."
+        )
 
     def known_to(self, ids: IdMap) -> Bool[np.ndarray, "N"]:
         """Which vectors are of ids that the data have; ConfigError where none is."""
         outside = ids.outside(np.arange(len(ids)))
         known_N: np.ndarray = pc.is_in(self.id_N, value_set=pa.array(outside)).to_numpy(zero_copy_only=False)
         if not known_N.any():
-            raise self.wrong(f"has a vector of none of the {len(ids):,} {self.owner}s: its ids are like '{self.id_N[0]}', those "
-                             f"of the data like '{outside[0]}'")
+            raise self.wrong(
+                f"has a vector of none of the {len(ids):,} {self.owner}s: its ids are like '{self.id_N[0]}', those "
+                f"of the data like '{outside[0]}'"
+            )
         return known_N
 
     def left_out(self, used_N: Bool[np.ndarray, "N"]) -> tuple[str, ...]:
         """A note of the vectors that are not used, if there are any."""
         unused = int((~used_N).sum())
-        return (f"{unused:,} of {len(used_N):,} vectors in '{self.name}' are of {self.owner}s that the data do not have: left "
-                "out.",) if unused else ()
+        return (
+            (f"{unused:,} of {len(used_N):,} vectors in '{self.name}' are of {self.owner}s that the data do not have: left out.",)
+            if unused
+            else ()
+        )
 
     def _whole(self, number_N: pa.Array, name: str) -> Int[np.ndarray, "N"]:
         if not pa.types.is_integer(number_N.type):
@@ -121,7 +130,8 @@ class VectorFile:
     def _matrix(self, vector_N: pa.Array) -> Float[np.ndarray, "N D"]:
         kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
         of_numbers = any(kind(vector_N.type) for kind in kinds) and (
-            pa.types.is_floating(vector_N.type.value_type) or pa.types.is_integer(vector_N.type.value_type))
+            pa.types.is_floating(vector_N.type.value_type) or pa.types.is_integer(vector_N.type.value_type)
+        )
         if not of_numbers:
             raise self.wrong(f"has {vector_N.type} in 'vector', where lists of numbers belong")
         length_N = pc.fill_null(pc.list_value_length(vector_N), 0).to_numpy(zero_copy_only=False)
@@ -130,15 +140,19 @@ class VectorFile:
             raise self.wrong("has no vectors, or empty ones")
         if (length_N != width).any():
             place = int(np.flatnonzero(length_N != width)[0])
-            raise self.wrong(f"has vectors of different lengths: {width:,} numbers in most of them, {length_N[place]:,} in that "
-                             f"of {self.owner} '{self.id_N[place]}'")
+            raise self.wrong(
+                f"has vectors of different lengths: {width:,} numbers in most of them, {length_N[place]:,} in that "
+                f"of {self.owner} '{self.id_N[place]}'"
+            )
         # Of null values NaN remains.
         flat = vector_N.flatten().cast(pa.float32(), safe=False)
         vectors_ND: np.ndarray = flat.to_numpy(zero_copy_only=False).reshape(-1, width)
         finite_N = np.isfinite(vectors_ND).all(axis=1)
         if not finite_N.all():
-            raise self.wrong(f"has values that are no finite float32 numbers in {int((~finite_N).sum()):,} vectors, the first "
-                             f"being that of {self.owner} '{self.id_N[int(finite_N.argmin())]}'")
+            raise self.wrong(
+                f"has values that are no finite float32 numbers in {int((~finite_N).sum()):,} vectors, the first "
+                f"being that of {self.owner} '{self.id_N[int(finite_N.argmin())]}'"
+            )
         return vectors_ND
 
 

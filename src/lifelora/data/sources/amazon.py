@@ -44,12 +44,16 @@ class Release:
 
 RELEASES = {
     "2018": Release(
-        Columns(user="reviewerID", item="asin", rating="overall", time="unixReviewTime"), "asin",
-        {"brand": "$.brand", "category": "$.category[1]"}, False,
+        Columns(user="reviewerID", item="asin", rating="overall", time="unixReviewTime"),
+        "asin",
+        {"brand": "$.brand", "category": "$.category[1]"},
+        False,
     ),
     "2023": Release(
-        Columns(user="user_id", item="parent_asin", rating="rating", time="timestamp"), "parent_asin",
-        {"brand": "$.store", "category": "$.categories[1]", "main_category": "$.main_category"}, True,
+        Columns(user="user_id", item="parent_asin", rating="rating", time="timestamp"),
+        "parent_asin",
+        {"brand": "$.store", "category": "$.categories[1]", "main_category": "$.main_category"},
+        True,
     ),
 }
 
@@ -91,18 +95,32 @@ class Amazon(Source):
         names = release.log.names
         with files.open(reviews) as stream:
             log = read_json_lines(
-                stream, files.where(reviews), problems, {name: f"$.{name}" for name in names}, notes, files.packed(reviews))
+                stream, files.where(reviews), problems, {name: f"$.{name}" for name in names}, notes, files.packed(reviews)
+            )
         if log is not None and not log.lacks(names, Problems()):
-            log = omit(log, repeated(log, [release.log.user, release.log.item, str(release.log.time)]), notes,
-                       "they repeat a review of the same user, product and time")
+            log = omit(
+                log,
+                repeated(log, [release.log.user, release.log.item, str(release.log.time)]),
+                notes,
+                "they repeat a review of the same user, product and time",
+            )
             if release.milliseconds:
                 seconds = pc.replace_substring_regex(log.table.column("timestamp"), MILLISECONDS, r"\1")
                 log = log.with_columns(timestamp=seconds)
         items = _items(files, meta, release, problems, notes) if meta else None
         there = items.table.column_names if items is not None else []
         return assembled(
-            log, items, None, WORDS, problems, notes, columns=release.log, rating_range=(1.0, 5.0), item_id=release.item,
-            item_fields=[field for field in release.fields if field in there], unknown_items=True,
+            log,
+            items,
+            None,
+            WORDS,
+            problems,
+            notes,
+            columns=release.log,
+            rating_range=(1.0, 5.0),
+            item_id=release.item,
+            item_fields=[field for field in release.fields if field in there],
+            unknown_items=True,
         )
 
 

@@ -10,10 +10,22 @@ from lifelora.data.rows import Problems, Rows
 
 
 def assembled(
-    log: Rows | None, items: Rows | None, users: Rows | None, words: Words, problems: Problems, notes: list[str], *,
-    columns: Columns, rating_range: tuple[float, float] | None, item_id: str = "item", title: str = "title",
-    description: str | None = None, item_fields: Sequence[str] = (), user_id: str = "user",
-    user_fields: Sequence[str] = (), unknown_items: bool = False,
+    log: Rows | None,
+    items: Rows | None,
+    users: Rows | None,
+    words: Words,
+    problems: Problems,
+    notes: list[str],
+    *,
+    columns: Columns,
+    rating_range: tuple[float, float] | None,
+    item_id: str = "item",
+    title: str = "title",
+    description: str | None = None,
+    item_fields: Sequence[str] = (),
+    user_id: str = "user",
+    user_fields: Sequence[str] = (),
+    unknown_items: bool = False,
 ) -> RawTables:
     """Checked tables from rows; DataError lists everything wrong with them, and ``problems`` that were there before.
 

@@ -91,8 +91,18 @@ class Bookcrossing(Source):
                 unknown = int((~mask(pc.is_in(raters, value_set=users.table.column("User-ID").combine_chunks()))).sum())
                 notes.append(f"{users_file} is partial: country and age of {unknown:,} of {len(raters):,} users are unknown.")
         return assembled(
-            log, books, users, WORDS, problems, notes, columns=LOG, item_id="isbn", user_id="User-ID",
-            rating_range=(0.0, 10.0), item_fields=("author", "year", "publisher"), user_fields=("country", "age"),
+            log,
+            books,
+            users,
+            WORDS,
+            problems,
+            notes,
+            columns=LOG,
+            item_id="isbn",
+            user_id="User-ID",
+            rating_range=(0.0, 10.0),
+            item_fields=("author", "year", "publisher"),
+            user_fields=("country", "age"),
             unknown_items=True,
         )
 
@@ -150,8 +160,13 @@ def _mended(data: bytes, notes: list[str]) -> bytes:
 
 def _books(files: Files, name: str, problems: Problems, notes: list[str]) -> Rows | None:
     rows = _rows(files, name, problems, notes)
-    columns = {"isbn": "ISBN", "title": "Book-Title", "author": "Book-Author", "year": "Year-Of-Publication",
-               "publisher": "Publisher"}
+    columns = {
+        "isbn": "ISBN",
+        "title": "Book-Title",
+        "author": "Book-Author",
+        "year": "Year-Of-Publication",
+        "publisher": "Publisher",
+    }
     if rows is None or rows.lacks(list(columns.values()), problems):
         return None
     texts = (pc.utf8_trim_whitespace(rows.table.column(old).combine_chunks()) for old in columns.values())
@@ -162,8 +177,10 @@ def _books(files: Files, name: str, problems: Problems, notes: list[str]) -> Row
     digits_M = mask(pc.match_substring_regex(year, r"^\d*$"))
     if not digits_M.all():
         shifted = int((~digits_M).sum())
-        notes.append(f"{name}: {shifted:,} rows have no number as their year, so their fields are shifted: author, year and "
-                     "publisher are unknown.")
+        notes.append(
+            f"{name}: {shifted:,} rows have no number as their year, so their fields are shifted: author, year and "
+            "publisher are unknown."
+        )
     number_M = pc.if_else(pc.match_substring_regex(year, r"^\d{4}$"), year, "0").cast(pa.int32())
     sound_M = mask(pc.and_(pc.greater_equal(number_M, YEARS[0]), pc.less_equal(number_M, YEARS[1])))
     return rows.with_columns(

@@ -99,8 +99,7 @@ class Files:
     def only(self, what: str, patterns: tuple[str, ...], besides: tuple[str, ...] = ()) -> str | None:
         """The one file whose name fits, None where there is none; ConfigError where there are several."""
         fit = sorted(
-            name for name in self.names
-            if any(fnmatch(name, p) for p in patterns) and not any(fnmatch(name, p) for p in besides)
+            name for name in self.names if any(fnmatch(name, p) for p in patterns) and not any(fnmatch(name, p) for p in besides)
         )
         if len(fit) > 1:
             raise ConfigError(

@@ -29,8 +29,12 @@ from lifelora.data.sources.omit import omit, repeated
 WORDS = Words(item="book", items="books", did="read", star="star", stars="stars")
 LOG = Columns(user="user_id", item="book_id", rating="rating", time="date_added")
 BOOK = {
-    "book_id": "$.book_id", "title": "$.title", "author": "$.authors[0].author_id", "year": "$.publication_year",
-    "publisher": "$.publisher", "language": "$.language_code",
+    "book_id": "$.book_id",
+    "title": "$.title",
+    "author": "$.authors[0].author_id",
+    "year": "$.publication_year",
+    "publisher": "$.publisher",
+    "language": "$.language_code",
 }
 FIELDS = ("author", "year", "publisher", "language")
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -65,8 +69,8 @@ class Goodreads(Source):
     def _found(self) -> tuple[Files, str, str, str | None]:
         files = Files(foreign.place(self.path))
         interactions, books, authors = (
-            files.only(what, (f"goodreads_{stem}.json", f"goodreads_{stem}.json.gz")) for what, stem in
-            (("interactions", "interactions*"), ("books", "books*"), ("authors", "book_authors*"))
+            files.only(what, (f"goodreads_{stem}.json", f"goodreads_{stem}.json.gz"))
+            for what, stem in (("interactions", "interactions*"), ("books", "books*"), ("authors", "book_authors*"))
         )
         if interactions is None or books is None:
             raise files.lacks("Goodreads set; it needs goodreads_interactions*.json(.gz) and goodreads_books*.json(.gz)")
@@ -93,8 +97,17 @@ class Goodreads(Source):
             else:
                 books = books.with_columns(author=_looked_up(books.table.column("author"), authors))
         return assembled(
-            log, books, None, WORDS, problems, notes, columns=LOG, rating_range=(1.0, 5.0), item_id="book_id",
-            item_fields=fields, unknown_items=True,
+            log,
+            books,
+            None,
+            WORDS,
+            problems,
+            notes,
+            columns=LOG,
+            rating_range=(1.0, 5.0),
+            item_id="book_id",
+            item_fields=fields,
+            unknown_items=True,
         )
 
 

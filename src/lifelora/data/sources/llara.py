@@ -86,19 +86,24 @@ class Llara(Source):
         (files, found), problems, notes = self._found(), Problems(), list[str]()
         domain: str | None = self.domain or next((name for name in WORDS if name in Path(self.path).stem.lower()), None)
         if domain is None:
-            raise ConfigError(f"data.source.domain: '{self.path}' does not say what its items are; choose one of "
-                              f"{', '.join(WORDS)}.")
+            raise ConfigError(
+                f"data.source.domain: '{self.path}' does not say what its items are; choose one of {', '.join(WORDS)}."
+            )
         items = _films(files, problems, notes) if FILMS in files.names else _names(files, problems)
         if not items:
             problems.refuse()
-        logs = [_events(files, name, part, len(items) if items else 0, problems, notes)
-                for part, name in found.items()]
+        logs = [_events(files, name, part, len(items) if items else 0, problems, notes) for part, name in found.items()]
         problems.refuse()
         log = pa.concat_tables([log for log in logs if log is not None]).combine_chunks()
         rows = Rows(files.where("train_data, Val_data, Test_data"), log, np.arange(1, len(log) + 1))
         raw = assembled(rows, items, None, WORDS[domain], problems, notes, columns=LOG, rating_range=None)
-        return RawTables(raw.interactions.append_column("part", log.column("part")).drop_columns("time"), raw.catalogue,
-                         raw.profiles, raw.words, raw.notes)
+        return RawTables(
+            raw.interactions.append_column("part", log.column("part")).drop_columns("time"),
+            raw.catalogue,
+            raw.profiles,
+            raw.words,
+            raw.notes,
+        )
 
 
 def _file(files: Files, stem: str) -> str | None:
@@ -110,10 +115,14 @@ def _file(files: Files, stem: str) -> str | None:
 def _lacks(files: Files, missing: list[str]) -> ConfigError:
     pickled = next((f"{stem}.df" for stem in missing if f"{stem}.df" in files.names), None)
     if pickled:
-        return ConfigError(f"'{files.place}' has {pickled}, a pickle, which is never read: it may run anything. Where you trust "
-                           f"it, convert each with {CONVERT}.")
-    return files.lacks(f"set of LLaRA; it needs {', '.join(f'{stem}.jsonl' for stem in FILES.values())} and {NAMES} or {FILMS} "
-                       f"(missing: {', '.join(missing)})")
+        return ConfigError(
+            f"'{files.place}' has {pickled}, a pickle, which is never read: it may run anything. Where you trust "
+            f"it, convert each with {CONVERT}."
+        )
+    return files.lacks(
+        f"set of LLaRA; it needs {', '.join(f'{stem}.jsonl' for stem in FILES.values())} and {NAMES} or {FILMS} "
+        f"(missing: {', '.join(missing)})"
+    )
 
 
 def _names(files: Files, problems: Problems) -> Rows:
@@ -141,8 +150,9 @@ def _films(files: Files, problems: Problems, notes: list[str]) -> Rows | None:
         problems.add(Problem(file, 1, None, None, f"{width:,} fields, where u.item has 24"))
         return None
     columns = ["number", "title", *(f"other {place}" for place in range(width - 2))]
-    rows = read_delimited(data, file, problems, columns=columns, delimiter="|", quoted=False,
-                          encoding=published(data, file, problems, notes))
+    rows = read_delimited(
+        data, file, problems, columns=columns, delimiter="|", quoted=False, encoding=published(data, file, problems, notes)
+    )
     if rows is None:
         return None
     digits_M = mask(pc.match_substring_regex(rows.table.column("number"), r"^\d{1,9}$"))
@@ -157,8 +167,7 @@ def _films(files: Files, problems: Problems, notes: list[str]) -> Rows | None:
 def _events(files: Files, name: str, part: Part, padding: int, problems: Problems, notes: list[str]) -> pa.Table | None:
     """user, item, rating, time (the place in the row) and part, all texts but the last the row's target."""
     with files.open(name) as stream:
-        rows = read_json_lines(stream, files.where(name), problems, {"seq": "$.seq", "next": "$.next"}, notes,
-                               files.packed(name))
+        rows = read_json_lines(stream, files.where(name), problems, {"seq": "$.seq", "next": "$.next"}, notes, files.packed(name))
     if rows is None or rows.lacks(["seq", "next"], problems):
         return None
     what = f"seq (all equally long) and next are items from 0 to {padding - 1:,}, in seq also {padding:,}, which is nothing"
@@ -170,13 +179,15 @@ def _events(files: Files, name: str, part: Part, padding: int, problems: Problem
         notes.append(f"{name}: {alone:,} of {len(rows):,} rows have no history.")
     row_N, place_N = np.nonzero(real_NT)
     target_N = place_N == item_NT.shape[1] - 1
-    return pa.table({
-        "user": pa.array([f"{part}-{row + 1}" for row in row_N.tolist()], pa.string()),
-        "item": pa.array(item_NT[real_NT].astype(str), pa.string()),
-        "rating": pa.array(rating_NT[real_NT].astype(str), pa.string()),
-        "time": pa.array(place_N.astype(str), pa.string()),
-        "part": pa.array(np.where(target_N, part, ""), pa.string()),
-    })
+    return pa.table(
+        {
+            "user": pa.array([f"{part}-{row + 1}" for row in row_N.tolist()], pa.string()),
+            "item": pa.array(item_NT[real_NT].astype(str), pa.string()),
+            "rating": pa.array(rating_NT[real_NT].astype(str), pa.string()),
+            "time": pa.array(place_N.astype(str), pa.string()),
+            "part": pa.array(np.where(target_N, part, ""), pa.string()),
+        }
+    )
 
 
 def _numbers(rows: Rows, padding: int) -> tuple[Int[np.ndarray, "n T"], Float[np.ndarray, "n T"], Bool[np.ndarray, "N"]]:
@@ -185,9 +196,9 @@ def _numbers(rows: Rows, padding: int) -> tuple[Int[np.ndarray, "n T"], Float[np
     parsed = [_row(seq, target) for seq, target in zip(*(rows.table.column(c).to_pylist() for c in ("seq", "next")), strict=True)]
     # Memory is for the right rows alone: one row of a million items must not make all as wide.
     width = max(Counter(len(row) for row in parsed if row).items(), key=itemgetter(1), default=(0, 0))[0]
-    right_N = np.array([
-        0 < len(row) == width and all(item <= padding for item, _ in row) and row[-1][0] < padding for row in parsed
-    ], np.bool_)
+    right_N = np.array(
+        [0 < len(row) == width and all(item <= padding for item, _ in row) and row[-1][0] < padding for row in parsed], np.bool_
+    )
     pairs_NT2 = np.array([row for row, right in zip(parsed, right_N, strict=True) if right], np.float64)
     pairs_NT2 = pairs_NT2.reshape(len(pairs_NT2), -1, 2) if len(pairs_NT2) else np.zeros((0, 1, 2))
     return pairs_NT2[..., 0].astype(np.int64), pairs_NT2[..., 1], right_N

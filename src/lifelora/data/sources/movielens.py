@@ -31,7 +31,8 @@ from lifelora.errors import ConfigError
 PUBLISHER = "https://files.grouplens.org/datasets/movielens"
 NAMES = {"100k": "ml-100k", "1m": "ml-1m", "25m": "ml-25m", "latest-small": "ml-latest-small"}
 PUBLISHED = {
-    "ml-100k.zip": "0e33842e24a9c977be4e0107933c0723", "ml-1m.zip": "c4d9eecfca2ab87c1945afe126590906",
+    "ml-100k.zip": "0e33842e24a9c977be4e0107933c0723",
+    "ml-1m.zip": "c4d9eecfca2ab87c1945afe126590906",
     "ml-25m.zip": "6b51fb2759a8657d3bfcbfc42b592ada",
 }
 """MD5 as GroupLens publishes it beside each stable set. It makes latest-small anew now and then, so that has none."""
@@ -47,9 +48,7 @@ GENRES_100K = (
 )
 # fmt: on
 GENDERS = {"F": "female", "M": "male"}
-AGES_1M = {
-    "1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56 or older"
-}
+AGES_1M = {"1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56 or older"}
 # fmt: off
 OCCUPATIONS_1M = dict(zip(map(str, range(21)), (
     "other or not specified", "academic or educator", "artist", "clerical or admin", "college or graduate student",
@@ -99,8 +98,10 @@ class Movielens(Source):
             files = Files(place)
             return files.paths(_layout(files).names & files.names)
         if not foreign.exists(place) and place.name not in self.published:
-            raise ConfigError(f"MovieLens '{self.path}' is made anew now and then, so a run of it needs its file first: fetch it "
-                              f"with `lifelora data movielens:{self.path} --download`.")
+            raise ConfigError(
+                f"MovieLens '{self.path}' is made anew now and then, so a run of it needs its file first: fetch it "
+                f"with `lifelora data movielens:{self.path} --download`."
+            )
         return [place]
 
     def read(
@@ -146,7 +147,15 @@ def _read_100k(files: Files) -> RawTables:
         decade = pc.replace_substring_regex(pc.replace_substring_regex(age, r"^\d$", "0-9"), r"^(\d)\d$", r"\10-\19")
         users = users.with_columns(age=decade, gender=_words(users, "gender", GENDERS, problems))
     return assembled(
-        log, films, users, WORDS, problems, notes, columns=LOG, rating_range=(1.0, 5.0), item_fields=["genre"],
+        log,
+        films,
+        users,
+        WORDS,
+        problems,
+        notes,
+        columns=LOG,
+        rating_range=(1.0, 5.0),
+        item_fields=["genre"],
         user_fields=USER_FIELDS,
     )
 
@@ -158,7 +167,8 @@ def _read_1m(files: Files) -> RawTables:
     users = _unquoted(files, "users.dat", ["user", "gender", "age", "occupation", "zip"], "::", problems, encodings)
     if users is not None:
         users = users.with_columns(
-            gender=_words(users, "gender", GENDERS, problems), age=_words(users, "age", AGES_1M, problems),
+            gender=_words(users, "gender", GENDERS, problems),
+            age=_words(users, "age", AGES_1M, problems),
             occupation=_words(users, "occupation", OCCUPATIONS_1M, problems),
         )
     if ESTIMATES in files.names and log is not None and len(log):
@@ -169,8 +179,16 @@ def _read_1m(files: Files) -> RawTables:
         )
     notes += encodings
     return assembled(
-        log, _first_genre(films), users, WORDS, problems, notes, columns=LOG, rating_range=(0.5 if users is None else 1.0, 5.0),
-        item_fields=["genre"], user_fields=() if users is None else USER_FIELDS,
+        log,
+        _first_genre(films),
+        users,
+        WORDS,
+        problems,
+        notes,
+        columns=LOG,
+        rating_range=(0.5 if users is None else 1.0, 5.0),
+        item_fields=["genre"],
+        user_fields=() if users is None else USER_FIELDS,
     )
 
 
@@ -187,7 +205,14 @@ def _read_csv(files: Files) -> RawTables:
 
     log, films = rows("ratings.csv"), rows("movies.csv")
     return assembled(
-        log, _first_genre(films), None, WORDS, problems, notes, columns=LOG, rating_range=(0.5, 5.0),
+        log,
+        _first_genre(films),
+        None,
+        WORDS,
+        problems,
+        notes,
+        columns=LOG,
+        rating_range=(0.5, 5.0),
         item_fields=["genre"],
     )
 
@@ -238,7 +263,12 @@ def _unquoted(
         return None
     data = files.read(name)
     return read_delimited(
-        data, files.where(name), problems, columns=columns, delimiter=delimiter, quoted=False,
+        data,
+        files.where(name),
+        problems,
+        columns=columns,
+        delimiter=delimiter,
+        quoted=False,
         encoding=published(data, files.where(name), problems, notes),
     )
 

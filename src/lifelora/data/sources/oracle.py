@@ -30,7 +30,11 @@ class Ablations:
 
 
 def ablate(
-    world: World, log: Log, rows_B: Int[np.ndarray, "B"], seen_N: Bool[np.ndarray, "N"], shown: tuple[int, ...],
+    world: World,
+    log: Log,
+    rows_B: Int[np.ndarray, "B"],
+    seen_N: Bool[np.ndarray, "N"],
+    shown: tuple[int, ...],
     whole_past: bool,
 ) -> Ablations:
     """Scores of all oracles on ``rows_B``; ``seen_N`` marks the training samples, from which ids are known."""
@@ -84,8 +88,12 @@ def _eta_if(world: World, log: Log, rows_N: Int[np.ndarray, "N"]) -> Float[np.nd
     user_N = log.user_N[rows_N]
     taste_NAV = world.taste_UWAV[user_N, world.regime(user_N, log.time_N[rows_N])]
     eta_NGMP = (
-        (world.bias_U[user_N] + world.quality_M[log.item_N[rows_N]])[:, None, None, None] + world.blend_VV[:, :, None]
-        + taste_NAV[:, 0, :, None, None] + taste_NAV[:, 1, None, :, None] + taste_NAV[:, 2, None, None, :])
+        (world.bias_U[user_N] + world.quality_M[log.item_N[rows_N]])[:, None, None, None]
+        + world.blend_VV[:, :, None]
+        + taste_NAV[:, 0, :, None, None]
+        + taste_NAV[:, 1, None, :, None]
+        + taste_NAV[:, 2, None, None, :]
+    )
     return np.asarray(eta_NGMP.reshape(len(rows_N), -1))
 
 
@@ -124,13 +132,11 @@ def behaviours(
             shared = (world.attribute_MA[log.item_N[past]] == world.attribute_MA[log.item_N[row]]).sum(1)
             past = past[np.argsort(shared, kind="stable")]
         kept = past[-width:]
-        chosen_BK[b, width - len(kept):] = kept
+        chosen_BK[b, width - len(kept) :] = kept
     return chosen_BK, mask_BK
 
 
-def _laplace(
-    world: World, log: Log, rows_BJ: Int[np.ndarray, "B J"], mask_BK: Bool[np.ndarray, "B K"]
-) -> Float[np.ndarray, "B"]:
+def _laplace(world: World, log: Log, rows_BJ: Int[np.ndarray, "B J"], mask_BK: Bool[np.ndarray, "B K"]) -> Float[np.ndarray, "B"]:
     """P(like) of the first of each row's J = 1 + K events from the ratings of the other K.
 
     Newton on the log posterior of f = η of the K events (Rasmussen & Williams, Algorithm 3.1), with the ordered logit's

@@ -76,16 +76,20 @@ class Simulated(Source):
     @model_validator(mode="after")
     def _enough_to_read(self) -> "Simulated":
         if self.items < 4 * self.events_per_user:
-            raise ValueError(f"items = {self.items} are too few for events_per_user = {self.events_per_user}, as "
-                             f"no user reads a book twice; choose items >= {4 * self.events_per_user}, or fewer events")
+            raise ValueError(
+                f"items = {self.items} are too few for events_per_user = {self.events_per_user}, as "
+                f"no user reads a book twice; choose items >= {4 * self.events_per_user}, or fewer events"
+            )
         return self
 
     @classmethod
     def at(cls, place: str) -> "Simulated":
         """The default world: it is nowhere, so ``place`` is empty."""
         if place:
-            raise ConfigError(f"there is no data source 'simulated:{place}'; the simulated world has no place: write "
-                              "'simulated', and give its size in a recipe (data.source.users and so on).")
+            raise ConfigError(
+                f"there is no data source 'simulated:{place}'; the simulated world has no place: write "
+                "'simulated', and give its size in a recipe (data.source.users and so on)."
+            )
         return cls()
 
     @property
@@ -113,14 +117,22 @@ class Simulated(Source):
         titles, descriptions = texts(self.world, self.seed)
         gender_U, age_U = self.world.profile_UF.T
         return RawTables(
-            interactions=pa.table({
-                "user": user_ids.take(pa.array(self.log.user_N)), "item": item_ids.take(pa.array(self.log.item_N)),
-                "rating": self.log.rating_N.astype(np.float32), "time": self.log.time_N,
-            }),
-            catalogue=pa.table({
-                "item": item_ids, "title": titles, "genre": _named(tuple(VOCABULARY[0]), self.world.attribute_MA[:, 0]),
-                "description": descriptions,
-            }),
+            interactions=pa.table(
+                {
+                    "user": user_ids.take(pa.array(self.log.user_N)),
+                    "item": item_ids.take(pa.array(self.log.item_N)),
+                    "rating": self.log.rating_N.astype(np.float32),
+                    "time": self.log.time_N,
+                }
+            ),
+            catalogue=pa.table(
+                {
+                    "item": item_ids,
+                    "title": titles,
+                    "genre": _named(tuple(VOCABULARY[0]), self.world.attribute_MA[:, 0]),
+                    "description": descriptions,
+                }
+            ),
             profiles=pa.table({"user": user_ids, "gender": _named(GENDERS, gender_U), "age": _named(AGES, age_U)}),
             words=Words(item="book", items="books", did="read"),
             notes=("simulated: users, books and ratings are drawn from a known world; none of them is real",),
@@ -141,7 +153,7 @@ class Simulated(Source):
         """
         by_time = np.argsort(self.log.time_N, kind="stable")
         n = len(by_time)
-        last = by_time[int(0.9 * n):]
+        last = by_time[int(0.9 * n) :]
         seen_N = np.zeros(n, np.bool_)
         seen_N[by_time[: int(0.8 * n)]] = True
         random = generator(self.seed, "simulated", "ablations")
@@ -157,14 +169,15 @@ def texts(world: World, seed: int) -> tuple[list[str], list[str]]:
     descriptions = []
     for value_A in world.attribute_MA:
         while True:  # again until the title is new: 5 · 5 · 5 titles for each combination of values
-            things, moods, places = (
-                [words[a][value_A[a]][i] for i in random.permutation(5)[:3]] for a in range(len(ATTRIBUTES)))
+            things, moods, places = ([words[a][value_A[a]][i] for i in random.permutation(5)[:3]] for a in range(len(ATTRIBUTES)))
             title = f"{places[0]} of {moods[0]} {things[0]}"
             if title not in titles:
                 break
         titles[title] = None
-        descriptions.append(f"A {moods[1].lower()} and {moods[2].lower()} tale of {things[1].lower()} and "
-                            f"{things[2].lower()}, from {places[1].lower()} to {places[2].lower()}.")
+        descriptions.append(
+            f"A {moods[1].lower()} and {moods[2].lower()} tale of {things[1].lower()} and "
+            f"{things[2].lower()}, from {places[1].lower()} to {places[2].lower()}."
+        )
     return list(titles), descriptions
 
 

@@ -115,6 +115,7 @@ class Tables(Source):
         The last two may be absent. Columns: user, item, rating, perhaps time; item, title, perhaps description and
         fields; user and fields.
         """
+
         def find(stem: str) -> Path | None:
             return next((p for p in (folder / f"{stem}{ending}" for ending in ENDINGS) if foreign.is_file(p)), None)
 
@@ -158,9 +159,21 @@ class Tables(Source):
         items = self._rows(self.catalogue, [item, self.title], problems, notes) if self.catalogue else None
         users = self._rows(self.profiles, [user], problems, notes) if self.profiles else None
         return assembled(
-            log, items, users, self.words, problems, notes, columns=self.columns, rating_range=self.rating_range,
-            item_id=item, title=self.title, description=self.description, item_fields=self.item_fields, user_id=user,
-            user_fields=self.user_fields, unknown_items=self.unknown_items == "allow",
+            log,
+            items,
+            users,
+            self.words,
+            problems,
+            notes,
+            columns=self.columns,
+            rating_range=self.rating_range,
+            item_id=item,
+            title=self.title,
+            description=self.description,
+            item_fields=self.item_fields,
+            user_id=user,
+            user_fields=self.user_fields,
+            unknown_items=self.unknown_items == "allow",
         )
 
     def _rows(self, file: str, wanted: list[str], problems: Problems, notes: list[str]) -> Rows | None:
@@ -174,9 +187,7 @@ class Tables(Source):
             return None
         if path.suffix == ".parquet":
             return read_parquet(data, file, problems)
-        return read_delimited(
-            data, file, problems, delimiter=self.delimiter, encoding=self.encoding, wanted=wanted, notes=notes
-        )
+        return read_delimited(data, file, problems, delimiter=self.delimiter, encoding=self.encoding, wanted=wanted, notes=notes)
 
 
 def _listing(folder: Path) -> str:

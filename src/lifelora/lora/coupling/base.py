@@ -118,8 +118,16 @@ class MLPGate(nn.Module):
     """W2 · Dropout(act(W1 · LayerNorm(u) + b1)) + b2 for each layer, all layers at once; Z is the hidden width."""
 
     def __init__(
-        self, layers: int, width: int, hidden: int, outputs: int, activation: Literal["relu", "gelu"],
-        generator: torch.Generator, *, dropout: float = 0.0, zero: bool = False,
+        self,
+        layers: int,
+        width: int,
+        hidden: int,
+        outputs: int,
+        activation: Literal["relu", "gelu"],
+        generator: torch.Generator,
+        *,
+        dropout: float = 0.0,
+        zero: bool = False,
     ) -> None:
         """With ``zero`` the last layer starts at zero, and so does what comes out; else Kaiming-uniform, zero biases."""
         super().__init__()

@@ -54,15 +54,19 @@ class Experts(Coupling):
         @model_validator(mode="after")
         def _whole_experts(self) -> "Experts.Config":
             if self.rank % self.experts:
-                raise ValueError(f"rank = {self.rank} cannot be cut into experts = {self.experts} of equal rank; "
-                                 f"choose a multiple of {self.experts}")
+                raise ValueError(
+                    f"rank = {self.rank} cannot be cut into experts = {self.experts} of equal rank; "
+                    f"choose a multiple of {self.experts}"
+                )
             return self
 
         @model_validator(mode="after")
         def _linear_by_token(self) -> "Experts.Config":
             if self.gate == "token" and self.router != "linear":
-                raise ValueError(f"router = '{self.router}' reads u, but with gate = 'token' the router reads each token's "
-                                 "input to the layer, and is linear; choose router = 'linear', or gate = 'instance'")
+                raise ValueError(
+                    f"router = '{self.router}' reads u, but with gate = 'token' the router reads each token's "
+                    "input to the layer, and is linear; choose router = 'linear', or gate = 'instance'"
+                )
             return self
 
         @property
@@ -82,9 +86,7 @@ class Experts(Coupling):
 
     config: Config
 
-    def __init__(
-        self, config: Config, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: Config, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> None:
         super().__init__(config, user_width)
         self.layers = len(inputs)
         if user_width is None:
@@ -145,8 +147,10 @@ class Meta(Coupling):
         def _nothing_hidden_by_token(self) -> "Meta.Config":
             for key in ("hidden", "gate_dropout"):
                 if self.gate == "token" and getattr(self, key) != type(self).model_fields[key].default:
-                    raise ValueError(f"{key} is about a gate's hidden layer, and with gate = 'token' it has none; remove it, "
-                                     "or choose gate = 'instance'")
+                    raise ValueError(
+                        f"{key} is about a gate's hidden layer, and with gate = 'token' it has none; remove it, "
+                        "or choose gate = 'instance'"
+                    )
             return self
 
         @property
@@ -169,8 +173,9 @@ class Meta(Coupling):
     def __init__(self, config: Config, inputs: tuple[int, ...], user_width: int, generator: torch.Generator) -> None:
         super().__init__(config, user_width)
         if config.gate == "instance":
-            self.gate = MLPGate(len(inputs), user_width, config.hidden, config.loras, "relu", generator,
-                                dropout=config.gate_dropout)
+            self.gate = MLPGate(
+                len(inputs), user_width, config.hidden, config.loras, "relu", generator, dropout=config.gate_dropout
+            )
         else:  # each of the width of its layer
             self.gates = nn.ModuleList(NormGate(width + user_width, config.loras, generator) for width in inputs)
 
@@ -219,9 +224,7 @@ class Hydra(Coupling):
 
     config: Config
 
-    def __init__(
-        self, config: Config, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator
-    ) -> None:
+    def __init__(self, config: Config, inputs: tuple[int, ...], user_width: int | None, generator: torch.Generator) -> None:
         super().__init__(config, user_width)
         if user_width is not None:
             self.gate = LinearGate(len(inputs), user_width, config.heads, generator)

@@ -47,8 +47,10 @@ class ResidualGate(nn.Module):
     def __init__(self, layers: int, width: int, outputs: int, generator: torch.Generator) -> None:
         super().__init__()
         if width < LEAST:
-            raise ConfigError(f"router = 'residual' reads u as a line of numbers, halved twice, and u has {width}; it takes at "
-                              f"least {LEAST}. Choose router = 'linear' or 'mlp', or a wider representation.")
+            raise ConfigError(
+                f"router = 'residual' reads u as a line of numbers, halved twice, and u has {width}; it takes at "
+                f"least {LEAST}. Choose router = 'linear' or 'mlp', or a wider representation."
+            )
         with torch.random.fork_rng(devices=[]):  # PyTorch's own start, by our generator
             torch.manual_seed(int(torch.randint(1 << 62, (), generator=generator)))
             self.networks = nn.ModuleList(_network(outputs) for _ in range(layers))
@@ -60,7 +62,11 @@ class ResidualGate(nn.Module):
 def _network(outputs: int) -> nn.Sequential:
     channels = [STAGES[0], *(stage for stage in STAGES for _ in range(BLOCKS))]
     return nn.Sequential(
-        nn.Conv1d(1, STAGES[0], 3, padding=1, bias=False), nn.BatchNorm1d(STAGES[0]), nn.ReLU(),
+        nn.Conv1d(1, STAGES[0], 3, padding=1, bias=False),
+        nn.BatchNorm1d(STAGES[0]),
+        nn.ReLU(),
         *(Block(ins, outs) for ins, outs in pairwise(channels)),
-        nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(STAGES[-1], outputs),
+        nn.AdaptiveAvgPool1d(1),
+        nn.Flatten(),
+        nn.Linear(STAGES[-1], outputs),
     )

@@ -65,8 +65,12 @@ class Lines:
     def grown(self: AnyLines, segments: Sequence[Int[np.ndarray, "_"]], **changes: Any) -> AnyLines:
         """With more segments at the end, and other fields changed; what is there is shared, not copied."""
         lengths = np.array([len(segment) for segment in segments], np.int64)
-        made = replace(self, tokens_T=longer(self.tokens_T, np.concatenate([*segments, np.zeros(0, np.int32)])),
-                       offsets_N=longer(self.offsets_N, self.offsets_N[len(self.offsets_N) - 1] + np.cumsum(lengths)), **changes)
+        made = replace(
+            self,
+            tokens_T=longer(self.tokens_T, np.concatenate([*segments, np.zeros(0, np.int32)])),
+            offsets_N=longer(self.offsets_N, self.offsets_N[len(self.offsets_N) - 1] + np.cumsum(lengths)),
+            **changes,
+        )
         slotted = np.array([np.any(segment == ITEM) for segment in segments], np.bool_)
         # Where cached_property keeps them.
         made.__dict__.update(lengths=longer(self.lengths, lengths), slotted=longer(self.slotted, slotted))

@@ -34,13 +34,16 @@ class Writer:
         """The distinct lines of items, to be segments from ``first`` on; which of them are behaviours', which candidates'."""
         by, phrasings = self.in_form[form]
         beside = phrasings[0].behaviour_line(self.words, {"title": "A"})
-        texts_2MW = [[[line(self.words, item) for line in lines] for item in items]
-                     for lines in ([p.behaviour_line for p in phrasings], [p.candidate_line for p in phrasings])]
+        texts_2MW = [
+            [[line(self.words, item) for line in lines] for item in items]
+            for lines in ([p.behaviour_line for p in phrasings], [p.candidate_line for p in phrasings])
+        ]
         new = list(dict.fromkeys(text for texts_MW in texts_2MW for texts_M in zip(*texts_MW, strict=True) for text in texts_M))
         of_line = dict(zip(new, range(first, first + len(new)), strict=True))
         behaviour_MW, candidate_MW = (
             np.array([[of_line[text] for text in texts_W] for texts_W in texts_MW], np.int64).reshape(-1, len(phrasings))
-            for texts_MW in texts_2MW)
+            for texts_MW in texts_2MW
+        )
         return list(by.lines(new, beside, beside)), behaviour_MW, candidate_MW
 
     def answers(self, items: Sequence[Texts]) -> list[Int[np.ndarray, "_"]]:
@@ -66,7 +69,11 @@ class TitleLines(Lines):
 
     @classmethod
     def build(
-        cls, dataset: Dataset, phrasings: Sequence[Phrasing], tokenizer: Any, forms: Collection[Form] = WORDS_ALONE,
+        cls,
+        dataset: Dataset,
+        phrasings: Sequence[Phrasing],
+        tokenizer: Any,
+        forms: Collection[Form] = WORDS_ALONE,
         soft: Collection[Place] = ITEMS,
     ) -> "TitleLines":
         """Tokenise every line that a prompt about ``dataset`` in one of these forms can need.
@@ -79,9 +86,12 @@ class TitleLines(Lines):
             phrasing.check(dataset.catalogue.column_names, words)
         line_tokenizer = LineTokenizer(tokenizer)
         tokenizers: dict[Form, LineTokenizer] = {
-            form: line_tokenizer if form == "text" else SlotTokenizer(tokenizer) for form in forms}
-        in_form = {form: (own, [marked(phrasing.slotted(form, soft), own.marked) for phrasing in phrasings])
-                   for form, own in tokenizers.items()}
+            form: line_tokenizer if form == "text" else SlotTokenizer(tokenizer) for form in forms
+        }
+        in_form = {
+            form: (own, [marked(phrasing.slotted(form, soft), own.marked) for phrasing in phrasings])
+            for form, own in tokenizers.items()
+        }
         phrasings = [marked(phrasing, line_tokenizer.marked) for phrasing in phrasings]
         writer = Writer(phrasings, line_tokenizer, in_form, words)
         neighbour = phrasings[0].behaviour_line(words, {"title": "A"})
@@ -91,11 +101,20 @@ class TitleLines(Lines):
             segments.append(np.array([*start, *next(by.lines([text], before, after))], np.int32))
             return len(segments) - 1
 
-        head_W2, announcement_W, question_W = map(np.array, zip(*((
-            [add(phrasing.head(words, shown), "", neighbour, line_tokenizer.start) for shown in (False, True)],
-            add(phrasing.announcement_line(words), neighbour, neighbour),
-            add(phrasing.question_lines(words), neighbour, answer_line(words, {"title": "A"})),
-        ) for phrasing in phrasings), strict=True))
+        head_W2, announcement_W, question_W = map(
+            np.array,
+            zip(
+                *(
+                    (
+                        [add(phrasing.head(words, shown), "", neighbour, line_tokenizer.start) for shown in (False, True)],
+                        add(phrasing.announcement_line(words), neighbour, neighbour),
+                        add(phrasing.question_lines(words), neighbour, answer_line(words, {"title": "A"})),
+                    )
+                    for phrasing in phrasings
+                ),
+                strict=True,
+            ),
+        )
         behaviour_MW, candidate_MW = {}, {}
         for form in forms:
             new, behaviour_MW[form], candidate_MW[form] = writer.items(form, items, len(segments))
@@ -136,25 +155,41 @@ class TitleLines(Lines):
         return int(self.lengths[np.asarray(self.answer_M)].max())
 
     def prompt(
-        self, phrasing: int, behaviours: Sequence[int], candidates: Sequence[int] | None, target: int | None = None,
+        self,
+        phrasing: int,
+        behaviours: Sequence[int],
+        candidates: Sequence[int] | None,
+        target: int | None = None,
         form: Form = "text",
     ) -> list[int]:
         """One prompt by plain concatenation, with its soft tokens, and with its answer where there is a target."""
-        listed = [] if candidates is None else [self.announcement_W[phrasing],
-                                                *said(self.candidate_MW[form], np.asarray(candidates, np.int64), phrasing)]
+        listed = (
+            []
+            if candidates is None
+            else [self.announcement_W[phrasing], *said(self.candidate_MW[form], np.asarray(candidates, np.int64), phrasing)]
+        )
         user_W = self.user_in(form)
-        return self.plain([
-            self.head_W2[phrasing, int(len(behaviours) > 0)],
-            *said(self.behaviour_MW[form], np.asarray(behaviours, np.int64), phrasing),
-            *([] if user_W is None else [user_W[phrasing]]), *listed, self.question_W[phrasing],
-            *([] if target is None else [self.answer_M[target]])])
+        return self.plain(
+            [
+                self.head_W2[phrasing, int(len(behaviours) > 0)],
+                *said(self.behaviour_MW[form], np.asarray(behaviours, np.int64), phrasing),
+                *([] if user_W is None else [user_W[phrasing]]),
+                *listed,
+                self.question_W[phrasing],
+                *([] if target is None else [self.answer_M[target]]),
+            ]
+        )
 
     def user_in(self, form: Form) -> Int[np.ndarray, "W"] | None:
         """``user_W`` in prompts of this form."""
         return None if form == "text" else self.user_W
 
     def _compare_with_whole_texts(
-        self, dataset: Dataset, phrasings: Sequence[Phrasing], line_tokenizer: LineTokenizer, items: list[dict[str, str]],
+        self,
+        dataset: Dataset,
+        phrasings: Sequence[Phrasing],
+        line_tokenizer: LineTokenizer,
+        items: list[dict[str, str]],
         form: Form,
     ) -> None:
         words = dataset.words.model_dump()
@@ -165,15 +200,14 @@ class TitleLines(Lines):
             candidates = None if place % 4 == 0 else [(target + other) % len(items) for other in range(place % 8)]
             number = place % len(phrasings)
             listed = None if candidates is None else [items[item] for item in candidates]
-            text = phrasings[number].render(words, [items[item] for item in seen], listed, items[target],
-                                            user=self.user_in(form) is not None)
+            text = phrasings[number].render(
+                words, [items[item] for item in seen], listed, items[target], user=self.user_in(form) is not None
+            )
             if self.prompt(number, seen, candidates, target, form) != line_tokenizer.whole(text):
                 raise lines_join(line_tokenizer.plain(text))
 
 
-def said(
-    table_MW: Values, items: Int[np.ndarray, "..."], phrasings: Int[np.ndarray, "..."] | int
-) -> Int[np.ndarray, "..."]:
+def said(table_MW: Values, items: Int[np.ndarray, "..."], phrasings: Int[np.ndarray, "..."] | int) -> Int[np.ndarray, "..."]:
     """The segments of items in phrasings, which are broadcast to them."""
     if isinstance(table_MW, Column):
         phrasings = np.broadcast_to(phrasings, items.shape)[..., None]

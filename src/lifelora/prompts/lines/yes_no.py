@@ -82,8 +82,13 @@ class YesNoLines(Lines):
         n_ratings = len(dataset.rating_levels)
 
         heads: dict[str, int] = {}
-        head_U2 = np.array([[heads.setdefault(writer.head(user, shown), len(heads)) for shown in (False, True)]
-                            for user in table_texts(dataset.profiles)], np.int32).reshape(-1, 2)
+        head_U2 = np.array(
+            [
+                [heads.setdefault(writer.head(user, shown), len(heads)) for shown in (False, True)]
+                for user in table_texts(dataset.profiles)
+            ],
+            np.int32,
+        ).reshape(-1, 2)
         pairs = np.unique(np.asarray(dataset.item_N, np.int64) * n_ratings + dataset.rating_N)
         behaviour_MR = np.full(dataset.n_items * n_ratings, -1, np.int32)
         behaviour_MR[pairs] = len(heads) + np.arange(len(pairs))
@@ -92,7 +97,9 @@ class YesNoLines(Lines):
             head_U2=head_U2,
             behaviour_MR=behaviour_MR.reshape(-1, n_ratings),
             question_M=(len(heads) + len(pairs) + np.arange(dataset.n_items)).astype(np.int32),
-            writer=writer, pair_n=np.zeros(0, np.int64), of_pair_n=np.zeros(0, np.int64),
+            writer=writer,
+            pair_n=np.zeros(0, np.int64),
+            of_pair_n=np.zeros(0, np.int64),
         )
         made._compare_with_whole_texts(dataset, writer.template, line_tokenizer, items)
         return made
@@ -106,8 +113,11 @@ class YesNoLines(Lines):
 
     def with_histories(self, dataset: Dataset) -> "YesNoLines":
         """With the heads of new users, and the lines of behaviours that nobody had before."""
-        heads = [self.writer.head(user, shown) for user in table_texts(dataset.profiles.slice(len(self.head_U2)))
-                 for shown in (False, True)]
+        heads = [
+            self.writer.head(user, shown)
+            for user in table_texts(dataset.profiles.slice(len(self.head_U2)))
+            for shown in (False, True)
+        ]
         head_n2 = len(self.lengths) + np.arange(len(heads)).reshape(-1, 2)
         made = self.grown(self.writer.heads(heads), head_U2=longer(self.head_U2, head_n2))
         later, R = np.arange(dataset.log.n_prepared, len(dataset)), self.behaviour_MR.shape[1]
@@ -135,11 +145,13 @@ class YesNoLines(Lines):
 
     def prompt(self, user: int, items: Sequence[int], ratings: Sequence[int], target: int) -> list[int]:
         """One prompt by plain concatenation; ``ratings`` are codes of rating levels."""
-        return self.plain([
-            self.head_U2[user, int(len(items) > 0)],
-            *self.behaviours(np.asarray(items, np.int64), np.asarray(ratings, np.int64)),
-            self.question_M[target],
-        ])
+        return self.plain(
+            [
+                self.head_U2[user, int(len(items) > 0)],
+                *self.behaviours(np.asarray(items, np.int64), np.asarray(ratings, np.int64)),
+                self.question_M[target],
+            ]
+        )
 
     def _compare_with_whole_texts(
         self, dataset: Dataset, template: Template, line_tokenizer: LineTokenizer, items: list[dict[str, str]]

@@ -35,6 +35,7 @@ def whole_lines(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
 
 def marked(template: AnyFrozen, mark: Callable[[str], str]) -> AnyFrozen:
     """The template with its own words, which stand around its fields, as ``mark`` gives them (``LineTokenizer.marked``)."""
+
     def of(value: Any) -> Any:
         if isinstance(value, tuple):
             return tuple(map(of, value))
@@ -43,8 +44,9 @@ def marked(template: AnyFrozen, mark: Callable[[str], str]) -> AnyFrozen:
         ends = [0, *(place for match in FIELD.finditer(value) for place in match.span()), len(value)]
         return "".join(value[a:b] if number % 2 else mark(value[a:b]) for number, (a, b) in enumerate(pairwise(ends)))
 
-    return template.model_copy(update={name: of(getattr(template, name)) for name in type(template).model_fields
-                                       if name != "kind"})
+    return template.model_copy(
+        update={name: of(getattr(template, name)) for name in type(template).model_fields if name != "kind"}
+    )
 
 
 def check_fields(template: Frozen, allowed: Mapping[str, set[str]]) -> None:

@@ -57,8 +57,9 @@ class Phrasing(Frozen):
     def _asks(self) -> "Phrasing":
         lines = (self.history, self.nothing, self.behaviour, self.announcement, self.candidate, self.answer)
         if not all((*lines, *self.opening, *self.question)):
-            raise ValueError("history, nothing, behaviour, announcement, candidate, answer and opening and question cannot be "
-                             "blank")
+            raise ValueError(
+                "history, nothing, behaviour, announcement, candidate, answer and opening and question cannot be blank"
+            )
         if "{title}" not in self.candidate:
             raise ValueError("candidate must show what the answer is: put {title} into it")
         for name in ("behaviour", "candidate", "soft_user"):
@@ -70,16 +71,20 @@ class Phrasing(Frozen):
     def check(self, catalogue: Sequence[str], words: Texts) -> None:
         """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
         items, plain = {"title", "soft", *catalogue, *words}, ("opening", "history", "nothing", "announcement", "question")
-        check_fields(self, {**{part: set(words) for part in plain}, "behaviour": items, "candidate": items,
-                            "soft_user": {"soft", *words}})
+        check_fields(
+            self, {**{part: set(words) for part in plain}, "behaviour": items, "candidate": items, "soft_user": {"soft", *words}}
+        )
 
     def slotted(self, form: Form, soft: Collection[Place] = ITEMS) -> "Phrasing":
         """The phrasing of prompts in this form with these soft tokens: slots in the lines of items, or in place of them."""
         if form == "text":
             return self
         lines = {"behaviours": "behaviour", "target": "candidate"}
-        items = {name: ITEM_SLOT if form == "ids" else with_slot(getattr(self, name), ITEM_SLOT)
-                 for place, name in lines.items() if place in soft}
+        items = {
+            name: ITEM_SLOT if form == "ids" else with_slot(getattr(self, name), ITEM_SLOT)
+            for place, name in lines.items()
+            if place in soft
+        }
         return self.model_copy(update={**items, "soft_user": with_slot(self.soft_user, USER_SLOT)})
 
     def head(self, words: Texts, shown: bool) -> str:
@@ -107,18 +112,29 @@ class Phrasing(Frozen):
         return _lines(self.question, words) + self.answer
 
     def render(
-        self, words: Texts, behaviours: Sequence[Texts], candidates: Sequence[Texts] | None, target: Texts | None = None, *,
+        self,
+        words: Texts,
+        behaviours: Sequence[Texts],
+        candidates: Sequence[Texts] | None,
+        target: Texts | None = None,
+        *,
         user: bool = False,
     ) -> str:
         """The whole prompt as text, with its answer where there is a target: what the token ids must be equal to.
 
         ``user`` says whether it has a soft token of the user.
         """
-        listed = [] if candidates is None else [self.announcement_line(words),
-                                                *(self.candidate_line(words, item) for item in candidates)]
+        listed = (
+            []
+            if candidates is None
+            else [self.announcement_line(words), *(self.candidate_line(words, item) for item in candidates)]
+        )
         lines = [
-            self.head(words, bool(behaviours)), *(self.behaviour_line(words, item) for item in behaviours),
-            self.user_line(words) if user else "", *listed, self.question_lines(words),
+            self.head(words, bool(behaviours)),
+            *(self.behaviour_line(words, item) for item in behaviours),
+            self.user_line(words) if user else "",
+            *listed,
+            self.question_lines(words),
             "" if target is None else answer_line(words, target),
         ]
         return "".join(lines)
@@ -140,16 +156,22 @@ def _texts(words: Texts, item: Texts) -> dict[str, str]:
 
 PHRASINGS = (
     Phrasing(
-        history="They {did} these {items}, oldest first:", nothing="What they {did} is not known.",
-        announcement="The {items} to choose from:", question=("Name the {item} that came next.",),
+        history="They {did} these {items}, oldest first:",
+        nothing="What they {did} is not known.",
+        announcement="The {items} to choose from:",
+        question=("Name the {item} that came next.",),
     ),
     Phrasing(
-        history="Here is what somebody {did}, from the first to the last:", nothing="Nothing is known of what somebody {did}.",
-        announcement="Exactly one of the following {items} is the next one:", question=("Which {item} is next?",),
+        history="Here is what somebody {did}, from the first to the last:",
+        nothing="Nothing is known of what somebody {did}.",
+        announcement="Exactly one of the following {items} is the next one:",
+        question=("Which {item} is next?",),
     ),
     Phrasing(
-        history="In this order a person {did}:", nothing="No {item} that a person {did} is known.",
-        announcement="Choose among these {items}:", question=("Give the title of the {item} that follows and nothing else.",),
+        history="In this order a person {did}:",
+        nothing="No {item} that a person {did} is known.",
+        announcement="Choose among these {items}:",
+        question=("Give the title of the {item} that follows and nothing else.",),
     ),
 )
 """Three ways to ask the same, as LLaRA has them."""

@@ -70,7 +70,9 @@ class Template(Frozen):
         """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
         items = {"title", *catalogue} - {"item"}
         allowed = {
-            "opening": set(words), "history": set(words), "nothing": set(words),
+            "opening": set(words),
+            "history": set(words),
+            "nothing": set(words),
             "profile": {*profiles, *words} - {"user"},
             "behaviour": {*items, *words, "rating", "units", "soft"},
             "soft_user": {*words, "soft"},

@@ -110,8 +110,18 @@ class ConventionalScorer(Scorer):
             return
         self.model = model.to(context.device)
         rows_N, gather = self._training(model)
-        fit(model, rows_N, gather, validate, step.training, folder, context.recipe.seed, name=self.name, device=context.device,
-            progress=context.shows_progress)
+        fit(
+            model,
+            rows_N,
+            gather,
+            validate,
+            step.training,
+            folder,
+            context.recipe.seed,
+            name=self.name,
+            device=context.device,
+            progress=context.shows_progress,
+        )
 
     def _training(self, model: Asked) -> tuple[Int[np.ndarray, "N"], Callable[[Int[np.ndarray, "B"]], Samples]]:
         """Numbers of the training samples, and what makes a batch of some of them."""
@@ -123,7 +133,8 @@ class ConventionalScorer(Scorer):
         targets = dataset.targets(rows)
         chosen_NK, mask_NK = context.selector(behaviours).select(dataset, targets)
         return np.arange(len(rows)), lambda index_B: dataset.gather(
-            targets.at(index_B), model.history_length, (chosen_NK[index_B], mask_NK[index_B]))
+            targets.at(index_B), model.history_length, (chosen_NK[index_B], mask_NK[index_B])
+        )
 
     def samples(self, targets: Targets) -> Samples:
         """What the model reads of targets."""

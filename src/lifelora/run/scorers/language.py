@@ -139,7 +139,8 @@ class LanguageScorer(Scorer, Generic[LM]):
         if isinstance(system.representation, Representation) and system.representation.train != "frozen":
             assert self.parents.representation is not None
             representer = self.parents.representation.representer(
-                system.representation.layer, learns=system.representation.train == "joint")
+                system.representation.layer, learns=system.representation.train == "joint"
+            )
         soft = self._soft(backbone)
         generator = seeds.torch_generator(context.recipe.seed, "adapters", self.name)
         adapters = personalise(backbone.model, system, user_width=self._width(), generator=generator)
@@ -169,8 +170,18 @@ class LanguageScorer(Scorer, Generic[LM]):
             if context.options.checkpointing:
                 lm.adapters.enable_checkpointing()
             if len(shown):
-                fit(lm, np.arange(len(shown)), self.batches(shown), validate, system.training, folder, context.recipe.seed,
-                    name=self.name, device=context.device, progress=context.shows_progress)
+                fit(
+                    lm,
+                    np.arange(len(shown)),
+                    self.batches(shown),
+                    validate,
+                    system.training,
+                    folder,
+                    context.recipe.seed,
+                    name=self.name,
+                    device=context.device,
+                    progress=context.shows_progress,
+                )
             else:
                 learnt = Learnt(lm.to(context.device).eval())
                 learnt.write(folder / MODEL, learnt.copy())
@@ -220,14 +231,17 @@ class LanguageScorer(Scorer, Generic[LM]):
 
     def chosen(self, requests: Requests) -> tuple[str, Sequence[Int[np.ndarray, "_"]]]:
         shown = self.asked(requests)
-        return self.system.behaviours.in_words(), [row_K[mask_K] for row_K, mask_K
-                                                   in zip(shown.chosen_NK, shown.mask_NK, strict=True)]
+        return self.system.behaviours.in_words(), [
+            row_K[mask_K] for row_K, mask_K in zip(shown.chosen_NK, shown.mask_NK, strict=True)
+        ]
 
     def shown(self, requests: Requests) -> Sequence[Int[np.ndarray, "_"]]:
         shown = self.asked(requests)
         room_N = self.prompts(shown, np.arange(len(requests))).shown_B.tolist()
-        return [row_K[mask_K][max(0, int(mask_K.sum()) - room) :]
-                for row_K, mask_K, room in zip(shown.chosen_NK, shown.mask_NK, room_N, strict=True)]
+        return [
+            row_K[mask_K][max(0, int(mask_K.sum()) - room) :]
+            for row_K, mask_K, room in zip(shown.chosen_NK, shown.mask_NK, room_N, strict=True)
+        ]
 
     def reads(self) -> str:
         system, train = self.system, len(self.context.dataset.samples["train"])
@@ -272,4 +286,3 @@ def start(adapters: Adapters, system: System, parents: Parents) -> None:
         start_from(adapters, parents.init_from.stage.require() / ADAPTER)
     elif system.init_from is not None:
         start_from(adapters, Path(system.init_from).expanduser())
-

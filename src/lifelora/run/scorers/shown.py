@@ -36,16 +36,27 @@ class Shown:
     def mixed(self, other: "Shown") -> "Shown":
         """Every request twice: as here, and with the behaviours of ``other``; K is the larger one."""
         K = max(self.chosen_NK.shape[1], other.chosen_NK.shape[1])
-        chosen_NK, mask_NK = (np.concatenate([np.pad(table, ((0, 0), (K - table.shape[1], 0))) for table in pair])
-                              for pair in ((self.chosen_NK, other.chosen_NK), (self.mask_NK, other.mask_NK)))
+        chosen_NK, mask_NK = (
+            np.concatenate([np.pad(table, ((0, 0), (K - table.shape[1], 0))) for table in pair])
+            for pair in ((self.chosen_NK, other.chosen_NK), (self.mask_NK, other.mask_NK))
+        )
         soft_user_NX = None if self.soft_user_NX is None else self.soft_user_NX.repeat(2, 1)
-        return Shown(self.requests.at(np.tile(np.arange(len(self)), 2)), chosen_NK, mask_NK, self.user_ND.repeat(2, 1),
-                     self.gather, soft_user_NX)
+        return Shown(
+            self.requests.at(np.tile(np.arange(len(self)), 2)),
+            chosen_NK,
+            mask_NK,
+            self.user_ND.repeat(2, 1),
+            self.gather,
+            soft_user_NX,
+        )
 
     def batch(self, prompts: Prompts, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         """The prompts of some of them, with what is known of their users and their labels."""
         targets, rows_B = self.requests.targets.at(index_B), torch.from_numpy(index_B)
         return PersonalBatch(
-            prompts, self.user_ND[rows_B], torch.from_numpy(targets.label_B.astype(np.float32)),
+            prompts,
+            self.user_ND[rows_B],
+            torch.from_numpy(targets.label_B.astype(np.float32)),
             samples=None if self.gather is None else self.gather(targets),
-            soft_user_BX=None if self.soft_user_NX is None else self.soft_user_NX[rows_B])
+            soft_user_BX=None if self.soft_user_NX is None else self.soft_user_NX[rows_B],
+        )

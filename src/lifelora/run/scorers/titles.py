@@ -67,8 +67,10 @@ class Titles(LanguageScorer[TitleLM]):
     def _builder(self) -> TitleBuilder:
         context, system = self.context, self.system
         at, forms = layout(system, context.recipe.systems)
-        lines = context.lines(("titles", system.phrasings, frozenset(at)), lambda: TitleLines.build(
-            context.dataset, system.phrasings, context.backbone.tokenizer, forms, at))
+        lines = context.lines(
+            ("titles", system.phrasings, frozenset(at)),
+            lambda: TitleLines.build(context.dataset, system.phrasings, context.backbone.tokenizer, forms, at),
+        )
         return TitleBuilder(context.dataset, lines, self.max_tokens, context.recipe.seed)
 
     @property
@@ -93,8 +95,9 @@ class Titles(LanguageScorer[TitleLM]):
 
     def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:
         listed_NC = shown.requests.candidates if self.system.candidates_in_prompt else None
-        return self.builder.lengths(shown.requests.targets, shown.chosen_NK, shown.mask_NK, listed_NC,
-                                    form_asked(self.system.item_form))
+        return self.builder.lengths(
+            shown.requests.targets, shown.chosen_NK, shown.mask_NK, listed_NC, form_asked(self.system.item_form)
+        )
 
     def _prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"], form: Form, *, answered: bool) -> Prompts:
         build, requests = self.builder.answered if answered else self.builder.question, shown.requests
@@ -111,8 +114,9 @@ class Titles(LanguageScorer[TitleLM]):
         shown, normalised = self.asked(requests), self.system.length_normalised
 
         def scored(index_B: Int[np.ndarray, "B"]) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B 2"]]:
-            found = likelihoods(self.lm, *self._ready(shown, index_B), length_normalised=normalised,
-                                max_tokens=self.tokens_at_once)
+            found = likelihoods(
+                self.lm, *self._ready(shown, index_B), length_normalised=normalised, max_tokens=self.tokens_at_once
+            )
             return found.score_BC.double().cpu().numpy(), found.cost.shares(len(index_B))
 
         self.lm.eval()
@@ -165,8 +169,15 @@ class Titles(LanguageScorer[TitleLM]):
             values = [hits(chosen.named_BC.cpu(), target_B)]
             if written_tokens:
                 room = self.context.backbone.context + 1 - int(batch.prompts.mask_BL.sum(dim=1).max())
-                written = write(self.lm, batch, reader, beams=beams, length_normalised=normalised,
-                                limit=min(written_tokens, room), max_tokens=self.tokens_at_once)
+                written = write(
+                    self.lm,
+                    batch,
+                    reader,
+                    beams=beams,
+                    length_normalised=normalised,
+                    limit=min(written_tokens, room),
+                    max_tokens=self.tokens_at_once,
+                )
                 shares["written"] = written.cost.shares(len(index_B))
                 for rule in (contained, exact):
                     named_BC = rule(written.lines, reader.titles(titles))

@@ -85,8 +85,18 @@ class TwoTowerScorer(Scorer):
         if context.options.checkpointing:
             model.enable_checkpointing()
         self.model = model.to(context.device)
-        fit(model, np.arange(len(asked[0])), partial(self.batch, asked), validate, config.training, folder,
-            context.recipe.seed, name=self.name, device=context.device, progress=context.shows_progress)
+        fit(
+            model,
+            np.arange(len(asked[0])),
+            partial(self.batch, asked),
+            validate,
+            config.training,
+            folder,
+            context.recipe.seed,
+            name=self.name,
+            device=context.device,
+            progress=context.shows_progress,
+        )
         write_atomically(folder / ABOUT, json.dumps({"label": self._label}))
 
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
@@ -111,8 +121,14 @@ class TwoTowerScorer(Scorer):
         model.eval()
         with torch.inference_mode():
             item_ME = torch.from_numpy(in_batches(builder.item_lengths(item_M), encoded, tokens=tokens))
-            scores_N: np.ndarray = in_batches(builder.lengths(targets, chosen_NK, mask_NK), scored, tokens=tokens, order=order,
-                                              said=said, progress=self.context.shows_progress)
+            scores_N: np.ndarray = in_batches(
+                builder.lengths(targets, chosen_NK, mask_NK),
+                scored,
+                tokens=tokens,
+                order=order,
+                said=said,
+                progress=self.context.shows_progress,
+            )
         return scores_N[:, None]
 
     def chosen(self, requests: Requests) -> tuple[str, Sequence[Int[np.ndarray, "_"]]]:

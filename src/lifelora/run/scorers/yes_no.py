@@ -41,8 +41,10 @@ class YesNo(LanguageScorer[YesNoLM]):
         context, system = self.context, self.system
         tokenizer = context.backbone.tokenizer
         at = () if system.soft is None else system.soft.at
-        lines, answers = context.lines(("yes/no", system.template, frozenset(at)), lambda: (
-            YesNoLines.build(context.dataset, system.template, tokenizer, at), find_answers(tokenizer, system.template)))
+        lines, answers = context.lines(
+            ("yes/no", system.template, frozenset(at)),
+            lambda: (YesNoLines.build(context.dataset, system.template, tokenizer, at), find_answers(tokenizer, system.template)),
+        )
         return YesNoBuilder(context.dataset, lines, answers, self.max_tokens, at)
 
     @property
@@ -52,8 +54,16 @@ class YesNo(LanguageScorer[YesNoLM]):
     def personal(
         self, backbone: Backbone, adapters: Adapters, representer: Representer | None, soft: SoftTokens | None
     ) -> YesNoLM:
-        return YesNoLM(backbone.model, adapters, self.builder.answers, representer=representer, layer=self.layer, soft=soft,
-                       loss=self.system.loss, head=backbone.head)
+        return YesNoLM(
+            backbone.model,
+            adapters,
+            self.builder.answers,
+            representer=representer,
+            layer=self.layer,
+            soft=soft,
+            loss=self.system.loss,
+            head=backbone.head,
+        )
 
     def requests_of_training(self) -> Requests:
         return Requests(self.context.dataset.targets(self.context.training_samples(self.system.train_samples)))

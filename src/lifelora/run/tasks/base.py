@@ -44,18 +44,22 @@ class Task(ABC):
     def scorers(self) -> dict[str, Scorer]:
         """Everything that the recipe compares, conventional models first; each has been given what it needs of the others."""
         context, recipe, stages = self.context, self.context.recipe, self.context.stages
-        models = {name: self.conventional(context, name, stages.conventional(name), step)
-                  for name, step in recipe.conventional.items()}
+        models = {
+            name: self.conventional(context, name, stages.conventional(name), step) for name, step in recipe.conventional.items()
+        }
         systems: dict[str, LanguageScorer[Any]] = {}
         for name, system in recipe.systems.items():
             u, soft = system.representation, system.soft
             parents = Parents(
                 representation=models[u.model] if isinstance(u, Representation) else None,
                 soft=None if soft is None else models[soft.model],
-                retriever=models.get(system.retriever_name or ""), init_from=systems.get(system.init_from or ""))
+                retriever=models.get(system.retriever_name or ""),
+                init_from=systems.get(system.init_from or ""),
+            )
             systems[name] = self.language(context, name, stages.system(name), system, parents)
-        towers = {name: TwoTowerScorer(context, name, stages.two_tower(name), config)
-                  for name, config in recipe.two_towers.items()}
+        towers = {
+            name: TwoTowerScorer(context, name, stages.two_tower(name), config) for name, config in recipe.two_towers.items()
+        }
         return {**models, **towers, **systems}
 
     @abstractmethod
@@ -96,8 +100,12 @@ class Task(ABC):
         return [
             ("data", f"{dataset.name}: {len(dataset):,} interactions, {dataset.n_users:,} users, {dataset.n_items:,} items"),
             ("samples", " / ".join(f"{len(dataset.samples[p]):,} {p}" for p in ("train", "valid", "test"))),
-            *self.own_facts(), ("split", recipe.data.rules.split.kind), *model, ("seed", str(recipe.seed)),
-            ("data hash", context.stages.data.key), *(fact for scorer in self.scorers.values() for fact in scorer.facts()),
+            *self.own_facts(),
+            ("split", recipe.data.rules.split.kind),
+            *model,
+            ("seed", str(recipe.seed)),
+            ("data hash", context.stages.data.key),
+            *(fact for scorer in self.scorers.values() for fact in scorer.facts()),
         ]
 
     def own_facts(self) -> list[tuple[str, str]]:
@@ -107,8 +115,10 @@ class Task(ABC):
     def commands(self) -> list[tuple[str, str]]:
         """What a reader may want to run next."""
         folder = self.context.stages.folder
-        return [("this run again", f"lifelora run {shlex.quote(str(folder / RECIPE_FILE))} --out ANOTHER_FOLDER"),
-                ("the table", f"lifelora show {shlex.quote(str(folder))}")]
+        return [
+            ("this run again", f"lifelora run {shlex.quote(str(folder / RECIPE_FILE))} --out ANOTHER_FOLDER"),
+            ("the table", f"lifelora show {shlex.quote(str(folder))}"),
+        ]
 
     def example_user(self) -> str:
         """The outside id of the user that the report tells about."""
@@ -125,8 +135,10 @@ class Task(ABC):
         recipe = self.context.recipe
         if not recipe.systems or not recipe.backbone.made:
             return []
-        return [f"The nano language model was pre-trained on item texts and training-period histories{self.nano_also_read}: it "
-                "has read more of the training data than the training samples."]
+        return [
+            f"The nano language model was pre-trained on item texts and training-period histories{self.nano_also_read}: it "
+            "has read more of the training data than the training samples."
+        ]
 
     nano_also_read: ClassVar[str] = ""
 
@@ -151,6 +163,7 @@ def curves(folder: Path) -> Curves | None:
 
 def best(scorers: Sequence[One]) -> One:
     """The one with the best validation AUC; a model that was counted, not trained, has none."""
+
     def valid(scorer: One) -> float:
         path = scorer.stage.require() / HISTORY
         if not path.exists():

@@ -56,8 +56,9 @@ class Ctr(Task):
 
     def judged(self, name: str, others: Sequence[Task] = ()) -> Jackknifed:
         # Chance behind ECE is always drawn by the same seed, whatever the runs' own.
-        return jackknife([run.scored(name) for run in (self, *others) if isinstance(run, Ctr)],
-                         draws=self.context.recipe.evaluation.resamples)
+        return jackknife(
+            [run.scored(name) for run in (self, *others) if isinstance(run, Ctr)], draws=self.context.recipe.evaluation.resamples
+        )
 
     def report(self, seconds: Seconds, folder: Path) -> None:
         from lifelora.evaluation.page import write_report  # matplotlib only when a page is asked for
@@ -72,17 +73,28 @@ class Ctr(Task):
         context, recipe, dataset = self.context, self.context.recipe, self.context.dataset
         targets = dataset.targets(context.test_samples)
         scores = {name: self.scores(name) for name in self.scorers}
-        systems = [SystemResult(name, scorer.family, scorer.reads(), scores[name], curves(scorer.stage.require()),
-                                seconds.get(scorer.stage.name)) for name, scorer in self.scorers.items()]
+        systems = [
+            SystemResult(
+                name, scorer.family, scorer.reads(), scores[name], curves(scorer.stage.require()), seconds.get(scorer.stage.name)
+            )
+            for name, scorer in self.scorers.items()
+        ]
         vectors = context.vectors.notes if context.stages.need_vectors else ()
         return Report(
-            title=recipe.about or recipe.name, facts=self.facts(), systems=systems,
-            user_N=targets.user_B, item_N=targets.item_B, label_N=targets.label_B,
+            title=recipe.about or recipe.name,
+            facts=self.facts(),
+            systems=systems,
+            user_N=targets.user_B,
+            item_N=targets.item_B,
+            label_N=targets.label_B,
             history_N=targets.position_B,
             reference=next(iter(recipe.systems), list(self.scorers)[0 if recipe.knowledge else -1]),
-            best_possible_auc=self._best_possible(), example=self._example(scores),
+            best_possible_auc=self._best_possible(),
+            example=self._example(scores),
             notes=[*dataset.notes, *knowledge.notes(context), *vectors, *self.about_nano()],
-            commands=self.commands(), seed=recipe.seed, draws=recipe.evaluation.resamples,
+            commands=self.commands(),
+            seed=recipe.seed,
+            draws=recipe.evaluation.resamples,
         )
 
     def own_facts(self) -> list[tuple[str, str]]:
@@ -101,8 +113,9 @@ class Ctr(Task):
             return None
         rows = self.context.test_samples
         targets = dataset.targets(rows)
-        truth_N = truth(dataset.users.outside(targets.user_B), dataset.items.outside(targets.item_B),
-                        np.asarray(dataset.time_N[rows]))
+        truth_N = truth(
+            dataset.users.outside(targets.user_B), dataset.items.outside(targets.item_B), np.asarray(dataset.time_N[rows])
+        )
         return auc(targets.label_B, truth_N)
 
     def _example(self, scores: Mapping[str, np.ndarray]) -> ExampleUser:
@@ -116,6 +129,8 @@ class Ctr(Task):
         return ExampleUser(
             user=dataset.users.outside([user])[0],
             facts=[(name, value) for name, value in profile.items() if name != "user" and value],
-            shown=shown, target=dataset.titles[item], label=bool(request.targets.label_B[0]),
+            shown=shown,
+            target=dataset.titles[item],
+            label=bool(request.targets.label_B[0]),
             scores={name: float(score_N[place]) for name, score_N in scores.items()},
         )

@@ -46,8 +46,12 @@ class NextItem(Task):
             ranks, among = self.in_catalogue(scorer, requests.targets), self.context.dataset.n_items
         assert ranks is not None
         before_N = ranks.better_N + (ranks.tied_N - 1) / 2
-        return {"auc": float(1 - before_N.mean() / (among - 1)), "hr1": float(ranks.hit(1).mean()),
-                "ndcg10": float(ranks.ndcg(10).mean()), "mrr": float(ranks.reciprocal().mean())}
+        return {
+            "auc": float(1 - before_N.mean() / (among - 1)),
+            "hr1": float(ranks.hit(1).mean()),
+            "ndcg10": float(ranks.ndcg(10).mean()),
+            "mrr": float(ranks.reciprocal().mean()),
+        }
 
     def among_candidates(self, scorer: Scorer, requests: Requests, said: str | None = None) -> Ranks | None:
         """Where the targets stand among their candidates; None where there are no lists."""
@@ -82,15 +86,21 @@ class NextItem(Task):
         if scorer.retriever is not None:
             costs[f"after {scorer.retriever.name}: likelihoods of {scorer.shortlist} titles"] = took_whole
         none = np.full(len(requests), -1)
-        columns = [column for found in (listed, whole)
-                   for column in ((found.better_N, found.tied_N) if found else (none, none))]
+        columns = [column for found in (listed, whole) for column in ((found.better_N, found.tied_N) if found else (none, none))]
         np.save(folder / RANKS, np.stack(columns, axis=1).astype(np.int32))
         if answers.values:
             np.save(folder / ANSWERS, np.stack(list(answers.values.values()), axis=1).astype(np.float32))
-            write_atomically(folder / COSTS, json.dumps({
-                "answers": list(answers.values), "rows": len(requests),
-                "costs": {way: [c.tokens, c.seconds] for way, c in costs.items()},
-            }, indent=1))
+            write_atomically(
+                folder / COSTS,
+                json.dumps(
+                    {
+                        "answers": list(answers.values),
+                        "rows": len(requests),
+                        "costs": {way: [c.tokens, c.seconds] for way, c in costs.items()},
+                    },
+                    indent=1,
+                ),
+            )
 
     def ranked(self, name: str) -> RankedSystem:
         """What ``judge`` kept of a scorer."""
@@ -106,9 +116,15 @@ class NextItem(Task):
         return replace(found, answers=dict(zip(kept["answers"], values, strict=True)), costs=costs)
 
     def judged(self, name: str, others: Sequence[Task] = ()) -> Jackknifed:
-        return jackknife_means([
-            Rows(run.context.dataset.targets(run.context.test_samples).user_B, row_values(run.ranked(name)), run.samples_hash())
-            for run in (self, *others) if isinstance(run, NextItem)])
+        return jackknife_means(
+            [
+                Rows(
+                    run.context.dataset.targets(run.context.test_samples).user_B, row_values(run.ranked(name)), run.samples_hash()
+                )
+                for run in (self, *others)
+                if isinstance(run, NextItem)
+            ]
+        )
 
     def samples_hash(self) -> str:
         """16 hexadecimal digits that stand for the test samples and their lists."""
@@ -131,12 +147,17 @@ class NextItem(Task):
         context, recipe, dataset = self.context, self.context.recipe, self.context.dataset
         lists = dataset.lists.get("test")
         return RankingReport(
-            title=recipe.about or recipe.name, facts=self.facts(),
+            title=recipe.about or recipe.name,
+            facts=self.facts(),
             systems=[replace(self.ranked(name), seconds=seconds.get(scorer.stage.name)) for name, scorer in self.scorers.items()],
-            user_N=dataset.targets(context.test_samples).user_B, rows_hash=self.samples_hash(),
-            candidates=0 if lists is None else lists.shape[1], n_items=dataset.n_items,
+            user_N=dataset.targets(context.test_samples).user_B,
+            rows_hash=self.samples_hash(),
+            candidates=0 if lists is None else lists.shape[1],
+            n_items=dataset.n_items,
             reference=next(iter(recipe.systems), next(iter(self.scorers))),
-            notes=[*dataset.notes, *self.about_nano()], seed=recipe.seed, commands=self.commands(),
+            notes=[*dataset.notes, *self.about_nano()],
+            seed=recipe.seed,
+            commands=self.commands(),
         )
 
 
