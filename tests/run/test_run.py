@@ -288,7 +288,7 @@ def test_what_cannot_be_recommended(run: Run):
         recommend(run, "u00007", ["c1"], 5, None)
     with pytest.raises(ConfigError, match=r"no system 'persona'; it has popular, din, lora, personal"):
         recommend(run, "u00007", None, 5, "persona")
-    with pytest.raises(ConfigError, match=r"-k 0 is no length"):
+    with pytest.raises(ConfigError, match=r"-k 0 is not the length"):
         recommend(run, "u00007", None, 0, None)
     with pytest.raises(ConfigError, match=r"names an item twice"):
         recommend(run, "u00007", ["b00001", "b00001"], 5, None)

@@ -331,7 +331,7 @@ def test_metric_mistakes(tmp_path):
 
 
 def test_nothing_to_train(tmp_path):
-    with pytest.raises(ConfigError, match="no rows"):
+    with pytest.raises(ConfigError, match="there are no samples to train on"):
         run(Logistic(), tmp_path, rows_N=np.arange(0))
     with pytest.raises(ConfigError, match="Logistic has no parameter with requires_grad"):
         run(Logistic().requires_grad_(False), tmp_path)
