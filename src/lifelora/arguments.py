@@ -10,8 +10,8 @@ from typing import NoReturn
 Handler = Callable[[argparse.Namespace], int]
 STAGES = {
     "prepare": "Read the log and the texts, check them, split them, and write them as tables.",
-    "fit": "Train the conventional models.",
     "embed": "Load or pre-train the language model, and turn item texts into vectors.",
+    "fit": "Train the conventional models.",
     "train": "Train the language-model systems.",
     "evaluate": "Score the test samples, compare the systems, and write the report.",
 }
