@@ -106,8 +106,8 @@ def parser(handlers: Mapping[str, Handler]) -> argparse.ArgumentParser:
     enhance.add_argument(
         "--model",
         default="din",
-        help="The conventional model. By default din.",
-        choices=("deepfm", "autoint", "dcnv2", "gru4rec", "caser", "sasrec", "din"),
+        metavar="KIND",
+        help="The conventional model. By default din. Plug-ins are allowed.",
     )
     enhance.add_argument(
         "--knowledge",

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ def file_hash(path: Path) -> str:
         while block := stream.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def kept_hash(path: Path) -> str:
+    """The same, computed once a process while nothing touches the file."""
+    now = path.stat()
+    return _hash_at(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns)
+
+
+@lru_cache(maxsize=1 << 14)
+def _hash_at(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
+    return file_hash(path)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -12,11 +12,10 @@ import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import copy
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from lifelora.artefacts import clear_torn, file_hash, flush_folder, key_of, versions, write_atomically
+from lifelora.artefacts import clear_torn, file_hash, flush_folder, kept_hash, key_of, versions, write_atomically
 from lifelora.errors import ArtefactError
 from lifelora.folders import MANIFEST, WORKING, being_made, manifest_of, own, remove, sealed, some_of
 
@@ -107,7 +106,7 @@ class Stage:
             elif now.st_size != kept["size"]:
                 found.append(f"{path} has {now.st_size:,} bytes, not {kept['size']:,}")
             elif (thorough or now.st_size <= ALWAYS_HASHED or now.st_mtime_ns != kept["mtime_ns"]) and (
-                _hash_at(path, now.st_size, now.st_mtime_ns, now.st_ctime_ns) != kept["sha256"]
+                kept_hash(path) != kept["sha256"]
             ):
                 found.append(f"{path} is not what was written (its hash differs)")
         return found
@@ -175,12 +174,6 @@ class Stage:
         self.working.rename(self.folder)
         flush_folder(self.folder.parent)
         remove(self._old)
-
-
-@lru_cache(maxsize=1 << 14)
-def _hash_at(path: Path, size: int, mtime_ns: int, ctime_ns: int) -> str:
-    """Hashed once a process while nothing touches it."""
-    return file_hash(path)
 
 
 def _changes(old: Any, new: Any, place: str = "") -> list[str]:

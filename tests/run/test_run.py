@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_world import TRAINING, scores, tiny
+from run_world import TRAINING, VALUES, scores, tiny
 from sklearn.metrics import log_loss, roc_auc_score
 
 import lifelora
@@ -25,6 +25,7 @@ from lifelora.llm.nano import Nano
 from lifelora.recipe.files import dump, parse
 from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
+from lifelora.run.stages import Stages
 from lifelora.stage import MANIFEST
 
 QUIET = Options(device="cpu", progress=False)
@@ -279,6 +280,28 @@ def test_items_that_were_asked_for(run: Run, capsys: pytest.CaptureFixture[str])
     assert told["items"][0]["item"] in ("b00003", "b00001")
     assert len(told["items"]) == 1
     assert set(told["items"][0]["shown"][0]) == {"title", "rating"}
+
+
+def test_a_changed_sentence_encoder_makes_the_vectors_anew(tmp_path: Path):
+    """A file of the model's folder, or of a folder in it, is part of the stage's key."""
+    (tmp_path / "model/1_Pooling").mkdir(parents=True)
+    files = [tmp_path / "model/model.safetensors", tmp_path / "model/1_Pooling/config.json"]
+    for file in files:
+        file.write_text("one")
+    vectors = {"kind": "sentence-encoder", "model": str(tmp_path / "model")}
+    recipe = parse(VALUES | {"vectors": vectors}, "the tests' recipe")
+
+    def keys() -> tuple[str, str]:
+        stages = Stages(recipe, tmp_path / "run")
+        return stages.vectors.key, stages.system("personal").key
+
+    before = keys()
+    assert keys() == before
+    for file in files:
+        file.write_text("two")
+        after = keys()
+        assert not set(after) & set(before)
+        before = after
 
 
 def test_what_cannot_be_recommended(run: Run):

@@ -17,7 +17,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lifelora.artefacts import file_hash, write_atomically
+from lifelora.artefacts import file_hash, kept_hash, write_atomically
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.folders import manifest_of
 from lifelora.kinds import plugins
@@ -253,7 +253,7 @@ def _told(config: BaseModel, **options: Any) -> dict[str, Any]:
 def _hashes(folder: Path, paths: Sequence[str]) -> dict[str, list[str | None]]:
     """Of the files that a recipe names, if it names any; a finished stage goes on without them, by those in its manifest."""
     kept = dict(zip(paths, _kept(folder, "files") or (), strict=False))
-    found = {path: file_hash(place) if (place := Path(path).expanduser()).is_file() else kept.get(path) for path in paths}
+    found = {path: kept_hash(place) if (place := Path(path).expanduser()).is_file() else kept.get(path) for path in paths}
     return {"files": list(found.values())} if found else {}
 
 

@@ -130,9 +130,8 @@ class TextVectors(ItemVectors):
         vectors_NE = torch.where((place_N >= 0)[:, None], vectors_DE[place_N], 0)
         return Vectors(reduced(vectors_NE, self.dimensions, learnt_from_N))
 
-    @final
     def files(self) -> tuple[str, ...]:
-        """None: what they read comes from the data."""
+        """None, unless a model of their own lies in files: what they read comes from the data."""
         return ()
 
 

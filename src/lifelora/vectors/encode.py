@@ -57,6 +57,11 @@ class SentenceEncoder(TextVectors):
     def in_words(self) -> str:
         return self.model
 
+    def files(self) -> tuple[str, ...]:
+        """Those of the model, where it lies in a folder."""
+        place = Path(model_place(self.model))
+        return tuple(str(path) for path in sorted(place.rglob("*")) if path.is_file()) if place.is_dir() else ()
+
     def read(self, texts: Sequence[str], tools: Tools) -> Float[Tensor, "N D"]:
         """The encoder's own vectors, as long as it makes them."""
         try:

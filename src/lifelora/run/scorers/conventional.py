@@ -3,6 +3,7 @@
 ``LikeModel`` is asked whether an item will be liked, ``NextItemModel`` which item comes next, out of the whole catalogue.
 """
 
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
@@ -76,9 +77,9 @@ class ConventionalScorer(Scorer):
         assert isinstance(model, Recommender)  # the recipe knows that counts represent no user
         return model
 
+    @abstractmethod
     def asked(self, recommender: Recommender) -> Asked:
         """A model in the form in which the task asks it."""
-        raise NotImplementedError
 
     def untrained(self) -> Asked:
         """As training finds it."""
