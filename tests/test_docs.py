@@ -137,8 +137,10 @@ def test_every_command_of_every_document_is_one(path: Path):
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 @pytest.mark.slow
 def test_every_python_snippet_runs(path: Path, workplace: Path):
+    """One after another, as a reader would type them."""
+    names: dict[str, object] = {}
     for snippet in blocks(path, "python"):
-        exec(compile(snippet, str(path), "exec"), {})
+        exec(compile(snippet, str(path), "exec"), names)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
