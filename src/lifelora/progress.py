@@ -45,7 +45,7 @@ class Progress:
     """
 
     def __init__(
-        self, name: str, total: int, *, unit: str = "rows", done: int = 0, enabled: bool = True, console: Console | None = None
+        self, name: str, total: int, *, unit: str = "samples", done: int = 0, enabled: bool = True, console: Console | None = None
     ) -> None:
         self.name, self.total, self.unit, self.done, self.enabled = name, total, unit, done, enabled and speaks()
         self._before, self._note = done, ""

@@ -27,10 +27,10 @@ def test_lines_away_from_a_terminal(clock):
         for _ in range(8):
             clock[0] += 10.0
             ticker.advance(50, "loss 0.5000")
-    # After 30 s: 3 · 50 rows in 30 s, 650 left at 5 rows/s; after 60 s: 500 left. What was done before is no speed.
+    # After 30 s: 3 · 50 samples in 30 s, 650 left at 5 samples/s; after 60 s: 500 left. What was done before is no speed.
     assert out.getvalue().splitlines() == [
-        "din: 350 of 1,000 rows (35%), 5 rows/s, 2:10 left  loss 0.5000",
-        "din: 500 of 1,000 rows (50%), 5 rows/s, 1:40 left  loss 0.5000",
+        "din: 350 of 1,000 samples (35%), 5 samples/s, 2:10 left  loss 0.5000",
+        "din: 500 of 1,000 samples (50%), 5 samples/s, 1:40 left  loss 0.5000",
     ]
 
 

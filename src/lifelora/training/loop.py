@@ -204,7 +204,7 @@ class _Loop:
                     if board:
                         board.add_scalar("train/loss", point.loss, point.step)
                         board.add_scalar("train/learning_rate", rate, point.step)
-                        board.add_scalar("train/rows_per_second", counted / (time.monotonic() - clock), point.step)
+                        board.add_scalar("train/samples_per_second", counted / (time.monotonic() - clock), point.step)
                     clock, counted = time.monotonic(), 0
                 if due:
                     if self.evaluate(history) and main:
