@@ -19,21 +19,10 @@ from lifelora.data.sources import parse_source
 from lifelora.lora.coupling import Full
 from lifelora.recipe.files import load, parse
 from lifelora.recipe.system import Representation
+from small_run import SMALL
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SMALL = [
-    "data.source.users=30",
-    "data.source.items=100",
-    "data.source.events_per_user=20",
-    "evaluation.test_samples=24",
-    "evaluation.resamples=100",
-    "backbone.width=16",
-    "backbone.layers=1",
-    "backbone.heads=2",
-    "backbone.vocabulary=500",
-    "backbone.training.epochs=1",
-]
 FOR_FILES = [
     "evaluation.test_samples=24",
     "evaluation.resamples=100",

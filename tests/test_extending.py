@@ -12,6 +12,7 @@ from lifelora.kinds import COUPLINGS, MODELS, SELECTORS, SOURCES, VECTORS
 from lifelora.testing import check_all, couplings, models, selectors, sources, vectors
 from lifelora.testing.world import two_tribes
 from plugin_world import install
+from small_run import SMALL
 
 PAGE = Path(__file__).parents[1] / "docs/extending.md"
 BLOCKS = {
@@ -27,17 +28,8 @@ ENTRY_POINTS = {
     "sources": "triples = shopkit:Triples",
     "vectors": "letters = shopkit:Letters",
 }
-SMALL = [
-    "data.source.users=30",
-    "data.source.items=100",
-    "data.source.events_per_user=20",
-    "evaluation.test_samples=24",
-    "evaluation.resamples=100",
-    "backbone.width=16",
-    "backbone.layers=1",
-    "backbone.heads=2",
-    "backbone.vocabulary=500",
-    "backbone.training.epochs=1",
+SETTINGS = [
+    *SMALL,
     "conventional.plain.training.epochs=1",
     "systems.tilted.train_samples=24",
     "systems.tilted.validation_samples=24",
@@ -67,7 +59,7 @@ def test_a_recipe_runs_with_them_and_another_version_makes_their_stages_anew(
     shopkit: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     (shopkit / "plugged.toml").write_text(RECIPE)
-    settings = [word for setting in SMALL for word in ("--set", setting)]
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
     run = ["run", str(shopkit / "plugged.toml"), "--out", str(shopkit / "out"), "--quiet", "--device", "cpu", *settings]
 
     def keys() -> dict[str, str]:

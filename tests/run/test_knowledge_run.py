@@ -21,6 +21,7 @@ from lifelora.recipe.files import enhanced, load, parse
 from lifelora.recipe.sections import Conventional
 from lifelora.run import Options, Run
 from lifelora.run.knowledge import ITEMS, USERS, known
+from small_run import SMALL
 
 OPTIONS = Options(device="cpu", progress=False)
 DIN = VALUES["conventional"]["din"]
@@ -175,16 +176,7 @@ def _without(step: Conventional) -> Conventional:
 
 def test_enhance_compares_a_model_with_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     small = [
-        "data.source.users=30",
-        "data.source.items=100",
-        "data.source.events_per_user=20",
-        "evaluation.test_samples=24",
-        "evaluation.resamples=100",
-        "backbone.width=16",
-        "backbone.layers=1",
-        "backbone.heads=2",
-        "backbone.vocabulary=500",
-        "backbone.training.epochs=1",
+        *SMALL,
         "knowledge.known.every=6",
         "conventional.deepfm.training.max_steps=2",
         "conventional.deepfm-knows.training.max_steps=2",

@@ -12,7 +12,6 @@ from lifelora.errors import ConfigError
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.scorers.base import Requests
-from lifelora.seeds import generator
 
 LORA = VALUES["systems"]["lora"]
 SIMILAR = {"behaviours": {"kind": "most-similar", "k": 4}}
@@ -104,16 +103,3 @@ def test_pools_of_shots_are_fixed_by_the_seed_and_lie_in_one_another(run: Run):
     assert all(small < large for small, large in pairwise(pools))
     assert pool(16) == pools[2]
     assert pool(16, seed=1) != pools[2]
-
-
-def test_a_seed_draws_what_it_always_drew(run: Run):
-    """By the names of the streams as they were at first; another name would be other samples under the same seed."""
-    context = run.context
-    for part, stream, found in (
-        ("train", "shots", context.training_samples(7)),
-        ("valid", "validation", context.validation_samples(7)),
-        ("test", "test rows", context.test_samples),
-    ):
-        rows = np.asarray(context.dataset.samples[part])
-        assert len(found) < len(rows)
-        assert {*found.tolist()} == {*rows[generator(0, stream).permutation(len(rows))[: len(found)]].tolist()}

@@ -91,8 +91,7 @@ class Context:
     def drawn(self, part: Part, count: int | None, stream: str) -> Int[np.ndarray, "N"]:
         """``count`` samples of a part (their rows in the log), drawn once by seed, in the part's order; all for None.
 
-        Fewer samples are the first of more: ``stream`` names the order, so that every scorer draws from the same one. Under
-        another name a seed would draw others, so streams keep the names that they began with.
+        Fewer samples are the first of more: ``stream`` names the order, so that every scorer draws from the same one.
         """
         rows = np.asarray(self.dataset.samples[part])
         if count is None or count >= len(rows):
