@@ -28,7 +28,6 @@ OPTIONAL = {
     "peft": ("peft", "loading exported adapters with stock PEFT"),
     "bitsandbytes": ("gpu", "4- and 8-bit backbones"),
     "sentence-transformers": ("text", "item vectors from a sentence encoder"),
-    "fastapi": ("serve", "the live service"),
 }
 GIB = 1 << 30
 

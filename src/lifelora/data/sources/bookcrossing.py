@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifelora import foreign
+from lifelora.data.assemble import assembled
 from lifelora.data.delimited import read_delimited
 from lifelora.data.encodings import published
 from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
-from lifelora.data.sources.assemble import assembled
 from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.omit import omit, repeated

@@ -19,13 +19,13 @@ import pyarrow.compute as pc
 from jaxtyping import Bool, Float, Int
 
 from lifelora import foreign
+from lifelora.data.assemble import assembled
 from lifelora.data.delimited import read_delimited
 from lifelora.data.encodings import as_utf8, published
 from lifelora.data.interactions import Columns
 from lifelora.data.jsonlines import read_json_lines
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import MAX_VALUE, Problems, Rows, mask
-from lifelora.data.sources.assemble import assembled
 from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.titles import spoken

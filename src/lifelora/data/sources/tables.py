@@ -1,7 +1,6 @@
 """A user's own log, catalogue and profiles as CSV or Parquet, with a mapping of columns. Knows no one data set."""
 
 import difflib
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -12,9 +11,9 @@ from lifelora import foreign
 from lifelora.data.delimited import column_names, read_delimited, read_parquet
 from lifelora.data.encodings import known
 from lifelora.data.interactions import Columns
+from lifelora.data.layout import RESERVED, Layout, laid_out
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows
-from lifelora.data.sources.assemble import assembled
 from lifelora.data.sources.base import Source
 from lifelora.errors import ConfigError
 from lifelora.types import Frozen
@@ -22,10 +21,9 @@ from lifelora.types import Frozen
 SHOWN = 20
 """Mistakes of a TOML file that are listed."""
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
-RESERVED = ("item", "title", "description", "user")
 
 
-class Tables(Source):
+class Tables(Layout, Source):
     """One to three files of a user's own."""
 
     form: ClassVar[str] = "tables:PATH (TOML file or folder)"
@@ -35,25 +33,9 @@ class Tables(Source):
     catalogue: str | None = None
     "Path of the items' texts; without it, items are called by their ids."
     profiles: str | None = None
-    columns: Columns = Columns()
-    "The log's columns. There must be a rating (or a 0/1 label): what is learned is whether a user likes an item."
-    rating_range: tuple[float, float] | None = None
-    "Least and greatest allowed rating."
-    item_id: str | None = None
-    "The catalogue's column of ids, where it is not called as in the log."
-    title: str = "title"
-    description: str | None = None
-    item_fields: tuple[str, ...] = ()
-    "Further columns of the catalogue: genre, brand, author."
-    user_id: str | None = None
-    "The profiles' column of ids, where it is not called as in the log."
-    user_fields: tuple[str, ...] = ()
-    unknown_items: Literal["refuse", "allow"] = "refuse"
-    "What to do with interactions whose item the catalogue lacks; allowed ones have no text."
     delimiter: str | None = Field(default=None, min_length=1, max_length=1)
     "One of , ; tab | is found from the header where this is left out."
     encoding: str = "utf-8"
-    words: Words = Words()
 
     @field_validator("encoding")
     @classmethod
@@ -71,14 +53,7 @@ class Tables(Source):
         return value
 
     @model_validator(mode="after")
-    def _consistent(self) -> "Tables":
-        low, high = self.rating_range or (0, 1)
-        if not (low < high and math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"rating_range = [{low:g}, {high:g}] is empty or without an end; give two numbers, the least first")
-        for name, fields in (("item_fields", self.item_fields), ("user_fields", self.user_fields)):
-            wrong = sorted({f for f in fields if f in RESERVED or fields.count(f) > 1})
-            if wrong:
-                raise ValueError(f"{name} holds '{wrong[0]}', which is taken or named twice; rename or drop it")
+    def _of_files_that_there_are(self) -> "Tables":
         if (self.item_fields and not self.catalogue) or (self.user_fields and not self.profiles):
             raise ValueError("item_fields need a catalogue, and user_fields need profiles")
         return self
@@ -154,27 +129,10 @@ class Tables(Source):
     def read(self, download: bool = False) -> RawTables:
         """The checked tables; DataError lists everything that is wrong with the files."""
         problems, notes = Problems(), list[str]()
-        item, user = self.item_id or self.columns.item, self.user_id or self.columns.user
         log = self._rows(self.interactions, self.columns.names, problems, notes)
-        items = self._rows(self.catalogue, [item, self.title], problems, notes) if self.catalogue else None
-        users = self._rows(self.profiles, [user], problems, notes) if self.profiles else None
-        return assembled(
-            log,
-            items,
-            users,
-            self.words,
-            problems,
-            notes,
-            columns=self.columns,
-            rating_range=self.rating_range,
-            item_id=item,
-            title=self.title,
-            description=self.description,
-            item_fields=self.item_fields,
-            user_id=user,
-            user_fields=self.user_fields,
-            unknown_items=self.unknown_items == "allow",
-        )
+        items = self._rows(self.catalogue, [self.item, self.title], problems, notes) if self.catalogue else None
+        users = self._rows(self.profiles, [self.user], problems, notes) if self.profiles else None
+        return laid_out(self, log, items, users, problems, notes)
 
     def _rows(self, file: str, wanted: list[str], problems: Problems, notes: list[str]) -> Rows | None:
         path = foreign.place(file)

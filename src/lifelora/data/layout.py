@@ -1,0 +1,82 @@
+"""What the columns of a user's own tables mean, and what is done about faults that every log has. Knows no file and no frame.
+
+``sources/tables`` reads files by it. Whatever brings a log, a catalogue and profiles as ``Rows`` comes through here.
+"""
+
+import math
+from typing import Literal
+
+from pydantic import model_validator
+
+from lifelora.data.assemble import assembled
+from lifelora.data.interactions import Columns
+from lifelora.data.raw import RawTables, Words
+from lifelora.data.rows import Problems, Rows
+from lifelora.types import Frozen
+
+RESERVED = ("item", "title", "description", "user")
+
+
+class Layout(Frozen):
+    """Columns, words and knobs of one data set; the defaults refuse what is doubtful."""
+
+    columns: Columns = Columns()
+    "The log's columns. There must be a rating (or a 0/1 label): what is learned is whether a user likes an item."
+    rating_range: tuple[float, float] | None = None
+    "Least and greatest allowed rating."
+    item_id: str | None = None
+    "The catalogue's column of ids, where it is not called as in the log."
+    title: str = "title"
+    description: str | None = None
+    item_fields: tuple[str, ...] = ()
+    "Further columns of the catalogue: genre, brand, author."
+    user_id: str | None = None
+    "The profiles' column of ids, where it is not called as in the log."
+    user_fields: tuple[str, ...] = ()
+    unknown_items: Literal["refuse", "allow"] = "refuse"
+    "What to do with interactions whose item the catalogue lacks; allowed ones have no text."
+    words: Words = Words()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Layout":
+        low, high = self.rating_range or (0, 1)
+        if not (low < high and math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"rating_range = [{low:g}, {high:g}] is empty or without an end; give two numbers, the least first")
+        for name, fields in (("item_fields", self.item_fields), ("user_fields", self.user_fields)):
+            wrong = sorted({f for f in fields if f in RESERVED or fields.count(f) > 1})
+            if wrong:
+                raise ValueError(f"{name} holds '{wrong[0]}', which is taken or named twice; rename or drop it")
+        return self
+
+    @property
+    def item(self) -> str:
+        """The catalogue's column of ids."""
+        return self.item_id or self.columns.item
+
+    @property
+    def user(self) -> str:
+        """The profiles' column of ids."""
+        return self.user_id or self.columns.user
+
+
+def laid_out(
+    layout: Layout, log: Rows | None, items: Rows | None, users: Rows | None, problems: Problems, notes: list[str]
+) -> RawTables:
+    """Checked tables from rows; DataError lists everything that is wrong with them, and ``problems`` that were there before."""
+    return assembled(
+        log,
+        items,
+        users,
+        layout.words,
+        problems,
+        notes,
+        columns=layout.columns,
+        rating_range=layout.rating_range,
+        item_id=layout.item,
+        title=layout.title,
+        description=layout.description,
+        item_fields=layout.item_fields,
+        user_id=layout.user,
+        user_fields=layout.user_fields,
+        unknown_items=layout.unknown_items == "allow",
+    )
