@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from lifelora.arguments import STAGES, parser
-from lifelora.cli import HANDLERS, main
+from lifelora.cli import main
+from lifelora.commands import parser
+from lifelora.commands.stages import STAGES
 from lifelora.data.sources import parse_source
 from lifelora.lora.coupling import Full
 from lifelora.recipe.files import load, parse
@@ -118,7 +119,7 @@ def test_every_command_of_every_document_runs(path: Path, workplace: Path, capsy
 def test_every_command_of_every_document_is_one(path: Path):
     """Without running them: the words are known to the parser, and the recipes and sources that they name are there."""
     for words in commands(path):
-        arguments = parser(HANDLERS).parse_args(small(words))
+        arguments = parser().parse_args(small(words))
         if getattr(arguments, "recipe", None):
             assert load(arguments.recipe, None, [s for s in arguments.set if not s.startswith("data.source")])
 

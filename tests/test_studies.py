@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from lifelora.arguments import parser
-from lifelora.cli import HANDLERS
+from lifelora.commands import parser
 from lifelora.recipe.files import load, parse
 from lifelora.run import Options, Run
 
@@ -51,7 +50,7 @@ def test_a_study_says_what_it_asked_and_found(study: Path):
 def test_its_commands_are_commands(path: Path):
     for words in commands(path):
         if words[0] == "lifelora":
-            recipe = getattr(parser(HANDLERS).parse_args(words[1:]), "recipe", "demo")
+            recipe = getattr(parser().parse_args(words[1:]), "recipe", "demo")
             assert load(str(ROOT / recipe) if "/" in recipe else recipe, None, [])
         for word in words:
             assert not word.startswith("studies/") or (ROOT / word).exists(), word

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from lifelora import errors
-from lifelora.cli import _say, main
+from lifelora.cli import main
+from lifelora.commands.opening import say
 from lifelora.errors import UNSAFE, DataError, LifeloraError, Problem, harmless, on_one_line
 from lifelora.evaluation.report import Behaviour
 from lifelora.run.recommend import Answer, Recommended
@@ -82,7 +83,7 @@ def test_an_answer_is_one_line_an_item(capsys: pytest.CaptureFixture[str]):
     answer = Answer(f"u\n{ORDERS}", "lm", "3 items", (Recommended(1, f"i\n{ORDERS}", f"t\n{ORDERS}", 0.5, shown),))
     assert not UNSAFE.search(str(answer))
     assert len(str(answer).splitlines()) == 3
-    _say(json.dumps(answer.as_json(), ensure_ascii=False, indent=1))
+    say(json.dumps(answer.as_json(), ensure_ascii=False, indent=1))
     printed = capsys.readouterr().out
     assert not UNSAFE.search(printed)
     assert json.loads(printed)["items"][0]["title"] == f"t\n{ORDERS}"

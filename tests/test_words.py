@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from lifelora.arguments import parser
-from lifelora.cli import HANDLERS
+from lifelora.commands import parser
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -87,7 +86,7 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
             yield from action.choices.values()
 
 
-@pytest.mark.parametrize("parser", list(parsers(parser(HANDLERS))), ids=lambda parser: parser.prog)
+@pytest.mark.parametrize("parser", list(parsers(parser())), ids=lambda parser: parser.prog)
 def test_help_is_short_sentences(parser: argparse.ArgumentParser):
     """Each has at most 20 words (a list of values is one), and the last ends with a full stop."""
     said = [parser.description, parser.epilog, *(action.help for action in parser._actions[1:])]

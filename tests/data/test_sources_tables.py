@@ -9,7 +9,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from lifelora import kinds
-from lifelora.arguments import SOURCES
+from lifelora.commands.words import SOURCES
 from lifelora.data.sources import AnySource, forms, parse_source
 from lifelora.data.sources.amazon import Amazon
 from lifelora.data.sources.bookcrossing import Bookcrossing
