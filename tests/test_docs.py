@@ -65,8 +65,8 @@ def small(words: list[str]) -> list[str]:
 
 
 def write_shop(folder: Path) -> None:
-    """The files that docs/data.md describes, under the mapping that it shows."""
-    (mapping,) = [block for block in blocks(ROOT / "docs/data.md", "toml") if block.startswith("interactions")]
+    """The files that docs/own-data.md describes, under the mapping that it shows."""
+    (mapping,) = [block for block in blocks(ROOT / "docs/own-data.md", "toml") if block.startswith("interactions")]
     (folder / "shop.toml").write_text(mapping)
     rows = [f"c{c},A-{(c * 5 + e) % 40},{(c * e) % 5 + 1},{1_700_000_000 + 86_400 * e + c}" for c in range(20) for e in range(20)]
     (folder / "log.csv").write_text("\n".join(["customer,sku,stars,bought_at", *rows]))
