@@ -184,7 +184,7 @@ def test_parquet_becomes_text(tmp_path: Path):
         "x": ["0.5", "4"],
         "b": ["1", "0"],
         "d": ["p", "q"],
-        "t": ["1970-01-01 00:00:00.000Z", "1970-01-02 00:00:00.000Z"],
+        "t": ["1970-01-01 00:00:00Z", "1970-01-02 00:00:00Z"],
     }
     assert rows.line_N.tolist() == [1, 2]
     assert column_names(tmp_path / "log.parquet", problems) == ["n", "x", "b", "d", "t"]

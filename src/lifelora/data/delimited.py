@@ -18,13 +18,12 @@ import pyarrow.csv as pacsv
 from lifelora import foreign
 from lifelora.data.encodings import as_utf8
 from lifelora.data.rows import MAX_VALUE, Problems, Rows
+from lifelora.data.values import as_text
 from lifelora.errors import DataError, Problem
 
 DELIMITERS = ",;\t|"
 BLOCK = 1 << 24
 """Bytes parsed at a time, and so the longest row."""
-EXACT = 2.0**53
-"""Below it a float tells every whole number from its neighbours."""
 MAX_HEADER = 1 << 16
 """Bytes of the longest header: what is longer has a quote that is never closed, or is none."""
 UNIT_SEPARATOR = b"\x1f"
@@ -86,7 +85,7 @@ def read_parquet(data: bytes, file: str, problems: Problems) -> Rows | None:
     """Rows of a Parquet file, every value as text; its 'lines' are row numbers from 1."""
     try:
         table = foreign.parquet(data)
-        strings = pa.table([_text(column) for column in table.columns], names=table.column_names)
+        strings = pa.table([as_text(column) for column in table.columns], names=table.column_names)
     except (foreign.Unreadable, *foreign.DAMAGED) as error:  # the others: columns that have no text, nested ones and bytes
         reason = str(error).partition("\n")[0]
         problems.add_file(file, f"this cannot be read as a flat Parquet table ({reason})")
@@ -117,21 +116,6 @@ def column_names(path: Path, problems: Problems) -> list[str]:
         return []
     found = _found_header(start, str(path), None, (), problems)
     return found[0] if found else []
-
-
-def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """What the values would be as text. pandas makes floats of whole numbers where one is missing: 12345678901.0 is no
-    1.2345678901e+10, and NaN is nothing and no "nan".
-    """
-    if pa.types.is_boolean(column.type):
-        column = pc.if_else(column, "1", "0")
-    text = column.cast(pa.string())
-    if pa.types.is_floating(column.type):
-        number = column.cast(pa.float64())
-        whole = pc.and_(pc.equal(pc.floor(number), number), pc.less(pc.abs(number), EXACT))
-        digits = pc.if_else(whole, number, 0.0).cast(pa.int64()).cast(pa.string())
-        text = pc.if_else(pc.is_nan(number), None, pc.if_else(whole, digits, text))
-    return pc.fill_null(text, "")
 
 
 def _found_header(

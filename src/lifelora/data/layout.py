@@ -3,18 +3,24 @@
 ``sources/tables`` reads files by it. Whatever brings a log, a catalogue and profiles as ``Rows`` comes through here.
 """
 
+import difflib
 import math
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 
+from lifelora import foreign
 from lifelora.data.assemble import assembled
 from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows
+from lifelora.errors import ConfigError
 from lifelora.types import Frozen
 
 RESERVED = ("item", "title", "description", "user")
+SHOWN = 20
+"""Mistakes of a layout that are listed."""
 
 
 class Layout(Frozen):
@@ -59,6 +65,30 @@ class Layout(Frozen):
         return self.user_id or self.columns.user
 
 
+One = TypeVar("One", bound=Layout)
+
+
+def made(model: type[One], values: Mapping[str, Any], where: str) -> One:
+    """A layout (or what is more) of the values that stand in ``where``; ConfigError lists all that is wrong with them."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        lines = [f"  {_explain(dict(detail), model)}" for detail in found[:SHOWN]]
+        count = f"{len(found)} mistake{'s' * (len(found) > 1)}"
+        raise ConfigError("\n".join([f"{where} has {count}:", *lines])) from error
+
+
+def by_names(log: Sequence[str], items: Sequence[str] = (), users: Sequence[str] = ()) -> dict[str, Any]:
+    """The layout of tables with our own column names: user, item, rating, perhaps time; item, title, perhaps description
+    and fields; user and fields."""
+    values: dict[str, Any] = {"columns": {"time": "time"}} if "time" in log else {}
+    values |= {"description": "description"} if "description" in items else {}
+    values["item_fields"] = [name for name in items if name not in RESERVED]
+    values["user_fields"] = [name for name in users if name not in RESERVED]
+    return values
+
+
 def laid_out(
     layout: Layout, log: Rows | None, items: Rows | None, users: Rows | None, problems: Problems, notes: list[str]
 ) -> RawTables:
@@ -80,3 +110,17 @@ def laid_out(
         user_fields=layout.user_fields,
         unknown_items=layout.unknown_items == "allow",
     )
+
+
+def _explain(detail: Mapping[str, Any], model: type[Layout]) -> str:
+    *parents, key = [str(part) for part in detail["loc"]] or ["the whole"]
+    place = ".".join([*parents, key])
+    if detail["type"] == "extra_forbidden":
+        nested: dict[str, type[Frozen]] = {"columns": Columns, "words": Words}
+        of = nested.get(parents[0] if parents else "", model)
+        allowed = sorted(set(of.model_fields) - {"kind"})
+        near = difflib.get_close_matches(key, allowed, n=1)
+        guess = f"did you mean '{near[0]}'? " if near else ""
+        return f"{place}: there is no such key; {guess}allowed: {', '.join(allowed)}."
+    came = "" if detail["type"] in ("missing", "value_error") else f" (came: {foreign.shown(detail['input'])})"
+    return f"{place}: {str(detail['msg']).removeprefix('Value error, ')}{came}"

@@ -1,25 +1,19 @@
 """A user's own log, catalogue and profiles as CSV or Parquet, with a mapping of columns. Knows no one data set."""
 
-import difflib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from lifelora import foreign
 from lifelora.data.delimited import column_names, read_delimited, read_parquet
 from lifelora.data.encodings import known
-from lifelora.data.interactions import Columns
-from lifelora.data.layout import RESERVED, Layout, laid_out
-from lifelora.data.raw import RawTables, Words
+from lifelora.data.layout import Layout, by_names, laid_out, made
+from lifelora.data.raw import RawTables
 from lifelora.data.rows import Problems, Rows
 from lifelora.data.sources.base import Source
 from lifelora.errors import ConfigError
-from lifelora.types import Frozen
 
-SHOWN = 20
-"""Mistakes of a TOML file that are listed."""
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 
 
@@ -81,7 +75,7 @@ class Tables(Layout, Source):
         for key in ("interactions", "catalogue", "profiles"):
             if isinstance(values.get(key), str):
                 values[key] = str(path.parent / foreign.place(values[key]))
-        return cls._made(values, str(path))
+        return made(cls, values, str(path))
 
     @classmethod
     def of_folder(cls, folder: Path) -> "Tables":
@@ -101,26 +95,10 @@ class Tables(Layout, Source):
                 f"'{folder}' holds no interactions.csv (or {', '.join(ENDINGS[1:])}) ({there}); "
                 "name your files in a TOML file and give its path: tables:PATH.toml."
             )
-        values: dict[str, Any] = {"interactions": str(log)}
-        if "time" in _names(log):
-            values["columns"] = {"time": "time"}
-        if items:
-            names = _names(items)
-            values |= {"catalogue": str(items), "item_fields": [n for n in names if n not in RESERVED]}
-            values |= {"description": "description"} if "description" in names else {}
-        if users:
-            values |= {"profiles": str(users), "user_fields": [n for n in _names(users) if n not in RESERVED]}
-        return cls._made(values, str(folder))
-
-    @classmethod
-    def _made(cls, values: Mapping[str, Any], where: str) -> "Tables":
-        try:
-            return cls.model_validate(values)
-        except ValidationError as error:
-            found = error.errors(include_url=False)
-            lines = [f"  {_explain(dict(detail))}" for detail in found[:SHOWN]]
-            count = f"{len(found)} mistake{'s' * (len(found) > 1)}"
-            raise ConfigError("\n".join([f"{where} has {count}:", *lines])) from error
+        names = {key: _names(path) for key, path in (("log", log), ("items", items), ("users", users)) if path}
+        values = by_names(**names) | {"interactions": str(log)}
+        values |= {key: str(path) for key, path in (("catalogue", items), ("profiles", users)) if path}
+        return made(cls, values, str(folder))
 
     def files(self) -> list[Path]:
         """The log and, where they are given, the catalogue and the profiles."""
@@ -160,17 +138,3 @@ def _names(path: Path) -> list[str]:
     names = column_names(path, problems)
     problems.refuse()
     return names
-
-
-def _explain(detail: Mapping[str, Any]) -> str:
-    *parents, key = [str(part) for part in detail["loc"]] or ["the whole"]
-    place = ".".join([*parents, key])
-    if detail["type"] == "extra_forbidden":
-        nested: dict[str, type[Frozen]] = {"columns": Columns, "words": Words}
-        model = nested.get(parents[0] if parents else "", Tables)
-        allowed = sorted(set(model.model_fields) - {"kind"})
-        near = difflib.get_close_matches(key, allowed, n=1)
-        guess = f"did you mean '{near[0]}'? " if near else ""
-        return f"{place}: there is no such key; {guess}allowed: {', '.join(allowed)}."
-    came = "" if detail["type"] in ("missing", "value_error") else f" (came: {foreign.shown(detail['input'])})"
-    return f"{place}: {str(detail['msg']).removeprefix('Value error, ')}{came}"
