@@ -37,7 +37,8 @@ from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise
 from lifelora.lora.saved import load as load_adapter
 from lifelora.lora.saved import read_peft, save
-from lifelora.recipe.files import built_in, dump, load, parse
+from lifelora.recipe.files import dump, load, parse
+from lifelora.recipe.shipped import built_in
 from lifelora.run.export import read_cohort
 from lifelora.vectors.precomputed import VectorFile, by_item
 

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,21 @@ def test_help_needs_nothing_heavy():
     assert "loaded []" in done.stdout
     for command in COMMANDS:
         assert f"\n    {command}" in done.stdout
+
+
+def test_recipes_are_listed_and_printed(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    told = capsys.readouterr().out
+    assert "  next-item " in told
+    assert main(["recipe"]) == 0
+    assert capsys.readouterr().out.strip() in told
+    assert main(["recipe", "rella"]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("# ReLLa")
+    assert tomllib.loads(text)["name"] == "rella"
+    assert main(["recipe", "rela"]) == 1
+    assert "there is no built-in recipe 'rela'; choose one of collm, " in capsys.readouterr().err
 
 
 def test_the_public_names_are_those_of_the_readme():

@@ -123,3 +123,16 @@ def test_a_reader_that_has_enough_stops_it_quietly():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 141
+
+
+@pytest.mark.parametrize("words", [["--version"], ["recipe", "rella"], ["run", "--help"]])
+def test_no_command_ends_with_a_traceback_where_nobody_reads(words: list[str]):
+    """The reader is gone before anything is written: whether it is seen at once or at the end, nothing is said."""
+    import subprocess
+
+    reads, writes = os.pipe()
+    os.close(reads)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-m", "lifelora.cli", *words], env=environment, stdout=writes, stderr=subprocess.PIPE)
+    os.close(writes)
+    assert (done.stderr, done.returncode in (0, 141)) == (b"", True)  # argparse itself passes over a help that nobody reads

@@ -91,14 +91,14 @@ class Role:
             'path of a class that is installed: "package.module:Class"'
         )
 
-    def validated(self, value: Any) -> Variant:
+    def validated(self, value: Any, context: Any = None) -> Variant:
         """A table, or a configuration that was made in Python, as an object of its kind's class."""
         if isinstance(value, self._base()):
             self._check(value)
             return value
         kind = self._kind(value)
         config = self.find(kind)
-        made: Variant = config.model_validate(value | {"kind": config.model_fields["kind"].default or kind})
+        made: Variant = config.model_validate(value | {"kind": config.model_fields["kind"].default or kind}, context=context)
         self._check(made)
         return made
 
@@ -167,7 +167,9 @@ class Role:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         # Dumped as what it is, with all keys of its own class.
-        return core_schema.no_info_plain_validator_function(self.validated, serialization=core_schema.simple_ser_schema("any"))
+        return core_schema.with_info_plain_validator_function(
+            lambda value, info: self.validated(value, info.context), serialization=core_schema.simple_ser_schema("any")
+        )
 
 
 def path_of(config: type) -> str:

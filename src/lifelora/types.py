@@ -15,9 +15,11 @@ E     width of an item vector
 ====  =======================================  ====  ==================================
 """
 
-from typing import Any, Literal
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, model_validator
 
 NULL = "null"
 Part = Literal["train", "valid", "test"]
@@ -31,6 +33,33 @@ LayerOrRandom = Literal["final", "fields", "user", "random"]
 def names_a_folder(name: str) -> bool:
     """Whether a name from a recipe can be that of a folder, anywhere: the one check of all names that become paths."""
     return name.replace("-", "").replace("_", "").isalnum() and len(name.encode()) <= 100
+
+
+HERE, KEY = "here", "key"
+"""Of a context: the folder whose recipe is read (None: there is none); whether what is written is a stage's key."""
+
+
+def _placed(written: str, info: Any) -> str:
+    context = info.context or {}
+    if HERE not in context:  # as a run keeps it
+        return written
+    for folder in (context[HERE], Path()):
+        try:
+            place = None if folder is None else folder / Path(written).expanduser()
+            if place is not None and place.exists():
+                return os.path.abspath(place)
+        except (OSError, ValueError, RuntimeError):  # no path can be so
+            return written
+    return written
+
+
+def _kept(place: str, info: Any) -> str:
+    # Contents are hashed, so it does not matter where they lie.
+    return Path(place).name if (info.context or {}).get(KEY) else place
+
+
+PathText = Annotated[str, AfterValidator(_placed), PlainSerializer(_kept)]
+"""A path in a recipe: what lies beside the recipe, or else where the command is given. A name that is no path stays a name."""
 
 
 class Frozen(BaseModel):

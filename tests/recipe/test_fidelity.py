@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from lifelora.recipe.files import built_in, load
+from lifelora.recipe.files import load
 from lifelora.recipe.like import expanded
+from lifelora.recipe.shipped import built_in
 from lifelora.recipe.system import System
 
 PAGE = Path(__file__).parents[2] / "docs/recipes-fidelity.md"

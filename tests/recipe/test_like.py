@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from lifelora.errors import ConfigError
-from lifelora.recipe.files import built_in, dump, load, parse
+from lifelora.recipe.files import dump, load, parse
 from lifelora.recipe.like import expanded
+from lifelora.recipe.shipped import built_in
 
 BASE = """
 name = "alike"

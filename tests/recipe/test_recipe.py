@@ -11,13 +11,14 @@ from lifelora.data.sources import parse_source
 from lifelora.data.sources.movielens import Movielens
 from lifelora.data.sources.simulated import Simulated
 from lifelora.errors import ConfigError
-from lifelora.recipe.files import built_in, dump, load, parse
+from lifelora.recipe.files import dump, load, parse
 from lifelora.recipe.recipe import Recipe
 from lifelora.recipe.sections import Conventional, Data, Evaluation, Knowledge, TwoTower
+from lifelora.recipe.shipped import built_in
 from lifelora.recipe.system import RandomRepresentation, Representation, Soft, System
 from lifelora.training import TrainingConfig
 from lifelora.training.optimiser import Group
-from lifelora.types import Frozen
+from lifelora.types import KEY, Frozen
 
 DIN: dict[str, Any] = {"name": "mine", "conventional": {"din": {"model": {"kind": "din"}}}}
 
@@ -251,6 +252,42 @@ def test_a_setting_that_cannot_be(setting: str, said: str):
     with pytest.raises(ConfigError) as caught:
         demo(setting)
     assert said in str(caught.value)
+
+
+def test_a_setting_of_null_leaves_a_part_out():
+    """What is like it keeps its keys, and what needs it says so."""
+    recipe = demo("systems.lora=null", "systems.personal.dropout=0.5", 'conventional.sasrec="null"')
+    assert [*recipe.systems, *recipe.conventional] == ["personal", "popularity", "din"]
+    whole = load("demo").systems["personal"]
+    assert recipe.systems["personal"] == whole.model_copy(update={"dropout": 0.5})
+    with pytest.raises(ConfigError, match=r"=null: .*no \[conventional\.lightgcn\].* popularity, sasrec, din"):
+        demo("conventional.lightgcn=null")
+    with pytest.raises(ConfigError, match=r"systems\.personal.*'din'"):
+        demo("conventional.din=null")
+
+
+def test_paths_count_from_the_recipe_and_then_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What lies beside the recipe wins, and a run keeps whole paths: it opens from anywhere. A stage's key has no folder."""
+    beside, here = tmp_path / "recipes", tmp_path / "elsewhere"
+    for folder in (beside / "films", here / "films", here / "models" / "llm"):
+        folder.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    text = (
+        'name = "mine"\n[data.source]\nkind = "movielens"\npath = "films"\n[conventional.din]\n'
+        '[backbone]\nkind = "pretrained"\npath = "models/llm"\n[systems.a]\n[systems.films]\ninit_from = "a"\n'
+    )
+    (beside / "mine.toml").write_text(text)
+    (here / "a").mkdir()  # a folder of a system's name is not meant
+    recipe = load("../recipes/mine.toml")
+    assert recipe.data.source.model_dump()["path"] == str(beside / "films")
+    assert recipe.backbone.place == str(here / "models" / "llm")
+    assert recipe.systems["films"].init_from == "a"
+    monkeypatch.chdir(tmp_path)
+    assert parse(tomllib.loads(dump(recipe)), "the same", kept=True) == recipe
+    assert recipe.data.source.model_dump(context={KEY: True})["path"] == "films"
+    assert load("demo", Movielens(path="recipes/films")).data.source.model_dump()["path"] == str(beside / "films")
+    (tmp_path / "100k").mkdir()
+    assert load("demo", Movielens(path="100k")).data.source.model_dump()["path"] == "100k"  # the name of a set
 
 
 def test_another_source_takes_the_place_of_the_recipes():

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from run_world import TRAINING, VALUES
 
-from lifelora.recipe.files import built_in, load, parse
+from lifelora.recipe.files import load, parse
 from lifelora.recipe.recipe import Recipe
+from lifelora.recipe.shipped import built_in
 from lifelora.run import Options, Run
 from tiny_bert import saved_bert
 

@@ -3,12 +3,10 @@
 A new command is a module here and its place in ``COMMANDS``.
 """
 
-import argparse
-
-from lifelora.commands import data, demo, doctor, enhance, export, recommend, show, stages
+from lifelora.commands import data, demo, doctor, enhance, export, recipe, recommend, show, stages
 from lifelora.commands.words import Handler, Parser
 
-COMMANDS = (demo, data, stages, enhance, recommend, export, show, doctor)
+COMMANDS = (demo, data, recipe, stages, enhance, recommend, export, show, doctor)
 """In the order of the help."""
 
 
@@ -22,7 +20,7 @@ def parser() -> Parser:
     words.add_argument("--version", action="store_true", help="Print the version and stop.")
     subparsers = words.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
 
-    def command(name: str, about: str, handler: Handler) -> argparse.ArgumentParser:
+    def command(name: str, about: str, handler: Handler) -> Parser:
         sub = subparsers.add_parser(name, help=about, description=about)
         sub.set_defaults(handler=handler)
         return sub

@@ -24,7 +24,8 @@ def opened(arguments: argparse.Namespace) -> "Run":
     """A run that exists (its folder), or a new one of a recipe."""
     from lifelora.data.sources import parse_source
     from lifelora.errors import ConfigError
-    from lifelora.recipe.files import built_in, load
+    from lifelora.recipe.files import load
+    from lifelora.recipe.shipped import built_in
     from lifelora.run import Run
     from lifelora.run.stages import RECIPE_FILE
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lifelora.commands.opening import closing, opened, say
-from lifelora.commands.words import SOURCES, Add, settings, training
+from lifelora.commands.words import SOURCES, Add, recipes, settings, training
 
 STAGES = {
     "prepare": "Read the log and the texts, check them, split them, and write them as tables.",
@@ -19,11 +19,12 @@ def add(command: Add) -> None:
     """run, and each stage."""
     for name, about in [*STAGES.items(), ("run", "Run all stages in order, and skip the finished ones.")]:
         sub = command(name, about, handle)
-        sub.add_argument("recipe", metavar="RECIPE", help="A built-in recipe, a TOML file, or the folder of a run.")
+        sub.add_argument("recipe", metavar="RECIPE", help="A built-in recipe (see below), a TOML file, or the folder of a run.")
         sub.add_argument("--data", metavar="SOURCE", help=SOURCES)
         sub.add_argument("--out", type=Path, help="The run's folder. By default runs/RECIPE-SOURCE.")
         settings(sub)
         training(sub)
+        sub.closing = recipes
 
 
 def handle(arguments: argparse.Namespace) -> int:

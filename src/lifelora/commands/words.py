@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NoReturn
 
 Handler = Callable[[argparse.Namespace], int]
-Add = Callable[[str, str, Handler], argparse.ArgumentParser]
+Add = Callable[[str, str, Handler], "Parser"]
 """Makes a command: its name, what it does, and what does it; gives the parser of its arguments."""
 SOURCES = (
     "The data: simulated, movielens:PATH (a folder or a zip), movielens:100k|1m|25m|latest-small (with --download), "
@@ -23,6 +23,12 @@ RENAMED = {"import": "inspect"}
 class Parser(argparse.ArgumentParser):
     """argparse, but the answer to a wrong word names the nearest one and all that are allowed."""
 
+    closing: Callable[[], str] | None = None
+    "What ends the help; it is made when help is asked for."
+
+    def format_help(self) -> str:
+        return super().format_help() + (f"\n{self.closing()}\n" if self.closing else "")
+
     def error(self, message: str) -> NoReturn:
         if "invalid choice: '" in message:
             word = message.split("invalid choice: '")[1].split("'")[0]
@@ -34,6 +40,16 @@ class Parser(argparse.ArgumentParser):
             message = f"unknown word '{word}'.{guess} Allowed: {', '.join(allowed)}."
         sys.stderr.write(f"lifelora: {message}\nTry: {self.prog} --help\n")
         raise SystemExit(2)
+
+
+def recipes() -> str:
+    """The built-in recipes, a line each."""
+    from lifelora.recipe.shipped import in_one_line
+
+    told = in_one_line()
+    width = max(map(len, told))
+    lines = [f"  {name:<{width}}  {about}".rstrip() for name, about in told.items()]
+    return "\n".join(["built-in recipes:", *lines, "`lifelora recipe NAME` prints one."])
 
 
 def finished(sub: argparse.ArgumentParser) -> None:

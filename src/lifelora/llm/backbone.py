@@ -18,6 +18,7 @@ from lifelora.data.dataset import Dataset
 from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
 from lifelora.kinds import BACKBONES, Variant
 from lifelora.llm.probe import CONTEXT, named_context, probe
+from lifelora.types import PathText
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ABOUT = "about.json"
@@ -74,7 +75,7 @@ class Pretrained(BackboneConfig):
     """A pretrained causal LM in Hugging Face's layout."""
 
     kind: Literal["pretrained"] = "pretrained"
-    path: str
+    path: PathText
     "A folder with config.json, *.safetensors and a tokenizer, or a hub name."
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     quantization: Literal["none", "8-bit", "4-bit"] = "none"

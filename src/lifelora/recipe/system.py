@@ -1,8 +1,9 @@
 """A language-model system of a recipe: what it reads, what u is, its soft tokens, its task's keys. Knows no other section."""
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from lifelora.llm.item_form import ItemForm
 from lifelora.llm.soft import Form
@@ -15,7 +16,10 @@ from lifelora.prompts.wording.yes_no import AnyTemplate, Plain
 from lifelora.recipe.sections import of_kind
 from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig
-from lifelora.types import Frozen, Layer, LayerOrRandom
+from lifelora.types import Frozen, Layer, LayerOrRandom, PathText
+
+SYSTEMS = "systems"
+"""Of a context: the recipe's systems by name; a folder of such a name is not meant."""
 
 
 class Representation(Frozen):
@@ -99,7 +103,7 @@ class System(Adaptation):
     or ``soft`` when left out, and without either nothing does."""
     shortlist: int = Field(default=20, ge=2)
     "Next item: how many it chooses."
-    init_from: str | None = None
+    init_from: PathText | None = None
     "An ordinary LoRA to start from: an earlier system of this recipe with coupling 'identity', or a folder in PEFT's format."
     mix_with: AnySelector | None = None
     "In training every sample comes a second time with these behaviours: ReLLa's mixed instruction tuning (ReiT)."
@@ -108,6 +112,12 @@ class System(Adaptation):
     validation_samples: int | None = Field(default=1000, ge=1)
     'Validation samples, drawn once by seed; all of them with "null".'
     training: TrainingConfig = TrainingConfig()
+
+    @field_validator("init_from", mode="wrap")
+    @classmethod
+    def _names_first(cls, value: Any, placed: Callable[[Any], Any], info: Any) -> Any:
+        names = (info.context or {}).get(SYSTEMS) or ()
+        return value if isinstance(value, str) and value in names else placed(value)
 
     @model_validator(mode="after")
     def _learns_something(self) -> "System":

@@ -27,6 +27,7 @@ from lifelora.recipe.files import dump, parse
 from lifelora.recipe.recipe import TASK_KEYS, Recipe
 from lifelora.recipe.system import Representation
 from lifelora.stage import Stage
+from lifelora.types import KEY
 
 RECIPE_FILE = "recipe.toml"
 SEAL = re.compile(r"# sha256 of the lines above: ([0-9a-f]{64})\n")
@@ -71,7 +72,7 @@ class Stages:
                 f"makes another run. Check it; then `lifelora run {path} --out FOLDER` makes that run, in "
                 "the same folder or another."
             )
-        recipe = parse(tomllib.loads(text), str(path))
+        recipe = parse(tomllib.loads(text), str(path), kept=True)
         return cls(recipe, folder, _kept(folder / "1-data", "source_hash"))
 
     def write_recipe(self) -> None:
@@ -247,7 +248,7 @@ class Stages:
 def _told(config: BaseModel, **options: Any) -> dict[str, Any]:
     """A part of a recipe, and, where it has plug-ins, their versions."""
     found = plugins(config)
-    return config.model_dump(mode="json", **options) | ({"plugins": found} if found else {})
+    return config.model_dump(mode="json", context={KEY: True}, **options) | ({"plugins": found} if found else {})
 
 
 def _hashes(folder: Path, paths: Sequence[str]) -> dict[str, list[str | None]]:

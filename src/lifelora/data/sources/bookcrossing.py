@@ -28,6 +28,7 @@ from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.omit import omit, repeated
+from lifelora.types import PathText
 
 RATINGS, BOOKS, USERS = "BX-Book-Ratings.csv", "BX-Books.csv", "BX-Users.csv"
 WORDS = Words(item="book", items="books", did="read", star="point", stars="points")
@@ -45,7 +46,7 @@ class Bookcrossing(Source):
 
     form: ClassVar[str] = "bookcrossing:PATH"
     kind: Literal["bookcrossing"] = "bookcrossing"
-    path: str
+    path: PathText
     "A folder or zip with BX-Book-Ratings.csv, BX-Books.csv and BX-Users.csv, or partial copies of the last two."
     ratings: Literal["all", "explicit"] = "all"
     "Whether the zeros stay in: they say that a user has a book and not how they like it, and count as dislikes."

@@ -25,6 +25,7 @@ from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.omit import omit, repeated
+from lifelora.types import PathText
 
 WORDS = Words(item="book", items="books", did="read", star="star", stars="stars")
 LOG = Columns(user="user_id", item="book_id", rating="rating", time="date_added")
@@ -47,7 +48,7 @@ class Goodreads(Source):
 
     form: ClassVar[str] = "goodreads:PATH"
     kind: Literal["goodreads"] = "goodreads"
-    path: str
+    path: PathText
     """A folder or zip with one goodreads_interactions*.json(.gz), one goodreads_books*.json(.gz), and perhaps
     goodreads_book_authors.json(.gz)."""
 

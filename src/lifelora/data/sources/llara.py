@@ -30,7 +30,7 @@ from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.titles import spoken
 from lifelora.errors import ConfigError, DataError, Problem
-from lifelora.types import Part
+from lifelora.types import Part, PathText
 
 WORDS = {
     "movielens": Words(item="film", items="films", did="watched"),
@@ -50,7 +50,7 @@ class Llara(Source):
 
     form: ClassVar[str] = "llara:PATH"
     kind: Literal["llara"] = "llara"
-    path: str
+    path: PathText
     "A folder or zip with train_data, Val_data and Test_data as .jsonl (and perhaps words before that), and the names."
     domain: Literal["movielens", "lastfm", "steam"] | None = None
     "What the items are; left out: told by the folder's name."

@@ -9,10 +9,11 @@ import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import field_validator
 
 from lifelora import foreign
 from lifelora.cache import cache_folder
@@ -27,6 +28,7 @@ from lifelora.data.sources.fetch import Watch, fetch
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.titles import spoken
 from lifelora.errors import ConfigError
+from lifelora.types import PathText
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens"
 NAMES = {"100k": "ml-100k", "1m": "ml-1m", "25m": "ml-25m", "latest-small": "ml-latest-small"}
@@ -71,11 +73,16 @@ class Movielens(Source):
 
     form: ClassVar[str] = f"movielens:PATH (folder or zip), movielens:{'|'.join(NAMES)}"
     kind: Literal["movielens"] = "movielens"
-    path: str
+    path: PathText
     "A folder or zip with the published files (of 10M, too), or the name of a set: 100k, 1m, 25m, latest-small."
     published: ClassVar[Mapping[str, str]] = PUBLISHED
     titles: Literal["published", "spoken"] = "published"
     "As they are (`Usual Suspects, The (1995)`), or as LLaRA says them (`The Usual Suspects`)."
+
+    @field_validator("path", mode="wrap")
+    @classmethod
+    def _names_first(cls, value: Any, placed: Callable[[Any], Any]) -> Any:
+        return value if isinstance(value, str) and value in NAMES else placed(value)
 
     @classmethod
     def at(cls, place: str) -> "Movielens":
