@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lifelora.data.delimited import column_names, read_delimited, read_parquet
+from lifelora.data.delimited import column_names, read_delimited
+from lifelora.data.parquet import read_parquet
 from lifelora.data.rows import Problems, Rows
 from lifelora.errors import DataError, Problem
 
@@ -190,6 +191,34 @@ def test_parquet_becomes_text(tmp_path: Path):
     assert column_names(tmp_path / "log.parquet", problems) == ["n", "x", "b", "d", "t"]
 
 
+def test_only_wanted_columns_of_parquet_are_read(tmp_path: Path):
+    """A nested column that nobody mapped does not refuse a file; one that is mapped is named."""
+    table = pa.table(
+        {
+            "id": [7.0, None],
+            "raw": [{"a": 1}, None],
+            "genres": [["x", "y"], None],
+            "text": [["for tea,", "loud"], []],
+            "raw.a": ["p", "q"],
+        }
+    )
+    pq.write_table(table, tmp_path / "x.parquet")
+    problems, notes = Problems(), list[str]()
+    rows = read_parquet(tmp_path / "x.parquet", "x.parquet", problems, {"id": "id", "genres": "field", "none": "field"}, notes)
+    assert columns(rows) == {"id": ["7", ""], "genres": [["x", "y"], []]}
+    assert rows.lacks(["none"], problems)
+    assert problems.kinds[0][0].what == "there is no such column; the file has: id, genres, raw, text, raw.a"
+    assert notes == [
+        "x.parquet: the ids of 'id' are floats, as pandas makes where one is missing; whole ones are read without their '.0'."
+    ]
+    problems = Problems()
+    assert read_parquet(tmp_path / "x.parquet", "x.parquet", problems, {"raw": "field", "genres": "word"}) is None
+    assert [(p.column, p.what) for kind in problems.kinds for p in kind] == [
+        ("raw", "it holds struct<a: int64>; write texts, numbers or times, or lists of these"),
+        ("genres", "it holds lists; write one value a row"),
+    ]
+
+
 @pytest.mark.parametrize("kind", [pa.float64(), pa.float32()])
 def test_whole_numbers_that_pandas_made_floats_are_whole_numbers(kind: pa.DataType, tmp_path: Path):
     """A column of ids with one missing comes as floats; 2**34 is one in float32, too."""
@@ -203,7 +232,7 @@ def test_whole_numbers_that_pandas_made_floats_are_whole_numbers(kind: pa.DataTy
     ("data", "what"),
     [
         (b"not parquet at all", "cannot be read"),
-        (pa.table({"a": [[1]]}), "cannot be read"),
+        (pa.table({"a": [{"b": 1}]}), "it holds struct<b: int64>"),
         (pa.table({"a": pa.array([], "int64")}), "no rows"),
     ],
 )

@@ -26,12 +26,17 @@ NOON = datetime(2024, 5, 31, 12)
         (pa.array([NOON.replace(hour=10)]).cast(pa.timestamp("us", "Europe/Vienna")), ["2024-05-31 10:00:00Z"]),
         (pa.array([date(2024, 5, 31), None]), ["2024-05-31", ""]),
         (pa.nulls(2), ["", ""]),
+        (pa.array([["a", None, "b"], None, [], [""]]), [["a", "b"], [], [], []]),
+        (pa.array([[8.0], [0.5, 12345678901.0]], pa.large_list(pa.float64())), [["8"], ["0.5", "12345678901"]]),
+        (pa.array([["a", "b"], ["a", None]], pa.list_(pa.string(), 2)), [["a", "b"], ["a"]]),
+        (pa.array([["a"], ["b"], ["c", "d"]])[1:], [["b"], ["c", "d"]]),
     ],
 )
 def test_values_as_text(values: pa.Array, texts: list[str]):
     assert as_text(pa.chunked_array([values])).to_pylist() == texts
 
 
-def test_what_has_no_text_is_an_error():
+@pytest.mark.parametrize("values", [[{"a": 1}], [[{"a": 1}]], [[["a"]]]])
+def test_what_has_no_text_is_an_error(values: list):
     with pytest.raises(pa.ArrowException):
-        as_text(pa.chunked_array([pa.array([{"a": 1}])]))
+        as_text(pa.chunked_array([pa.array(values)]))

@@ -18,7 +18,6 @@ import pyarrow.csv as pacsv
 from lifelora import foreign
 from lifelora.data.encodings import as_utf8
 from lifelora.data.rows import MAX_VALUE, Problems, Rows
-from lifelora.data.values import as_text
 from lifelora.errors import DataError, Problem
 
 DELIMITERS = ",;\t|"
@@ -79,23 +78,6 @@ def read_delimited(
     if quoted and escape is None and b'\\"' in body:
         return _perhaps_escaped(body, file, list(columns), delimiter, header_lines, problems, [] if notes is None else notes)
     return _parse(body, file, list(columns), delimiter, quoted, escape, header_lines, problems)
-
-
-def read_parquet(data: bytes, file: str, problems: Problems) -> Rows | None:
-    """Rows of a Parquet file, every value as text; its 'lines' are row numbers from 1."""
-    try:
-        table = foreign.parquet(data)
-        strings = pa.table([as_text(column) for column in table.columns], names=table.column_names)
-    except (foreign.Unreadable, *foreign.DAMAGED) as error:  # the others: columns that have no text, nested ones and bytes
-        reason = str(error).partition("\n")[0]
-        problems.add_file(file, f"this cannot be read as a flat Parquet table ({reason})")
-        return None
-    if _named_twice(strings.column_names, file, problems):
-        return None
-    if not len(strings):
-        problems.add_file(file, "the file has columns and no rows")
-        return None
-    return Rows.of(file, strings, np.arange(1, len(strings) + 1), problems)
 
 
 def column_names(path: Path, problems: Problems) -> list[str]:

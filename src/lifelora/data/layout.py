@@ -14,7 +14,7 @@ from lifelora import foreign
 from lifelora.data.assemble import assembled
 from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
-from lifelora.data.rows import Problems, Rows
+from lifelora.data.rows import Meaning, Problems, Rows
 from lifelora.errors import ConfigError
 from lifelora.types import Frozen
 
@@ -63,6 +63,27 @@ class Layout(Frozen):
     def user(self) -> str:
         """The profiles' column of ids."""
         return self.user_id or self.columns.user
+
+    @property
+    def of_log(self) -> dict[str, Meaning]:
+        """What each column of the log is."""
+        known: dict[str | None, Meaning] = {self.columns.rating: "number", self.columns.user: "id", self.columns.item: "id"}
+        return {name: known.get(name, "word") for name in self.columns.names}
+
+    @property
+    def of_items(self) -> dict[str, Meaning]:
+        """What each column of the catalogue is."""
+        found: dict[str, Meaning] = dict.fromkeys(self.item_fields, "field")
+        found |= {self.description: "text"} if self.description else {}
+        found |= {self.title: "word", self.item: "id"}
+        return found
+
+    @property
+    def of_users(self) -> dict[str, Meaning]:
+        """What each column of the profiles is."""
+        found: dict[str, Meaning] = dict.fromkeys(self.user_fields, "field")
+        found |= {self.user: "id"}
+        return found
 
 
 One = TypeVar("One", bound=Layout)

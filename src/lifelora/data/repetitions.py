@@ -26,11 +26,10 @@ def refuse_repeated(rows: Rows, table: pa.Table, problems: Problems) -> None:
     what = "time" if "time" in table.column_names else "rating"
     shown = [
         Problem(
-            rows.file,
-            int(rows.line_N[order[at]]),
+            *rows.place(order[at]),
             None,
             None,
-            f"the same user, item and {what} as in line {rows.line_N[order[group[at]]]}; keep one",
+            f"the same user, item and {what} as in {rows.beside(order[group[at]], order[at])}; keep one",
         )
         for at in found[: DataError.SHOWN]
     ]

@@ -4,8 +4,9 @@ Everything is found before anything is refused: checks add to one ``Problems`` a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -21,15 +22,23 @@ MAX_VALUE = 80
 MAX_COLUMN = (1 << 31) - 1
 """Bytes of text in one column: Arrow counts them with 32 bits, and all that follows holds a column in one piece."""
 MEND_LARGE = "use a part of the set (one genre or category, fewer users)"
+Meaning = Literal["id", "number", "word", "text", "field"]
+"""What a column holds: an id, a number, one word or time, a text of any length, or a field, which may have several values."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A table of strings (never null) and, for each row, the line it began on in ``file``."""
+    """A table of strings or lists of strings (never null) and, for each row, the line it began on in its file."""
 
     file: str
     table: pa.Table
     line_N: Int[np.ndarray, "N"]
+    unread: tuple[str, ...] = ()
+    "Columns that the file has and that nobody asked for."
+    files: tuple[str, ...] = ()
+    "Where the rows come from several files: these; ``file`` tells of all of them."
+    file_N: Int[np.ndarray, "N"] | None = None
+    "Which of ``files`` each row is from."
 
     def __len__(self) -> int:
         return len(self.line_N)
@@ -43,10 +52,24 @@ class Rows:
             return None
         return cls(file, table, line_N)
 
+    def place(self, row: int | np.integer) -> tuple[str, int]:
+        """The file and the line of one row."""
+        file = self.file if self.file_N is None else self.files[self.file_N[row]]
+        return file, int(self.line_N[row])
+
+    def beside_unread(self, there: Sequence[str]) -> "Rows":
+        """The same rows, of a file that has these columns."""
+        return replace(self, unread=tuple(name for name in there if name not in self.table.column_names))
+
+    def beside(self, row: int | np.integer, other: int | np.integer) -> str:
+        """Where a row is, told beside another one: its line, and its file where that is another."""
+        (file, line), there = self.place(row), self.place(other)[0]
+        return f"line {line}" if file == there else f"{file}:{line}"
+
     def lacks(self, columns: Sequence[str], problems: "Problems", mends: Mapping[str, str] | None = None) -> bool:
         """Whether a column is missing; each missing one is a problem that lists what there is, and its mend."""
         missing = [column for column in columns if column not in self.table.column_names]
-        allowed = ", ".join(self.table.column_names)
+        allowed = ", ".join([*self.table.column_names, *self.unread])
         for column in missing:
             mend = (mends or {}).get(column, "")
             problems.add(Problem(self.file, 1, column, None, f"there is no such column; the file has: {allowed}{mend}"))
@@ -54,12 +77,15 @@ class Rows:
 
     def where(self, kept_N: Bool[np.ndarray, "N"]) -> "Rows":
         """Some of the rows, each with the line that it had."""
-        return self if kept_N.all() else Rows(self.file, self.table.filter(pa.array(kept_N)), self.line_N[kept_N])
+        if kept_N.all():
+            return self
+        file_N = None if self.file_N is None else self.file_N[kept_N]
+        return replace(self, table=self.table.filter(pa.array(kept_N)), line_N=self.line_N[kept_N], file_N=file_N)
 
     def with_columns(self, **columns: pa.Array | pa.ChunkedArray) -> "Rows":
         """The same rows with further columns, or with others in the place of those that have these names."""
         table = pa.table(dict(zip(self.table.column_names, self.table.columns, strict=True)) | columns)
-        return Rows(self.file, table, self.line_N)
+        return replace(self, table=table)
 
     def ids(self, column: str, problems: "Problems", unique: bool = False) -> pa.Array:
         """Outside ids without surrounding blanks; empty ones, and repeated ones if ``unique``, are problems."""
@@ -107,7 +133,7 @@ class Problems:
         values = rows.table.column(column).take(found[: DataError.SHOWN]).to_pylist() if column else [None] * len(found)
         self.add_kind(
             [
-                Problem(rows.file, int(rows.line_N[row]), column, None if value is None else value[:MAX_VALUE], what)
+                Problem(*rows.place(row), column, None if value is None else str(value)[:MAX_VALUE], what)
                 for row, value in zip(found[: DataError.SHOWN], values, strict=False)
             ],
             len(found),

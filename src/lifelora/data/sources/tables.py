@@ -6,11 +6,12 @@ from typing import ClassVar, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lifelora import foreign
-from lifelora.data.delimited import column_names, read_delimited, read_parquet
+from lifelora.data.delimited import column_names, read_delimited
 from lifelora.data.encodings import known
 from lifelora.data.layout import Layout, by_names, laid_out, made
+from lifelora.data.parquet import read_parquet
 from lifelora.data.raw import RawTables
-from lifelora.data.rows import Problems, Rows
+from lifelora.data.rows import Meaning, Problems, Rows
 from lifelora.data.sources.base import Source
 from lifelora.errors import ConfigError
 
@@ -107,12 +108,12 @@ class Tables(Layout, Source):
     def read(self, download: bool = False) -> RawTables:
         """The checked tables; DataError lists everything that is wrong with the files."""
         problems, notes = Problems(), list[str]()
-        log = self._rows(self.interactions, self.columns.names, problems, notes)
-        items = self._rows(self.catalogue, [self.item, self.title], problems, notes) if self.catalogue else None
-        users = self._rows(self.profiles, [self.user], problems, notes) if self.profiles else None
+        log = self._rows(self.interactions, self.of_log, problems, notes)
+        items = self._rows(self.catalogue, self.of_items, problems, notes) if self.catalogue else None
+        users = self._rows(self.profiles, self.of_users, problems, notes) if self.profiles else None
         return laid_out(self, log, items, users, problems, notes)
 
-    def _rows(self, file: str, wanted: list[str], problems: Problems, notes: list[str]) -> Rows | None:
+    def _rows(self, file: str, wanted: dict[str, Meaning], problems: Problems, notes: list[str]) -> Rows | None:
         path = foreign.place(file)
         if not foreign.is_file(path):
             raise ConfigError(f"there is no file '{file}'; check the path.")
@@ -122,8 +123,10 @@ class Tables(Layout, Source):
             problems.add_file(file, f"this cannot be read ({error})")
             return None
         if path.suffix == ".parquet":
-            return read_parquet(data, file, problems)
-        return read_delimited(data, file, problems, delimiter=self.delimiter, encoding=self.encoding, wanted=wanted, notes=notes)
+            return read_parquet(data, file, problems, wanted, notes)
+        return read_delimited(
+            data, file, problems, delimiter=self.delimiter, encoding=self.encoding, wanted=list(wanted), notes=notes
+        )
 
 
 def _listing(folder: Path) -> str:
