@@ -69,7 +69,7 @@ def through(handler: Callable[[], int], words: Sequence[str]) -> int:
     except MemoryError as error:
         return _told(
             f"there is not enough memory ({str(error).strip() or 'none is left'}). Close other programs, lower "
-            f"batch_size, or use a machine with more memory, {GO_ON}."
+            f"training.batch_size, or use a machine with more memory, {GO_ON}."
         )
     finally:
         if before is not None:

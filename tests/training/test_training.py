@@ -317,7 +317,7 @@ def test_not_finite_loss_names_its_step(tmp_path):
         batch = gather(rows_B)
         return Rows(batch.x_BD * math.nan, batch.label_B) if len(steps) == 3 else batch
 
-    with pytest.raises(DivergenceError, match="the loss of step 3 is nan: lower learning_rate"):
+    with pytest.raises(DivergenceError, match="the loss of step 3 is nan: lower training.learning_rate"):
         run(Logistic(), tmp_path, gather=broken, batch_size=1, epochs=13)  # 832 steps: a point every 4
     assert issubclass(DivergenceError, LifeloraError)
     assert not (tmp_path / "checkpoint.safetensors").exists()

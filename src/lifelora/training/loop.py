@@ -79,8 +79,9 @@ def _finite(losses: list[Tensor], history: History) -> list[float]:
     for step, value in enumerate(values, start=history.steps - len(values) + 1):
         if not math.isfinite(value):
             raise DivergenceError(
-                f"the loss of step {step} is {value}: lower learning_rate, set clip (1.0), lengthen warmup, or use "
-                "precision = 'bf16' or 'fp32' instead of 'fp16'. The last checkpoint is from before that step."
+                f"the loss of step {step} is {value}: lower training.learning_rate, set training.clip (1.0), lengthen "
+                "training.warmup, or use training.precision = 'bf16' or 'fp32' instead of 'fp16'. The last checkpoint is from "
+                "before that step."
             )
     return values
 
