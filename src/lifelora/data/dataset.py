@@ -9,6 +9,7 @@ from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -25,6 +26,7 @@ from lifelora.data.idmap import IdMap
 from lifelora.data.log import Log
 from lifelora.data.raw import Words
 from lifelora.errors import ArtefactError
+from lifelora.frames import AnyFrame
 from lifelora.types import PARTS, Part
 
 
@@ -110,6 +112,30 @@ class Dataset:
         self.user_field_names = tuple(n for n in self.profiles.column_names if n != "user")
         self.item_field_names = tuple(n for n in self.catalogue.column_names if n not in ("item", "title", "description"))
         self._codes: dict[str, tuple[Int[np.ndarray, "M"], dict[str, int]]] = {}
+
+    @classmethod
+    def from_frames(
+        cls,
+        interactions: AnyFrame,
+        items: AnyFrame | None = None,
+        users: AnyFrame | None = None,
+        *,
+        folder: str | Path,
+        rules: Any = None,
+        name: str = "frames",
+        **layout: Any,
+    ) -> "Dataset":
+        """Frames of pandas, polars or pyarrow, checked and prepared into ``folder``, as a file of ``tables:`` would be.
+
+        ``rules`` are ``data.rules``: ``Rules`` or a dict of their keys. ``layout`` are the keys of a TOML file of ``tables:``,
+        such as ``columns={"user": "customer"}``. What is not said is found by our own names: user, item, rating, time; item,
+        title, description, and all other columns as fields. Nothing is changed in the frames.
+
+        Raises ConfigError for a key or a frame that is none, and DataError, which lists all that is wrong with the rows.
+        """
+        from lifelora.data.frames import Frames
+
+        return Frames.of(interactions, items, users, layout).prepared(Path(folder), rules, name)
 
     def _open(self, log: Log) -> None:
         self.log = log

@@ -86,11 +86,11 @@ class Layout(Frozen):
         return found
 
 
-One = TypeVar("One", bound=Layout)
+One = TypeVar("One", bound=Frozen)
 
 
 def made(model: type[One], values: Mapping[str, Any], where: str) -> One:
-    """A layout (or what is more) of the values that stand in ``where``; ConfigError lists all that is wrong with them."""
+    """A layout (or other settings) of the values that stand in ``where``; ConfigError lists all that is wrong with them."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -133,12 +133,14 @@ def laid_out(
     )
 
 
-def _explain(detail: Mapping[str, Any], model: type[Layout]) -> str:
+def _explain(detail: Mapping[str, Any], model: type[Frozen]) -> str:
     *parents, key = [str(part) for part in detail["loc"]] or ["the whole"]
     place = ".".join([*parents, key])
     if detail["type"] == "extra_forbidden":
         nested: dict[str, type[Frozen]] = {"columns": Columns, "words": Words}
-        of = nested.get(parents[0] if parents else "", model)
+        of = nested.get(parents[0]) if parents else model
+        if of is None:
+            return f"{place}: there is no such key."
         allowed = sorted(set(of.model_fields) - {"kind"})
         near = difflib.get_close_matches(key, allowed, n=1)
         guess = f"did you mean '{near[0]}'? " if near else ""

@@ -70,9 +70,11 @@ class Rows:
         """Whether a column is missing; each missing one is a problem that lists what there is, and its mend."""
         missing = [column for column in columns if column not in self.table.column_names]
         allowed = ", ".join([*self.table.column_names, *self.unread])
+        # A Parquet file and a frame begin with their first row, and have no line of names.
+        header = None if not len(self) or self.line_N[0] <= 1 else 1
         for column in missing:
             mend = (mends or {}).get(column, "")
-            problems.add(Problem(self.file, 1, column, None, f"there is no such column; the file has: {allowed}{mend}"))
+            problems.add(Problem(self.file, header, column, None, f"there is no such column; the file has: {allowed}{mend}"))
         return bool(missing)
 
     def where(self, kept_N: Bool[np.ndarray, "N"]) -> "Rows":

@@ -13,22 +13,24 @@ def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
     pandas makes floats of whole numbers where one is missing: 12345678901.0 is no 1.2345678901e+10, and NaN is nothing and no
     "nan". Decimals, which databases give for whole numbers, too, are written likewise. Times are ISO 8601, in UTC where they
-    have a zone, without a clock where all are at midnight. A column of lists becomes one of lists of texts; nothing is an empty
-    list, and of a list's values those that are nothing are left out.
+    have a zone, without a clock where all are at midnight; durations are seconds. A column of lists becomes one of lists of
+    texts; nothing is an empty list, and of a list's values those that are nothing are left out.
     """
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return _texts(column.combine_chunks())
     if pa.types.is_dictionary(kind):
-        return as_text(column.cast(kind.value_type))
+        return as_text(pa.chunked_array([chunk.dictionary_decode() for chunk in column.chunks], kind.value_type))
     if pa.types.is_boolean(kind):
         column = pc.if_else(column, "1", "0")
+    elif pa.types.is_duration(kind):
+        column = pc.divide(column.cast(pa.duration("us")).cast(pa.int64()).cast(pa.float64()), 1e6)
     elif pa.types.is_timestamp(kind):
         column = _short_time(column)
     text = column.cast(pa.string())
     if pa.types.is_decimal(kind):
         text = pc.replace_substring_regex(text, r"^(-?\d+)\.0*$", r"\1")
-    if pa.types.is_floating(kind):
+    if pa.types.is_floating(column.type):
         number = column.cast(pa.float64())
         whole = pc.and_(pc.equal(pc.floor(number), number), pc.less(pc.abs(number), EXACT))
         digits = pc.if_else(whole, number, 0.0).cast(pa.int64()).cast(pa.string())

@@ -1,7 +1,7 @@
 """A user's own log, catalogue and profiles as CSV or Parquet, with a mapping of columns. Knows no one data set."""
 
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,7 @@ from lifelora.data.raw import RawTables
 from lifelora.data.rows import Meaning, Problems, Rows
 from lifelora.data.sources.base import Source
 from lifelora.errors import ConfigError
+from lifelora.frames import AnyFrame
 
 ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
 
@@ -100,6 +101,24 @@ class Tables(Layout, Source):
         values = by_names(**names) | {"interactions": str(log)}
         values |= {key: str(path) for key, path in (("catalogue", items), ("profiles", users)) if path}
         return made(cls, values, str(folder))
+
+    @classmethod
+    def from_frames(
+        cls,
+        folder: str | Path,
+        interactions: AnyFrame,
+        items: AnyFrame | None = None,
+        users: AnyFrame | None = None,
+        **layout: Any,
+    ) -> "Tables":
+        """Frames written into ``folder``, as Parquet and a TOML file, so that a recipe can hold them and read them again.
+
+        Frames and ``layout`` are as for ``Dataset.from_frames``, and so are the errors. What this has written into ``folder``
+        before is replaced; a folder with other files is refused (ArtefactError).
+        """
+        from lifelora.data.frames import Frames  # with what prepares data sets, which is heavy
+
+        return cls.from_toml(Frames.of(interactions, items, users, layout).written(Path(folder).absolute()))
 
     def files(self) -> list[Path]:
         """The log and, where they are given, the catalogue and the profiles."""
