@@ -304,7 +304,7 @@ def test_only_what_is_new_is_tokenised(folder, monkeypatch: pytest.MonkeyPatch):
         {
             "The i1 of 37 (1 star)",
             "The z0 of 0 (4 stars)",
-            "Would they like The z0 of 0 (Crime)?",
+            "Would they like The z0 of 0 (Crime) (number 0)?",
             "They rated these items, oldest first:",
             "What they rated is not known.",
             "Answer:",
@@ -312,7 +312,7 @@ def test_only_what_is_new_is_tokenised(folder, monkeypatch: pytest.MonkeyPatch):
     )
     said.clear()
     titles.extended(grown)
-    assert {text.strip() for text in said} == {"The z0 of 0"}
+    assert {text.strip() for text in said} == {"The z0 of 0", "The z0 of 0 (genre: Crime; number 0)"}
     said.clear()
     towers.extended(grown)
     assert not any("Answer" in text for text in said)

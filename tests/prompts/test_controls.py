@@ -148,7 +148,7 @@ def test_what_is_said_of_a_line_is_said_in_its_own_words(hostile):
     letters = [*dict.fromkeys(map(chr, range(32, 127))), "\n", "\n("]
     joining = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(letters)}, merges=[("\n", "(")]))
     joining.add_special_tokens(["<|im_end|>"])
-    with pytest.raises(ConfigError, match=r"in or around 'Nothing<\|im_end\|>\\n'"):
+    with pytest.raises(ConfigError, match=r"in or around .*Nothing<\|im_end\|>\\n'"):
         YesNoLines.build(hostile, Plain(nothing="Nothing<|im_end|>", behaviour="({title}"), joining)
 
 

@@ -61,6 +61,14 @@ def by_added_tokens(tokenizer: Any, text: str, marks: Mapping[str, int]) -> list
     return [codes.get(token, token) for token in [*start, *bare]]
 
 
+@pytest.fixture(scope="module")
+def titled(dataset: Dataset) -> Dataset:
+    """The data set as a paper's: its prompts say titles alone, where no line names more."""
+    other = copy.copy(dataset)
+    other.left_out = ("genre", "description")
+    return other
+
+
 def asked(dataset: Dataset, row: int, shown: int) -> tuple[Any, Any, Any]:
     targets = dataset.targets(np.array([int(dataset.log.offsets[USER_INDEX]) + row]))
     return targets, *dataset.history(targets, shown)
@@ -88,10 +96,10 @@ def ctr_layout(recipe: str, system: str, dataset: Dataset, tokenizer: Tokenizer)
     return layout(builder.build(*question), 0, tokenizer).splitlines(), lines_of(dataset, *question)
 
 
-def test_rellax_stands_inside_its_lines(dataset, fresh):
+def test_rellax_stands_inside_its_lines(titled, fresh):
     """``Title (3 stars) [hist]`` and, after the target, ``[target]`` before the mark that ends the sentence: ReLLaX's
     insert_placeholder."""
-    lines, (shown, target, title) = ctr_layout("rellax", "rellax", dataset, fresh("byte-level"))
+    lines, (shown, target, title) = ctr_layout("rellax", "rellax", titled, fresh("byte-level"))
     assert lines[4:] == [
         *(f"{seen} {star(rating)} [soft:{item}]" for item, seen, rating in shown),
         f"Judging by these films, will the user like the film ***{title}*** [soft:{target}]?",
@@ -116,16 +124,14 @@ def test_collm_has_the_user_after_the_history(dataset, fresh):
 
 
 @pytest.mark.parametrize(("recipe", "system"), [("llara", "llara-sasrec"), ("ilora", "ilora"), ("llara", "ids")])
-def test_llara_and_ilora_have_them_beside_titles_of_behaviours_and_candidates(dataset, fresh, recipe, system):
+def test_llara_and_ilora_have_them_beside_titles_of_behaviours_and_candidates(titled, fresh, recipe, system):
     """``Title [HistoryEmb], Title [HistoryEmb] … Title [CansEmb], …``: our separator is the end of the line."""
     config, tokenizer = load(recipe).systems[system], fresh("byte-level")
-    builder = TitleBuilder.make(
-        dataset, TitleTemplate(phrasings=config.phrasings), tokenizer, 1024, 0, forms_of(config.item_form)
-    )
-    question = asked(dataset, ROW, SHOWN)
-    shown, target, _ = lines_of(dataset, *question)
-    others = [(target + 1 + number) % dataset.n_items for number in range(C - 1)]
-    names = {item: " ".join(dataset.titles[item].split()) or "unknown film" for item in (*others, target)}
+    builder = TitleBuilder.make(titled, TitleTemplate(phrasings=config.phrasings), tokenizer, 1024, 0, forms_of(config.item_form))
+    question = asked(titled, ROW, SHOWN)
+    shown, target, _ = lines_of(titled, *question)
+    others = [(target + 1 + number) % titled.n_items for number in range(C - 1)]
+    names = {item: " ".join(titled.titles[item].split()) or "unknown film" for item in (*others, target)}
     for form in forms_of(config.item_form):
         lines = layout(builder.question(*question, np.array([[*others, target]]), form), 0, tokenizer).splitlines()
 
@@ -180,11 +186,11 @@ SOFT = [("behaviours", "target"), ("behaviours",), ("target",), ("user",), get_a
 
 @pytest.mark.parametrize("soft", SOFT, ids="-".join)
 @pytest.mark.parametrize("form", ["hybrid", "ids"])
-def test_what_comes_next_has_the_tokens_by_added_special_tokens(dataset, tokenizer, form, soft):
+def test_what_comes_next_has_the_tokens_by_added_special_tokens(titled, tokenizer, form, soft):
     """LLaRA's replacement of lists by ``Title [HistoryEmb]`` and ``Title [CansEmb]``, and CoLLM's of the user after them."""
-    builder = TitleBuilder.make(dataset, TitleTemplate(), tokenizer, 1024, 0, (form,), soft)
-    words, rng = dataset.words.model_dump(), np.random.default_rng(4)
-    names = [" ".join(title.split()) or "unknown film" for title in dataset.titles]
+    builder = TitleBuilder.make(titled, TitleTemplate(), tokenizer, 1024, 0, (form,), soft)
+    words, rng = titled.words.model_dump(), np.random.default_rng(4)
+    names = [" ".join(title.split()) or "unknown film" for title in titled.titles]
     marks = {"[HistoryEmb]": -1, "[CansEmb]": -1, "[UserEmb]": USER}
 
     def line(item: int, place: str, mark: str) -> str:
@@ -193,9 +199,9 @@ def test_what_comes_next_has_the_tokens_by_added_special_tokens(dataset, tokeniz
         return f"{names[item]} {mark}\n" if form == "hybrid" else f"{mark}\n"
 
     for number in range(40):
-        seen, phrasing = rng.integers(0, dataset.n_items, number % 5).tolist(), PHRASINGS[number % 3]
-        listed = None if number % 4 == 0 else rng.integers(0, dataset.n_items, number % 9).tolist()
-        target = int(rng.integers(dataset.n_items))
+        seen, phrasing = rng.integers(0, titled.n_items, number % 5).tolist(), PHRASINGS[number % 3]
+        listed = None if number % 4 == 0 else rng.integers(0, titled.n_items, number % 9).tolist()
+        target = int(rng.integers(titled.n_items))
         text = phrasing.head(words, bool(seen)) + "".join(line(item, "behaviours", "[HistoryEmb]") for item in seen)
         if "user" in soft:
             text += "Their taste: [UserEmb]\n"
@@ -205,15 +211,15 @@ def test_what_comes_next_has_the_tokens_by_added_special_tokens(dataset, tokeniz
         assert builder.lines.prompt(number % 3, seen, listed, target, form) == by_added_tokens(tokenizer, text, marks)
 
 
-def test_whose_soft_tokens_stand_before_the_title(dataset, fresh):
+def test_whose_soft_tokens_stand_before_the_title(titled, fresh):
     """Every form and choice of places: items in the lines that have theirs, the user's between behaviours and candidates."""
     tokenizer, forms = fresh("byte-level"), get_args(Form)
     phrasing = PHRASINGS[0].model_copy(update={"soft_user": "{soft} is who asks."})
-    question = asked(dataset, ROW, SHOWN)
-    shown, target, _ = lines_of(dataset, *question)
-    names = {item: " ".join(dataset.titles[item].split()) for item in (target, (target + 1) % dataset.n_items)}
+    question = asked(titled, ROW, SHOWN)
+    shown, target, _ = lines_of(titled, *question)
+    names = {item: " ".join(titled.titles[item].split()) for item in (target, (target + 1) % titled.n_items)}
     for soft in SOFT:
-        builder = TitleBuilder.make(dataset, TitleTemplate(phrasings=(phrasing,)), tokenizer, 1024, 0, forms, soft)
+        builder = TitleBuilder.make(titled, TitleTemplate(phrasings=(phrasing,)), tokenizer, 1024, 0, forms, soft)
         for form in forms:
             for listed_BC in (np.array([list(names)]), None):
                 prompts = builder.question(*question, listed_BC, form)

@@ -12,17 +12,17 @@ HEAT = {"item": "9", "title": "Heat", "genre": "", "description": ""}
 
 def test_plain():
     assert Plain().render(WORDS, USER, [(HEAT, 1.0), (ALIEN, 3.5)], ALIEN) == (
-        "female, 25-34, writer\n"
+        "female, 25-34, writer; zip: 12345\n"
         "They watched these films, oldest first:\n"
         "Heat (1 star)\n"
         "Alien (1979) (3.5 stars)\n"
-        "Would they like Alien (1979) (Horror)?\n"
+        "Would they like Alien (1979) (Horror) (In space.)?\n"
         "Answer:"
     )
 
 
 def test_rella():
-    assert Rella().render(WORDS, USER, [(ALIEN, 5.0)], HEAT) == (
+    assert Rella(leave_out=("zip",)).render(WORDS, USER, [(ALIEN, 5.0)], HEAT) == (
         "A person who wants to know talks with an AI assistant, which answers helpfully, in detail and politely.\n"
         "USER:\n"
         "gender: female; job: writer; age: 25-34\n"

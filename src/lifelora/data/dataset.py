@@ -92,6 +92,8 @@ class Dataset:
         self.rating_levels: tuple[float, ...] = tuple(facts["rating_levels"])
         self.words = Words(**facts["words"])
         self.notes: tuple[str, ...] = tuple(facts["notes"])
+        self.left_out: tuple[str, ...] = tuple(facts.get("left_out", ()))
+        "Fields that ``{others}`` in a prompt leaves out."
         self._label_above: float | None = facts.get("label_above")
         self._keep_from: float | None = facts.get("keep_from")
         self.users, self.items = IdMap.load(folder / "users.parquet"), IdMap.load(folder / "items.parquet")

@@ -111,6 +111,7 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         "rating_levels": levels,
         "words": raw.words.model_dump(),
         "notes": raw.notes,
+        "left_out": raw.left_out,
         "label_above": rules.label_above,
         "keep_from": rules.keep_from,
     }

@@ -34,3 +34,6 @@ class RawTables:
     words: Words
     notes: tuple[str, ...] = ()
     "What a reader should know about the data before trusting a figure made from it."
+    left_out: tuple[str, ...] = ()
+    """Fields that prompts show only where a line names them: ``{others}`` leaves them out. Those of published sets, whose prompts
+    in the papers have none of them."""

@@ -211,21 +211,22 @@ def collate(documents: list[Int[np.ndarray, "_"]]) -> Documents:
 
 def _lines(template: Template | TitleTemplate, dataset: Dataset) -> Iterator[str]:
     """Every item's texts, every head, and the answers: what the tokenizer's words are counted in."""
-    words = dataset.words.model_dump()
+    words, items = dataset.words.model_dump(), table_texts(dataset.catalogue)
     if isinstance(template, TitleTemplate):
         yield from item_texts(dataset.catalogue, dataset.words.item)
-        for phrasing in template.phrasings:
+        for phrasing in (one.leaving_out(dataset.left_out) for one in template.phrasings):
             yield phrasing.render(words, [], [])
-            for item in table_texts(dataset.catalogue):
+            for item in items:
                 yield phrasing.behaviour_line(words, item) + phrasing.candidate_line(words, item) + answer_line(words, item)
         return
-    for item in dataset.catalogue.to_pylist():
+    template = template.leaving_out(dataset.left_out)
+    for item in items:
         for rating in dataset.rating_levels:
             yield template.behaviour_line(words, item, rating)
         yield template.question_lines(words, item) + template.yes
         yield template.question_lines(words, item) + template.no
     yield from item_texts(dataset.catalogue, dataset.words.item)
-    for user in dataset.profiles.to_pylist():
+    for user in table_texts(dataset.profiles):
         yield template.head(words, user, True)
 
 

@@ -85,7 +85,7 @@ class TwoTower(TwoTowerConfig):
     """A text encoder that reads user and item apart (CTR-BERT), and how it is trained; no LM is asked anything."""
 
     behaviours: AnySelector = MostRecent.Config()
-    template: Annotated[AnyTemplate, of_kind("plain")] = Plain(question=("{title}[[ ({genre})]]",))
+    template: Annotated[AnyTemplate, of_kind("plain")] = Plain(question=("{title}[[ ({genre})]][[ ({others})]]",))
     "The head and the behaviours are the user's text, the question's lines the item's; no answer is asked for."
     max_tokens: int = Field(default=512, ge=16)
     train_samples: int | None = Field(default=None, ge=1)

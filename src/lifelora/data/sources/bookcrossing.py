@@ -11,6 +11,7 @@ in. 17,714 and 74,392 are 92,106, not 105,283: so ratings of books that ``BX-Boo
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -33,6 +34,7 @@ from lifelora.types import PathText
 RATINGS, BOOKS, USERS = "BX-Book-Ratings.csv", "BX-Books.csv", "BX-Users.csv"
 WORDS = Words(item="book", items="books", did="read", star="point", stars="points")
 LOG = Columns(user="User-ID", item="ISBN", rating="Book-Rating")
+FIELDS = ("author", "year", "publisher")
 YEARS = (1800, 2005)
 """First and last year that a book can be of: the set was collected in 2004, and some books were announced."""
 FAULT = {"User-ID": "11676", "ISBN": "0432534220", "Book-Rating": "11"}
@@ -91,7 +93,7 @@ class Bookcrossing(Source):
                 raters = pc.unique(log.table.column("User-ID"))
                 unknown = int((~mask(pc.is_in(raters, value_set=users.table.column("User-ID").combine_chunks()))).sum())
                 notes.append(f"{users_file} is partial: country and age of {unknown:,} of {len(raters):,} users are unknown.")
-        return assembled(
+        raw = assembled(
             log,
             books,
             users,
@@ -102,10 +104,11 @@ class Bookcrossing(Source):
             item_id="isbn",
             user_id="User-ID",
             rating_range=(0.0, 10.0),
-            item_fields=("author", "year", "publisher"),
+            item_fields=FIELDS,
             user_fields=("country", "age"),
             unknown_items=True,
         )
+        return replace(raw, left_out=FIELDS)  # ReLLa's prompts have the titles alone
 
     def _kept(self, log: Rows, listed: Rows | None, notes: list[str]) -> Rows:
         # A book's number comes with and without blanks around it.

@@ -10,6 +10,7 @@ ReLLa's filter, not RecLoRA's: 1 leaves every event but each user's first a samp
 The largest file of the set (229 million rows) is too much for ids that are held as text; take one genre's.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -97,7 +98,7 @@ class Goodreads(Source):
                 notes.append("there are no names of authors (goodreads_book_authors.json.gz), so books come without them.")
             else:
                 books = books.with_columns(author=_looked_up(books.table.column("author"), authors))
-        return assembled(
+        raw = assembled(
             log,
             books,
             None,
@@ -110,6 +111,7 @@ class Goodreads(Source):
             item_fields=fields,
             unknown_items=True,
         )
+        return replace(raw, left_out=tuple(fields))  # RecLoRA's prompts have the titles alone
 
 
 def _lines(files: Files, name: str, problems: Problems, notes: list[str], fields: dict[str, str]) -> Rows | None:

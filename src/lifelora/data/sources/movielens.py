@@ -41,6 +41,8 @@ PUBLISHED = {
 WORDS = Words(item="film", items="films", did="watched", star="star", stars="stars")
 LOG = Columns(user="user", item="item", rating="rating", time="time")
 USER_FIELDS = ("gender", "age", "occupation", "zip")
+LEFT_OUT = ("genre", "zip")
+"""What the papers' prompts do not say, or say in a place of their own: the template's lines decide alone."""
 ESTIMATES = "ratings.estimated_timestamps.csv"
 
 # fmt: off
@@ -124,7 +126,7 @@ class Movielens(Source):
                 )
             place = fetch_set(self.path, place.parent, publisher, watch)
         files = Files(place)
-        raw = _layout(files).read(files)
+        raw = replace(_layout(files).read(files), left_out=LEFT_OUT)
         return raw if self.titles == "published" else _spoken(raw)
 
     def _place(self, cache: Path) -> tuple[Path, bool]:

@@ -136,6 +136,7 @@ class Simulated(Source):
             profiles=pa.table({"user": user_ids, "gender": _named(GENDERS, gender_U), "age": _named(AGES, age_U)}),
             words=Words(item="book", items="books", did="read"),
             notes=("simulated: users, books and ratings are drawn from a known world; none of them is real",),
+            left_out=("genre", "description"),  # titles tell mood and place; every published figure is of prompts without more
         )
 
     def probability(self, users: list[str], items: list[str], times: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N"]:

@@ -84,6 +84,7 @@ class TitleLines(Lines):
         words, items = dataset.words.model_dump(), table_texts(dataset.catalogue)
         for phrasing in phrasings:
             phrasing.check(dataset.catalogue.column_names, words)
+        phrasings = [phrasing.leaving_out(dataset.left_out) for phrasing in phrasings]
         line_tokenizer = LineTokenizer(tokenizer)
         tokenizers: dict[Form, LineTokenizer] = {
             form: line_tokenizer if form == "text" else SlotTokenizer(tokenizer) for form in forms

@@ -77,6 +77,7 @@ class YesNoLines(Lines):
         words = dataset.words.model_dump()
         template.check(dataset.catalogue.column_names, dataset.profiles.column_names, words)
         line_tokenizer = SlotTokenizer(tokenizer) if soft else LineTokenizer(tokenizer)
+        template = template.leaving_out(dataset.left_out)
         writer = Writer(marked(template.slotted(soft), line_tokenizer.marked), line_tokenizer, words, dataset.rating_levels)
         items = table_texts(dataset.catalogue)
         n_ratings = len(dataset.rating_levels)

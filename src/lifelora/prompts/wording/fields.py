@@ -16,6 +16,9 @@ from lifelora.types import Frozen
 FIELD = re.compile(r"\{([^{}]+)\}")
 OPTIONAL = re.compile(r"\[\[(.*?)\]\]")
 
+NO_LINES = ("kind", "leave_out")
+"""Keys of a template with words that no prompt says."""
+
 AnyFrozen = TypeVar("AnyFrozen", bound=Frozen)
 Texts = Mapping[str, str]
 """Column → text of one item or user; an empty text is a missing one."""
@@ -45,7 +48,7 @@ def marked(template: AnyFrozen, mark: Callable[[str], str]) -> AnyFrozen:
         return "".join(value[a:b] if number % 2 else mark(value[a:b]) for number, (a, b) in enumerate(pairwise(ends)))
 
     return template.model_copy(
-        update={name: of(getattr(template, name)) for name in type(template).model_fields if name != "kind"}
+        update={name: of(getattr(template, name)) for name in type(template).model_fields if name not in NO_LINES}
     )
 
 

@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 
 from lifelora.prompts.slots import ITEM_SLOT, USER_SLOT, Place, one_mark, with_slot
 from lifelora.prompts.wording.fields import FIELD, Texts, check_fields, fill, whole_lines
+from lifelora.prompts.wording.others import OTHERS, Telling, title_of
 from lifelora.types import Frozen
 
 Form = Literal["text", "hybrid", "ids"]
@@ -25,7 +26,7 @@ ITEMS: tuple[Place, ...] = ("behaviours", "target")
 """The target's soft token is that of each candidate, for any may be it."""
 
 
-class Phrasing(Frozen):
+class Phrasing(Telling):
     """The lines of one way to ask, in the fields {item}, {items} and {did}; an item's also in columns of the catalogue.
 
     {soft} in the line of a behaviour or a candidate moves its soft token, which ends the line else.
@@ -42,11 +43,13 @@ class Phrasing(Frozen):
     "Stands between behaviours and candidates where the prompt has a soft token of the user, which is {soft} here."
     announcement: str
     "Announces the candidates; where there are none, it is left out with them."
-    candidate: str = "{title}"
+    candidate: str = "{title}[[ ({others})]]"
     question: tuple[str, ...]
     "Asks; it must make sense without candidates, too."
     answer: str = "Answer:"
     "The cue at the very end; the answer brings its own space."
+    other_words: int = Field(default=12, ge=1)
+    "{others} has at most so many words: few, for there may be twenty candidates. The description has what is left of them."
 
     @field_validator("opening", "history", "nothing", "behaviour", "soft_user", "announcement", "candidate", "question")
     @classmethod
@@ -70,7 +73,10 @@ class Phrasing(Frozen):
 
     def check(self, catalogue: Sequence[str], words: Texts) -> None:
         """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
-        items, plain = {"title", "soft", *catalogue, *words}, ("opening", "history", "nothing", "announcement", "question")
+        items, plain = (
+            {"title", "soft", OTHERS, *catalogue, *words},
+            ("opening", "history", "nothing", "announcement", "question"),
+        )
         check_fields(
             self, {**{part: set(words) for part in plain}, "behaviour": items, "candidate": items, "soft_user": {"soft", *words}}
         )
@@ -93,7 +99,7 @@ class Phrasing(Frozen):
 
     def behaviour_line(self, words: Texts, item: Texts) -> str:
         """One behaviour."""
-        return _lines((self.behaviour,), _texts(words, item))
+        return self.about_item(self.behaviour, item, words) + "\n"
 
     def user_line(self, words: Texts) -> str:
         """The line of the user's soft token."""
@@ -105,7 +111,7 @@ class Phrasing(Frozen):
 
     def candidate_line(self, words: Texts, item: Texts) -> str:
         """One candidate."""
-        return _lines((self.candidate,), _texts(words, item))
+        return self.about_item(self.candidate, item, words) + "\n"
 
     def question_lines(self, words: Texts) -> str:
         """The question, up to and with the cue."""
@@ -142,16 +148,11 @@ class Phrasing(Frozen):
 
 def answer_line(words: Texts, item: Texts) -> str:
     """The title after the cue, and the end of its line: so no answer is the beginning of another."""
-    return " " + _lines(("{title}",), _texts(words, item))
+    return " " + _lines(("{title}",), {"title": title_of(item, words)})
 
 
 def _lines(lines: Sequence[str], texts: Texts) -> str:
     return "".join(f"{fill(line, texts)}\n" for line in lines)
-
-
-def _texts(words: Texts, item: Texts) -> dict[str, str]:
-    # A domain word wins over a column of its name: {item} is "film", never an external id.
-    return {**item, **words, "title": item.get("title") or f"unknown {words['item']}"}
 
 
 PHRASINGS = (

@@ -7,9 +7,9 @@ A prompt is made of whole lines, so that each can be tokenised apart:
     soft_user                               where the prompt has a soft token of the user
     question, answer                        one per target; the answer word follows
 
-``{name}`` stands for a column or a domain word, and ``[[ … ]]`` for words that are left out where a field in them is
-missing. Texts are squeezed into one line: whatever a title holds, it cannot begin a new line of the prompt. ``{soft}`` is
-where a soft token stands (``slots``).
+``{name}`` stands for a column or a domain word, ``{others}`` for all that its line does not name (``others``), and ``[[ … ]]``
+for words that are left out where a field in them is missing. Texts are squeezed into one line: whatever a title holds, it cannot
+begin a new line of the prompt. ``{soft}`` is where a soft token stands (``slots``).
 """
 
 from collections.abc import Collection, Iterable, Sequence
@@ -19,10 +19,10 @@ from pydantic import Field, field_validator, model_validator
 
 from lifelora.prompts.slots import ITEM_SLOT, MARK, USER_SLOT, Place, one_mark, with_slot
 from lifelora.prompts.wording.fields import FIELD, Texts, check_fields, fill, whole_lines
-from lifelora.types import Frozen
+from lifelora.prompts.wording.others import OTHERS, USER_COLUMNS, Telling
 
 
-class Template(Frozen):
+class Template(Telling):
     """The lines of a prompt. ``Plain`` and ``Rella`` give the words; every line of either can be replaced."""
 
     opening: tuple[str, ...]
@@ -44,8 +44,6 @@ class Template(Frozen):
     "The cue at the very end; the answer word brings its own space."
     yes: str = " Yes"
     no: str = " No"
-    description_words: int = Field(default=60, ge=1)
-    "Longer descriptions are cut to this many words."
 
     @field_validator("opening", "question", "profile", "history", "nothing", "behaviour", "soft_user")
     @classmethod
@@ -68,12 +66,12 @@ class Template(Frozen):
 
     def check(self, catalogue: Iterable[str], profiles: Iterable[str], words: Iterable[str]) -> None:
         """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
-        items = {"title", *catalogue} - {"item"}
+        items = {"title", OTHERS, *catalogue} - {"item"}
         allowed = {
             "opening": set(words),
             "history": set(words),
             "nothing": set(words),
-            "profile": {*profiles, *words} - {"user"},
+            "profile": {*profiles, *words, OTHERS} - {"user"},
             "behaviour": {*items, *words, "rating", "units", "soft"},
             "soft_user": {*words, "soft"},
             "question": {*items, *words, "soft"},
@@ -95,7 +93,7 @@ class Template(Frozen):
 
     def head(self, words: Texts, user: Texts, shown: bool) -> str:
         """All that comes before the behaviours; ``shown`` says whether any follow."""
-        profile = fill(self.profile, {**user, **words}).strip(" ,;.")
+        profile = self.told(self.profile, user, words, USER_COLUMNS).strip(" ,;.")
         last = self.history if shown else self.nothing
         lines = [*(fill(line, words) for line in self.opening), profile, fill(last, words)]
         return "".join(f"{line}\n" for line in lines if line)
@@ -103,7 +101,7 @@ class Template(Frozen):
     def behaviour_line(self, words: Texts, item: Texts, rating: float) -> str:
         """One line; ``1 star``, ``3.5 stars``."""
         units = words["star"] if rating == 1 else words["stars"]
-        return fill(self.behaviour, {**self._texts(words, item), "rating": f"{rating:g}", "units": units}) + "\n"
+        return self.about_item(self.behaviour, item, {**words, "rating": f"{rating:g}", "units": units}) + "\n"
 
     def question_lines(self, words: Texts, item: Texts) -> str:
         """The question with its target, up to and with the cue."""
@@ -111,26 +109,18 @@ class Template(Frozen):
 
     def question_parts(self, words: Texts, item: Texts) -> tuple[str, str]:
         """The question up to the end of the line that names its target, and the rest, up to and with the cue."""
-        texts = self._texts(words, item)
-        lines = [f"{fill(line, texts)}\n" for line in self.question]
+        lines = [f"{self.about_item(line, item, words)}\n" for line in self.question]
         named = 1 + next(place for place, line in enumerate(self.question) if "{title}" in line)
         return "".join(lines[:named]), "".join(lines[named:]) + self.answer
 
     def item_text(self, words: Texts, item: Texts) -> str:
         """The question's lines alone, without the answer: what an encoder reads of an item."""
-        return "\n".join(fill(line, self._texts(words, item)) for line in self.question)
+        return "\n".join(self.about_item(line, item, words) for line in self.question)
 
     def render(self, words: Texts, user: Texts, behaviours: Sequence[tuple[Texts, float]], target: Texts) -> str:
         """The whole prompt as text: what the token ids of ``segments`` and ``batch`` must be equal to."""
         lines = (self.behaviour_line(words, item, rating) for item, rating in behaviours)
         return self.head(words, user, bool(behaviours)) + "".join(lines) + self.question_lines(words, target)
-
-    def _texts(self, words: Texts, item: Texts) -> dict[str, str]:
-        # A domain word wins over a column of its name: {item} is "film", never an external id.
-        texts = {**item, **words, "title": item.get("title") or f"unknown {words['item']}"}
-        if texts.get("description"):
-            texts["description"] = " ".join(texts["description"].split()[: self.description_words])
-        return texts
 
 
 class Plain(Template):
@@ -138,11 +128,11 @@ class Plain(Template):
 
     kind: Literal["plain"] = "plain"
     opening: tuple[str, ...] = ()
-    profile: str = "[[{gender}]][[, {age}]][[, {occupation}]][[, {country}]]"
+    profile: str = "[[{gender}]][[, {age}]][[, {occupation}]][[, {country}]][[; {others}]]"
     history: str = "They {did} these {items}, oldest first:"
     nothing: str = "What they {did} is not known."
     behaviour: str = "{title} ({rating} {units})"
-    question: tuple[str, ...] = ("Would they like {title}[[ ({genre})]]?",)
+    question: tuple[str, ...] = ("Would they like {title}[[ ({genre})]][[ ({others})]]?",)
     answer: str = "Answer:"
 
 
@@ -157,13 +147,13 @@ class Rella(Template):
         "A person who wants to know talks with an AI assistant, which answers helpfully, in detail and politely.",
         "USER:",
     )
-    profile: str = "[[gender: {gender}]][[; job: {occupation}]][[; age: {age}]][[; country: {country}]]"
+    profile: str = "[[gender: {gender}]][[; job: {occupation}]][[; age: {age}]][[; country: {country}]][[; {others}]]"
     history: str = "The user {did} the following {items} in this order and rated them:"
     nothing: str = "Nothing is known of the {items} that the user {did}."
     behaviour: str = "{title} ({rating} {units})"
     soft_user: str = "This feature holds what the user likes: {soft}"
     question: tuple[str, ...] = (
-        "Judging by these {items}, will the user like the {item} ***{title}***?",
+        "Judging by these {items}, will the user like the {item} ***{title}***[[ ({others})]]?",
         "More {stars} mean that the user liked it better.",
         "Reply with yes or no and nothing else.",
     )
