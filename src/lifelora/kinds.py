@@ -246,6 +246,10 @@ COUPLINGS = Role("couplings", "coupling", "lifelora.lora.coupling.base:Coupling.
 })
 MODELS = Role("models", "conventional model", "lifelora.conventional.base:Recommender.Config", {
     "popularity": "lifelora.conventional.popularity:Popularity",
+    "ease": "lifelora.conventional.ease:EASE",
+    "itemknn": "lifelora.conventional.itemknn:ItemKNN",
+    "als": "lifelora.conventional.als:ALS",
+    "bpr": "lifelora.conventional.bpr:BPR",
     "deepfm": "lifelora.conventional.deepfm:DeepFM",
     "autoint": "lifelora.conventional.autoint:AutoInt",
     "dcnv2": "lifelora.conventional.dcnv2:DCNv2",

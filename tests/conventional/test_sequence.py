@@ -8,8 +8,9 @@ import torch
 from lifelora.conventional.caser import Caser
 from lifelora.conventional.din import DIN
 from lifelora.conventional.gru4rec import GRU4Rec
+from lifelora.conventional.popularity import MostPopular
 from lifelora.conventional.sasrec import SASRec
-from lifelora.conventional.sequence import MostPopular, NextItem
+from lifelora.conventional.sequence import NextItem
 from lifelora.data.candidates import Candidates
 from lifelora.data.dataset import Dataset, Samples
 from lifelora.data.prepare import Rules, prepare

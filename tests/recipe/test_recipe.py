@@ -172,6 +172,10 @@ def test_a_personal_coupling_needs_a_representation_that_exists():
     assert "(din)" in message
     counted = {"name": "mine", "conventional": {"popular": {"model": {"kind": "popularity"}}}}
     assert "there are none" in refused(counted | {"systems": {"p": full | {"representation": {"model": "popular"}}}})
+    chosen = {"model": {"kind": "ease"}, "behaviours": {"kind": "most-recent", "k": 3}}
+    assert "ease counts, and reads no behaviours that are chosen; remove behaviours" in refused(
+        {"name": "m", "conventional": {"e": chosen}}
+    )
 
 
 def test_names_are_folders_and_stand_for_one_thing():

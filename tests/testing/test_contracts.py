@@ -225,7 +225,12 @@ class Counted(Tiny):
             return Counted(self, schema)
 
     def fit(self, dataset: Dataset) -> None:
-        self.bias = 1.0
+        self.items.weight.data.fill_(float(dataset.label_N.sum()) if self.flaw == "reads test" else 1.0)
+
+
+class Proud(Counted):
+    class Config(Counted.Config):
+        next_item: ClassVar[bool] = True
 
 
 def test_a_sound_model_of_somebody_else_passes(data: Dataset):
@@ -246,6 +251,8 @@ BROKEN_MODELS: dict[Callable[[models.Case], None], Recommender.Config] = {
     models.the_same_seed_gives_the_same_weights_and_another_seed_others: Tiny.Config(flaw="own chance"),
     models.every_parameter_learns: Tiny.Config(flaw="dead"),
     models.a_counted_model_represents_nobody: Counted.Config(),
+    models.a_counted_model_ranks_a_catalogue_if_it_says_so: Proud.Config(),
+    models.a_counted_model_learns_nothing_from_test: Counted.Config(flaw="reads test"),
 }
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lifelora.data.dataset import Samples, Schema
+from lifelora.data.dataset import Dataset, Samples, Schema
 from lifelora.kinds import Variant
 from lifelora.types import Layer
 
@@ -28,6 +28,37 @@ class ExtraFields(Protocol):
         """As wide as the model's own, the user's first, the target's last."""
 
 
+class Ranker(nn.Module, ABC):
+    """Scores a whole catalogue: which item comes next."""
+
+    history_length: int
+    "How many past behaviours it reads."
+
+    @abstractmethod
+    def scores(self, batch: Samples) -> Float[Tensor, "B M"]:
+        """Of every item, for each row; more for what is likelier to come next."""
+
+    @abstractmethod
+    def probabilities(self, batch: Samples) -> Float[Tensor, "B M"]:
+        """P(item comes next), among the whole catalogue."""
+
+
+@runtime_checkable
+class Counted(Protocol):
+    """What is counted: a model whose ``Config.counts``, and what it ranks with."""
+
+    def fit(self, dataset: Dataset) -> None:
+        """Learn from ``dataset.training_events()``, and from validation samples at most what a score means; never from test."""
+
+
+@runtime_checkable
+class Ranks(Protocol):
+    """A counted model that can be asked what comes next brings what answers it, which is ``Counted``, too."""
+
+    def ranker(self) -> Ranker:
+        """As little fitted as the model is."""
+
+
 class Recommender(nn.Module, ABC):
     """Scores samples; a subclass brings its ``Config``, ``logits``, ``represent…`` and ``item_embeddings``."""
 
@@ -37,7 +68,10 @@ class Recommender(nn.Module, ABC):
         next_item: ClassVar[bool] = False
         "Whether it can be asked what comes next: its u knows no target and is as wide as its item vectors."
         counts: ClassVar[bool] = False
-        "Whether it is counted, by ``fit(dataset)``, and not trained: then it represents no user."
+        "Whether it is ``Counted`` and not trained: then it represents no user."
+
+        def check(self, schema: Schema) -> None:
+            """Raise now what building or learning would raise: a library that is absent, a catalogue that is too large."""
 
         @abstractmethod
         def build(self, schema: Schema, extra: ExtraFields | None = None) -> "Recommender":

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from lifelora.conventional.base import ExtraFields, Recommender
+from lifelora.conventional.base import ExtraFields, Ranker, Recommender
 from lifelora.data.dataset import Dataset, Samples, Schema
 from lifelora.errors import ConfigError
 
@@ -55,6 +55,10 @@ class Popularity(Recommender):
         rate_M = (liked_M + self.config.smoothing * overall) / (shown_M + self.config.smoothing)
         self.rate_M.copy_(torch.from_numpy(rate_M))
 
+    def ranker(self) -> Ranker:
+        """The number of events."""
+        return MostPopular(len(self.rate_M) - 1)
+
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
         return torch.logit(self.rate_M[batch.item_B])
 
@@ -69,3 +73,25 @@ class Popularity(Recommender):
 
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         return torch.logit(self.rate_M[:-1])[:, None]
+
+
+@final
+class MostPopular(Ranker):
+    """score_i = how often item i occurs in training; the floor for everything that knows the user."""
+
+    history_length = 0
+
+    def __init__(self, n_items: int) -> None:
+        super().__init__()
+        self.count_M: Tensor
+        self.register_buffer("count_M", torch.zeros(n_items))
+
+    def fit(self, dataset: Dataset) -> None:
+        """Count the events that training may look at."""
+        self.count_M.copy_(torch.from_numpy(np.bincount(dataset.item_N[dataset.training_events()], minlength=dataset.n_items)))
+
+    def scores(self, batch: Samples) -> Float[Tensor, "B M"]:
+        return self.count_M.expand(len(batch.user_B), -1)
+
+    def probabilities(self, batch: Samples) -> Float[Tensor, "B M"]:
+        return self.scores(batch) / self.count_M.sum()

@@ -9,19 +9,18 @@ and iLoRA train with one or a few drawn items in the place of all others; with t
 from contextlib import AbstractContextManager, nullcontext
 from typing import final
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from lifelora.conventional.base import Recommender
-from lifelora.data.dataset import Dataset, Samples
+from lifelora.conventional.base import Ranker, Ranks, Recommender
+from lifelora.data.dataset import Samples
 from lifelora.errors import ConfigError
 
 
 @final
-class NextItem(nn.Module):
+class NextItem(Ranker):
     """Scores all items for a user, by a sequence model's state."""
 
     def __init__(self, model: Recommender) -> None:
@@ -29,7 +28,7 @@ class NextItem(nn.Module):
         if model.target_aware or model.width != model.item_embeddings().shape[1]:
             raise ConfigError(
                 f"{type(model).__name__} cannot rank what comes next: its state depends on one target. Choose "
-                "sasrec, gru4rec, caser or popularity."
+                "sasrec, gru4rec, caser or one that counts."
             )
         self.model = model
         self.history_length = model.history_length
@@ -39,11 +38,9 @@ class NextItem(nn.Module):
         return F.cross_entropy(self.scores(batch), batch.item_B)
 
     def scores(self, batch: Samples) -> Float[Tensor, "B M"]:
-        """Of every item, for each row."""
         return self.model.represent(batch) @ self.model.item_embeddings().T
 
     def probabilities(self, batch: Samples) -> Float[Tensor, "B M"]:
-        """P(item comes next), among the whole catalogue."""
         return torch.softmax(self.scores(batch), dim=1)
 
     def scope(self, batch: Samples) -> AbstractContextManager[None]:
@@ -51,25 +48,6 @@ class NextItem(nn.Module):
         return nullcontext()
 
 
-@final
-class MostPopular(nn.Module):
-    """score_i = how often item i occurs in training; the floor for everything that knows the user."""
-
-    history_length = 0
-
-    def __init__(self, n_items: int) -> None:
-        super().__init__()
-        self.count_M: Tensor
-        self.register_buffer("count_M", torch.zeros(n_items))
-
-    def fit(self, dataset: Dataset) -> None:
-        """Count the events that training may look at."""
-        self.count_M.copy_(torch.from_numpy(np.bincount(dataset.item_N[dataset.training_events()], minlength=dataset.n_items)))
-
-    def scores(self, batch: Samples) -> Float[Tensor, "B M"]:
-        """The same for all users."""
-        return self.count_M.expand(len(batch.user_B), -1)
-
-    def probabilities(self, batch: Samples) -> Float[Tensor, "B M"]:
-        """An item's share of all events."""
-        return self.scores(batch) / self.count_M.sum()
+def ranker_of(model: Recommender) -> Ranker:
+    """What ranks a catalogue with a model: what it brings itself, or its state against its item vectors."""
+    return model.ranker() if isinstance(model, Ranks) else NextItem(model)

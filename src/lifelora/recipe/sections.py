@@ -80,6 +80,12 @@ class Conventional(Frozen):
     "Validation samples, drawn once by seed; all of them when left out."
     training: TrainingConfig = TrainingConfig()
 
+    @model_validator(mode="after")
+    def _counts(self) -> "Conventional":
+        if self.model.counts and self.behaviours is not None:
+            raise ValueError(f"{self.model.kind} counts, and reads no behaviours that are chosen; remove behaviours")
+        return self
+
 
 class TwoTower(TwoTowerConfig):
     """A text encoder that reads user and item apart (CTR-BERT), and how it is trained; no LM is asked anything."""

@@ -7,7 +7,6 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -16,10 +15,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lifelora import seeds
-from lifelora.conventional.base import Recommender
+from lifelora.conventional.base import Counted, Ranker, Recommender
 from lifelora.conventional.inputs import Common
-from lifelora.conventional.popularity import Popularity
-from lifelora.conventional.sequence import MostPopular, NextItem
+from lifelora.conventional.sequence import NextItem, ranker_of
 from lifelora.data.dataset import Samples, Targets
 from lifelora.knowledge.experts import KnowledgeFields
 from lifelora.progress import Progress
@@ -38,7 +36,7 @@ BATCH = 2048
 """Samples that are scored together."""
 CELLS = 1 << 24
 """Scores of a catalogue that are held at a time."""
-Asked = Recommender | NextItem | MostPopular
+Asked = Recommender | Ranker
 
 
 class ConventionalScorer(Scorer):
@@ -58,10 +56,14 @@ class ConventionalScorer(Scorer):
     def sees_target(self) -> bool:
         return self.sees_target_by("final")
 
+    def check(self) -> None:
+        self.step.model.check(self.context.dataset.schema())
+
     def sees_target_by(self, layer: Layer) -> bool:
         """Whether a layer's representation depends on the target: by itself, or by the behaviours that the model reads."""
         chosen = self.step.behaviours is not None and self.step.behaviours.needs_target
-        return chosen or self.recommender.sees_target(layer)
+        knows_nobody = isinstance(self.model, Ranker) and not isinstance(self.model, NextItem)
+        return chosen or (not knows_nobody and self.recommender.sees_target(layer))
 
     @cached_property
     def model(self) -> Asked:
@@ -105,7 +107,8 @@ class ConventionalScorer(Scorer):
         context, step = self.context, self.step
         model = self.untrained()
         if self.step.model.counts:
-            cast(Any, model).fit(context.dataset)
+            assert isinstance(model, Counted)  # the contract of what counts
+            model.fit(context.dataset)
             write_tensors(folder / MODEL, model.state_dict())
             self.model = model.to(context.device).eval()
             return
@@ -191,8 +194,11 @@ class ConventionalScorer(Scorer):
     def reads(self) -> str:
         step, train = self.step, len(self.context.dataset.samples["train"])
         length, count = getattr(step.model, "history_length", 0), min(step.train_samples or train, train)
-        if not length:
+        if not length and step.model.kind == "popularity":
             return f"{train:,} training samples, no user"
+        if step.model.counts:
+            user = f"what the user chose among the last {length} behaviours" if length else "the user's number"
+            return f"counted in {len(self.context.dataset.training_events()):,} training events; {user}"
         read = step.behaviours.in_words() if step.behaviours else f"the last {length} behaviours"
         known = ""
         if step.knowledge:
@@ -226,8 +232,8 @@ class LikeModel(ConventionalScorer):
 class NextItemModel(ConventionalScorer):
     """A conventional model that is asked which item comes next."""
 
-    def asked(self, recommender: Recommender) -> NextItem | MostPopular:
-        return MostPopular(self.context.dataset.known_items) if isinstance(recommender, Popularity) else NextItem(recommender)
+    def asked(self, recommender: Recommender) -> Ranker:
+        return ranker_of(recommender)
 
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
         return self._of_candidates(requests, partial(self.catalogue, requests.targets, said))
@@ -244,7 +250,7 @@ class NextItemModel(ConventionalScorer):
 
     def _blocks(self, targets: Targets, said: str | None, *, probabilities: bool) -> CatalogueScores:
         model, size = self.model, max(1, CELLS // self.context.dataset.n_items)
-        assert isinstance(model, NextItem | MostPopular)
+        assert isinstance(model, Ranker)
         with Progress(said or "", len(targets), enabled=bool(said) and self.context.shows_progress) as ticker:
             for start in range(0, len(targets), size):
                 some = slice(start, start + size)
