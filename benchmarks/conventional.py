@@ -73,7 +73,7 @@ def random_schema(generator: torch.Generator) -> Schema:
     """The sizes of MovieLens-1M: gender, age, job and zip code of users, one genre of items."""
     sizes = (3, 8, 22, 3440)
     fields = torch.stack([torch.randint(size, (6040,), generator=generator) for size in sizes], dim=1)
-    return Schema(6040, 3706, 5, fields, sizes, torch.randint(19, (3706, 1), generator=generator), (19,))
+    return Schema(6040, 3706, 5, fields, sizes, (1,) * len(sizes), torch.randint(19, (3706, 1), generator=generator), (19,), (1,))
 
 
 def throughput(names: list[str], rows: int = 1024, steps: int = 15) -> dict[str, float]:

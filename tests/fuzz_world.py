@@ -27,8 +27,8 @@ from torch import nn
 from lifelora.data.idmap import IdMap
 from lifelora.data.raw import RawTables
 from lifelora.data.sources import parse_source
+from lifelora.data.sources.codes import GENRES_100K
 from lifelora.data.sources.llara import Llara
-from lifelora.data.sources.movielens import GENRES_100K
 from lifelora.door import cut
 from lifelora.errors import UNSAFE, LifeloraError
 from lifelora.knowledge.read import EVENTS

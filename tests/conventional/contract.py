@@ -139,7 +139,7 @@ class RecommenderContract:
         assert torch.equal(item_BY[:, -E:], extra_BFE[:, 1])
         assert torch.equal(item_BY[:, :E], model.item_embeddings()[batch.item_B])
         assert torch.equal(
-            torch.cat([user_BX[:, :-E], item_BY[:, :-E]], dim=1), model.inputs.table(model.inputs.rows(batch)).flatten(1)
+            torch.cat([user_BX[:, :-E], item_BY[:, :-E]], dim=1), model.inputs.read(model.inputs.table, batch).flatten(1)
         )
         assert torch.equal(model.inputs.extra_of(model.inputs.vectors(batch)), extra_BFE)
 

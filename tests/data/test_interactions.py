@@ -208,7 +208,7 @@ def test_unknown_items_are_refused_or_counted():
 def test_catalogue_rows():
     problems, notes = Problems(), []
     made = rows('item,title,genre,about\n1," Two\nlines\t and\u00a0more ",drama,x\n2,,,y\n1,Again,a,z\n,No id,b,\n')
-    table = checked_catalogue(made, "item", "title", "about", ["genre"], problems, notes)
+    table = checked_catalogue(made, "item", "title", "about", ["genre"], {}, problems, notes)
     assert table.column("title").to_pylist() == ["Two lines and more", "", "Again", "No id"]
     assert table.column_names == ["item", "title", "description", "genre"]
     with pytest.raises(DataError) as caught:
@@ -224,21 +224,21 @@ def test_catalogue_rows():
 def test_long_texts_are_cut_and_that_is_said():
     problems, notes = Problems(), []
     made = rows(f"item,title\n1,{'é' * (MAX_TEXT + 1)}\n2,{'é' * MAX_TEXT}\n")
-    table = checked_catalogue(made, "item", "title", None, [], problems, notes)
+    table = checked_catalogue(made, "item", "title", None, [], {}, problems, notes)
     assert [len(title) for title in table.column("title").to_pylist()] == [MAX_TEXT, MAX_TEXT]
     assert notes == ["log.csv: 1 values of 'title' are cut after 2,000 characters."]
 
 
 def test_control_characters_never_reach_a_text():
     made = rows('item,title\n1,"a\x00b\x1b[31mc\u2028d\x85e"\n')
-    table = checked_catalogue(made, "item", "title", None, [], Problems(), [])
+    table = checked_catalogue(made, "item", "title", None, [], {}, Problems(), [])
     assert table.column("title").to_pylist() == ["a b [31mc d e"]
 
 
 def test_profile_rows():
     problems = Problems()
-    table = checked_profiles(rows("user,city\nu,Bonn\nv,\nu,Ulm\n"), "user", ["city"], problems, [])
+    table = checked_profiles(rows("user,city\nu,Bonn\nv,\nu,Ulm\n"), "user", ["city"], {}, problems, [])
     assert table.to_pydict() == {"user": ["u", "v", "u"], "city": ["Bonn", "", "Ulm"]}
     assert [(p.line, p.value) for p in problems.kinds[0]] == [(4, "u")]
-    assert checked_profiles(rows("user,city\nu,Bonn\n"), "user", ["town"], problems, []) is None
+    assert checked_profiles(rows("user,city\nu,Bonn\n"), "user", ["town"], {}, problems, []) is None
     assert problems.kinds[1][0].what == "there is no such column; the file has: user, city"

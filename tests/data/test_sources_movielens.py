@@ -176,6 +176,24 @@ def test_estimated_times_are_never_passed_over_in_silence(tmp_path: Path):
     assert raw.notes[0].startswith("1 of the 3 times (33.3%) are estimates")
 
 
+@pytest.mark.parametrize(
+    ("files", "genres"),
+    [
+        (files_100k, [["Comedy"], [], ["Drama", "Musical"]]),
+        (files_1m, [["Animation", "Children's", "Musical"], ["Drama"]]),
+        (files_csv, [["Adventure", "Animation"], [], ["Comedy"]]),
+    ],
+)
+def test_all_genres_of_a_film(files, genres: list[list[str]], tmp_path: Path):
+    """By an option: the first one alone is what figures were made with."""
+    place = folder(tmp_path, files())
+    raw = Movielens(path=place, genres="all").read()
+    assert raw.catalogue.column("genre").to_pylist() == genres
+    first = Movielens(path=place).read()
+    assert first.catalogue.column("genre").to_pylist() == [row[0] if row else "" for row in genres]
+    assert raw.interactions.equals(first.interactions)
+
+
 def test_25m_and_latest_small(tmp_path: Path):
     raw = Movielens(path=folder(tmp_path, files_csv())).read()
     assert raw.interactions.column("rating").to_pylist() == [4.0, 0.5]

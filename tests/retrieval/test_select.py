@@ -336,6 +336,22 @@ def test_same_field_is_its_definition(seed, values, tmp_path):
             assert mask[place].tolist() == [False] * (k - len(expected)) + [True] * len(expected)
 
 
+@pytest.mark.parametrize("k", [1, 3, 100])
+def test_same_field_with_several_values_is_its_definition(k, tmp_path):
+    """The last k earlier behaviours that have one of the target's values, whatever else they have."""
+    rng = np.random.default_rng(k)
+    kinds = [sorted(rng.choice(list("abcde"), size=rng.integers(0, 4), replace=False).tolist()) for _ in range(30)]
+    made = log_of([rng.choice(30, size=n) for n in (1, 9, 60, 25)], 30, tmp_path, pa.array(kinds, pa.list_(pa.string())))
+    rows = rng.permutation(len(made))
+    chosen, mask = SameField.Config(k=k).build().select(made, made.targets(rows))
+    assert chosen.shape == mask.shape == (len(made), k)
+    for place, row in enumerate(rows):
+        past = range(int(made.log.offsets[made.user_N[row]]), row)
+        meets = [r for r in past if set(kinds[made.item_N[r]]) & set(kinds[made.item_N[row]])]
+        assert chosen[place, mask[place]].tolist() == meets[-k:]
+    assert mask.any(axis=1).mean() > 0.5
+
+
 def test_same_field_names_the_fields_that_there_are(log):
     with pytest.raises(ConfigError, match="'author' is no field of this catalogue; it has none"):
         SameField.Config(field="author").build().select(log, log.targets(np.array([1])))

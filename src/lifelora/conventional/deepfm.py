@@ -20,8 +20,8 @@ class DeepFM(Neural):
     """logit = b + Σ_f w_f + Σ_{f<g} <x_f, x_g> + w·u;  u = DNN([x_1 ; … ; x_F]).
 
     x_f are the vectors of the fields, the last of them the mean of the past, x_F = (1/n) Σ_j h_j; w_f is a number of
-    each field's value, and of the past, which is no value but a vector, w_F = v·x_F. Without a past x_F is zero. Extra
-    fields are vectors, too, each with a v of its own.
+    each field's value (the mean, where it has several), and of the past, which is no value but a vector, w_F = v·x_F. Without
+    a past x_F is zero. Extra fields are vectors, too, each with a v of its own.
     """
 
     class Config(Common):
@@ -48,7 +48,7 @@ class DeepFM(Neural):
 
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:
         x_BFE = self.inputs.fields_and_past(batch)
-        first_B1: Tensor = self.first(self.inputs.rows(batch)).sum(dim=1) + self.first_of_past(x_BFE[:, -1])
+        first_B1: Tensor = self.inputs.read(self.first, batch).sum(dim=1) + self.first_of_past(x_BFE[:, -1])
         if self.inputs.extra is not None:
             first_B1 = first_B1 + self.first_of_extra(self.inputs.extra_of(x_BFE).flatten(1))
         deep_B1: Tensor = self.out(self.dnn(x_BFE.flatten(1)))

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from lifelora.conventional.base import ExtraFields, Recommender
+from lifelora.conventional.fields import Fields, shared_by
 from lifelora.data.dataset import Samples, Schema
 
 
@@ -46,6 +47,8 @@ class Inputs(nn.Module):
 
     A behaviour is its item joined with its rating, h_j = ReLU(W [item_j ; rating_j] + b).
 
+    The vector of a field that may have several values is the mean of the vectors of those that it has.
+
     A user or target that is not in the schema (``Samples`` says how they are numbered) has every field unknown, and reads the
     vector of the padding for its id.
     """
@@ -62,29 +65,15 @@ class Inputs(nn.Module):
         starts = [0, *accumulate(sizes)]
         self.n_items, self.n_ratings, self.width = schema.n_items, schema.n_ratings, config.embedding
         self.n_ids = int(config.user_id)
-        n_user_fields = len(schema.user_field_sizes)
-        user_UF = _shared_by(config.min_users, schema.user_fields_UF)
-        user_UF = user_UF + torch.tensor(starts[3 : 3 + n_user_fields], dtype=torch.int64)
-        if config.user_id:
-            user_UF = torch.cat([starts[2] + torch.arange(schema.n_users)[:, None], user_UF], dim=1)
-        item_MF = schema.item_fields_MF + torch.tensor(starts[3 + n_user_fields : -1], dtype=torch.int64)
-        item_MF = torch.cat([torch.arange(schema.n_items)[:, None], item_MF], dim=1)
-        # One row more for users and items that are not in the schema: every field unknown, and for an id the padding's vector.
-        unknown = [
-            torch.tensor([*ids, *fields], dtype=torch.int64)[None]
-            for ids, fields in (
-                ([schema.n_items] * self.n_ids, starts[3 : 3 + n_user_fields]),
-                ([schema.n_items], starts[3 + n_user_fields : -1]),
-            )
-        ]
-        user_UF, item_MF = torch.cat([user_UF, unknown[0]]), torch.cat([item_MF, unknown[1]])
-        self.user_UF: Tensor
-        self.item_MF: Tensor
-        # They come from the schema, so they are not among the weights.
-        self.register_buffer("user_UF", user_UF, persistent=False)
-        self.register_buffer("item_MF", item_MF, persistent=False)
+        users = shared_by(config.min_users, schema.user_fields_UF, schema.user_field_widths)
+        ids_U = torch.tensor([*range(starts[2], starts[2] + schema.n_users), schema.n_items]) if config.user_id else None
+        of_items = 3 + len(schema.user_field_sizes)
+        self.of_user = Fields(ids_U, users, schema.user_field_widths, starts[3:of_items])
+        self.of_item = Fields(
+            torch.arange(schema.n_items + 1), schema.item_fields_MF, schema.item_field_widths, starts[of_items:-1]
+        )
         self.extra = extra
-        of_user, of_item = user_UF.shape[1], item_MF.shape[1]
+        of_user, of_item = self.of_user.n_fields, self.of_item.n_fields
         more_of_user, more = (0, 0) if extra is None else (extra.n_user_fields, extra.n_fields)
         self.n_user_fields, self.n_fields = of_user + more_of_user, of_user + of_item + more
         self._sides = (of_user, more_of_user, of_item, more - more_of_user)
@@ -93,13 +82,18 @@ class Inputs(nn.Module):
         self.join = nn.Linear(2 * self.width, self.width)
         self.drop = nn.Dropout(config.embedding_dropout)
 
-    def rows(self, batch: Samples) -> Int[Tensor, "B F"]:
-        """Where in the table the user's fields stand, then the target's, its id first."""
-        return torch.cat([self.user_UF[batch.user_B], self.item_MF[batch.item_B]], dim=1)
+    def read(self, table: nn.Embedding, batch: Samples) -> Float[Tensor, "B F E"]:
+        """What a table as long as ``self.table`` has for the user's fields, then for the target's, its id first."""
+        user_BX, item_BX = self.of_user.rows_NX[batch.user_B], self.of_item.rows_NX[batch.item_B]
+        read_BXE: Tensor = table(torch.cat([user_BX, item_BX], dim=1))
+        if read_BXE.shape[1] == self.of_user.n_fields + self.of_item.n_fields:
+            return read_BXE
+        user_BXE, item_BXE = read_BXE.split_with_sizes([user_BX.shape[1], item_BX.shape[1]], dim=1)
+        return torch.cat([self.of_user(user_BXE, batch.user_B), self.of_item(item_BXE, batch.item_B)], dim=1)
 
     def vectors(self, batch: Samples) -> Float[Tensor, "B F E"]:
         """Of the user's fields, then of the target's, its id first; on each side the extra ones last."""
-        table_BFE: Tensor = self.table(self.rows(batch))
+        table_BFE = self.read(self.table, batch)
         if self.extra is not None:
             of_user, more_of_user, of_item, more_of_item = self._sides
             user_BFE, item_BFE = table_BFE.split_with_sizes([of_user, of_item], dim=1)
@@ -151,7 +145,7 @@ class Inputs(nn.Module):
 
     def user_and_past(self, batch: Samples) -> Float[Tensor, "B X"]:
         """The vector of the user's id, where that is a field, and the mean of the past's h_j, side by side."""
-        ids_BX = self.table(self.user_UF[batch.user_B, : self.n_ids]).flatten(1)
+        ids_BX = self.table(self.of_user.rows_NX[batch.user_B, : self.n_ids]).flatten(1)
         past_BE = self._mean_of_past(batch)
         return torch.cat([self.drop(ids_BX), past_BE], dim=1)
 
@@ -180,9 +174,3 @@ class Neural(Recommender):
     @final
     def item_embeddings(self) -> Float[Tensor, "M E"]:
         return self.inputs.items()
-
-
-def _shared_by(users: int, codes_UF: Int[Tensor, "U F"]) -> Int[Tensor, "U F"]:
-    """The codes, with 0 (unknown) for values that fewer users share."""
-    counted = [torch.where(code_U.bincount()[code_U] >= users, code_U, 0) for code_U in codes_UF.unbind(1)]
-    return torch.stack(counted, dim=1) if counted else codes_UF

@@ -1,12 +1,15 @@
 """The last step of every source that reads files: rows through all checks into ``RawTables``, or one refusal."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from lifelora.data.catalogue import checked_catalogue, named_by_id
 from lifelora.data.interactions import Columns, check_known, checked_interactions
 from lifelora.data.profiles import checked_profiles, without_fields
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows
+
+NONE: Mapping[str, str] = MappingProxyType({})
 
 
 def assembled(
@@ -25,6 +28,7 @@ def assembled(
     item_fields: Sequence[str] = (),
     user_id: str = "user",
     user_fields: Sequence[str] = (),
+    lists: Mapping[str, str] = NONE,
     unknown_items: bool = False,
 ) -> RawTables:
     """Checked tables from rows; DataError lists everything wrong with them, and ``problems`` that were there before.
@@ -36,9 +40,9 @@ def assembled(
     if log is not None:
         interactions = checked_interactions(log, columns, rating_range, problems)
     if items is not None:
-        catalogue = checked_catalogue(items, item_id, title, description, item_fields, problems, notes)
+        catalogue = checked_catalogue(items, item_id, title, description, item_fields, lists, problems, notes)
     if users is not None:
-        profiles = checked_profiles(users, user_id, user_fields, problems, notes)
+        profiles = checked_profiles(users, user_id, user_fields, lists, problems, notes)
     if log is not None and interactions is not None and catalogue is not None:
         notes += check_known(log, columns.item, interactions, catalogue, unknown_items, problems)
     problems.refuse()

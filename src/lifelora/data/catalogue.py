@@ -1,10 +1,11 @@
 """The catalogue's rows, checked: one per item, each with a title. Knows no file format and no interaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifelora.data.fields import checked_fields
 from lifelora.data.rows import Problems, Rows, mask, one_line
 
 
@@ -14,6 +15,7 @@ def checked_catalogue(
     title: str,
     description: str | None,
     fields: Sequence[str],
+    lists: Mapping[str, str],
     problems: Problems,
     notes: list[str],
 ) -> pa.Table | None:
@@ -24,7 +26,7 @@ def checked_catalogue(
     problems.add_rows(rows, title, mask(pc.equal(made["title"], "")), "an item needs a title")
     if description:
         made["description"] = rows.text(description, notes)
-    return pa.table(made | {field: rows.text(field, notes) for field in fields})
+    return pa.table(made | checked_fields(rows, fields, lists, notes))
 
 
 def named_by_id(interactions: pa.Table) -> pa.Table:

@@ -4,7 +4,7 @@ A sample is the row of its target; what may be seen of it are its user's earlier
 ``extended`` gives one in which more has happened since.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from jaxtyping import Bool, Float, Int
@@ -21,7 +20,8 @@ from torch import Tensor
 
 from lifelora.artefacts import read_json
 from lifelora.data.column import Values, longer
-from lifelora.data.extend import Event, checked_events, numbered, with_new
+from lifelora.data.extend import Event, Told, checked_events, numbered, with_new
+from lifelora.data.fields import coded
 from lifelora.data.idmap import IdMap
 from lifelora.data.log import Log
 from lifelora.data.raw import Words
@@ -76,9 +76,14 @@ class Schema:
     n_items: int
     n_ratings: int
     user_fields_UF: Int[Tensor, "U _"]
+    "Codes of the values of fields; 0 is unknown. A field has as many columns as it has values at most, one in most cases."
     user_field_sizes: tuple[int, ...]
+    "One more than the highest code of each field."
+    user_field_widths: tuple[int, ...]
+    "How many columns each field has."
     item_fields_MF: Int[Tensor, "M _"]
     item_field_sizes: tuple[int, ...]
+    item_field_widths: tuple[int, ...]
 
 
 class Dataset:
@@ -113,7 +118,7 @@ class Dataset:
         "Users and items of the prepared data, which come first: those that a trained model has vectors of."
         self.user_field_names = tuple(n for n in self.profiles.column_names if n != "user")
         self.item_field_names = tuple(n for n in self.catalogue.column_names if n not in ("item", "title", "description"))
-        self._codes: dict[str, tuple[Int[np.ndarray, "M"], dict[str, int]]] = {}
+        self._codes: dict[str, tuple[Int[np.ndarray, "M V"], list[str]]] = {}
 
     @classmethod
     def from_frames(
@@ -204,25 +209,24 @@ class Dataset:
 
     def schema(self) -> Schema:
         """Sizes and field tables of the prepared data; code 0 of every field means unknown."""
-        users, user_sizes = _codes(self.profiles.slice(0, self.known_users), self.user_field_names)
-        items, item_sizes = _codes(self.catalogue.slice(0, self.known_items), self.item_field_names)
-        return Schema(self.known_users, self.known_items, len(self.rating_levels), users, user_sizes, items, item_sizes)
+        users, items = self.profiles.slice(0, self.known_users), self.catalogue.slice(0, self.known_items)
+        sizes = self.known_users, self.known_items, len(self.rating_levels)
+        return Schema(*sizes, *_codes(users, self.user_field_names), *_codes(items, self.item_field_names))
 
     def item_codes(self, field: str) -> Values:
-        """The number of each item's value of a field of the catalogue, [M]; 0 means unknown."""
+        """The numbers of the values that each item has of a field of the catalogue, [M, V]; 0 means unknown, and fills up."""
+        column = self.catalogue.column(field)
         if field not in self._codes:
-            values = self.catalogue.column(field).slice(0, self.known_items)
-            codes_MF, _ = _codes(pa.table({field: values}), (field,))
-            numbers = dict(zip(values.to_pylist(), codes_MF[:, 0].tolist(), strict=True))
-            self._codes[field] = codes_MF[:, 0].numpy(), numbers
-        codes_M, numbers = self._codes[field]
+            self._codes[field] = coded(column.slice(0, self.known_items))
+        codes_MV, values = self._codes[field]
         if self.n_items == self.known_items:
-            return codes_M
-        more, new = list[int](), dict[str, int]()
-        for value in self.catalogue.column(field).slice(self.known_items).to_pylist():
-            known = numbers.get(value) if value else 0
-            more.append(new.setdefault(value, 1 + max(numbers.values(), default=0) + len(new)) if known is None else known)
-        return longer(codes_M, np.array(more, codes_M.dtype))
+            return codes_MV
+        later_mV, theirs = coded(column.slice(self.known_items))
+        numbers = {value: code for code, value in enumerate(values, start=1)}
+        number_C = np.array([0, *(numbers.setdefault(value, 1 + len(numbers)) for value in theirs)], np.int64)
+        width = max(codes_MV.shape[1], later_mV.shape[1])
+        codes_MV, later_mV = (np.pad(c, ((0, 0), (0, width - c.shape[1]))) for c in (codes_MV, number_C[later_mV]))
+        return longer(codes_MV, later_mV)
 
     def training_events(self) -> Int[np.ndarray, "N"]:
         """Every event that training may look at: the training samples and what came before them, in row order.
@@ -238,9 +242,7 @@ class Dataset:
         # Early events that are too short-historied to be samples count as seen when a later training sample shows them.
         return np.flatnonzero(allowed | (np.arange(n) <= last[self.user_N[:n]]))
 
-    def extended(
-        self, events: Iterable[Event], items: Iterable[Mapping[str, str]] = (), users: Iterable[Mapping[str, str]] = ()
-    ) -> "Dataset":
+    def extended(self, events: Iterable[Event], items: Iterable[Told] = (), users: Iterable[Told] = ()) -> "Dataset":
         """This data set with what happened since, to ask about it: samples, lists and fields of models stay the prepared ones.
 
         Events go on after the last one of their user. Their order here is free: they are put in order by time and then, in
@@ -248,7 +250,8 @@ class Dataset:
         A data set without times takes them in the order that is given. What ``data.rules.keep_from`` leaves out is left out
         here, too. Users and items that are new get the next numbers, in the order of ids that ``prepare`` has. ``items`` and
         ``users`` tell of new ones: a mapping with "item" (or "user"), perhaps "title", "description" and fields of this data
-        set. Nothing of what is there is copied, so it costs what all that came since ``prepare`` costs.
+        set; a field that may have several values takes a list of texts. Nothing of what is there is copied, so it costs what all
+        that came since ``prepare`` costs.
 
         Raises DataError, with all that is wrong, for an id that is no text, a rating that this data set does not have, a time
         before the last event of its user, an event that is there already, and texts of something known.
@@ -267,12 +270,9 @@ class Dataset:
         return other
 
 
-def _codes(table: pa.Table, names: tuple[str, ...]) -> tuple[Int[Tensor, "N F"], tuple[int, ...]]:
-    columns, sizes = [], []
-    for name in names:
-        encoded = pc.dictionary_encode(table.column(name).combine_chunks())
-        known = pc.not_equal(pc.fill_null(table.column(name), ""), "").to_numpy(zero_copy_only=False)
-        codes = pc.fill_null(encoded.indices, 0).to_numpy(zero_copy_only=False).astype(np.int64) + 1
-        columns.append(torch.from_numpy(np.where(known, codes, 0)))
-        sizes.append(len(encoded.dictionary) + 1)
-    return (torch.stack(columns, dim=1) if columns else torch.zeros(len(table), 0, dtype=torch.int64)), tuple(sizes)
+def _codes(table: pa.Table, names: tuple[str, ...]) -> tuple[Int[Tensor, "N _"], tuple[int, ...], tuple[int, ...]]:
+    """The codes of fields side by side, and their sizes and widths as ``Schema`` has them."""
+    codes, values = zip(*(coded(table.column(name)) for name in names), strict=True) if names else ((), ())
+    sizes = tuple(1 + len(values_of_one) for values_of_one in values)
+    codes_NF = np.concatenate([np.zeros((len(table), 0), np.int64), *codes], axis=1)
+    return torch.from_numpy(codes_NF), sizes, tuple(codes_NV.shape[1] for codes_NV in codes)

@@ -1,9 +1,14 @@
 """What is in a data set, in a dozen lines. Knows raw tables only."""
 
+from collections.abc import Sequence
+
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifelora.data.fields import values_of
 from lifelora.data.raw import RawTables
+from lifelora.data.rows import is_list
 from lifelora.errors import harmless, on_one_line
 
 SHOWN = 20
@@ -30,12 +35,21 @@ def describe(raw: RawTables, name: str) -> str:
             "times      none: the order of the file stands in, or (split 'one-per-user') one that is drawn; a split by "
             "time is refused"
         )
-    fields = [n for n in raw.catalogue.column_names if n not in ("item", "title")]
-    lines.append(f"items      {_listed(['title', *fields])}")
-    lines.append(f"users      {_listed([n for n in raw.profiles.column_names if n != 'user']) or 'no fields'}")
+    lines.append(f"items      {_listed(raw.catalogue, ('item',), ('title', 'description'))}")
+    lines.append(f"users      {_listed(raw.profiles, ('user',)) or 'no fields'}")
     return harmless("\n".join([*lines, *(f"note       {on_one_line(note)}" for note in raw.notes)]))
 
 
-def _listed(names: list[str]) -> str:
+def _listed(table: pa.Table, without: Sequence[str], words: Sequence[str] = ()) -> str:
+    """Names of columns, and how many values those have that are not ``words``."""
+    names = [name for name in table.column_names if name not in without]
     more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
-    return ", ".join(map(on_one_line, names[:SHOWN])) + more
+    told = (on_one_line(name) + ("" if name in words else _counted(table.column(name))) for name in names[:SHOWN])
+    return ", ".join(told) + more
+
+
+def _counted(column: pa.ChunkedArray) -> str:
+    values, row_V = values_of(column)
+    distinct = pc.count_distinct(values).as_py()
+    each = f", {len(row_V) / max(1, len(column)):.1f} each" if is_list(column) else ""
+    return f" ({distinct:,} value{'s' * (distinct != 1)}{each})"

@@ -14,9 +14,11 @@ import pyarrow.compute as pc
 from lifelora.data.idmap import IdMap
 from lifelora.data.interactions import Columns, checked_interactions
 from lifelora.data.log import Log
-from lifelora.data.rows import MAX_VALUE, Problems, Rows
+from lifelora.data.rows import MAX_VALUE, Problems, Rows, is_list
 from lifelora.errors import Problem
 
+Told = Mapping[str, str | Sequence[str]]
+"""What is told of a user or an item: a text a field, or, of a field that may have several values, a list of texts."""
 EVENTS = "events"
 """What stands for the file's name in a problem, and the number of the event for the line."""
 
@@ -63,12 +65,10 @@ def _numpy(kinds: tuple[type, ...]) -> tuple[type, ...]:
     return () if str in kinds else (np.integer, np.floating)
 
 
-def with_new(
-    what: str, ids: IdMap, table: pa.Table, told: Iterable[Mapping[str, str]], seen: pa.ChunkedArray
-) -> tuple[IdMap, pa.Table]:
+def with_new(what: str, ids: IdMap, table: pa.Table, told: Iterable[Told], seen: pa.ChunkedArray) -> tuple[IdMap, pa.Table]:
     """Ids and their table of texts with those that are new: told of in mappings, or only ``seen`` in an event.
 
-    DataError lists keys that the table does not have, values that are no texts, and ids that are known already.
+    DataError lists keys that the table does not have, values of another kind, and ids that are known already.
     """
     problems, listed = Problems(), list(told)
     file = f"{what}s"
@@ -77,12 +77,15 @@ def with_new(
             if key not in table.column_names:
                 allowed = f"there is no such field in this data set; it has: {', '.join(table.column_names)}"
                 problems.add(Problem(file, number, str(key), None, allowed))
-            elif not isinstance(value, str):
+            elif not isinstance(value, str) and not (is_list(table.column(key)) and _are_texts(value)):
                 said = "an id is a text" if key == what else "this is no text"
+                said += ", and no list of texts" if is_list(table.column(key)) else ""
                 problems.add(Problem(file, number, key, repr(value)[:MAX_VALUE], said))
     problems.refuse()
     names = [name for name in table.column_names if name != what]
-    texts = pa.table({name: pa.array([row.get(name, "") for row in listed], pa.string()) for name in (what, *names)})
+    texts = pa.table(
+        {name: _column([row.get(name, "") for row in listed], table.schema.field(name).type) for name in (what, *names)}
+    )
     rows = Rows(file, texts, np.arange(1, len(listed) + 1))
     told_ids = rows.ids(what, problems, unique=True)
     known_N = np.array([one in ids for one in told_ids.to_pylist()], np.bool_)
@@ -93,9 +96,24 @@ def with_new(
     if not len(new):
         return ids, table
     place = pc.index_in(pa.array(new.outside(np.arange(len(new)))), value_set=told_ids)
-    made = {name: pc.fill_null(rows.text(name, []).take(place), "") for name in names}
+    made = {}
+    for name in names:
+        several = is_list(texts.column(name))
+        values = rows.sets(name, None, []) if several else rows.text(name, [])
+        made[name] = pc.fill_null(values.take(place), pa.scalar([] if several else "", values.type))
     more = pa.table({what: pa.array(new.outside(np.arange(len(new)))), **made}).select(table.column_names).cast(table.schema)
     return ids.extended(new), pa.concat_tables([table, more])
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(one, str) for one in value)
+
+
+def _column(values: Sequence[str | Sequence[str]], kind: pa.DataType) -> pa.Array:
+    """Texts, or lists of texts, as a column of a kind: one text is a list of one."""
+    if not is_list(pa.array([], kind)):
+        return pa.array(values, pa.string())
+    return pa.array([[value] if isinstance(value, str) else list(value) for value in values], pa.list_(pa.string()))
 
 
 def numbered(

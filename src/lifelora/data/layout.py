@@ -6,9 +6,9 @@
 import difflib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from lifelora import foreign
 from lifelora.data.assemble import assembled
@@ -39,6 +39,8 @@ class Layout(Frozen):
     user_id: str | None = None
     "The profiles' column of ids, where it is not called as in the log."
     user_fields: tuple[str, ...] = ()
+    lists: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
+    """Fields that may have several values, and what stands between these: { genres = "|" }. A column of lists needs no entry."""
     unknown_items: Literal["refuse", "allow"] = "refuse"
     "What to do with interactions whose item the catalogue lacks; allowed ones have no text."
     words: Words = Words()
@@ -52,6 +54,8 @@ class Layout(Frozen):
             wrong = sorted({f for f in fields if f in RESERVED or fields.count(f) > 1})
             if wrong:
                 raise ValueError(f"{name} holds '{wrong[0]}', which is taken or named twice; rename or drop it")
+        if others := sorted(set(self.lists) - {*self.item_fields, *self.user_fields}):
+            raise ValueError(f"lists holds '{others[0]}', which is neither in item_fields nor in user_fields; put it into one")
         return self
 
     @property
@@ -129,6 +133,7 @@ def laid_out(
         item_fields=layout.item_fields,
         user_id=layout.user,
         user_fields=layout.user_fields,
+        lists=layout.lists,
         unknown_items=layout.unknown_items == "allow",
     )
 

@@ -20,6 +20,7 @@ from lifelora.data.dataset import Dataset
 from lifelora.data.idmap import IdMap
 from lifelora.data.log import EVENT_COLUMNS
 from lifelora.data.raw import RawTables
+from lifelora.data.rows import is_list
 from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTime, split
 from lifelora.errors import ConfigError
 from lifelora.types import PARTS, Frozen
@@ -156,10 +157,14 @@ def _core(raw: RawTables, k: int) -> RawTables:
 
 
 def _in_order(table: pa.Table, column: str, ids: IdMap) -> pa.Table:
-    """The rows of a table of texts in index order; ids without a row get empty texts, never invented ones."""
-    wanted = pa.table({column: pa.array(ids.outside(np.arange(len(ids)))), "_order": pa.array(np.arange(len(ids)))})
-    joined = wanted.join(table, keys=column, join_type="left outer").sort_by("_order").drop_columns("_order")
-    return pa.table({name: pc.fill_null(joined.column(name), "") for name in table.column_names})
+    """The rows of a table in index order; ids without a row get empty texts and no values, never invented ones."""
+    wanted = pa.array(ids.outside(np.arange(len(ids))), pa.string())
+    found = table.take(pc.index_in(wanted, value_set=table.column(column).combine_chunks()))
+    made = {
+        name: pc.fill_null(values, pa.scalar([] if is_list(values) else "", values.type))
+        for name, values in zip(found.column_names, found.columns, strict=True)
+    }
+    return pa.table(made | {column: wanted})
 
 
 def _sorted_events(raw: RawTables, users: IdMap, items: IdMap, levels: list[float], rules: Rules) -> Iterator[pa.RecordBatch]:

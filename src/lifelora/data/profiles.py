@@ -1,19 +1,22 @@
 """The users' rows, checked: one per user, with whatever fields there are. Knows no file format and no interaction."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifelora.data.fields import checked_fields
 from lifelora.data.rows import Problems, Rows
 
 
-def checked_profiles(rows: Rows, user: str, fields: Sequence[str], problems: Problems, notes: list[str]) -> pa.Table | None:
+def checked_profiles(
+    rows: Rows, user: str, fields: Sequence[str], lists: Mapping[str, str], problems: Problems, notes: list[str]
+) -> pa.Table | None:
     """user and the fields as ``RawTables`` has them; None when a column is missing."""
     if rows.lacks([user, *fields], problems):
         return None
     made = {"user": rows.ids(user, problems, unique=True)}
-    return pa.table(made | {field: rows.text(field, notes) for field in fields})
+    return pa.table(made | checked_fields(rows, fields, lists, notes))
 
 
 def without_fields(interactions: pa.Table) -> pa.Table:

@@ -28,9 +28,10 @@ class RawTables:
     """user: string, item: string, rating: float32, time: int64 (Unix seconds; absent where the set has no times); perhaps
     part: string, train, valid or test for the targets of a published split, and empty for rows that are only history."""
     catalogue: pa.Table
-    "item: string, title: string, further string columns (categorical fields; empty = unknown), perhaps description."
+    """item: string, title: string, further columns (categorical fields), perhaps description. A field is a column of strings (an
+    empty one: unknown) or, where it may have several values, of lists of strings (none twice; without any: unknown)."""
     profiles: pa.Table
-    "user: string, further string columns (categorical fields; empty = unknown)."
+    "user: string, further columns as those of the catalogue."
     words: Words
     notes: tuple[str, ...] = ()
     "What a reader should know about the data before trusting a figure made from it."

@@ -17,6 +17,8 @@ from lifelora.errors import DataError, Problem
 
 MAX_TEXT = 2000
 """Characters kept of a title, a description or a field."""
+MAX_VALUES = 32
+"""Values kept of a field that has several."""
 MAX_VALUE = 80
 """Characters shown of a bad value."""
 MAX_COLUMN = (1 << 31) - 1
@@ -104,12 +106,38 @@ class Rows:
 
     def text(self, column: str, notes: list[str]) -> pa.Array:
         """One line of text per row: blanks and control characters become single spaces, and its length is bounded."""
-        text = one_line(self.table.column(column).combine_chunks())
+        texts = self.table.column(column).combine_chunks()
+        text = one_line(pc.fill_null(pc.binary_join(texts, " "), "") if is_list(texts) else texts)
         long = int(pc.sum(pc.greater(pc.utf8_length(text), MAX_TEXT)).as_py() or 0)
         if not long:
             return text
         notes.append(f"{self.file}: {long:,} values of '{column}' are cut after {MAX_TEXT:,} characters.")
         return pc.utf8_slice_codeunits(text, 0, MAX_TEXT)
+
+    def sets(self, column: str, separator: str | None, notes: list[str]) -> pa.ListArray:
+        """The values of each row, each one line of text and none twice: of a list, or of a text between its separators.
+
+        Empty ones are left out; the length of a value is bounded, and so is their number.
+        """
+        lists = self.table.column(column).combine_chunks()
+        if not is_list(lists):
+            lists = pc.split_pattern(lists, separator or "")
+        row_V = np.asarray(pc.list_parent_indices(lists).to_numpy(), np.int64)
+        value_V = one_line(pc.fill_null(pc.list_flatten(lists), ""))
+        long = int(pc.sum(pc.greater(pc.utf8_length(value_V), MAX_TEXT)).as_py() or 0)
+        value_V = pc.utf8_slice_codeunits(value_V, 0, MAX_TEXT) if long else value_V
+        codes = pc.dictionary_encode(value_V)
+        first_V = np.zeros(len(row_V), np.bool_)
+        first_V[np.unique(row_V * max(1, len(codes.dictionary)) + codes.indices.to_numpy(), return_index=True)[1]] = True
+        kept_V = np.flatnonzero(first_V & mask(pc.not_equal(value_V, "")))
+        count_N = np.bincount(row_V[kept_V], minlength=len(lists))
+        place_V = np.arange(len(kept_V)) - np.repeat(np.cumsum(count_N) - count_N, count_N)
+        if many := int((count_N > MAX_VALUES).sum()):
+            notes.append(f"{self.file}: {many:,} rows have more than {MAX_VALUES} values of '{column}'; the first are kept.")
+        if long:
+            notes.append(f"{self.file}: {long:,} values of '{column}' are cut after {MAX_TEXT:,} characters.")
+        offsets = np.concatenate([[0], np.cumsum(np.minimum(count_N, MAX_VALUES))]).astype(np.int32)
+        return pa.ListArray.from_arrays(pa.array(offsets), value_V.take(pa.array(kept_V[place_V < MAX_VALUES])))
 
 
 @dataclass
@@ -158,6 +186,11 @@ class Problems:
         turns = [problem for turn in zip_longest(*self.kinds) for problem in turn if problem is not None]
         shown = sorted(turns[: DataError.SHOWN], key=lambda p: (p.file, p.line or 0, p.column or ""))
         raise DataError(shown, self.count)
+
+
+def is_list(column: pa.Array | pa.ChunkedArray) -> bool:
+    """Whether a column may hold several values a row."""
+    return bool(pa.types.is_list(column.type) or pa.types.is_large_list(column.type))
 
 
 def one_line(texts: pa.Array) -> pa.Array:

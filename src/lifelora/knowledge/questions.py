@@ -22,6 +22,7 @@ from jaxtyping import Bool, Int
 from pydantic import Field, field_validator, model_validator
 
 from lifelora.data.dataset import Dataset, Targets
+from lifelora.data.fields import as_texts
 from lifelora.errors import LeakError
 from lifelora.prompts.wording.fields import Texts, check_fields, fill, whole_lines
 from lifelora.types import Frozen
@@ -229,7 +230,7 @@ class AboutUsers(Sequence[str]):
 
     @cached_property
     def _profiles(self) -> list[dict[str, str]]:
-        rows = self.dataset.profiles.drop_columns("user").to_pylist() or [{}] * self.dataset.n_users
+        rows = as_texts(self.dataset.profiles.drop_columns("user")).to_pylist() or [{}] * self.dataset.n_users
         return [{**row, "profile": "; ".join(f"{name}: {value}" for name, value in row.items() if value)} for row in rows]
 
     @cached_property
@@ -250,7 +251,8 @@ def _item(row: Texts, words: Texts) -> dict[str, str]:
 
 
 def _short(catalogue: pa.Table, words: int) -> pa.Table:
-    """The catalogue with descriptions of at most so many words."""
+    """The catalogue as texts, with descriptions of at most so many words."""
+    catalogue = as_texts(catalogue)
     if "description" not in catalogue.column_names:
         return catalogue
     split = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(catalogue.column("description").combine_chunks()))

@@ -98,14 +98,15 @@ class MostRecent(Selector):
     def _choose(self, dataset: Dataset, targets: Targets) -> Chosen:
         if not self.liked:
             return dataset.history(targets, self.k)
-        return _latest(dataset, targets, self.k, lambda rows_P: dataset.label_N[rows_P], np.ones(len(targets), np.int64))
+        return _latest(dataset, targets, self.k, lambda rows_P: dataset.label_N[rows_P][:, None], np.ones(len(targets), np.int64))
 
 
 @final
 class SameField(Selector):
     """The last k behaviours whose items share a field's value with the target: SIM's hard search (Pi et al., CIKM 2020).
 
-    Where the target's value is unknown nothing is like it, and nothing is chosen.
+    Where a field may have several values, one that both items have is enough, whatever else they have. Where the target's value
+    is unknown nothing is like it, and nothing is chosen.
     """
 
     class Config(Selector.Config):
@@ -130,20 +131,38 @@ class SameField(Selector):
                 f"behaviours.field = '{self.field}' is no field of this catalogue; it has "
                 f"{', '.join(dataset.item_field_names) or 'none'}."
             )
-        code_M = dataset.item_codes(self.field)
-        code_B = code_M[targets.item_B]
-        rows_BK, mask_BK = _latest(dataset, targets, self.k, lambda rows_P: code_M[dataset.item_N[rows_P]], code_B)
-        return rows_BK, mask_BK & (code_B > 0)[:, None]  # 0 is unknown
+        codes_MV = dataset.item_codes(self.field)
+        codes_BV = codes_MV[targets.item_B]
+        chosen: Chosen | None = None
+        for (
+            code_B
+        ) in codes_BV.T:  # the last k with either of two values are among the last k with one and the last k with the other
+            rows_BK, mask_BK = _latest(dataset, targets, self.k, lambda rows_P: codes_MV[dataset.item_N[rows_P]], code_B)
+            mask_BK &= (code_B > 0)[:, None]  # 0 is unknown
+            chosen = (rows_BK, mask_BK) if chosen is None else _either(chosen, (rows_BK, mask_BK))
+        assert chosen is not None, "a field has a column of codes at least"
+        return chosen
+
+
+def _either(one: Chosen, other: Chosen) -> Chosen:
+    """The last k rows, each once, of those that are in one of two choices of k."""
+    rows_BC, mask_BC = (np.concatenate(pair, axis=1) for pair in zip(one, other, strict=True))
+    rows_BC = np.where(mask_BC, rows_BC, -1)
+    rows_BC.sort(axis=1)  # a user's rows grow with time
+    rows_BC[:, 1:][rows_BC[:, 1:] == rows_BC[:, :-1]] = -1
+    rows_BC.sort(axis=1)
+    rows_BK = rows_BC[:, -one[0].shape[1] :]
+    return np.maximum(rows_BK, 0), rows_BK >= 0
 
 
 def _latest(
     dataset: Dataset,
     targets: Targets,
     k: int,
-    code_of: Callable[[Int[np.ndarray, "P"]], Int[np.ndarray, "P"]],
+    codes_of: Callable[[Int[np.ndarray, "P"]], Int[np.ndarray, "P V"]],
     wanted_B: Int[np.ndarray, "B"],
 ) -> Chosen:
-    """The last k rows before each target whose code, which is not negative, is the wanted one."""
+    """The last k rows before each target that have the wanted code among theirs; a code is not negative, 0 fills up."""
     user_U, place_B = np.unique(targets.user_B, return_inverse=True)
     count_U = dataset.log.count(user_U)
     rows_BK, mask_BK = np.zeros((len(targets), k), np.int64), np.zeros((len(targets), k), np.bool_)
@@ -153,7 +172,11 @@ def _latest(
     for block in np.split(order, np.flatnonzero(np.diff(block_U[place_B][order])) + 1) if len(order) else []:
         first, end = int(place_B[block].min()), int(place_B[block].max()) + 1
         place_P, row_P = dataset.log.past(user_U[first:end], count_U[first:end])
-        code_P, place_b, wanted_b = np.asarray(code_of(row_P), np.int64), place_B[block] - first, wanted_B[block]
+        codes_PV, place_b, wanted_b = np.asarray(codes_of(row_P), np.int64), place_B[block] - first, wanted_B[block]
+        real_PV = codes_PV > 0
+        real_PV[:, 0] = True
+        p, code_P = np.nonzero(real_PV)[0], codes_PV[real_PV]
+        place_P, row_P = place_P[p], row_P[p]
         n_codes = 1 + max(int(code_P.max(initial=0)), int(wanted_b.max()))
         # All events by (user, code), in time order inside: a target's are side by side, and rows grow with time.
         key_P, key_b, width = place_P * n_codes + code_P, place_b * n_codes + wanted_b, len(dataset) + 1

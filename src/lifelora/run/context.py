@@ -3,7 +3,7 @@
 It loads each of them once, when it is first asked for. It knows no scorer and no task.
 """
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from torch import Tensor
 from lifelora import seeds
 from lifelora.artefacts import read_json
 from lifelora.data.dataset import Dataset
-from lifelora.data.extend import Event
+from lifelora.data.extend import Event, Told
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import ABOUT, Backbone
 from lifelora.retrieval.select import Selector
@@ -62,8 +62,8 @@ class Context:
     def extend(
         self,
         events: Iterable[Event],
-        items: Iterable[Mapping[str, str]] = (),
-        users: Iterable[Mapping[str, str]] = (),
+        items: Iterable[Told] = (),
+        users: Iterable[Told] = (),
         vectors_NE: Float[Tensor, "N E"] | None = None,
     ) -> None:
         """What happened since the data were prepared, as of ``Dataset.extended``: whatever is asked from now on knows it.

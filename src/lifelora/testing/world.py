@@ -10,8 +10,10 @@ from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
 
 
-def two_tribes(folder: Path, n: int = 40, each: int = 24) -> Dataset:
+def two_tribes(folder: Path, n: int = 40, each: int = 24, several: bool = False) -> Dataset:
     """Users and items 0 … n-1. Even users like even items only, odd users odd ones; every item is liked equally.
+
+    With ``several`` an item has up to three genres and a user up to two hobbies.
 
     All users rate at the same pace, in an order of their own, so every part of a split by time has them all.
     """
@@ -32,13 +34,16 @@ def two_tribes(folder: Path, n: int = 40, each: int = 24) -> Dataset:
             {
                 "item": [f"i{i:02}" for i in range(n)],
                 "title": ["t"] * n,
-                "genre": [("", "a", "b", "c")[i // 2 % 4] for i in range(n)],
+                "genre": [
+                    (([], ["a"], ["b", "a"], ["c", "a", "d"]) if several else ("", "a", "b", "c"))[i // 2 % 4] for i in range(n)
+                ],
             }
         ),
         profiles=pa.table(
             {
                 "user": [f"u{u:02}" for u in range(n)],
                 "age": [("", "young", "old")[u // 2 % 3] for u in range(n)],
+                **({"hobby": [([], ["x"], ["y", "x"])[u // 4 % 3] for u in range(n)]} if several else {}),
             }
         ),
         words=Words(),

@@ -2,10 +2,12 @@
 
 import pyarrow as pa
 
+from lifelora.data.fields import as_texts
+
 
 def item_texts(catalogue: pa.Table, item: str) -> list[str]:
     """``The film Heat. Genre: Crime. Two men …``: all that is known of an item in words; empty where nothing is."""
-    return [_item_text(row, item) for row in catalogue.to_pylist()]
+    return [_item_text(row, item) for row in as_texts(catalogue).to_pylist()]
 
 
 def _item_text(row: dict[str, str | None], item: str) -> str:

@@ -1,8 +1,8 @@
 """MovieLens as GroupLens publishes it: 100K, 1M, 10M, 25M and the latest small set, from a folder, a zip, or their server.
 
 10M has the file names of 1M, but half stars, UTF-8, and no users. The older files were published in ISO-8859-1: copies that
-are UTF-8 as a whole are read so, and a note says which it was. The genre of a film is its first one, as in the papers. Knows
-the files' layouts; whether a row is sound is for the checks that every source shares.
+are UTF-8 as a whole are read so, and a note says which it was. The genre of a film is its first one, as in the papers, or
+all that it has. Knows the files' layouts; whether a row is sound is for the checks that every source shares.
 """
 
 import difflib
@@ -24,6 +24,7 @@ from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.base import Source
+from lifelora.data.sources.codes import AGES_1M, GENDERS, GENRES_100K, OCCUPATIONS_1M
 from lifelora.data.sources.fetch import Watch, fetch
 from lifelora.data.sources.files import Files
 from lifelora.data.sources.titles import spoken
@@ -43,24 +44,9 @@ LOG = Columns(user="user", item="item", rating="rating", time="time")
 USER_FIELDS = ("gender", "age", "occupation", "zip")
 LEFT_OUT = ("genre", "zip")
 """What the papers' prompts do not say, or say in a place of their own: the template's lines decide alone."""
+GENRE_SEPARATOR = "|"
+LISTS = {"genre": GENRE_SEPARATOR}
 ESTIMATES = "ratings.estimated_timestamps.csv"
-
-# fmt: off
-GENRES_100K = (
-    "unknown", "Action", "Adventure", "Animation", "Children's", "Comedy", "Crime", "Documentary", "Drama", "Fantasy",
-    "Film-Noir", "Horror", "Musical", "Mystery", "Romance", "Sci-Fi", "Thriller", "War", "Western",
-)
-# fmt: on
-GENDERS = {"F": "female", "M": "male"}
-AGES_1M = {"1": "under 18", "18": "18-24", "25": "25-34", "35": "35-44", "45": "45-49", "50": "50-55", "56": "56 or older"}
-# fmt: off
-OCCUPATIONS_1M = dict(zip(map(str, range(21)), (
-    "other or not specified", "academic or educator", "artist", "clerical or admin", "college or graduate student",
-    "customer service", "doctor or health care", "executive or managerial", "farmer", "homemaker", "K-12 student",
-    "lawyer", "programmer", "retired", "sales or marketing", "scientist", "self-employed", "technician or engineer",
-    "tradesman or craftsman", "unemployed", "writer",
-), strict=True))
-# fmt: on
 
 
 def fetch_set(name: str, to: Path, publisher: str = PUBLISHER, watch: Watch | None = None) -> Path:
@@ -80,6 +66,8 @@ class Movielens(Source):
     published: ClassVar[Mapping[str, str]] = PUBLISHED
     titles: Literal["published", "spoken"] = "published"
     "As they are (`Usual Suspects, The (1995)`), or as LLaRA says them (`The Usual Suspects`)."
+    genres: Literal["first", "all"] = "first"
+    "The first genre of a film alone, as in the papers, or the list of all of them."
 
     @field_validator("path", mode="wrap")
     @classmethod
@@ -126,7 +114,7 @@ class Movielens(Source):
                 )
             place = fetch_set(self.path, place.parent, publisher, watch)
         files = Files(place)
-        raw = replace(_layout(files).read(files), left_out=LEFT_OUT)
+        raw = replace(_layout(files).read(files, self.genres == "all"), left_out=LEFT_OUT)
         return raw if self.titles == "published" else _spoken(raw)
 
     def _place(self, cache: Path) -> tuple[Path, bool]:
@@ -136,18 +124,19 @@ class Movielens(Source):
         return (cache / f"{NAMES[self.path]}.zip" if named else path), named
 
 
-def _read_100k(files: Files) -> RawTables:
+def _read_100k(files: Files, all_genres: bool) -> RawTables:
     problems, notes = Problems(), list[str]()
     log = _unquoted(files, "u.data", LOG.names, "\t", problems, notes)
     films = _unquoted(files, "u.item", ["item", "title", "released", "video", "url", *GENRES_100K], "|", problems, notes)
     users = _unquoted(files, "u.user", ["user", "age", "gender", "occupation", "zip"], "|", problems, notes)
     if films is not None:
         genre = pa.repeat("", len(films))
-        for name in reversed(GENRES_100K):  # the first flag that is set is written last
+        for name in reversed(GENRES_100K):  # the first flag that is set is written last, before the others
             flag = films.table.column(name).combine_chunks()
             wrong_M = ~mask(pc.is_in(flag, value_set=pa.array(["0", "1"])))
             problems.add_rows(films, name, wrong_M, "a genre's flag is 0 or 1")
-            genre = pc.if_else(pc.equal(flag, "1"), "" if name == "unknown" else name, genre)
+            told = "" if name == "unknown" else pc.binary_join_element_wise(name, genre, GENRE_SEPARATOR)
+            genre = pc.if_else(pc.equal(flag, "1"), told, genre)
         films = films.with_columns(genre=genre)
     if users is not None:
         age = users.table.column("age")
@@ -157,7 +146,7 @@ def _read_100k(files: Files) -> RawTables:
         users = users.with_columns(age=decade, gender=_words(users, "gender", GENDERS, problems))
     return assembled(
         log,
-        films,
+        _genres(films, all_genres),
         users,
         WORDS,
         problems,
@@ -165,11 +154,12 @@ def _read_100k(files: Files) -> RawTables:
         columns=LOG,
         rating_range=(1.0, 5.0),
         item_fields=["genre"],
+        lists=LISTS if all_genres else {},
         user_fields=USER_FIELDS,
     )
 
 
-def _read_1m(files: Files) -> RawTables:
+def _read_1m(files: Files, all_genres: bool) -> RawTables:
     problems, notes, encodings = Problems(), list[str](), list[str]()
     log = _unquoted(files, "ratings.dat", LOG.names, "::", problems, encodings)
     films = _unquoted(files, "movies.dat", ["item", "title", "genre"], "::", problems, encodings)
@@ -189,7 +179,7 @@ def _read_1m(files: Files) -> RawTables:
     notes += encodings
     return assembled(
         log,
-        _first_genre(films),
+        _genres(films, all_genres),
         users,
         WORDS,
         problems,
@@ -197,11 +187,12 @@ def _read_1m(files: Files) -> RawTables:
         columns=LOG,
         rating_range=(0.5 if users is None else 1.0, 5.0),
         item_fields=["genre"],
+        lists=LISTS if all_genres else {},
         user_fields=() if users is None else USER_FIELDS,
     )
 
 
-def _read_csv(files: Files) -> RawTables:
+def _read_csv(files: Files, all_genres: bool) -> RawTables:
     problems, notes = Problems(), list[str]()
     named = {"userId": "user", "movieId": "item", "timestamp": "time", "genres": "genre"}
 
@@ -215,7 +206,7 @@ def _read_csv(files: Files) -> RawTables:
     log, films = rows("ratings.csv"), rows("movies.csv")
     return assembled(
         log,
-        _first_genre(films),
+        _genres(films, all_genres),
         None,
         WORDS,
         problems,
@@ -223,6 +214,7 @@ def _read_csv(files: Files) -> RawTables:
         columns=LOG,
         rating_range=(0.5, 5.0),
         item_fields=["genre"],
+        lists=LISTS if all_genres else {},
     )
 
 
@@ -230,7 +222,8 @@ def _read_csv(files: Files) -> RawTables:
 class Layout:
     """One way in which sets were published."""
 
-    read: Callable[[Files], RawTables]
+    read: Callable[[Files, bool], RawTables]
+    "With all genres of a film, or the first."
     needed: frozenset[str]
     perhaps: frozenset[str] = frozenset()
 
@@ -282,11 +275,14 @@ def _unquoted(
     )
 
 
-def _first_genre(films: Rows | None) -> Rows | None:
+def _genres(films: Rows | None, of_all: bool) -> Rows | None:
+    """The films with their genres, or the first of them."""
     if films is None or "genre" not in films.table.column_names:
         return films
-    first = pc.replace_substring_regex(films.table.column("genre"), r"\|.*$", "")
-    return films.with_columns(genre=pc.if_else(pc.equal(first, "(no genres listed)"), "", first))
+    genre = films.table.column("genre")
+    if not of_all:
+        genre = pc.replace_substring_regex(genre, r"\|.*$", "")
+    return films.with_columns(genre=pc.if_else(pc.equal(genre, "(no genres listed)"), "", genre))
 
 
 def _words(rows: Rows, column: str, meaning: Mapping[str, str], problems: Problems) -> pa.Array:

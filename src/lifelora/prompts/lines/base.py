@@ -15,6 +15,7 @@ import pyarrow as pa
 from jaxtyping import Int
 
 from lifelora.data.column import Values, longer
+from lifelora.data.fields import as_texts
 from lifelora.prompts.slots import ITEM
 
 CHECKED = 64
@@ -83,5 +84,5 @@ def flat(segments: Sequence[Int[np.ndarray, "_"]]) -> tuple[Int[np.ndarray, "T"]
 
 
 def table_texts(table: pa.Table) -> list[dict[str, str]]:
-    """The rows of a table of texts."""
-    return [{name: value or "" for name, value in row.items()} for row in table.to_pylist()]
+    """The rows of a table as texts; the values of a field that has several are joined."""
+    return [{name: value or "" for name, value in row.items()} for row in as_texts(table).to_pylist()]

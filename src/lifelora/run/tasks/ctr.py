@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
+from lifelora.data.fields import as_texts
 from lifelora.evaluation.jackknife import Jackknifed, Scored, jackknife
 from lifelora.evaluation.measured import figures
 from lifelora.evaluation.metrics import auc, log_loss
@@ -124,7 +125,7 @@ class Ctr(Task):
         chosen = {name: scorer.chosen(request) for name, scorer in self.scorers.items()}
         shown = [Shown(f"{how[0]}: shown to {name}", behaviours(dataset, how[1][0])) for name, how in chosen.items() if how]
         user, item = int(request.targets.user_B[0]), int(request.targets.item_B[0])
-        profile = dataset.profiles.slice(user, 1).to_pylist()[0]
+        profile = as_texts(dataset.profiles.slice(user, 1)).to_pylist()[0]
         place = int(np.flatnonzero(self.context.test_samples == row)[0])
         return ExampleUser(
             user=dataset.users.outside([user])[0],
