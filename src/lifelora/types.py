@@ -15,6 +15,7 @@ E     width of an item vector
 ====  =======================================  ====  ==================================
 """
 
+import glob
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -48,6 +49,8 @@ def _placed(written: str, info: Any) -> str:
             place = None if folder is None else folder / Path(written).expanduser()
             if place is not None and place.exists():
                 return os.path.abspath(place)
+            if folder is not None and next(glob.iglob(os.path.expanduser(written), root_dir=folder, recursive=True), None):
+                return os.path.join(glob.escape(os.path.abspath(folder)), os.path.expanduser(written))
         except (OSError, ValueError, RuntimeError):  # no path can be so
             return written
     return written
@@ -59,7 +62,8 @@ def _kept(place: str, info: Any) -> str:
 
 
 PathText = Annotated[str, AfterValidator(_placed), PlainSerializer(_kept)]
-"""A path in a recipe: what lies beside the recipe, or else where the command is given. A name that is no path stays a name."""
+"""A path in a recipe, or a pattern of paths: what lies beside the recipe, or else where the command is given. A name that is no
+path stays a name."""
 
 
 class Frozen(BaseModel):

@@ -143,14 +143,23 @@ def test_a_set_that_its_publisher_changes_has_no_hash_before_it_is_there(tmp_pat
     assert len(Movielens(path="latest-small").fingerprint()) == 64
 
 
-def test_a_missing_file_and_one_that_cannot_be_read_are_said(tmp_path: Path):
+def test_a_missing_file_and_one_that_cannot_be_read_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "interactions.csv").write_bytes(small.LOG_CSV)
     source = parse_source(f"tables:{tmp_path}")
     (tmp_path / "interactions.csv").unlink()
-    with pytest.raises(ConfigError, match=r"there is no file '.*interactions.csv', which interactions reads"):
+    with pytest.raises(ConfigError, match=r"there is no file '.*interactions.csv'; check the path"):
         source.fingerprint()
     (tmp_path / "interactions.csv").mkdir()
-    with pytest.raises(DataError, match=r"interactions\.csv: cannot be read \(Is a directory\)"):
+    with pytest.raises(ConfigError, match=r"interactions.csv' is a folder; name its files, as '.*interactions.csv/\*\.csv'"):
+        source.fingerprint()
+    (tmp_path / "interactions.csv").rmdir()
+    (tmp_path / "interactions.csv").write_bytes(small.LOG_CSV)
+
+    def denied(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("lifelora.data.sources.base.file_hash", denied)
+    with pytest.raises(DataError, match=r"interactions\.csv: cannot be read \(Permission denied\)"):
         source.fingerprint()
     with pytest.raises(ConfigError, match="there is no folder or zip"):
         parse_source(f"amazon:{tmp_path / 'nowhere'}").fingerprint()

@@ -12,17 +12,16 @@ import tomli_w
 
 from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Dataset
-from lifelora.data.layout import Layout, by_names, laid_out, made
+from lifelora.data.layout import Layout, laid_out, made
 from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import Meaning, Problems
+from lifelora.data.synonyms import by_names
 from lifelora.data.typed import typed_rows
 from lifelora.errors import DataError
 from lifelora.frames import AnyFrame, Frame
 from lifelora.stage import Stage
 
-NAMING = ("item_id", "title", "description", "user_id")
-"""Keys that say what a column is, other than those of the log and fields."""
 KEYS = {"interactions": "interactions", "items": "catalogue", "users": "profiles"}
 """What a TOML file calls the frames."""
 TOML = "tables.toml"
@@ -87,14 +86,8 @@ class Frames:
 def _with_names(layout: Mapping[str, Any], frames: Mapping[str, Frame]) -> dict[str, Any]:
     """A layout with what it does not say, by the names of columns; one that it calls the title, say, is not a field as well."""
     names = {called: frame.names for called, frame in frames.items()}
-    values = by_names(names["interactions"], names.get("items", ()), names.get("users", ()))
-    columns = layout.get("columns", {})
-    if isinstance(columns, Mapping):
-        columns = values.get("columns", {}) | dict(columns)
-    said = {layout.get(key) for key in NAMING} | set(columns.values() if isinstance(columns, dict) else ())
-    for fields in ("item_fields", "user_fields"):
-        values[fields] = [name for name in values[fields] if name not in said]
-    return values | dict(layout) | {"columns": columns}
+    values = by_names(names["interactions"], names.get("items", ()), names.get("users", ()), layout)
+    return values | dict(layout) | ({"columns": values["columns"]} if isinstance(layout.get("columns", {}), Mapping) else {})
 
 
 @contextmanager

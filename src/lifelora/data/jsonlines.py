@@ -1,12 +1,12 @@
-"""JSON lines, also gzipped, into ``Rows``: chosen fields as text, with their lines. Knows no field's meaning.
+"""JSON lines and arrays of JSON objects, also packed, into ``Rows``: chosen fields, with their lines. Knows no field's meaning.
 
-Read block by block: besides the chosen fields, memory holds one block. Faults of form (a line that is no JSON object,
+Lines are read block by block: besides the chosen fields, memory holds one block. Faults of form (a line that is no JSON object,
 foreign bytes, a cut archive) are added to ``Problems``, and reading goes on where it can.
 """
 
-import gzip
+import codecs
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from io import BufferedIOBase
 
 import duckdb
@@ -14,20 +14,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifelora.data.rows import MAX_COLUMN, MAX_VALUE, MEND_LARGE, Problems, Rows, mask
-from lifelora.data.unpacked import UNREADABLE, most
+from lifelora import foreign
+from lifelora.data.jsonvalues import as_meant, extracted, keys, kinds, mended_line
+from lifelora.data.rows import MAX_COLUMN, MAX_VALUE, MEND_LARGE, Meaning, Problems, Rows, mask
+from lifelora.data.unpacked import UNREADABLE, most, plain
 from lifelora.errors import DataError, Problem
 
 BLOCK = 1 << 24
 """Bytes read at a time, and so the longest line."""
-GZIP = b"\x1f\x8b"
-ESCAPE = re.compile(
-    r"\\(?:u(?P<high>[dD][89abAB][0-9a-fA-F]{2})(?P<low>\\u[dD][c-fC-F][0-9a-fA-F]{2})?"
-    r'|u(?P<alone>[dD][c-fC-F][0-9a-fA-F]{2})|u[0-9a-fA-F]{4}|["\\/bfnrt]|(?P<odd>.?))'
-)
-"""Any escape of a line: a pair of surrogates, half of one, a code, a letter that JSON knows, or (odd) anything else."""
-CONTROL = re.compile(r"[\x00-\x1f]")
-LOST = "\\ufffd"
+BYTE = re.compile(r"at byte (\d+)")
 
 
 def read_json_lines(
@@ -37,6 +32,7 @@ def read_json_lines(
     fields: Mapping[str, str],
     notes: list[str] | None = None,
     packed: int | None = None,
+    meant: Mapping[str, Meaning] | None = None,
 ) -> Rows | None:
     """Rows of JSON objects, one a line, or None (with a problem) when there is nothing to read.
 
@@ -44,23 +40,62 @@ def read_json_lines(
     or absent is empty, but a field that no line has is a column that the rows lack. Blank lines are skipped.
     Lines whose one fault are escapes that JSON does not know are mended and counted in ``notes``: half of a surrogate pair
     becomes U+FFFD, a control character a space, any other stays as it is written. ``packed`` is how many bytes the file takes
-    on disk: where it is known, what unpacks to very much more is a problem.
+    on disk: where it is known, what unpacks to very much more is a problem. Where it is said what a field is ``meant`` to be,
+    arrays become lists, and what is no such value is a problem.
     """
+    return _collected(_blocks(stream, file, problems, packed), file, problems, fields, notes, meant)
+
+
+def read_json_array(
+    data: bytes,
+    file: str,
+    problems: Problems,
+    fields: Mapping[str, str],
+    notes: list[str] | None = None,
+    meant: Mapping[str, Meaning] | None = None,
+) -> Rows | None:
+    """The same of one JSON array of objects, which may stand on any lines: its 'lines' are places in the array, from 1."""
+    if len(data) > MAX_COLUMN:
+        problems.add_file(file, f"more than {MAX_COLUMN:,} bytes in one JSON array; write one object a line")
+        return None
+    try:
+        with duckdb.connect() as connection:
+            connection.register("whole", pa.table({"document": pa.array([data.decode()])}))
+            query = "SELECT unnest(json_extract(document, '$[*]'))::VARCHAR AS element FROM whole"
+            texts = connection.sql(query).to_arrow_table().column("element").combine_chunks()
+    except (duckdb.Error, UnicodeDecodeError) as error:
+        at = BYTE.search(str(error))
+        line = 1 + data.count(b"\n", 0, int(at[1])) if at else None
+        problems.add(Problem(file, line, None, None, f"this is no JSON ({str(error).partition(chr(10))[0][:200]})"))
+        return None
+    return _collected([(1, texts)], file, problems, fields, notes, meant)
+
+
+def _collected(
+    blocks: Iterable[tuple[int, pa.Array]],
+    file: str,
+    problems: Problems,
+    fields: Mapping[str, str],
+    notes: list[str] | None,
+    meant: Mapping[str, Meaning] | None,
+) -> Rows | None:
     tables, lines, seen = [], [], set[str]()
     damaged, bad_count, before = list[Problem](), 0, problems.count
     size_of, mended_N = dict.fromkeys(fields, 0), list[int]()
-    for start, came in _blocks(stream, file, problems, packed):
+    kind_of, there = {name: list[np.ndarray]() for name in fields}, list[str]()
+    for start, came in blocks:
         filled = mask(pc.not_equal(pc.utf8_trim_whitespace(came), ""))
         texts, line_N = came.filter(pa.array(filled)), start + np.flatnonzero(filled)
-        found = _extracted(texts, fields)
+        found = extracted(texts, fields)
         good_N = mask(found.column("good"))
         if not good_N.all():
-            again = [(int(at), mended) for at in np.flatnonzero(~good_N) if (mended := _mended(texts[int(at)].as_py()))]
+            again = [(int(at), mended) for at in np.flatnonzero(~good_N) if (mended := mended_line(texts[int(at)].as_py()))]
             if again:
                 whole = texts.to_pylist()
                 for at, text in again:
                     whole[at] = text
-                found = _extracted(pa.array(whole, pa.string()), fields)
+                texts = pa.array(whole, pa.string())
+                found = extracted(texts, fields)
                 good_N = mask(found.column("good"))
                 mended_N += [int(line_N[at]) for at, _ in again if good_N[at]]
         bad = np.flatnonzero(~good_N)
@@ -73,10 +108,15 @@ def read_json_lines(
         seen |= {name for name in fields if table.column(name).null_count < len(table)}
         tables.append(pa.table({name: pc.fill_null(table.column(name), "") for name in fields}))
         lines.append(line_N[good_N])
+        if meant is not None and good_N.any():
+            texts = texts.filter(pa.array(good_N))
+            there = there or keys(texts[0].as_py())
+            for name, kind_N in kinds(texts, fields).items():
+                kind_of[name].append(kind_N)
         for name in fields:
             size_of[name] += tables[-1].column(name).nbytes
-        large = max(size_of, key=lambda name: size_of[name])
-        if size_of[large] > MAX_COLUMN:
+        large = max(size_of, key=lambda name: size_of[name], default="")
+        if fields and size_of[large] > MAX_COLUMN:
             problems.add(Problem(file, None, large, None, f"more than {MAX_COLUMN:,} bytes in one column; {MEND_LARGE}"))
             return None
     if damaged:
@@ -92,7 +132,28 @@ def read_json_lines(
             problems.add_file(file, "the file has no rows")
         return None
     table = pa.concat_tables(tables).select([name for name in fields if name in seen]).combine_chunks()
-    return Rows(file, table, np.concatenate(lines))
+    rows = Rows(file, table, np.concatenate(lines))
+    if meant is None:
+        return rows
+    return as_meant(rows, {name: np.concatenate(found) for name, found in kind_of.items()}, meant, problems).beside_unread(there)
+
+
+def first_keys(data: bytes, file: str, problems: Problems) -> list[str]:
+    """The keys of the objects in an array, or at the beginning of JSON lines; none, with a problem, where there are none."""
+    data = data.removeprefix(codecs.BOM_UTF8)
+    try:
+        if data.lstrip().startswith(b"["):
+            objects = list(foreign.json_value(data))
+        else:
+            whole = data[: data.rfind(b"\n") + 1] if data.count(b"\n") else data  # the last line may be cut
+            objects = [foreign.json_value(line) for line in whole.splitlines() if line.strip()]
+    except foreign.Unreadable as error:
+        problems.add_file(file, f"this is no JSON ({error})")
+        return []
+    found = list(dict.fromkeys(key for one in objects if isinstance(one, dict) for key in one))
+    if not found:
+        problems.add_file(file, "there are no objects with keys")
+    return found
 
 
 def first_line(stream: BufferedIOBase, file: str, problems: Problems, packed: int | None = None) -> str:
@@ -133,10 +194,9 @@ def _blocks(stream: BufferedIOBase, file: str, problems: Problems, packed: int |
 
 
 def _read(stream: BufferedIOBase) -> Iterator[bytes]:
-    zipped = stream.read(len(GZIP)) == GZIP  # names say .gz of files that are none, and the other way round
-    stream.seek(0)
-    plain: BufferedIOBase = gzip.GzipFile(fileobj=stream) if zipped else stream
-    return iter(lambda: plain.read(BLOCK), b"")
+    inner = plain(stream)
+    yield inner.read(BLOCK).removeprefix(codecs.BOM_UTF8)
+    yield from iter(lambda: inner.read(BLOCK), b"")
 
 
 def _decoded(lines: list[bytes], number: int, file: str, problems: Problems) -> pa.Array:
@@ -157,36 +217,3 @@ def _decoded(lines: list[bytes], number: int, file: str, problems: Problems) -> 
                     shown.append(Problem(file, number + at, None, start, what))
         problems.add_kind(shown, count)
         return pa.array(texts, pa.string())
-
-
-def _mended(line: str) -> str | None:
-    """The line with its odd escapes and control characters mended; None where it has none."""
-    odd = False
-
-    def mend(found: re.Match[str]) -> str:
-        nonlocal odd
-        if (found["high"] and not found["low"]) or found["alone"]:
-            odd = True
-            return LOST
-        if found["odd"] is None:
-            return found[0]
-        odd = True
-        return "\\\\" + found["odd"]
-
-    mended = CONTROL.sub(" ", ESCAPE.sub(mend, line))
-    return mended if odd or CONTROL.search(line) else None
-
-
-def _extracted(texts: pa.Array, fields: Mapping[str, str]) -> pa.Table:
-    """The fields of each line (null where it has none), and whether it is a JSON object."""
-    columns = ", ".join(f'found[{at}] AS "{name}"' for at, name in enumerate(fields, start=1))
-    paths = ", ".join(f"'{path}'" for path in fields.values())
-    with duckdb.connect() as connection:
-        connection.execute("SET threads = 2")
-        connection.register("block", pa.table({"line": texts}))
-        # json_extract_string stops at a line that is no JSON, so only those that are come to it.
-        return connection.sql(
-            f"""SELECT coalesce(good, false) AS good, {columns} FROM (
-                  SELECT line, good, CASE WHEN good THEN json_extract_string(line, [{paths}]) END AS found FROM (
-                    SELECT line, CASE WHEN json_valid(line) THEN json_type(line) = 'OBJECT' END AS good FROM block))"""
-        ).to_arrow_table()

@@ -5,8 +5,8 @@
 
 import difflib
 import math
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -15,10 +15,10 @@ from lifelora.data.assemble import assembled
 from lifelora.data.interactions import Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Meaning, Problems, Rows
+from lifelora.data.synonyms import RESERVED
 from lifelora.errors import ConfigError
 from lifelora.types import Frozen
 
-RESERVED = ("item", "title", "description", "user")
 SHOWN = 20
 """Mistakes of a layout that are listed."""
 
@@ -26,6 +26,8 @@ SHOWN = 20
 class Layout(Frozen):
     """Columns, words and knobs of one data set; the defaults refuse what is doubtful."""
 
+    PARTS: ClassVar[Mapping[str, type[Frozen]]] = {}
+    "Keys that a subclass adds and that hold keys of their own."
     columns: Columns = Columns()
     "The log's columns. There must be a rating (or a 0/1 label): what is learned is whether a user likes an item."
     rating_range: tuple[float, float] | None = None
@@ -44,6 +46,8 @@ class Layout(Frozen):
     unknown_items: Literal["refuse", "allow"] = "refuse"
     "What to do with interactions whose item the catalogue lacks; allowed ones have no text."
     words: Words = Words()
+    notes: tuple[str, ...] = ()
+    "What a reader should know about these tables; reports say it."
 
     @model_validator(mode="after")
     def _consistent(self) -> "Layout":
@@ -104,20 +108,11 @@ def made(model: type[One], values: Mapping[str, Any], where: str) -> One:
         raise ConfigError("\n".join([f"{where} has {count}:", *lines])) from error
 
 
-def by_names(log: Sequence[str], items: Sequence[str] = (), users: Sequence[str] = ()) -> dict[str, Any]:
-    """The layout of tables with our own column names: user, item, rating, perhaps time; item, title, perhaps description
-    and fields; user and fields."""
-    values: dict[str, Any] = {"columns": {"time": "time"}} if "time" in log else {}
-    values |= {"description": "description"} if "description" in items else {}
-    values["item_fields"] = [name for name in items if name not in RESERVED]
-    values["user_fields"] = [name for name in users if name not in RESERVED]
-    return values
-
-
 def laid_out(
     layout: Layout, log: Rows | None, items: Rows | None, users: Rows | None, problems: Problems, notes: list[str]
 ) -> RawTables:
     """Checked tables from rows; DataError lists everything that is wrong with them, and ``problems`` that were there before."""
+    notes[:0] = layout.notes
     return assembled(
         log,
         items,
@@ -139,10 +134,12 @@ def laid_out(
 
 
 def _explain(detail: Mapping[str, Any], model: type[Frozen]) -> str:
-    *parents, key = [str(part) for part in detail["loc"]] or ["the whole"]
+    # Of what may be written in several ways, pydantic names the way that was tried: "a table".
+    *parents, key = [str(part) for part in detail["loc"] if not str(part).startswith("a ")] or ["the whole"]
     place = ".".join([*parents, key])
     if detail["type"] == "extra_forbidden":
         nested: dict[str, type[Frozen]] = {"columns": Columns, "words": Words}
+        nested |= model.PARTS if issubclass(model, Layout) else {}
         of = nested.get(parents[0]) if parents else model
         if of is None:
             return f"{place}: there is no such key."

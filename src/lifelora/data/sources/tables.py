@@ -1,69 +1,63 @@
-"""A user's own log, catalogue and profiles as CSV or Parquet, with a mapping of columns. Knows no one data set."""
+"""A user's own log, catalogue and profiles in files of any usual form, with a mapping of columns. Knows no one data set."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import model_validator
 
 from lifelora import foreign
-from lifelora.data.delimited import column_names, read_delimited
-from lifelora.data.encodings import known
-from lifelora.data.layout import Layout, by_names, laid_out, made
-from lifelora.data.parquet import read_parquet
+from lifelora.data.layout import Layout, laid_out, made
+from lifelora.data.opened import ENDINGS as PACKED
 from lifelora.data.raw import RawTables
+from lifelora.data.reading import names, read
 from lifelora.data.rows import Meaning, Problems, Rows
 from lifelora.data.sources.base import Source
+from lifelora.data.sources.folder import tables_in
+from lifelora.data.synonyms import by_names
+from lifelora.data.written import Files, Form, Written, each, located, shifted
 from lifelora.errors import ConfigError
 from lifelora.frames import AnyFrame
+from lifelora.types import Frozen
 
-ENDINGS = (".csv", ".tsv", ".txt", ".parquet")
+TABLES: tuple[Literal["interactions", "catalogue", "profiles"], ...] = ("interactions", "catalogue", "profiles")
 
 
-class Tables(Layout, Source):
-    """One to three files of a user's own."""
+class Tables(Layout, Form, Source):
+    """Up to three tables of a user's own. What is said of the form of files here goes for all that do not say it themselves."""
 
     form: ClassVar[str] = "tables:PATH (TOML file or folder)"
+    PARTS: ClassVar[Mapping[str, type[Frozen]]] = dict.fromkeys(TABLES, Written)
     kind: Literal["tables"] = "tables"
-    interactions: str
-    "Path of the log: .parquet, or delimited text with a header."
-    catalogue: str | None = None
-    "Path of the items' texts; without it, items are called by their ids."
-    profiles: str | None = None
-    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
-    "One of , ; tab | is found from the header where this is left out."
-    encoding: str = "utf-8"
-
-    @field_validator("encoding")
-    @classmethod
-    def _known_encoding(cls, value: str) -> str:
-        name = known(value)
-        if name is None:
-            raise ValueError(f"there is no text encoding '{value[:40]}' for files; try 'utf-8', 'iso-8859-1' or 'cp1252'")
-        return name
-
-    @field_validator("delimiter")
-    @classmethod
-    def _separates(cls, value: str | None) -> str | None:
-        if value is not None and (not value.isascii() or value in '\r\n"\0'):
-            raise ValueError("a delimiter is one ASCII character other than a quote and the ends of lines: , ; tab |")
-        return value
+    interactions: Files
+    "The log: a path, a pattern of paths, a table { path, format, delimiter, ... }, or a list of these."
+    catalogue: Files | None = None
+    "The items' texts; without it, items are called by their ids."
+    profiles: Files | None = None
 
     @model_validator(mode="after")
     def _of_files_that_there_are(self) -> "Tables":
         if (self.item_fields and not self.catalogue) or (self.user_fields and not self.profiles):
             raise ValueError("item_fields need a catalogue, and user_fields need profiles")
+        for _, files in self._each():
+            for written in each(files):
+                written.over(self)  # says what does not go together
         return self
 
     @classmethod
     def at(cls, place: str) -> "Tables":
-        """The tables at a place, in the words of the command line: a TOML file, or a folder with our own names."""
+        """The tables at a place, in the words of the command line: a TOML file, or a folder with names that are known."""
         path = foreign.place(place)
         return cls.from_toml(path) if path.suffix == ".toml" else cls.of_folder(path)
 
     @property
     def label(self) -> str:
         """What reports call them."""
-        return Path(self.interactions).stem
+        path = each(self.interactions)[0].path
+        name = Path(path if isinstance(path, str) else path[0]).name
+        for ending in PACKED:
+            name = name.removesuffix(ending)
+        return Path(name).stem
 
     @classmethod
     def from_toml(cls, path: Path) -> "Tables":
@@ -74,33 +68,23 @@ class Tables(Layout, Source):
             values = foreign.toml(foreign.text(path))
         except foreign.Unreadable as error:
             raise ConfigError(f"{path} is not TOML: {error}") from error
-        for key in ("interactions", "catalogue", "profiles"):
-            if isinstance(values.get(key), str):
-                values[key] = str(path.parent / foreign.place(values[key]))
-        return made(cls, values, str(path))
+        return made(cls, values | {key: shifted(values[key], path.parent) for key in TABLES if key in values}, str(path))
 
     @classmethod
     def of_folder(cls, folder: Path) -> "Tables":
-        """interactions, items and users (.csv, .tsv, .txt or .parquet) with our own column names.
+        """A log, a catalogue and profiles by the usual names of files and of their columns: ``folder``, ``synonyms``.
 
-        The last two may be absent. Columns: user, item, rating, perhaps time; item, title, perhaps description and
-        fields; user and fields.
+        The last two may be absent. Raises ConfigError where a file or a column may be two things, or a file none.
         """
-
-        def find(stem: str) -> Path | None:
-            return next((p for p in (folder / f"{stem}{ending}" for ending in ENDINGS) if foreign.is_file(p)), None)
-
-        log, items, users = find("interactions"), find("items"), find("users")
-        if log is None:
-            there = _listing(folder)
-            raise ConfigError(
-                f"'{folder}' holds no interactions.csv (or {', '.join(ENDINGS[1:])}) ({there}); "
-                "name your files in a TOML file and give its path: tables:PATH.toml."
-            )
-        names = {key: _names(path) for key, path in (("log", log), ("items", items), ("users", users)) if path}
-        values = by_names(**names) | {"interactions": str(log)}
-        values |= {key: str(path) for key, path in (("catalogue", items), ("profiles", users)) if path}
-        return made(cls, values, str(folder))
+        paths, notes = tables_in(folder)
+        problems, ours = Problems(), {"interactions": ("user", "item", "rating", "time"), "catalogue": ("item", "title")}
+        found = {
+            table: names(located(str(path), Form())[0], ours.get(table, ("user",)), problems) for table, path in paths.items()
+        }
+        problems.refuse()
+        values = by_names(found["interactions"], found.get("catalogue", ()), found.get("profiles", ()))
+        values["notes"] += notes
+        return made(cls, values | {table: str(path) for table, path in paths.items()}, str(folder))
 
     @classmethod
     def from_frames(
@@ -121,42 +105,21 @@ class Tables(Layout, Source):
         return cls.from_toml(Frames.of(interactions, items, users, layout).written(Path(folder).absolute()))
 
     def files(self) -> list[Path]:
-        """The log and, where they are given, the catalogue and the profiles."""
-        return [foreign.place(file) for file in (self.interactions, self.catalogue, self.profiles) if file]
+        """Every file of the log and, where they are given, of the catalogue and the profiles."""
+        return [one.path for _, files in self._each() for one in located(files, self)]
 
     def read(self, download: bool = False) -> RawTables:
         """The checked tables; DataError lists everything that is wrong with the files."""
         problems, notes = Problems(), list[str]()
-        log = self._rows(self.interactions, self.of_log, problems, notes)
-        items = self._rows(self.catalogue, self.of_items, problems, notes) if self.catalogue else None
-        users = self._rows(self.profiles, self.of_users, problems, notes) if self.profiles else None
-        return laid_out(self, log, items, users, problems, notes)
+        meant: dict[str, dict[str, Meaning]] = {
+            "interactions": self.of_log,
+            "catalogue": self.of_items,
+            "profiles": self.of_users,
+        }
+        rows: dict[str, Rows | None] = {
+            table: read(located(files, self), meant[table], problems, notes) for table, files in self._each()
+        }
+        return laid_out(self, rows["interactions"], rows.get("catalogue"), rows.get("profiles"), problems, notes)
 
-    def _rows(self, file: str, wanted: dict[str, Meaning], problems: Problems, notes: list[str]) -> Rows | None:
-        path = foreign.place(file)
-        if not foreign.is_file(path):
-            raise ConfigError(f"there is no file '{file}'; check the path.")
-        try:
-            data = foreign.content(path)
-        except foreign.Unreadable as error:
-            problems.add_file(file, f"this cannot be read ({error})")
-            return None
-        if path.suffix == ".parquet":
-            return read_parquet(data, file, problems, wanted, notes)
-        return read_delimited(
-            data, file, problems, delimiter=self.delimiter, encoding=self.encoding, wanted=list(wanted), notes=notes
-        )
-
-
-def _listing(folder: Path) -> str:
-    try:
-        return ", ".join(sorted(p.name for p in folder.iterdir())[:20])
-    except (OSError, ValueError):
-        return "no such folder, or none that may be seen"
-
-
-def _names(path: Path) -> list[str]:
-    problems = Problems()
-    names = column_names(path, problems)
-    problems.refuse()
-    return names
+    def _each(self) -> list[tuple[str, Files]]:
+        return [(table, files) for table in TABLES if (files := getattr(self, table))]
