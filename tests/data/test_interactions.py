@@ -51,10 +51,10 @@ def test_a_log_without_times_has_no_such_column():
 
 
 def test_missing_columns_name_what_there_is_and_the_mend():
-    first, second = faults("user,sku,time\na,b,1\n")
+    first, second = faults("user,sku,time\na,b,1\n", Columns(rating="stars", time="time"))
     assert (first.line, first.column) == (1, "item")
     assert first.what == "there is no such column; the file has: user, sku, time"
-    assert second.column == "rating"
+    assert second.column == "stars"
     assert "columns.rating" in second.what
 
 

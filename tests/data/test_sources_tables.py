@@ -104,10 +104,11 @@ def test_a_log_alone(tmp_path: Path):
     assert raw.notes == ("there is no catalogue: items are called by their ids, which tell a language model little.",)
 
 
-def test_a_log_without_ratings_is_refused_with_the_mend(tmp_path: Path):
+def test_a_column_of_ratings_that_is_named_must_be_there(tmp_path: Path):
     (tmp_path / "interactions.csv").write_text("user,item,time\nu,a,1\n")
+    (tmp_path / "shop.toml").write_text('interactions = "interactions.csv"\ncolumns = { rating = "rating" }\n')
     with pytest.raises(DataError, match=r"column 'rating': .*columns\.rating .*0/1 label"):
-        Tables.of_folder(tmp_path).read()
+        Tables.from_toml(tmp_path / "shop.toml").read()
 
 
 def test_faults_of_all_files_come_together(shop: Path):
@@ -144,7 +145,7 @@ def test_the_wrong_encoding_is_a_fault_not_a_traceback(shop: Path):
     [
         ('title = "name"', 'titel = "name"', "titel: there is no such key; did you mean 'title'?"),
         ('user = "customer_id"', 'usr = "customer_id"', "columns.usr: there is no such key; did you mean 'user'?"),
-        ('did = "bought"', 'verb = "bought"', "words.verb: there is no such key; allowed: did, item, items, star, stars"),
+        ('did = "bought"', 'verb = "bought"', "words.verb: there is no such key; allowed: did, item, items, rated, star, stars"),
         ("[0, 10]", "[10, 0]", "rating_range = [10, 0] is empty"),
         ('"cp1252"', '"latin-7000"', "encoding: there is no text encoding 'latin-7000'"),
         ('["brand"]', '["title"]', "item_fields holds 'title'"),

@@ -26,7 +26,7 @@ from lifelora.prompts.wording.yes_no import Plain, Rella, Template
 from lifelora.recipe.sections import TwoTower
 from lifelora.tokens import LineTokenizer
 
-WORDS = {"item": "article", "items": "articles", "did": "bought", "star": "star", "stars": "stars"}
+WORDS = {"item": "article", "items": "articles", "did": "bought", "star": "star", "stars": "stars", "rated": "rated"}
 KETTLE = {"item": "A-1", "title": "Kettle", "description": "for tea, loud", "brand": "Argo", "colour": ""}
 BEFORE = {
     "plain": Plain(

@@ -30,7 +30,7 @@ from lifelora.recipe.files import load
 
 USER_INDEX, ROW, SHOWN, C = 3, 12, 2, 3
 TITLE = {"title": "Heat", "genre": "Crime"}
-WORDS = {"item": "film", "items": "films", "did": "watched", "star": "star", "stars": "stars"}
+WORDS = {"item": "film", "items": "films", "did": "watched", "star": "star", "stars": "stars", "rated": "rated"}
 
 
 def layout(batch: Prompts | Prompts, place: int, tokenizer: Tokenizer) -> str:

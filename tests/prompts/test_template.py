@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from lifelora.errors import ConfigError
 from lifelora.prompts.wording.yes_no import Plain, Rella
 
-WORDS = {"item": "film", "items": "films", "did": "watched", "star": "star", "stars": "stars"}
+WORDS = {"item": "film", "items": "films", "did": "watched", "star": "star", "stars": "stars", "rated": "rated"}
 USER = {"user": "u1", "gender": "female", "age": "25-34", "occupation": "writer", "zip": "12345"}
 ALIEN = {"item": "7", "title": "Alien (1979)", "genre": "Horror", "description": "In space."}
 HEAT = {"item": "9", "title": "Heat", "genre": "", "description": ""}

@@ -94,7 +94,10 @@ class Dataset:
         facts = read_json(folder / "dataset.json")
         self.name: str = facts["name"]
         self.has_times: bool = facts["has_times"]
+        self.has_ratings: bool = facts.get("has_ratings", True)
+        "Without them all events have the one level that there is, and are likes."
         self.rating_levels: tuple[float, ...] = tuple(facts["rating_levels"])
+        self._level_names: tuple[str, ...] = tuple(facts.get("level_names", ()))
         self.words = Words(**facts["words"])
         self.notes: tuple[str, ...] = tuple(facts["notes"])
         self.left_out: tuple[str, ...] = tuple(facts.get("left_out", ()))
@@ -163,6 +166,22 @@ class Dataset:
     def titles(self) -> list[str]:
         """Titles by item index."""
         return [str(title) for title in self.catalogue.column("title").to_pylist()]
+
+    @cached_property
+    def levels(self) -> tuple[float | str, ...]:
+        """What templates read of each level: its number, or its name where it has one; "" where there is nothing to tell."""
+        names = self._level_names or ("",) * len(self.rating_levels)
+        told = len(names) > 1 and not any(names)
+        return tuple(level if told else name for level, name in zip(self.rating_levels, names, strict=True))
+
+    @cached_property
+    def level_texts(self) -> tuple[str, ...]:
+        """What a reader is told of each level: ``4 stars``, ``purchase``, or nothing."""
+        words = self.words
+        units = [words.star if level == 1 else words.stars for level in self.rating_levels]
+        return tuple(
+            level if isinstance(level, str) else f"{level:g} {unit}" for level, unit in zip(self.levels, units, strict=True)
+        )
 
     def targets(self, rows_B: Int[np.ndarray, "B"]) -> Targets:
         """Logged rows as targets: all that happened before each of them may be seen."""
@@ -260,7 +279,7 @@ class Dataset:
             raise ArtefactError(
                 f"{self.folder} is of an earlier version and does not say what a like is; prepare it anew before it is extended."
             )
-        table = checked_events(events, self.rating_levels, self.has_times, self._keep_from)
+        table = checked_events(events, self.rating_levels, self.has_times, self._keep_from, self.has_ratings)
         other = copy(self)
         other.__dict__.pop("titles", None)
         other.items, other.catalogue = with_new("item", self.items, self.catalogue, items, table.column("item"))

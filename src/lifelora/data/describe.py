@@ -6,7 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifelora.data.feedback import levels_of, listed
 from lifelora.data.fields import values_of
+from lifelora.data.interactions import RATING
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import is_list
 from lifelora.errors import harmless, on_one_line
@@ -16,16 +18,14 @@ SHOWN = 20
 
 
 def describe(raw: RawTables, name: str) -> str:
-    """Counts, lengths of histories, ratings, times, fields, and the source's notes."""
+    """Counts, lengths of histories, ratings, times, fields, and the source's notes; ConfigError for too many ratings."""
     log = raw.interactions
     lengths = np.sort(pc.value_counts(log.column("user")).field("counts").to_numpy())
-    ratings = sorted(pc.value_counts(log.column("rating").combine_chunks()).to_pylist(), key=lambda r: float(r["values"]))
-    rest = f", … ({len(ratings):,} different ones)" if len(ratings) > SHOWN else ""
     lines = [
         f"{on_one_line(name)}: {len(log):,} interactions, {len(lengths):,} users, "
         f"{pc.count_distinct(log.column('item')).as_py():,} items with interactions, {len(raw.catalogue):,} in the catalogue",
         f"history    mean {lengths.mean():.1f}, median {np.median(lengths):g}, min {lengths[0]:,}, max {lengths[-1]:,}",
-        "ratings    " + ", ".join(f"{r['values']:g}: {r['counts']:,}" for r in ratings[:SHOWN]) + rest,
+        f"ratings    {_ratings(raw)}",
     ]
     if "time" in log.column_names:
         first, last = (np.datetime64(pc.min_max(log.column("time"))[end].as_py(), "s") for end in ("min", "max"))
@@ -38,6 +38,17 @@ def describe(raw: RawTables, name: str) -> str:
     lines.append(f"items      {_listed(raw.catalogue, ('item',), ('title', 'description'))}")
     lines.append(f"users      {_listed(raw.profiles, ('user',)) or 'no fields'}")
     return harmless("\n".join([*lines, *(f"note       {on_one_line(note)}" for note in raw.notes)]))
+
+
+def _ratings(raw: RawTables) -> str:
+    log = raw.interactions
+    if RATING not in log.column_names:
+        return "none: every row is a like; task 'ctr' needs data.rules.negatives"
+    levels = levels_of(log)
+    counts = dict(zip(*pc.value_counts(log.column(RATING)).flatten(), strict=True))
+    counted = {float(value.as_py()): count.as_py() for value, count in counts.items()}
+    shown = ", ".join(f"{listed(level, raw.level_names)}: {counted[level]:,}" for level in levels[:SHOWN])
+    return shown + (f", … ({len(levels):,} different ones)" if len(levels) > SHOWN else "")
 
 
 def _listed(table: pa.Table, without: Sequence[str], words: Sequence[str] = ()) -> str:

@@ -25,19 +25,22 @@ EVENTS = "events"
 
 @dataclass(frozen=True)
 class Event:
-    """A user did something with an item and rated it."""
+    """A user did something with an item and perhaps rated it."""
 
     user: str
     item: str
-    rating: int | float
+    rating: int | float | None = None
+    "Of kinds of events, the value of one; of counts, the number of a level. Not looked at where the data set has no ratings."
     time: int | float | None = None
     "Unix seconds, of which a fraction is cut; None, and not looked at, where the data set has no times."
 
 
-def checked_events(events: Iterable[Event], levels: Sequence[float], has_times: bool, keep_from: float | None) -> pa.Table:
+def checked_events(
+    events: Iterable[Event], levels: Sequence[float], has_times: bool, keep_from: float | None, has_ratings: bool = True
+) -> pa.Table:
     """user, item, rating and perhaps time as ``RawTables`` has them; DataError lists all that is wrong with them."""
     problems, listed = Problems(), list(events)
-    wanted: dict[str, tuple[type, ...]] = {"user": (str,), "item": (str,), "rating": (int, float)}
+    wanted: dict[str, tuple[type, ...]] = {"user": (str,), "item": (str,)} | ({"rating": (int, float)} if has_ratings else {})
     wanted |= {"time": (int, float)} if has_times else {}
     for number, event in enumerate(listed, start=1):
         for column, kinds in wanted.items():
@@ -51,6 +54,8 @@ def checked_events(events: Iterable[Event], levels: Sequence[float], has_times: 
     table = checked_interactions(rows, Columns(time="time" if has_times else None), None, problems)
     problems.refuse()
     assert table is not None, "no column is missing"
+    if not has_ratings:  # all have the one level that there is
+        return table.append_column("rating", pa.array(np.full(len(table), levels[0], np.float32)))
     rating_N, level_R = table.column("rating").to_numpy(), np.asarray(levels, np.float32)
     if keep_from is not None:
         kept_N = rating_N >= keep_from

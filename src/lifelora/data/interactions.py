@@ -1,9 +1,12 @@
 """The log's rows, checked: ids, ratings, times, repetitions. Knows no file format and nothing about items."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Float
+from pydantic import model_validator
 
 from lifelora.data.numbers import numbers
 from lifelora.data.repetitions import refuse_repeated
@@ -11,11 +14,9 @@ from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.times import seconds
 from lifelora.types import Frozen
 
+RATING = "rating"
 MAX_RATING = float(np.finfo(np.float32).max)
-MEND_RATING = (
-    "; say with columns.rating which one holds the rating or a 0/1 label (a log of clicks or purchases alone says "
-    "nothing about what users did not like)"
-)
+MEND_RATING = "; say with columns.rating which one holds the rating or a 0/1 label, or leave the key out where there is none"
 
 
 class Columns(Frozen):
@@ -23,25 +24,46 @@ class Columns(Frozen):
 
     user: str = "user"
     item: str = "item"
-    rating: str = "rating"
+    rating: str | None = None
+    """A number or a 0/1 label. Where nothing is said: the column 'rating', if there is one; else the log has no ratings, and a
+    row says that its user chose its item."""
+    event: str | None = None
+    "In the place of ratings, what happened: view, purchase. ``events`` says what each kind is worth."
+    count: str | None = None
+    "In the place of ratings, how often it happened. ``counts`` makes a few levels of it."
     time: str | None = None
     "None where the log has no times."
+
+    @model_validator(mode="after")
+    def _said_once(self) -> "Columns":
+        said = [name for name in ("rating", "event", "count") if getattr(self, name) is not None]
+        if len(said) > 1:
+            raise ValueError(f"columns.{' and columns.'.join(said)} say the same of a row, how much it counts; keep one of them")
+        return self
 
     @property
     def names(self) -> list[str]:
         """The columns that must be there."""
-        return [self.user, self.item, self.rating, *([self.time] if self.time else [])]
+        wanted = [self.user, self.item, self.rating, self.event, self.count, self.time]
+        return [name for name in wanted if name is not None]
+
+    def among(self, names: Sequence[str]) -> "Columns":
+        """These columns of a log that has columns of these ``names``: with its ratings, where it has some and nothing is said."""
+        if RATING in names and self.rating is None and self.event is None and self.count is None:
+            return self.model_copy(update={"rating": RATING})
+        return self
 
 
 def checked_interactions(
     rows: Rows, columns: Columns, rating_range: tuple[float, float] | None, problems: Problems
 ) -> pa.Table | None:
-    """user, item, rating and (if mapped) time as ``RawTables`` has them; None when a column is missing."""
-    if rows.lacks(columns.names, problems, {columns.rating: MEND_RATING}):
+    """user, item and, where the log has them, rating and time as ``RawTables`` has them; None when a column is missing."""
+    columns = columns.among(rows.table.column_names)
+    if rows.lacks(columns.names, problems, {columns.rating: MEND_RATING} if columns.rating else None):
         return None
-    users, items = rows.ids(columns.user, problems), rows.ids(columns.item, problems)
-    rating_N = _ratings(rows, columns.rating, rating_range, problems)
-    made = {"user": users, "item": items, "rating": pa.array(rating_N.astype(np.float32))}
+    made = {"user": rows.ids(columns.user, problems), "item": rows.ids(columns.item, problems)}
+    if columns.rating:
+        made["rating"] = pa.array(_ratings(rows, columns.rating, rating_range, problems).astype(np.float32))
     if columns.time:
         made["time"] = pa.array(seconds(rows, columns.time, problems))
     refuse_repeated(rows, pa.table(made), problems)

@@ -6,21 +6,27 @@
 import difflib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
 
 from lifelora import foreign
 from lifelora.data.assemble import assembled
-from lifelora.data.interactions import Columns
+from lifelora.data.feedback import Counts, Log, Names, Quantiles, Thresholds, rated
+from lifelora.data.interactions import RATING, Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Meaning, Problems, Rows
 from lifelora.data.synonyms import RESERVED
-from lifelora.errors import ConfigError
+from lifelora.errors import ConfigError, on_one_line
 from lifelora.types import Frozen
 
+KEYS = {
+    "events": "say what each kind is worth: events = { view = 1, purchase = 3 }",
+    "counts": "give a rule: counts = { rule = 'log' }",
+}
 SHOWN = 20
-"""Mistakes of a layout that are listed."""
+"""Mistakes of a layout, and columns, that a message lists."""
 
 
 class Layout(Frozen):
@@ -29,7 +35,13 @@ class Layout(Frozen):
     PARTS: ClassVar[Mapping[str, type[Frozen]]] = {}
     "Keys that a subclass adds and that hold keys of their own."
     columns: Columns = Columns()
-    "The log's columns. There must be a rating (or a 0/1 label): what is learned is whether a user likes an item."
+    "The log's columns."
+    events: dict[str, float] = Field(default_factory=dict)
+    "With columns.event: what each kind of event is worth; one above ``data.rules.label_above`` is a like."
+    other_events: Literal["refuse", "drop"] = "refuse"
+    "What to do with events of kinds that ``events`` does not name."
+    counts: Counts | None = None
+    "With columns.count: the rule that makes a few levels of counts."
     rating_range: tuple[float, float] | None = None
     "Least and greatest allowed rating."
     item_id: str | None = None
@@ -51,6 +63,17 @@ class Layout(Frozen):
 
     @model_validator(mode="after")
     def _consistent(self) -> "Layout":
+        for key, told, said in (("events", self.columns.event, self.events), ("counts", self.columns.count, self.counts)):
+            if bool(said) != (told is not None):
+                raise ValueError(
+                    f"columns.{key[:-1]} names a column, and {key} says nothing of what is in it; {KEYS[key]}"
+                    if told
+                    else f"{key} is about a column that is not named; say which one it is: columns.{key[:-1]} = COLUMN"
+                )
+        if not all(kind.strip() == kind != "" and math.isfinite(value) for kind, value in self.events.items()):
+            raise ValueError(
+                "events has a kind that is empty or has space at its ends, or a value without an end; give a name and a number"
+            )
         low, high = self.rating_range or (0, 1)
         if not (low < high and math.isfinite(low) and math.isfinite(high)):
             raise ValueError(f"rating_range = [{low:g}, {high:g}] is empty or without an end; give two numbers, the least first")
@@ -74,9 +97,11 @@ class Layout(Frozen):
 
     @property
     def of_log(self) -> dict[str, Meaning]:
-        """What each column of the log is."""
-        known: dict[str | None, Meaning] = {self.columns.rating: "number", self.columns.user: "id", self.columns.item: "id"}
-        return {name: known.get(name, "word") for name in self.columns.names}
+        """What each column of the log is; that of ratings may be missing where none is named."""
+        columns = self.columns.among([RATING])
+        known: dict[str | None, Meaning] = {columns.rating: "number", columns.count: "number"}
+        known |= {columns.user: "id", columns.item: "id"}
+        return {name: known.get(name, "word") for name in columns.names}
 
     @property
     def of_items(self) -> dict[str, Meaning]:
@@ -113,15 +138,26 @@ def laid_out(
 ) -> RawTables:
     """Checked tables from rows; DataError lists everything that is wrong with them, and ``problems`` that were there before."""
     notes[:0] = layout.notes
-    return assembled(
+    columns, names, words = layout.columns, Names(), layout.words
+    if log is not None:
+        log, columns, names = rated(log, columns, layout.events, layout.counts, layout.other_events, problems, notes)
+        if columns.rating is None:
+            there = ", ".join(map(on_one_line, [*log.table.column_names, *log.unread][:SHOWN]))
+            notes.append(
+                f"{log.file} has no ratings: a row says that a user chose an item. If a column holds ratings, name it in "
+                f"columns.rating; it has: {there}."
+            )
+        if (columns.rating is None or names) and words.did == Words().did:  # nobody has rated anything
+            words = words.model_copy(update={"did": "interacted with"})
+    raw = assembled(
         log,
         items,
         users,
-        layout.words,
+        words,
         problems,
         notes,
-        columns=layout.columns,
-        rating_range=layout.rating_range,
+        columns=columns,
+        rating_range=None if names else layout.rating_range,
         item_id=layout.item,
         title=layout.title,
         description=layout.description,
@@ -131,6 +167,7 @@ def laid_out(
         lists=layout.lists,
         unknown_items=layout.unknown_items == "allow",
     )
+    return replace(raw, level_names=names)
 
 
 def _explain(detail: Mapping[str, Any], model: type[Frozen]) -> str:
@@ -140,7 +177,8 @@ def _explain(detail: Mapping[str, Any], model: type[Frozen]) -> str:
     if detail["type"] == "extra_forbidden":
         nested: dict[str, type[Frozen]] = {"columns": Columns, "words": Words}
         nested |= model.PARTS if issubclass(model, Layout) else {}
-        of = nested.get(parents[0]) if parents else model
+        nested |= {"log": Log, "quantiles": Quantiles, "thresholds": Thresholds} if "counts" in parents else {}
+        of = nested.get(parents[-1], nested.get(parents[0])) if parents else model
         if of is None:
             return f"{place}: there is no such key."
         allowed = sorted(set(of.model_fields) - {"kind"})

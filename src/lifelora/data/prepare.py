@@ -17,7 +17,9 @@ from lifelora.artefacts import reserve, write_atomically
 from lifelora.data.candidates import Candidates, candidate_lists
 from lifelora.data.core import k_core
 from lifelora.data.dataset import Dataset
+from lifelora.data.feedback import levels_of, listed
 from lifelora.data.idmap import IdMap
+from lifelora.data.interactions import RATING
 from lifelora.data.log import EVENT_COLUMNS
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import is_list
@@ -25,14 +27,15 @@ from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTim
 from lifelora.errors import ConfigError
 from lifelora.types import PARTS, Frozen
 
-MAX_LEVELS = 100
+SHOWN = 10
+"""Ratings that a message lists."""
 
 
 class Rules(Frozen):
     """How a log becomes samples."""
 
     label_above: float = 3.0
-    "A rating above this is a like (label 1)."
+    "A rating above this is a like (label 1); in a log without ratings every event is one."
     min_history: int = Field(default=5, ge=1)
     "Samples have at least this many earlier behaviours."
     core: int = Field(default=1, ge=1)
@@ -62,12 +65,12 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         raise ConfigError(
             "data.rules.split = 'given', but this data set does not say which part its events belong to; choose another split."
         )
+    has_ratings = RATING in raw.interactions.column_names
+    if not has_ratings:
+        raw, rules = _all_liked(raw, rules)
+    levels_of(raw.interactions)  # before keep_from speaks of ratings that are none
     raw = _core(_liked_enough(raw, rules.keep_from), rules.core)
-    levels = sorted(float(level) for level in pc.unique(raw.interactions.column("rating")).to_pylist())
-    if len(levels) > MAX_LEVELS:
-        raise ConfigError(
-            f"the ratings have {len(levels):,} distinct values (lifelora allows {MAX_LEVELS}); round them into levels first."
-        )
+    levels = levels_of(raw.interactions)
     users = IdMap.of(raw.interactions.column("user"))
     items = IdMap.of(pa.chunked_array([*raw.catalogue.column("item").chunks, *raw.interactions.column("item").chunks]))
     (folder / "events").mkdir(parents=True, exist_ok=True)
@@ -106,11 +109,16 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
             np.save(folder / f"candidates/{part}.npy", lists_NC)
     for memory in events.values():
         memory.flush()
+    names = [raw.level_names.get(level, "") for level in levels]
+    stars = len(levels) > 1 and not any(names)
+    words = raw.words if stars else raw.words.model_copy(update={"star": "", "stars": "", "rated": ""})
     facts = {
         "name": name,
         "has_times": has_times,
+        "has_ratings": has_ratings,
         "rating_levels": levels,
-        "words": raw.words.model_dump(),
+        "level_names": names,
+        "words": words.model_dump(),
         "notes": raw.notes,
         "left_out": raw.left_out,
         "label_above": rules.label_above,
@@ -120,13 +128,26 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     return Dataset(folder)
 
 
+def _all_liked(raw: RawTables, rules: Rules) -> tuple[RawTables, Rules]:
+    """A log without ratings as one in which all are the same and all are likes, and rules that leave no event out."""
+    log, notes = raw.interactions, raw.notes
+    if rules.keep_from is not None:
+        notes = (*notes, f"there are no ratings, so data.rules.keep_from = {rules.keep_from:g} leaves nothing out.")
+    log = log.append_column(RATING, pa.array(np.ones(len(log), np.float32)))
+    return replace(raw, interactions=log, notes=notes), rules.model_copy(update={"label_above": 0.0, "keep_from": None})
+
+
 def _liked_enough(raw: RawTables, keep_from: float | None) -> RawTables:
     """The log without the events that are rated too low, and a note of how many went."""
     if keep_from is None:
         return raw
     kept = raw.interactions.filter(pc.greater_equal(raw.interactions.column("rating"), keep_from))
     if not len(kept):
-        raise ConfigError(f"data.rules.keep_from = {keep_from:g} leaves nothing of {len(raw.interactions):,} interactions.")
+        there = ", ".join(listed(level, raw.level_names) for level in levels_of(raw.interactions)[-SHOWN:])
+        raise ConfigError(
+            f"data.rules.keep_from = {keep_from:g} leaves nothing of {len(raw.interactions):,} interactions, whose ratings are "
+            f"{there}. Lower it, or keep all of them: data.rules.keep_from = 'null'."
+        )
     what = f"{len(raw.interactions) - len(kept):,} interactions rated below {keep_from:g} are left out."
     return replace(raw, interactions=kept, notes=(*raw.notes, what))
 

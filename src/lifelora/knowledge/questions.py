@@ -24,7 +24,7 @@ from pydantic import Field, field_validator, model_validator
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.data.fields import as_texts
 from lifelora.errors import LeakError
-from lifelora.prompts.wording.fields import Texts, check_fields, fill, whole_lines
+from lifelora.prompts.wording.fields import Texts, check_fields, fill, level_texts, whole_lines
 from lifelora.types import Frozen
 from lifelora.vectors.texts import item_texts
 
@@ -65,8 +65,8 @@ class Questions(Frozen):
         min_length=1,
     )
     "Also in {profile} (all that is known), columns of the profiles, and the line {behaviours}, where they are listed."
-    behaviour: str = "{title}[[ ({rating} {units})]]"
-    "One event, in columns of the catalogue; a rating is empty where all are the same."
+    behaviour: str = "{title}[[ ({level})]]"
+    "One event, in columns of the catalogue, {level} and, of ratings, {rating} and {units}: empty where all are the same."
     description_words: int = Field(default=60, ge=1)
     "Longer descriptions are cut to this many words."
 
@@ -88,7 +88,7 @@ class Questions(Frozen):
     def words(self, dataset: Dataset) -> dict[str, str]:
         """The domain's words with the factors, and the ends of the scale (empty where all ratings are the same)."""
         factors = self.factors or FACTORS.get(dataset.words.item.lower(), OTHER)
-        levels = dataset.rating_levels if len(dataset.rating_levels) > 1 else ()
+        levels = [level for level in dataset.levels if isinstance(level, float)]
         listed = " and ".join(part for part in (", ".join(factors[:-1]), factors[-1]) if part)
         return {
             **dataset.words.model_dump(),
@@ -105,7 +105,7 @@ class Questions(Frozen):
             self,
             {
                 "about_item": {*items, *words, "facts"},
-                "behaviour": {*items, *words, "rating", "units"},
+                "behaviour": {*items, *words, "rating", "units", "level"},
                 "about_user": {*users, *words, "profile", "behaviours"},
             },
         )
@@ -239,10 +239,8 @@ class AboutUsers(Sequence[str]):
         return rows
 
     def _behaviour(self, item: int, code: int) -> str:
-        rating = self.dataset.rating_levels[code]
-        known = f"{rating:g}" if self._words["lowest"] else ""
-        units = self._words["star"] if rating == 1 else self._words["stars"]
-        return fill(self.questions.behaviour, {**_item(self._items[item], self._words), "rating": known, "units": units})
+        texts = {**_item(self._items[item], self._words), **level_texts(self._words, self.dataset.levels[code])}
+        return fill(self.questions.behaviour, texts)
 
 
 def _item(row: Texts, words: Texts) -> dict[str, str]:

@@ -221,8 +221,8 @@ def _lines(template: Template | TitleTemplate, dataset: Dataset) -> Iterator[str
         return
     template = template.leaving_out(dataset.left_out)
     for item in items:
-        for rating in dataset.rating_levels:
-            yield template.behaviour_line(words, item, rating)
+        for level in dataset.levels:
+            yield template.behaviour_line(words, item, level)
         yield template.question_lines(words, item) + template.yes
         yield template.question_lines(words, item) + template.no
     yield from item_texts(dataset.catalogue, dataset.words.item)

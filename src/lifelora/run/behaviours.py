@@ -9,10 +9,9 @@ from lifelora.evaluation.report import Behaviour
 
 
 def behaviours(dataset: Dataset, rows: np.ndarray | Sequence[int]) -> list[Behaviour]:
-    """Event rows by title and rating."""
+    """Event rows by title and what was said of them."""
     rows = np.asarray(rows, np.int64)
-    words, levels = dataset.words, dataset.rating_levels
     return [
-        Behaviour(dataset.titles[item], f"{levels[code]:g} {words.star if levels[code] == 1 else words.stars}")
+        Behaviour(dataset.titles[item], dataset.level_texts[code])
         for item, code in zip(dataset.item_N[rows].tolist(), dataset.rating_N[rows].tolist(), strict=True)
     ]

@@ -136,4 +136,4 @@ def served(run: Run, names: Sequence[str] = (), users: int = 100, items: int = 1
 
 
 def _listed(shown: Sequence[Behaviour]) -> str:
-    return "; ".join(f"{on_one_line(behaviour.title)} ({behaviour.rating})" for behaviour in shown)
+    return "; ".join(on_one_line(f"{one.title} ({one.rating})" if one.rating else one.title) for one in shown)

@@ -23,7 +23,7 @@ class Writer:
     template: Template
     by: LineTokenizer
     words: dict[str, str]
-    levels: tuple[float, ...]
+    levels: tuple[float | str, ...]
 
     @property
     def _neighbour(self) -> str:
@@ -75,10 +75,10 @@ class YesNoLines(Lines):
         Raises ConfigError for a template with fields that the data lack, and for a tokenizer that joins lines.
         """
         words = dataset.words.model_dump()
-        template.check(dataset.catalogue.column_names, dataset.profiles.column_names, words)
+        template.check(dataset.catalogue.column_names, dataset.profiles.column_names, words, dataset.levels)
         line_tokenizer = SlotTokenizer(tokenizer) if soft else LineTokenizer(tokenizer)
         template = template.leaving_out(dataset.left_out)
-        writer = Writer(marked(template.slotted(soft), line_tokenizer.marked), line_tokenizer, words, dataset.rating_levels)
+        writer = Writer(marked(template.slotted(soft), line_tokenizer.marked), line_tokenizer, words, dataset.levels)
         items = table_texts(dataset.catalogue)
         n_ratings = len(dataset.rating_levels)
 
@@ -157,7 +157,7 @@ class YesNoLines(Lines):
     def _compare_with_whole_texts(
         self, dataset: Dataset, template: Template, line_tokenizer: LineTokenizer, items: list[dict[str, str]]
     ) -> None:
-        words, levels = dataset.words.model_dump(), dataset.rating_levels
+        words, levels = dataset.words.model_dump(), dataset.levels
         targets = dataset.targets(np.unique(np.linspace(0, len(dataset) - 1, CHECKED).astype(np.int64)))
         rows_BK, mask_BK = dataset.history(targets, CHECKED_BEHAVIOURS)
         for place in range(len(targets)):

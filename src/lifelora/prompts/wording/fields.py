@@ -65,6 +65,14 @@ def check_fields(template: Frozen, allowed: Mapping[str, set[str]]) -> None:
                 )
 
 
+def level_texts(words: Texts, level: float | str) -> dict[str, str]:
+    """What a behaviour's line may say of its level: of a number with its units, of a name, or of neither."""
+    if isinstance(level, str):
+        return {"level": level}
+    rating, units = f"{level:g}", words["star"] if level == 1 else words["stars"]
+    return {"rating": rating, "units": units, "level": f"{rating} {units}"}
+
+
 def fill(line: str, texts: Texts) -> str:
     """The line with its fields' texts in it, squeezed into one line."""
     # Optional words are settled before any text goes in, so brackets in a title mean nothing.

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from lifelora.prompts.slots import ITEM_SLOT, MARK, USER_SLOT, Place, one_mark, with_slot
-from lifelora.prompts.wording.fields import FIELD, Texts, check_fields, fill, whole_lines
+from lifelora.prompts.wording.fields import FIELD, Texts, check_fields, fill, level_texts, whole_lines
 from lifelora.prompts.wording.others import OTHERS, USER_COLUMNS, Telling
 
 
@@ -34,7 +34,8 @@ class Template(Telling):
     nothing: str
     "Stands in for history where no behaviour is shown."
     behaviour: str
-    "One behaviour: columns of the catalogue, {rating}, and {units} (star or stars); {soft} moves its soft token."
+    """One behaviour: columns of the catalogue, and {level}: ``4 stars``, ``purchase``, nothing in a log without ratings. {rating}
+    and {units} are the number and the star or stars of ratings; {soft} moves its soft token."""
     soft_user: str = "Their taste: {soft}"
     "Stands between behaviours and question where the prompt has a soft token of the user, which is {soft} here."
     question: tuple[str, ...]
@@ -64,15 +65,20 @@ class Template(Telling):
             raise ValueError(f"yes = {self.yes!r} and no = {self.no!r} must be two different words")
         return self
 
-    def check(self, catalogue: Iterable[str], profiles: Iterable[str], words: Iterable[str]) -> None:
+    def check(
+        self, catalogue: Iterable[str], profiles: Iterable[str], words: Iterable[str], levels: Sequence[float | str] = (5.0,)
+    ) -> None:
         """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
+        told = set[str]()
+        if any(levels):
+            told = {"rating", "units", "level"} if all(isinstance(level, float) for level in levels) else {"level"}
         items = {"title", OTHERS, *catalogue} - {"item"}
         allowed = {
             "opening": set(words),
             "history": set(words),
             "nothing": set(words),
             "profile": {*profiles, *words, OTHERS} - {"user"},
-            "behaviour": {*items, *words, "rating", "units", "soft"},
+            "behaviour": {*items, *words, *told, "soft"},
             "soft_user": {*words, "soft"},
             "question": {*items, *words, "soft"},
         }
@@ -98,10 +104,9 @@ class Template(Telling):
         lines = [*(fill(line, words) for line in self.opening), profile, fill(last, words)]
         return "".join(f"{line}\n" for line in lines if line)
 
-    def behaviour_line(self, words: Texts, item: Texts, rating: float) -> str:
-        """One line; ``1 star``, ``3.5 stars``."""
-        units = words["star"] if rating == 1 else words["stars"]
-        return self.about_item(self.behaviour, item, {**words, "rating": f"{rating:g}", "units": units}) + "\n"
+    def behaviour_line(self, words: Texts, item: Texts, level: float | str) -> str:
+        """One line; ``1 star``, ``3.5 stars``, or the level's name."""
+        return self.about_item(self.behaviour, item, {**words, **level_texts(words, level)}) + "\n"
 
     def question_lines(self, words: Texts, item: Texts) -> str:
         """The question with its target, up to and with the cue."""
@@ -109,7 +114,7 @@ class Template(Telling):
 
     def question_parts(self, words: Texts, item: Texts) -> tuple[str, str]:
         """The question up to the end of the line that names its target, and the rest, up to and with the cue."""
-        lines = [f"{self.about_item(line, item, words)}\n" for line in self.question]
+        lines = [f"{line}\n" if (line := self.about_item(asked, item, words)) else "" for asked in self.question]
         named = 1 + next(place for place, line in enumerate(self.question) if "{title}" in line)
         return "".join(lines[:named]), "".join(lines[named:]) + self.answer
 
@@ -117,9 +122,9 @@ class Template(Telling):
         """The question's lines alone, without the answer: what an encoder reads of an item."""
         return "\n".join(self.about_item(line, item, words) for line in self.question)
 
-    def render(self, words: Texts, user: Texts, behaviours: Sequence[tuple[Texts, float]], target: Texts) -> str:
+    def render(self, words: Texts, user: Texts, behaviours: Sequence[tuple[Texts, float | str]], target: Texts) -> str:
         """The whole prompt as text: what the token ids of ``segments`` and ``batch`` must be equal to."""
-        lines = (self.behaviour_line(words, item, rating) for item, rating in behaviours)
+        lines = (self.behaviour_line(words, item, level) for item, level in behaviours)
         return self.head(words, user, bool(behaviours)) + "".join(lines) + self.question_lines(words, target)
 
 
@@ -131,7 +136,7 @@ class Plain(Template):
     profile: str = "[[{gender}]][[, {age}]][[, {occupation}]][[, {country}]][[; {others}]]"
     history: str = "They {did} these {items}, oldest first:"
     nothing: str = "What they {did} is not known."
-    behaviour: str = "{title} ({rating} {units})"
+    behaviour: str = "{title}[[ ({level})]]"
     question: tuple[str, ...] = ("Would they like {title}[[ ({genre})]][[ ({others})]]?",)
     answer: str = "Answer:"
 
@@ -148,13 +153,13 @@ class Rella(Template):
         "USER:",
     )
     profile: str = "[[gender: {gender}]][[; job: {occupation}]][[; age: {age}]][[; country: {country}]][[; {others}]]"
-    history: str = "The user {did} the following {items} in this order and rated them:"
+    history: str = "The user {did} the following {items} in this order[[ and {rated} them]]:"
     nothing: str = "Nothing is known of the {items} that the user {did}."
-    behaviour: str = "{title} ({rating} {units})"
+    behaviour: str = "{title}[[ ({level})]]"
     soft_user: str = "This feature holds what the user likes: {soft}"
     question: tuple[str, ...] = (
         "Judging by these {items}, will the user like the {item} ***{title}***[[ ({others})]]?",
-        "More {stars} mean that the user liked it better.",
+        "[[More {stars} mean that the user liked it better.]]",
         "Reply with yes or no and nothing else.",
     )
     answer: str = "ASSISTANT:"
