@@ -16,20 +16,37 @@ _HOMES = {
     "Options": "lifelora.run",
     "Recipe": "lifelora.recipe.recipe",
     "Run": "lifelora.run",
+    "Tables": "lifelora.data.sources.tables",
+    "compare": "lifelora.evaluation.evaluate",
+    "evaluate": "lifelora.evaluation.evaluate",
     "load_recipe": "lifelora.recipe.files",
     "personalise": "lifelora.lora.inject",
 }
 
 if _typing.TYPE_CHECKING:
     from lifelora.data.dataset import Dataset
+    from lifelora.data.sources.tables import Tables
     from lifelora.errors import LifeloraError
+    from lifelora.evaluation.evaluate import compare, evaluate
     from lifelora.lora.adapters import Adaptation
     from lifelora.lora.inject import personalise
     from lifelora.recipe.files import load as load_recipe
     from lifelora.recipe.recipe import Recipe
     from lifelora.run import Options, Run
 
-__all__ = ["Adaptation", "Dataset", "LifeloraError", "Options", "Recipe", "Run", "load_recipe", "personalise"]
+__all__ = [
+    "Adaptation",
+    "Dataset",
+    "LifeloraError",
+    "Options",
+    "Recipe",
+    "Run",
+    "Tables",
+    "compare",
+    "evaluate",
+    "load_recipe",
+    "personalise",
+]
 
 
 def __getattr__(name: str) -> _typing.Any:

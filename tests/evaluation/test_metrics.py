@@ -3,7 +3,11 @@
 import math
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
@@ -133,7 +137,7 @@ def test_reliability_keeps_every_row_and_says_which_bins_are_empty():
         ([1, 2], [0.5, 0.5], r"labels are 0 or 1 .* sample 1 is"),
         ([1, 0, 1], [0.5, 0.5], r"labels \(3,\) and scores \(2,\)"),
         ([], [], "equally long"),
-        ([[1]], [[0.5]], "equally long"),
+        ([[1]], [[0.5]], "labels has 2 axes; a column has one"),
     ],
 )
 def test_what_is_refused(labels, scores, message):
@@ -145,3 +149,67 @@ def test_auc_takes_any_finite_score_but_no_nan():
     assert auc(np.array([True, False]), np.array([3.0, -2.0])) == 1.0
     with pytest.raises(ConfigError, match="finite"):
         auc(np.array([True, False]), np.array([np.nan, 0.0]))
+
+
+SERIES = {
+    "pandas": pd.Series,
+    "polars": pl.Series,
+    "pyarrow": pa.array,
+    "chunked": lambda values: pa.chunked_array([values[:3], values[3:]]),
+    "numpy": np.array,
+    "torch": lambda values: torch.tensor(values, dtype=torch.float64),
+    "list": list,
+}
+
+
+@pytest.mark.parametrize("kind", SERIES.values(), ids=SERIES)
+def test_every_kind_of_column_gives_what_scikit_learn_gives(kind):
+    random = np.random.default_rng(3)
+    label_N, score_N = random.integers(0, 2, 60), random.random(60).round(1)
+    label, score = kind(label_N.tolist()), kind(score_N.tolist())
+    assert auc(label, score) == approx(sklearn.roc_auc_score(label_N, score_N), abs=1e-12)
+    assert log_loss(label, score) == approx(sklearn.log_loss(label_N, np.clip(score_N, CLIP, 1 - CLIP)), abs=1e-9)
+    assert accuracy(label, score) == approx(sklearn.accuracy_score(label_N, score_N > 0.5))
+    assert expected_calibration_error(label, score) == expected_calibration_error(label_N, score_N)
+
+
+@pytest.mark.parametrize("kind", [kind for name, kind in SERIES.items() if name != "torch"])
+def test_users_may_be_texts_and_stand_in_the_order_of_their_ids(kind):
+    users = ["ben", "ann", "ben", "Zoë", "ann", "ann"]
+    labels, scores = [1, 1, 0, 1, 0, 0], [0.9, 0.2, 0.1, 0.5, 0.7, 0.1]
+    auc_U, rows_U = auc_by_user(kind(users), kind(labels), kind(scores))
+    # Zoë has one class; ann's 1 wins one of two pairs; ben's wins his one
+    assert (np.nan_to_num(auc_U, nan=-1).tolist(), rows_U.tolist()) == ([-1, 1 / 2, 1], [1, 3, 2])
+    assert gauc(kind(users), kind(labels), kind(scores)).value == approx((3 * 1 / 2 + 2 * 1) / 5)
+
+
+def test_users_of_any_type_are_told_apart():
+    labels, scores = [1, 0, 1, 0], [0.9, 0.1, 0.2, 0.8]
+    for users in (
+        pd.Series(["a", "a", "b", "b"], dtype="category"),
+        pl.Series(["a", "a", "b", "b"], dtype=pl.Categorical),
+        pd.Series([1, 1, 2, 2], dtype="Int64"),
+        pd.Series([7.0, 7.0, 8.0, 8.0]),
+        pd.Series([7, 7, "b", "b"], dtype=object),
+        [2**63, 2**63, 2**63 + 1, 2**63 + 1],
+    ):
+        assert gauc(users, labels, scores).value == 1 / 2
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: auc(pd.Series([1, None]), [0.1, 0.2]), "labels are 0 or 1 .* sample 1 is missing"),
+        (lambda: auc([1, 0], pl.Series([0.1, None])), "1 scores are not a finite number; the first is that of sample 1"),
+        (lambda: auc([1, 0], ["a", "b"]), "scores are string, and numbers are due; the first is 'a'"),
+        (lambda: auc(["yes", "no"], [0.1, 0.2]), "labels are string, and numbers are due; the first is 'yes'"),
+        (lambda: auc([1, 0], 5), "scores is int, which is no column"),
+        (lambda: gauc(["a", None], [1, 0], [0.1, 0.2]), "users are missing in 1 samples; the first is sample 1"),
+        (lambda: gauc(pd.Series([1, np.nan]), [1, 0], [0.1, 0.2]), "users are missing in 1 samples; the first is sample 1"),
+        (lambda: gauc(["a"], [1, 0], [0.1, 0.2]), r"users \(1,\) and labels \(2,\) must be two equally long columns"),
+        (lambda: gauc([["a"], ["b"]], [1, 0], [0.1, 0.2]), "users are list.*, and ids are due"),
+    ],
+)
+def test_a_wrong_column_is_refused_with_its_place(call, said):
+    with pytest.raises(ConfigError, match=said):
+        call()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import Meaning, Problems
 from lifelora.data.synonyms import by_names
-from lifelora.data.typed import typed_rows
+from lifelora.data.typed import called_by_row, typed_rows
 from lifelora.errors import DataError
 from lifelora.frames import AnyFrame, Frame
 from lifelora.stage import Stage
@@ -60,8 +60,7 @@ class Frames:
         try:
             return laid_out(self.layout, rows["interactions"], rows.get("items"), rows.get("users"), problems, notes)
         except DataError as error:
-            placed = [p if p.line is None else replace(p, file=f"{p.file}[{p.line}]", line=None) for p in error.problems]
-            raise DataError(placed, error.count) from None
+            raise called_by_row(error) from None
 
     def prepared(self, folder: Path, rules: Rules | Mapping[str, Any] | None, name: str) -> Dataset:
         """See ``Dataset.from_frames``."""

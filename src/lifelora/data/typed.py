@@ -1,6 +1,7 @@
 """Columns of Arrow's types into ``Rows`` of text, as Parquet and frames have them. Knows no format and no kind of frame."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pyarrow as pa
 from lifelora import foreign
 from lifelora.data.rows import Meaning, Problems, Rows
 from lifelora.data.values import as_text
-from lifelora.errors import Problem
+from lifelora.errors import DataError, Problem
 
 
 def typed_rows(
@@ -50,3 +51,9 @@ def typed_rows(
         return None
     rows = Rows.of(file, pa.table(texts), np.arange(first, first + n), problems)
     return rows and rows.beside_unread(there)
+
+
+def called_by_row(error: DataError) -> DataError:
+    """The same problems of a frame, whose rows are called as in ``interactions[7]``."""
+    placed = [p if p.line is None else replace(p, file=f"{p.file}[{p.line}]", line=None) for p in error.problems]
+    return DataError(placed, error.count)
