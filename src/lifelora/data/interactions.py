@@ -103,7 +103,7 @@ def _ratings(rows: Rows, column: str, rating_range: tuple[float, float] | None, 
         rows,
         column,
         ~np.isfinite(rating_N) & ~missing_N & ~named_N,
-        "not a number; write ratings with digits and a decimal point",
+        "not a number; write ratings with digits and a decimal point (or of a file, say decimal = ',')",
     )
     large_N = np.isfinite(rating_N) & (np.abs(rating_N) > MAX_RATING)
     problems.add_rows(rows, column, large_N, "too large for a rating: 32-bit floating point does not hold it")
