@@ -25,13 +25,10 @@ def opened(arguments: argparse.Namespace) -> "Run":
     from lifelora.data.sources import parse_source
     from lifelora.errors import ConfigError
     from lifelora.recipe.files import load
-    from lifelora.recipe.shipped import built_in
     from lifelora.run import Run
     from lifelora.run.stages import RECIPE_FILE
 
-    folder = Path(arguments.recipe)
-    # A built-in recipe's name wins over a run's folder of that name, which can be written as ./NAME.
-    if arguments.recipe not in built_in() and (folder / RECIPE_FILE).is_file():
+    if (folder := existing(arguments.recipe)) is not None:
         if arguments.data or arguments.set or arguments.out:
             raise ConfigError(
                 f"'{folder}' is a run, which has its own recipe. Remove --data, --set and --out, "
@@ -40,6 +37,15 @@ def opened(arguments: argparse.Namespace) -> "Run":
         return Run.open(folder, options_of(arguments))
     source = parse_source(arguments.data) if arguments.data else None
     return begun(load(arguments.recipe, source, arguments.set), arguments)
+
+
+def existing(word: str) -> Path | None:
+    """The folder of a run, where the word names one and no recipe."""
+    from lifelora.recipe.shipped import built_in
+    from lifelora.run.stages import RECIPE_FILE
+
+    # A built-in recipe's name wins over a run's folder of that name, which can be written as ./NAME.
+    return Path(word) if word not in built_in() and (Path(word) / RECIPE_FILE).is_file() else None
 
 
 def begun(recipe: "Recipe", arguments: argparse.Namespace) -> "Run":

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -70,6 +71,11 @@ class BackboneConfig(Variant):
     def load(self, folder: Path, device: torch.device, download: bool = False) -> Backbone:
         """The model, frozen and on its device; ``folder`` holds what ``make`` made."""
 
+    def spelling(self, folder: Path, download: bool = False) -> tuple[Any, int]:
+        """The tokenizer and the longest prompt: all that is needed to write prompts. Here the model is loaded for them."""
+        backbone = self.load(folder, torch.device("cpu"), download)
+        return backbone.tokenizer, backbone.context
+
 
 class Pretrained(BackboneConfig):
     """A pretrained causal LM in Hugging Face's layout."""
@@ -95,6 +101,11 @@ class Pretrained(BackboneConfig):
     def load(self, folder: Path, device: torch.device, download: bool = False) -> Backbone:
         """From its own place; see ``load``."""
         return load(self, device, download)
+
+    def spelling(self, folder: Path, download: bool = False) -> tuple[Any, int]:
+        """From the configuration and the tokenizer's files; no weights are read."""
+        config, tokenizer = described(self.path, "backbone.path", download)
+        return tokenizer, longest(SimpleNamespace(config=config), self.context, type(config).__name__)
 
 
 def load(config: Pretrained, device: torch.device, download: bool = False, label: str | None = None) -> Backbone:
@@ -135,18 +146,17 @@ def load(config: Pretrained, device: torch.device, download: bool = False, label
     return Backbone(model, tokenizer, label, found.head, found.titles, config.context)
 
 
-def longest(model: Any, asked: int | None = None) -> int:
+def longest(model: Any, asked: int | None = None, name: str = "") -> int:
     """The longest sequence, in tokens: ``asked``, or what the model's configuration names; ConfigError where neither says it."""
-    named = named_context(model.config)
+    named, name = named_context(model.config), name or type(model).__name__
     if named is None and asked is None:
         raise ConfigError(
-            f"the configuration of {type(model).__name__} names no longest sequence ({', '.join(CONTEXT)}); say "
+            f"the configuration of {name} names no longest sequence ({', '.join(CONTEXT)}); say "
             "how many tokens a prompt may have: backbone.context = 2048."
         )
     if named is not None and asked is not None and asked > named:
         raise ConfigError(
-            f"backbone.context = {asked:,} is longer than the {named:,} tokens that {type(model).__name__} was "
-            "made for; give at most so many."
+            f"backbone.context = {asked:,} is longer than the {named:,} tokens that {name} was made for; give at most so many."
         )
     return asked or named or 0
 
@@ -156,35 +166,52 @@ def read(auto: Any, path: str, key: str, download: bool, **options: Any) -> tupl
 
     ``key`` is where the recipe says ``path``, for the ConfigError and ArtefactError that ``load`` tells of.
     """
-    from transformers import AutoConfig, AutoTokenizer
     from transformers.utils import logging as transformers_logging
+
+    _, tokenizer = described(path, key, download)
+    transformers_logging.disable_progress_bar()
+    try:
+        model: Any = auto.from_pretrained(path, use_safetensors=True, **_local(download), **options)
+    except (OSError, ValueError) as error:
+        raise _not_loaded(path, key, error) from error
+    return model, tokenizer
+
+
+def described(path: str, key: str, download: bool) -> tuple[Any, Any]:
+    """Configuration and tokenizer of a folder or a hub name, as ``read`` has them."""
+    from transformers import AutoConfig, AutoTokenizer
 
     folder = Path(path)
     if folder.exists():
         _check_folder(folder, key)
     elif not download and (path.startswith((".", "/", "~")) or path.count("/") > 1):
         raise ConfigError(f"{key} = {path!r}: no such folder.")
-    local = {"local_files_only": not download, "trust_remote_code": False}
-    transformers_logging.disable_progress_bar()
     try:
-        both_halves = AutoConfig.from_pretrained(path, **local).is_encoder_decoder
-        tokenizer: Any = None if both_halves else AutoTokenizer.from_pretrained(path, **local)
-        model: Any = None if both_halves else auto.from_pretrained(path, use_safetensors=True, **local, **options)
+        config: Any = AutoConfig.from_pretrained(path, **_local(download))
+        tokenizer: Any = None if config.is_encoder_decoder else AutoTokenizer.from_pretrained(path, **_local(download))
     except (OSError, ValueError) as error:
-        mend = " Set backbone.attention = 'eager'." if "attention implementation" in str(error) else ""
-        raise ConfigError(
-            f"{key} = {path!r} could not be loaded: {str(error).splitlines()[0]} {mend} "
-            "Give a folder with config.json, *.safetensors and tokenizer.json, or the name of a model on the hub "
-            "(add --download to fetch it)."
-        ) from error
-    if both_halves:
+        raise _not_loaded(path, key, error) from error
+    if config.is_encoder_decoder:
         raise ConfigError(
             f"{key} = '{path}' is an encoder-decoder; lifelora needs a causal LM (or, for an encoder's towers, an encoder alone)."
         )
     # Where the files are missing, transformers makes a tokenizer that knows the special tokens alone.
     if not getattr(tokenizer, "is_fast", False) or len(tokenizer) <= len(tokenizer.all_special_ids):
         raise ConfigError(f"{key} = {path!r} has no fast tokenizer (tokenizer.json); convert it first.")
-    return model, tokenizer
+    return config, tokenizer
+
+
+def _local(download: bool) -> dict[str, bool]:
+    return {"local_files_only": not download, "trust_remote_code": False}
+
+
+def _not_loaded(path: str, key: str, error: Exception) -> ConfigError:
+    mend = " Set backbone.attention = 'eager'." if "attention implementation" in str(error) else ""
+    return ConfigError(
+        f"{key} = {path!r} could not be loaded: {str(error).splitlines()[0]} {mend} "
+        "Give a folder with config.json, *.safetensors and tokenizer.json, or the name of a model on the hub "
+        "(add --download to fetch it)."
+    )
 
 
 def fingerprint(config: Pretrained) -> str:

@@ -76,6 +76,10 @@ class Nano(BackboneConfig):
         """As any other model in that folder."""
         return load(Pretrained(path=str(folder)), device, label=read_json(folder / ABOUT)["label"])
 
+    def spelling(self, folder: Path, download: bool = False) -> tuple[Any, int]:
+        """As of any other model in that folder."""
+        return Pretrained(path=str(folder)).spelling(folder)
+
 
 @dataclass(frozen=True)
 class Documents:

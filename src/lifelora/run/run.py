@@ -13,6 +13,7 @@ from lifelora.artefacts import write_atomically
 from lifelora.data.prepare import prepare
 from lifelora.errors import ArtefactError
 from lifelora.llm.backbone import ABOUT
+from lifelora.progress import say
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import knowledge, nano
 from lifelora.run.context import VECTORS, Context, Options
@@ -21,6 +22,7 @@ from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.stages import Stages
 from lifelora.run.tasks import Task, task_of
 from lifelora.run.tasks.base import TABLE
+from lifelora.run.unsaid import notes
 from lifelora.run.work import Work
 
 
@@ -77,6 +79,9 @@ class Run:
             if folder is not None:
                 source = self.recipe.data.source
                 prepare(source.read(self.options.download), self.recipe.data.rules, folder, source.label)
+        if self.options.progress:
+            for note in notes(self.recipe, self.context.dataset):
+                say(f"prepare: {note}")
 
     @_alone
     def embed(self) -> None:

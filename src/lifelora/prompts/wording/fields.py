@@ -5,7 +5,7 @@ missing. Texts are squeezed into one line: whatever a title holds, it cannot beg
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -71,6 +71,16 @@ def level_texts(words: Texts, level: float | str) -> dict[str, str]:
         return {"level": level}
     rating, units = f"{level:g}", words["star"] if level == 1 else words["stars"]
     return {"rating": rating, "units": units, "level": f"{rating} {units}"}
+
+
+def lacking(template: Frozen, allowed: Mapping[str, set[str]]) -> Iterator[tuple[str, str, str]]:
+    """(part, line, field) for each field in optional words that is not allowed there, so that the words never appear."""
+    for part, names in allowed.items():
+        lines = getattr(template, part)
+        for line in (lines,) if isinstance(lines, str) else lines:
+            yield from (
+                (part, line, name) for some in OPTIONAL.findall(line) for name in FIELD.findall(some) if name not in names
+            )
 
 
 def fill(line: str, texts: Texts) -> str:

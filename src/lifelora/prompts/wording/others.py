@@ -6,7 +6,7 @@ Fields come in the order of the data, each with its name; a description comes la
 has at most ``other_words`` words. A field's name is data as its value is. Knows rows of texts, no data set and no tokenizer.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,10 +28,14 @@ AnyTelling = TypeVar("AnyTelling", bound="Telling")
 class Part:
     """A field as ``{others}`` or a description tells it: so many of its words."""
 
-    name: str
+    field: str
     text: str
     "Empty where there was no room."
     whole: str
+
+    def __str__(self) -> str:
+        name = "" if self.field == DESCRIPTION else " ".join(self.field.split())
+        return f"{name}: {self.text}" if name else self.text
 
 
 class Telling(Frozen):
@@ -63,11 +67,21 @@ class Telling(Frozen):
             texts[DESCRIPTION] = cut(texts[DESCRIPTION], self.description_words)
         if f"{{{OTHERS}}}" in line:
             parts = self.parts(line, row, beside, without)
-            texts[OTHERS] = "; ".join(f"{part.name}: {part.text}" if part.name else part.text for part in parts if part.text)
+            texts[OTHERS] = "; ".join(str(part) for part in parts if part.text)
         return fill(line, texts)
 
+    def shortened(self, lines: Iterable[str], row: Texts, beside: Texts, without: Collection[str]) -> list[Part]:
+        """Of what these lines tell of a row: what they tell in part, or, for want of room, not at all."""
+        parts = list[Part]()
+        for line in lines:
+            if f"{{{OTHERS}}}" in line:
+                parts += self.parts(line, row, beside, without)
+            if f"{{{DESCRIPTION}}}" in line and (whole := " ".join((row.get(DESCRIPTION) or "").split())):
+                parts.append(Part(DESCRIPTION, cut(whole, self.description_words), whole))
+        return [part for part in parts if part.text != part.whole]
+
     def parts(self, line: str, row: Texts, beside: Texts, without: Collection[str]) -> Iterator[Part]:
-        """What ``{others}`` in a line has of a row, with what there was no room for; a description has no name."""
+        """What ``{others}`` in a line has of a row, with what there was no room for."""
         # What a line means by {rating} is the user's, and not a film's certificate, which is a field as any other.
         named = {name for name in FIELD.findall(line) if name not in beside} - {OTHERS, SOFT}
         names = [name for name in row if name != DESCRIPTION] + [DESCRIPTION] * (DESCRIPTION in row)
@@ -75,11 +89,10 @@ class Telling(Frozen):
         for name in names:
             if name in named or name in without or name in self.leave_out or not (whole := " ".join((row[name] or "").split())):
                 continue
-            said = "" if name == DESCRIPTION else " ".join(name.split())
-            room -= len(said.split())
+            room -= 0 if name == DESCRIPTION else len(name.split())
             text = cut(whole, min(room, self.description_words)) if room > 0 else ""
             room = room - len(text.split()) if text else 0  # what does not fit ends it: no later field takes its place
-            yield Part(said, text, whole)
+            yield Part(name, text, whole)
 
 
 def title_of(item: Texts, words: Texts) -> str:

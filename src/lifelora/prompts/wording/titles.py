@@ -9,7 +9,7 @@
 Soft tokens of items stand in the lines of behaviours and candidates (``slots``).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -73,13 +73,13 @@ class Phrasing(Telling):
 
     def check(self, catalogue: Sequence[str], words: Texts) -> None:
         """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
-        items, plain = (
-            {"title", "soft", OTHERS, *catalogue, *words},
-            ("opening", "history", "nothing", "announcement", "question"),
-        )
-        check_fields(
-            self, {**{part: set(words) for part in plain}, "behaviour": items, "candidate": items, "soft_user": {"soft", *words}}
-        )
+        check_fields(self, self.allowed(catalogue, words))
+
+    def allowed(self, catalogue: Iterable[str], words: Iterable[str]) -> dict[str, set[str]]:
+        """What each part may name about a data set with these columns."""
+        plain = ("opening", "history", "nothing", "announcement", "question")
+        items = {"title", "soft", OTHERS, *catalogue, *words}
+        return {**{part: set(words) for part in plain}, "behaviour": items, "candidate": items, "soft_user": {"soft", *words}}
 
     def slotted(self, form: Form, soft: Collection[Place] = ITEMS) -> "Phrasing":
         """The phrasing of prompts in this form with these soft tokens: slots in the lines of items, or in place of them."""

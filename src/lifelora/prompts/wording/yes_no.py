@@ -69,11 +69,17 @@ class Template(Telling):
         self, catalogue: Iterable[str], profiles: Iterable[str], words: Iterable[str], levels: Sequence[float | str] = (5.0,)
     ) -> None:
         """Raise ConfigError where a line needs a field that the data set lacks; optional words may lack theirs."""
+        check_fields(self, self.allowed(catalogue, profiles, words, levels))
+
+    def allowed(
+        self, catalogue: Iterable[str], profiles: Iterable[str], words: Iterable[str], levels: Sequence[float | str]
+    ) -> dict[str, set[str]]:
+        """What each part may name about a data set with these columns and levels."""
         told = set[str]()
         if any(levels):
             told = {"rating", "units", "level"} if all(isinstance(level, float) for level in levels) else {"level"}
         items = {"title", OTHERS, *catalogue} - {"item"}
-        allowed = {
+        return {
             "opening": set(words),
             "history": set(words),
             "nothing": set(words),
@@ -82,7 +88,6 @@ class Template(Telling):
             "soft_user": {*words, "soft"},
             "question": {*items, *words, "soft"},
         }
-        check_fields(self, allowed)
 
     def slotted(self, soft: Collection[Place]) -> "Template":
         """The template of prompts with these soft tokens: slots in its lines, and the user's line before the question."""

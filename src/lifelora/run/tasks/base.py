@@ -22,6 +22,7 @@ from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.language import LanguageScorer, Parents
 from lifelora.run.scorers.two_tower import TwoTowerScorer
 from lifelora.run.stages import RECIPE_FILE
+from lifelora.run.unsaid import notes
 from lifelora.training import HISTORY
 from lifelora.training.curve import History
 from lifelora.types import Part
@@ -129,6 +130,10 @@ class Task(ABC):
         """A test sample. It is drawn by seed, not picked: a story that was chosen for its ending proves nothing."""
         rows = self.context.test_samples
         return int(rows[seeds.generator(self.context.recipe.seed, "example").integers(len(rows))])
+
+    def about_prompts(self) -> list[str]:
+        """Fields that no prompt says."""
+        return notes(self.context.recipe, self.context.dataset)
 
     def about_nano(self) -> list[str]:
         """What a reader has to know of the small LM that was made on the spot."""

@@ -92,7 +92,7 @@ class Ctr(Task):
             reference=next(iter(recipe.systems), list(self.scorers)[0 if recipe.knowledge else -1]),
             best_possible_auc=self._best_possible(),
             example=self._example(scores),
-            notes=[*dataset.notes, *knowledge.notes(context), *vectors, *self.about_nano()],
+            notes=[*dataset.notes, *knowledge.notes(context), *vectors, *self.about_prompts(), *self.about_nano()],
             commands=self.commands(),
             seed=recipe.seed,
             draws=recipe.evaluation.resamples,

@@ -155,7 +155,7 @@ class NextItem(Task):
             candidates=0 if lists is None else lists.shape[1],
             n_items=dataset.n_items,
             reference=next(iter(recipe.systems), next(iter(self.scorers))),
-            notes=[*dataset.notes, *self.about_nano()],
+            notes=[*dataset.notes, *self.about_prompts(), *self.about_nano()],
             seed=recipe.seed,
             commands=self.commands(),
         )
