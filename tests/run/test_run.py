@@ -267,6 +267,8 @@ def test_items_that_were_asked_for(run: Run, capsys: pytest.CaptureFixture[str])
         "b00001",
         "-k",
         "1",
+        "--system",
+        "personal",
         "--json",
         "--quiet",
         "--device",
@@ -274,8 +276,8 @@ def test_items_that_were_asked_for(run: Run, capsys: pytest.CaptureFixture[str])
     ]
     assert main(words) == 0
     told = json.loads(capsys.readouterr().out)
-    assert set(told) == {"user", "system", "how", "items"}
-    assert told["system"] in ("lora", "personal")
+    assert set(told) == {"user", "system", "how", "items", "why", "note"}
+    assert told["system"] == "personal"
     assert set(told["items"][0]) == {"rank", "item", "title", "score", "shown"}
     assert told["items"][0]["item"] in ("b00003", "b00001")
     assert len(told["items"]) == 1

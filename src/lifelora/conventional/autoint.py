@@ -78,6 +78,7 @@ class AutoInt(Neural):
             return AutoInt(self, schema, extra)
 
     target_aware = True
+    one_past = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__(config, schema, extra)

@@ -87,6 +87,8 @@ class Recommender(nn.Module, ABC):
     "D, the width of ``represent``."
     target_aware: bool
     "Whether ``represent`` depends on the target item, too; if not, all candidates of a user share one u."
+    one_past: ClassVar[bool] = False
+    "Whether ``logits`` takes many targets with one past (``history_BH`` and its like have one row) and reads that once."
 
     @abstractmethod
     def logits(self, batch: Samples) -> Float[Tensor, "B"]:

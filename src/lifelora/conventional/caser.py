@@ -76,6 +76,7 @@ class Caser(Neural):
             return Caser(self, schema, extra)
 
     target_aware = False
+    one_past = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__(config, schema, extra)

@@ -37,6 +37,7 @@ class DCNv2(Neural):
             return DCNv2(self, schema, extra)
 
     target_aware = True
+    one_past = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__(config, schema, extra)

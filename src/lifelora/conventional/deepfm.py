@@ -33,6 +33,7 @@ class DeepFM(Neural):
             return DeepFM(self, schema, extra)
 
     target_aware = True
+    one_past = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__(config, schema, extra)

@@ -40,6 +40,7 @@ class DIN(Neural):
             return DIN(self, schema, extra)
 
     target_aware = True
+    one_past = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__(config, schema, extra)
@@ -68,9 +69,15 @@ class DIN(Neural):
     def _pool(self, t_BE: Tensor, h_BHE: Tensor) -> Tensor:
         # W [t; h; t-h; t*h] = (W1 + W3) t + (W2 - W3) h + W4 (t*h): half the work, and t's part once per sample.
         W1, W2, W3, W4 = self.ask.weight.chunk(4, dim=1)
-        of_target_BA = F.linear(t_BE, W1 + W3, self.ask.bias)
-        pairs_BHF = torch.cat([h_BHE, t_BE[:, None] * h_BHE], dim=2)
-        asked_BHA = F.relu(F.linear(pairs_BHF, torch.cat([W2 - W3, W4], dim=1)) + of_target_BA[:, None])
+        if len(h_BHE) < len(t_BE):  # one past for all: W4 (t*h) = (W4*h) t, and all is one product of the targets with a matrix
+            weight_HAE = W4 * h_BHE[0][:, None] + (W1 + W3)
+            of_past_HA = F.linear(h_BHE[0], W2 - W3, self.ask.bias)
+            asked_BHA = F.linear(t_BE, weight_HAE.flatten(0, 1), of_past_HA.flatten()).view(-1, *of_past_HA.shape).relu_()
+            h_BHE = h_BHE.expand(len(t_BE), -1, -1)
+        else:
+            of_target_BA = F.linear(t_BE, W1 + W3, self.ask.bias)
+            pairs_BHF = torch.cat([h_BHE, t_BE[:, None] * h_BHE], dim=2)
+            asked_BHA = F.relu(F.linear(pairs_BHF, torch.cat([W2 - W3, W4], dim=1)) + of_target_BA[:, None])
         asked_BHA = F.dropout(asked_BHA, self.config.attention_dropout, self.training)
         a_BH = self.attention(asked_BHA).squeeze(-1)  # and h_j is zero where there is no behaviour
         return torch.bmm(a_BH[:, None], h_BHE).squeeze(1)

@@ -39,6 +39,7 @@ class GRU4Rec(Neural):
             return GRU4Rec(self, schema, extra)
 
     target_aware = False
+    one_past = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__(config, schema, extra)

@@ -140,7 +140,7 @@ class Inputs(nn.Module):
         The papers average the embeddings of a multi-valued field. Here each behaviour is joined with its rating first, for
         averages of items and of ratings apart no longer say which item was liked.
         """
-        past_B1E = self._mean_of_past(batch)[:, None]
+        past_B1E = self._mean_of_past(batch)[:, None].expand(len(batch.item_B), -1, -1)
         return torch.cat([self.drop(self.vectors(batch)), past_B1E], dim=1)
 
     def user_and_past(self, batch: Samples) -> Float[Tensor, "B X"]:

@@ -7,9 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def meet(user_BX: Float[Tensor, "B X"], item_BY: Float[Tensor, "B Y"], u_BE: Float[Tensor, "B E"]) -> Float[Tensor, "B Z"]:
-    """[fields ; u ; u*t]: what the DNN sees of a state u that knows no target; t, the target's vector, leads its fields."""
-    return torch.cat([user_BX, item_BY, u_BE, u_BE * item_BY[:, : u_BE.shape[1]]], dim=1)
+def meet(user_BX: Float[Tensor, "B X"], item_BY: Float[Tensor, "B Y"], u_BE: Float[Tensor, "_ E"]) -> Float[Tensor, "B Z"]:
+    """[fields ; u ; u*t]: what the DNN sees of a state u that knows no target; t, the target's vector, leads its fields.
+
+    One state may stand for all targets.
+    """
+    return torch.cat([user_BX, item_BY, u_BE.expand(len(item_BY), -1), u_BE * item_BY[:, : u_BE.shape[1]]], dim=1)
 
 
 def mlp(widths: list[int], dropout: float) -> nn.Sequential:

@@ -36,6 +36,7 @@ class Popularity(Recommender):
 
     width = 1
     target_aware = True
+    one_past = True
     history_length = 0
 
     def __init__(self, config: Config, schema: Schema) -> None:

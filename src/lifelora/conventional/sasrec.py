@@ -70,6 +70,7 @@ class SASRec(Neural):
             return SASRec(self, schema, extra)
 
     target_aware = False
+    one_past = True
 
     def __init__(self, config: Config, schema: Schema, extra: ExtraFields | None = None) -> None:
         super().__init__(config, schema, extra)

@@ -59,11 +59,11 @@ class Samples:
     user_B: Int[Tensor, "B"]
     item_B: Int[Tensor, "B"]
     label_B: Float[Tensor, "B"]
-    history_BH: Int[Tensor, "B H"]
-    "Items; padding is the number of items."
-    rating_BH: Int[Tensor, "B H"]
+    history_BH: Int[Tensor, "_ H"]
+    "Items; padding is the number of items. One row may stand for all (``Recommender.one_past``)."
+    rating_BH: Int[Tensor, "_ H"]
     "Codes of rating levels; padding is the number of levels."
-    mask_BH: Bool[Tensor, "B H"]
+    mask_BH: Bool[Tensor, "_ H"]
     position_B: Int[Tensor, "B"]
     "How many earlier events each target's user has."
 
@@ -194,9 +194,13 @@ class Dataset:
         )
 
     def candidates(self, user: int, items_B: Int[np.ndarray, "B"]) -> Targets:
-        """Items put to a user now, after everything in the log; labels are unknown and set to False."""
-        user_B = np.full(len(items_B), user, np.int64)
-        return Targets(user_B, np.asarray(items_B, np.int64), self.log.count(user_B), np.zeros(len(items_B), np.bool_))
+        """Items put to a user now, after everything in the log."""
+        return self.now(np.full(len(items_B), user), items_B)
+
+    def now(self, user_B: Int[np.ndarray, "B"], item_B: Int[np.ndarray, "B"]) -> Targets:
+        """An item put to each user now, after everything in the log; labels are unknown and set to False."""
+        user_B = np.asarray(user_B, np.int64)
+        return Targets(user_B, np.asarray(item_B, np.int64), self.log.count(user_B), np.zeros(len(user_B), np.bool_))
 
     def history(self, targets: Targets, length: int) -> tuple[Int[np.ndarray, "B H"], Bool[np.ndarray, "B H"]]:
         """The last ``length`` event rows before each target, most recent last, and which of them are real."""

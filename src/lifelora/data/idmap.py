@@ -64,16 +64,22 @@ class IdMap:
 
     def inside(self, ids: Ids) -> Int[np.ndarray, "N"]:
         """Indices of ``ids``; DataError names unknown ones and what they may have meant."""
-        asked = _strings(ids)
-        if len(asked) <= FEW:
-            indices = pa.array(map(self._place, asked.to_pylist()), pa.int32())
-        else:
-            indices = pc.index_in(asked, value_set=self._all())
+        asked, indices = self._found(ids)
         if indices.null_count:
             unknown = pc.unique(asked.filter(pc.is_null(indices)))
             shown = unknown.slice(0, DataError.SHOWN).to_pylist()
             raise DataError([Problem(self.name, None, None, one, self._advice(one)) for one in shown], len(unknown))
         return np.asarray(indices.to_numpy(zero_copy_only=False), np.int32)
+
+    def known(self, ids: Ids) -> Int[np.ndarray, "N"]:
+        """Indices of ``ids``, -1 for an unknown one."""
+        return np.asarray(pc.fill_null(self._found(ids)[1], -1).to_numpy(zero_copy_only=False), np.int32)
+
+    def _found(self, ids: Ids) -> tuple[pa.Array, pa.Array]:
+        asked = _strings(ids)
+        if len(asked) <= FEW:
+            return asked, pa.array(map(self._place, asked.to_pylist()), pa.int32())
+        return asked, pc.index_in(asked, value_set=self._all())
 
     def outside(self, indices: Int[np.ndarray, "N"] | Sequence[int]) -> list[str]:
         """Ids at ``indices``; an index outside 0 .. len - 1 is an IndexError."""

@@ -15,9 +15,9 @@ from lifelora.errors import ConfigError
 from lifelora.lora.export import CONFIG, TENSORS, write_peft_adapter
 from lifelora.lora.saved import read_peft
 from lifelora.progress import Progress
+from lifelora.run.choice import best
 from lifelora.run.run import Run
 from lifelora.run.scorers.language import LanguageScorer
-from lifelora.run.tasks.base import best
 
 MAX_COHORT = 1 << 30
 "Bytes of a file of user ids."
@@ -40,7 +40,7 @@ def export(run: Run, folder: Path, *, system: str | None, users: Sequence[str] |
             f"this run has no language-model system{f' {system!r}' if system else ''}; it has "
             f"{', '.join(systems) or 'none'} (conventional models have no adapters)."
         )
-    scorer = systems[system] if system else best(list(systems.values()))
+    scorer = systems[system] if system else best(run.task, list(systems.values())).scorer
     name, config = scorer.name, scorer.system
     personal = config.coupling.needs_user
     if personal != (users is not None):

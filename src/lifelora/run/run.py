@@ -16,6 +16,7 @@ from lifelora.llm.backbone import ABOUT
 from lifelora.progress import say
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import knowledge, nano
+from lifelora.run.choice import keep_validated
 from lifelora.run.context import VECTORS, Context, Options
 from lifelora.run.scorers.base import Scorer
 from lifelora.run.scorers.conventional import ConventionalScorer
@@ -152,6 +153,7 @@ class Run:
             with self.work.making(self.stages.scores(name), together=True) as folder:
                 if folder is not None:
                     self.task.judge(scorer, folder)
+                    keep_validated(self.task, scorer, folder)
 
     def table(self) -> str:
         """The comparison as text."""

@@ -113,6 +113,10 @@ class Scorer(ABC):
         """What ``score`` means to a reader: here its scores are probabilities."""
         return self.score(requests)
 
+    def over(self, targets: Targets, items_P: Int[np.ndarray, "P"]) -> Float[np.ndarray, "B P"] | None:
+        """``probabilities`` of the same items for each target's user, where much of the work is done once for all; else None."""
+        return None
+
     def catalogue(self, targets: Targets, said: str | None = None) -> CatalogueScores | None:
         """Scores of all items, some targets at a time; None where it cannot rank a catalogue."""
         return None

@@ -1,6 +1,6 @@
 """Conventional models in a run: they read ids, score, and give representations and item vectors. Knows no language model.
 
-``LikeModel`` is asked whether an item will be liked, ``NextItemModel`` which item comes next, out of the whole catalogue.
+``NextItemModel`` is asked which item comes next, out of the whole catalogue; ``like.LikeModel`` whether an item will be liked.
 """
 
 from abc import abstractmethod
@@ -25,7 +25,6 @@ from lifelora.recipe.sections import Conventional
 from lifelora.run import knowledge
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, CatalogueScores, Requests, Scorer, Validate
-from lifelora.scoring import in_batches
 from lifelora.stage import Stage
 from lifelora.tensors import read_tensors, to_device, write_tensors
 from lifelora.training import fit
@@ -209,26 +208,6 @@ class ConventionalScorer(Scorer):
         return to_device(self.samples(targets), self.context.device)
 
 
-class LikeModel(ConventionalScorer):
-    """A conventional model that is asked whether an item will be liked: its scores are P(like)."""
-
-    def asked(self, recommender: Recommender) -> Recommender:
-        return recommender
-
-    def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
-        model, targets = self.model.to(self.context.device).eval(), requests.targets
-        assert isinstance(model, Recommender)
-
-        def scored(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
-            made: np.ndarray = model.score(self._placed(targets.at(index_B))).double().cpu().numpy()
-            return made
-
-        same_N = np.ones(len(targets), np.int64)  # samples are of one length
-        with torch.inference_mode():
-            scores_N: np.ndarray = in_batches(same_N, scored, tokens=BATCH, said=said, progress=self.context.shows_progress)
-        return scores_N[:, None]
-
-
 class NextItemModel(ConventionalScorer):
     """A conventional model that is asked which item comes next."""
 
@@ -241,6 +220,11 @@ class NextItemModel(ConventionalScorer):
     def probabilities(self, requests: Requests) -> Float[np.ndarray, "N C"]:
         """That each candidate comes next, among the whole catalogue."""
         return self._of_candidates(requests, partial(self._blocks, requests.targets, None, probabilities=True))
+
+    def over(self, targets: Targets, items_P: Int[np.ndarray, "P"]) -> Float[np.ndarray, "B P"]:
+        """One product of the users' states with the vectors of all items."""
+        blocks = self._blocks(targets, None, probabilities=True)
+        return np.concatenate([of_all_BM[:, items_P] for _, of_all_BM in blocks])
 
     def catalogue(self, targets: Targets, said: str | None = None) -> CatalogueScores:
         return self._blocks(targets, said, probabilities=False)

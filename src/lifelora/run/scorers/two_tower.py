@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from lifelora import seeds
 from lifelora.artefacts import read_json, write_atomically
@@ -25,6 +26,8 @@ from lifelora.tokens import check_fits
 from lifelora.training import fit
 from lifelora.training.checkpoint import Learnt
 
+PAIRS = 4096
+"""Pairs of vectors that are joined at a time."""
 Chosen = tuple[Targets, Int[np.ndarray, "N K"], Bool[np.ndarray, "N K"]]
 
 
@@ -37,6 +40,7 @@ class TwoTowerScorer(Scorer):
         super().__init__(context, name, stage)
         self.config = config
         self._label = ""
+        self._read: tuple[TowerBuilder, Int[np.ndarray, "P"], Float[Tensor, "P E"]] | None = None
 
     @property
     def validation_count(self) -> int | None:
@@ -105,11 +109,6 @@ class TwoTowerScorer(Scorer):
         # Texts of like length together, and those about one user: what is the same in a batch is read once.
         order = np.lexsort((targets.position_B, targets.user_B, mask_NK.sum(axis=1)))
         item_M, place_N = np.unique(targets.item_B, return_inverse=True)
-        tokens = self.context.options.tokens_at_once or token_budget(model.encoder, device)
-
-        def encoded(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B E"]:
-            made: np.ndarray = model.encode(to_device(builder.items(item_M[index_B]), device)).cpu().numpy()
-            return made
 
         def scored(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
             users, user_B = builder.users(targets.at(index_B), chosen_NK[index_B], mask_NK[index_B])
@@ -120,16 +119,49 @@ class TwoTowerScorer(Scorer):
 
         model.eval()
         with torch.inference_mode():
-            item_ME = torch.from_numpy(in_batches(builder.item_lengths(item_M), encoded, tokens=tokens))
+            item_ME = self._item_vectors(item_M)
             scores_N: np.ndarray = in_batches(
                 builder.lengths(targets, chosen_NK, mask_NK),
                 scored,
-                tokens=tokens,
+                tokens=self._tokens_at_once,
                 order=order,
                 said=said,
                 progress=self.context.shows_progress,
             )
         return scores_N[:, None]
+
+    def over(self, targets: Targets, items_P: Int[np.ndarray, "P"]) -> Float[np.ndarray, "B P"] | None:
+        """Each text is read once: the items' for all calls in a row that ask for the same, and one of each user."""
+        if self.config.behaviours.needs_target:
+            return None
+        model, device = self.model, self.context.device
+        _, chosen_BK, mask_BK = self.show(targets)
+        model.eval()
+        with torch.inference_mode():
+            users, user_B = self.builder.users(targets, chosen_BK, mask_BK)
+            user_BE = model.encode(to_device(users, device))[user_B.to(device)]
+            if self._read is None or self._read[0] is not self.builder or not np.array_equal(self._read[1], items_P):
+                self._read = self.builder, items_P, self._item_vectors(items_P).to(device)
+            item_PE = self._read[2]
+            made = [
+                torch.cat([model.joined(user_E.expand(len(some), -1), some) for some in torch.split(item_PE, PAIRS)])
+                for user_E in user_BE
+            ]
+            scores_BP: np.ndarray = torch.sigmoid(torch.stack(made)).double().cpu().numpy()
+        return scores_BP
+
+    def _item_vectors(self, item_M: Int[np.ndarray, "M"]) -> Float[Tensor, "M E"]:
+        builder, model, device = self.builder, self.model, self.context.device
+
+        def encoded(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B E"]:
+            made: np.ndarray = model.encode(to_device(builder.items(item_M[index_B]), device)).cpu().numpy()
+            return made
+
+        return torch.from_numpy(in_batches(builder.item_lengths(item_M), encoded, tokens=self._tokens_at_once))
+
+    @property
+    def _tokens_at_once(self) -> int:
+        return self.context.options.tokens_at_once or token_budget(self.model.encoder, self.context.device)
 
     def chosen(self, requests: Requests) -> tuple[str, Sequence[Int[np.ndarray, "_"]]]:
         _, chosen_NK, mask_NK = self.show(requests.targets)

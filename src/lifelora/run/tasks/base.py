@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Int
@@ -29,7 +29,6 @@ from lifelora.types import Part
 
 TABLE, FIGURES = "table.txt", "evaluation.json"
 Seconds = Mapping[str, float | None]
-One = TypeVar("One", bound=Scorer)
 
 
 class Task(ABC):
@@ -68,8 +67,12 @@ class Task(ABC):
         """Samples of a part, by their rows in the log, as requests."""
 
     @abstractmethod
+    def asked(self, user_B: Int[np.ndarray, "B"], items_BC: Int[np.ndarray, "B C"]) -> Requests:
+        """Items put to users after everything in the log, as many to each; the answers in turn are B times C numbers."""
+
     def now(self, user: int, items_C: Int[np.ndarray, "C"]) -> Requests:
-        """Items put to a user after everything in the log."""
+        """Items put to one user."""
+        return self.asked(np.array([user]), items_C[None])
 
     @abstractmethod
     def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
@@ -164,16 +167,3 @@ def curves(folder: Path) -> Curves | None:
         loss=[(point.step / history.steps_per_epoch, point.loss) for point in history.training],
         validation=[(e.step / history.steps_per_epoch, e.metrics["auc"]) for e in history.evaluations],
     )
-
-
-def best(scorers: Sequence[One]) -> One:
-    """The one with the best validation AUC; a model that was counted, not trained, has none."""
-
-    def valid(scorer: One) -> float:
-        path = scorer.stage.require() / HISTORY
-        if not path.exists():
-            return 0.0
-        history = History.model_validate_json(path.read_text())
-        return history.evaluations[history.best].metrics["auc"]
-
-    return max(scorers, key=valid)

@@ -16,7 +16,7 @@ from lifelora.evaluation.report import ExampleUser, Report, Shown, SystemResult,
 from lifelora.run import knowledge
 from lifelora.run.behaviours import behaviours
 from lifelora.run.scorers.base import Requests, Scorer
-from lifelora.run.scorers.conventional import LikeModel
+from lifelora.run.scorers.like import LikeModel
 from lifelora.run.scorers.yes_no import YesNo
 from lifelora.run.tasks.base import Seconds, Task, curves, keep
 from lifelora.types import Part
@@ -34,8 +34,8 @@ class Ctr(Task):
     def requests(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Requests:
         return Requests(self.context.dataset.targets(rows_N))
 
-    def now(self, user: int, items_C: Int[np.ndarray, "C"]) -> Requests:
-        return Requests(self.context.dataset.candidates(user, items_C))
+    def asked(self, user_B: Int[np.ndarray, "B"], items_BC: Int[np.ndarray, "B C"]) -> Requests:
+        return Requests(self.context.dataset.now(np.repeat(user_B, items_BC.shape[1]), items_BC.ravel()))
 
     def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
         label_N, score_N = requests.targets.label_B, scorer.score(requests)[:, 0]

@@ -36,8 +36,8 @@ class NextItem(Task):
     def requests(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Requests:
         return Requests(self.context.dataset.targets(rows_N), self.context.candidates(part, rows_N))
 
-    def now(self, user: int, items_C: Int[np.ndarray, "C"]) -> Requests:
-        return candidates_of(self.context.dataset.candidates(user, items_C[:1]), items_C[None])
+    def asked(self, user_B: Int[np.ndarray, "B"], items_BC: Int[np.ndarray, "B C"]) -> Requests:
+        return candidates_of(self.context.dataset.now(user_B, items_BC[:, 0]), items_BC)
 
     def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
         """AUC (the share of other candidates behind the target), HR@1, NDCG@10 and MRR; of the catalogue without lists."""
