@@ -9,9 +9,11 @@ import pyarrow.compute as pc
 from lifelora.data.feedback import levels_of, listed
 from lifelora.data.fields import values_of
 from lifelora.data.interactions import RATING
+from lifelora.data.parts import part_codes
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import is_list
 from lifelora.errors import harmless, on_one_line
+from lifelora.types import PARTS
 
 SHOWN = 20
 """Values of a rating, and names of fields, that are listed."""
@@ -35,6 +37,11 @@ def describe(raw: RawTables, name: str) -> str:
             "times      none: the order of the file stands in, or (split 'one-per-user') one that is drawn; a split by "
             "time is refused"
         )
+    if "part" in log.column_names:
+        counted = np.bincount(part_codes(log) + 1, minlength=len(PARTS) + 1)
+        history = f", {counted[0]:,} only history" if counted[0] else ""
+        told = ", ".join(f"{count:,} of {part}" for part, count in zip(PARTS, counted[1:].tolist(), strict=True))
+        lines.append(f"parts      {told}{history}: data.rules.split = {{ kind = 'given' }} takes them")
     lines.append(f"items      {_listed(raw.catalogue, ('item',), ('title', 'description'))}")
     lines.append(f"users      {_listed(raw.profiles, ('user',)) or 'no fields'}")
     return harmless("\n".join([*lines, *(f"note       {on_one_line(note)}" for note in raw.notes)]))

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from pydantic import model_validator
 
 from lifelora.data.numbers import numbers
+from lifelora.data.parts import checked_parts
 from lifelora.data.repetitions import refuse_repeated
 from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.times import seconds
@@ -33,6 +34,8 @@ class Columns(Frozen):
     "In the place of ratings, how often it happened. ``counts`` makes a few levels of it."
     time: str | None = None
     "None where the log has no times."
+    part: str | None = None
+    "Train, valid or test, where the log comes with a split of its own; ``data.rules.split = { kind = 'given' }`` takes it."
 
     @model_validator(mode="after")
     def _said_once(self) -> "Columns":
@@ -44,7 +47,7 @@ class Columns(Frozen):
     @property
     def names(self) -> list[str]:
         """The columns that must be there."""
-        wanted = [self.user, self.item, self.rating, self.event, self.count, self.time]
+        wanted = [self.user, self.item, self.rating, self.event, self.count, self.time, self.part]
         return [name for name in wanted if name is not None]
 
     def among(self, names: Sequence[str]) -> "Columns":
@@ -66,6 +69,8 @@ def checked_interactions(
         made["rating"] = pa.array(_ratings(rows, columns.rating, rating_range, problems).astype(np.float32))
     if columns.time:
         made["time"] = pa.array(seconds(rows, columns.time, problems))
+    if columns.part:
+        made["part"] = checked_parts(rows, columns.part, problems)
     refuse_repeated(rows, pa.table(made), problems)
     return pa.table(made)
 
@@ -98,7 +103,7 @@ def _ratings(rows: Rows, column: str, rating_range: tuple[float, float] | None, 
         rows,
         column,
         ~np.isfinite(rating_N) & ~missing_N & ~named_N,
-        "not a number; write ratings with digits and a decimal point",
+        "not a number; write ratings with digits and a decimal point (or of a file, say decimal = ',')",
     )
     large_N = np.isfinite(rating_N) & (np.abs(rating_N) > MAX_RATING)
     problems.add_rows(rows, column, large_N, "too large for a rating: 32-bit floating point does not hold it")

@@ -102,7 +102,6 @@ def as_meant(rows: Rows, kind_of: Mapping[str, UInt8[np.ndarray, "N"]], meant: M
             continue
         if meant[name] not in ("text", "field"):
             problems.add_rows(rows, name, array_N, f"a list; {mend.replace('.KEY', '[0]')}")
-            made[name] = pc.if_else(pa.array(array_N), "", column)
             continue
         table = pa.table({"value": column, "many": pa.array(array_N)})
         found = _queried(

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from jaxtyping import Int
 from pydantic import Field
 
 from lifelora.artefacts import reserve, write_atomically
@@ -21,11 +20,12 @@ from lifelora.data.feedback import levels_of, listed
 from lifelora.data.idmap import IdMap
 from lifelora.data.interactions import RATING
 from lifelora.data.log import EVENT_COLUMNS
+from lifelora.data.parts import HISTORY, part_codes, places, told
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import is_list
 from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTime, split
 from lifelora.errors import ConfigError
-from lifelora.types import PARTS, Frozen
+from lifelora.types import Frozen
 
 SHOWN = 10
 """Ratings that a message lists."""
@@ -36,8 +36,8 @@ class Rules(Frozen):
 
     label_above: float = 3.0
     "A rating above this is a like (label 1); in a log without ratings every event is one."
-    min_history: int = Field(default=5, ge=1)
-    "Samples have at least this many earlier behaviours."
+    min_history: int = Field(default=5, ge=0)
+    "Samples have at least this many earlier behaviours; with 0 some may have none."
     core: int = Field(default=1, ge=1)
     """Every user and every item has at least this many events (1: no such filter); RecLoRA takes 5 (its appendix A).
     It is applied once, to the log as a whole: whether an item of the training period stays depends on the test period too."""
@@ -63,7 +63,8 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         )
     if isinstance(rules.split, Given) and "part" not in raw.interactions.column_names:
         raise ConfigError(
-            "data.rules.split = 'given', but this data set does not say which part its events belong to; choose another split."
+            "data.rules.split = 'given', but this data set does not say which part its events belong to; name the column that "
+            "does (data.source.columns.part), or choose another split."
         )
     has_ratings = RATING in raw.interactions.column_names
     if not has_ratings:
@@ -98,6 +99,14 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
 
     position_N = np.arange(n) - offsets[events["user"]]
     rows = np.flatnonzero(position_N >= rules.min_history)
+    notes = list(raw.notes)
+    if isinstance(rules.split, Given):
+        notes += told(given_N, events["user"], position_N < rules.min_history, rules.min_history)
+    elif (given_N > HISTORY).any():
+        notes.append(
+            f"the log names the parts of its rows, which data.rules.split.kind = '{rules.split.kind}' does not look at; "
+            "'given' takes them."
+        )
     began_N = events["time"][offsets[events["user"][rows]]]
     for part, chosen in split(
         rules.split, rows, events["time"][rows], events["user"][rows], began_N, given_N[rows].astype(np.int64)
@@ -119,7 +128,7 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         "rating_levels": levels,
         "level_names": names,
         "words": words.model_dump(),
-        "notes": raw.notes,
+        "notes": notes,
         "left_out": raw.left_out,
         "label_above": rules.label_above,
         "keep_from": rules.keep_from,
@@ -150,14 +159,6 @@ def _liked_enough(raw: RawTables, keep_from: float | None) -> RawTables:
         )
     what = f"{len(raw.interactions) - len(kept):,} interactions rated below {keep_from:g} are left out."
     return replace(raw, interactions=kept, notes=(*raw.notes, what))
-
-
-def _part_codes(log: pa.Table) -> Int[np.ndarray, "N"]:
-    """0, 1, 2 for train, valid, test, and -1 where the log says nothing."""
-    if "part" not in log.column_names:
-        return np.full(len(log), -1, np.int8)
-    code = pc.fill_null(pc.index_in(log.column("part"), value_set=pa.array(PARTS)), -1)
-    return np.asarray(code.to_numpy(), np.int8)
 
 
 def _core(raw: RawTables, k: int) -> RawTables:
@@ -192,20 +193,23 @@ def _sorted_events(raw: RawTables, users: IdMap, items: IdMap, levels: list[floa
     table = raw.interactions
     rating_N = table.column("rating").to_numpy()
     user_N, item_N = users.inside(table.column("user")), items.inside(table.column("item"))
-    time_N = np.arange(len(table), dtype=np.int64)
+    part_N, time_N = part_codes(table), np.arange(len(table), dtype=np.int64)
     if "time" in table.column_names:
         time_N = table.column("time").to_numpy()
     elif isinstance(rules.split, OneEach):  # by contents, not by place in the file: the same log gives the same draw
         time_N[np.lexsort((rating_N, item_N, user_N))] = rules.split.order(len(table))
+    elif isinstance(rules.split, Given):
+        time_N = places(part_N)
     columns = {
         "user": user_N,
         "item": item_N,
         "rating": np.searchsorted(np.asarray(levels, rating_N.dtype), rating_N).astype(np.int8),
         "label": rating_N > rules.label_above,
         "time": time_N,
-        "part": _part_codes(table),
+        "part": part_N,
     }
     numbered = pa.table(columns)  # noqa: F841 - DuckDB finds it by name
     with duckdb.connect() as connection:
         connection.execute("SET threads = 2")
-        yield from connection.sql("FROM numbered ORDER BY user, time, item").arrow(1 << 18)
+        first = "greatest(part, 0), " if isinstance(rules.split, Given) else ""  # no row of test before one of train
+        yield from connection.sql(f"FROM numbered ORDER BY user, time, {first}item").arrow(1 << 18)

@@ -130,6 +130,13 @@ def split(
             part_N = given_N
     parts = {part: rows_N[by_time[part_N[by_time] == code]] for code, part in enumerate(PARTS)}
     empty = [part for part, rows in parts.items() if len(rows) == 0]
+    if empty and isinstance(config, Given):
+        raise ConfigError(
+            f"the parts that the data set names leave no samples for {', '.join(empty)}: there are "
+            + ", ".join(f"{int((part_N == code).sum()):,} of {part}" for code, part in enumerate(PARTS))
+            + " with data.rules.min_history earlier behaviours or more. Every part needs some: call some of train 'valid', "
+            "lower data.rules.min_history, or change data.rules.split."
+        )
     if empty:
         raise ConfigError(
             f"the split leaves no samples for {', '.join(empty)} ({n:,} samples in all). "
