@@ -102,7 +102,7 @@ def test_texts_of_new_items_and_users(dataset: Dataset):
         (Event("b", "9", 5, 200), r"events:2: the same user, item and time as in line 1; keep one"),
         (Event("a", "", 5, 200), r"events:2, column 'item', value '': an id is missing"),
         (Event("a", "9", 5), r"events:2, column 'time', value 'None': a time is a number"),
-        (Event("a", "9", 5, 2e11), r"events:2, column 'time', value '2.*': too large for seconds since 1970"),
+        (Event("a", "9", 5, 2e11), r"events:2, column 'time', value '2.*': too large for a time"),
         (SimpleNamespace(user=3, item="9", rating=5, time=200), r"events:2, column 'user', value '3': an id is a text"),
         (SimpleNamespace(user="a", item=None, rating=5, time=200), r"events:2, column 'item', value 'None': an id is a text"),
         (SimpleNamespace(user="a", item="9", rating="5", time=9), r"""events:2, column 'rating', value "'5'": a rating is"""),

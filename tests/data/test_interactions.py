@@ -10,12 +10,16 @@ from hypothesis import strategies as st
 
 from lifelora.data.catalogue import checked_catalogue
 from lifelora.data.delimited import read_delimited
-from lifelora.data.interactions import Columns, check_known, checked_interactions
+from lifelora.data.faults import Faults
+from lifelora.data.interactions import Columns, checked_interactions, known_items
 from lifelora.data.profiles import checked_profiles
 from lifelora.data.rows import MAX_TEXT, Problems, Rows
+from lifelora.data.times import TRUSTED
 from lifelora.errors import DataError, Problem
 
 LOG = Columns(time="time")
+ONE = '; keep one; or set duplicates = "first" or "last"'
+NO_TIME = "not a time; write seconds since 1970 or ISO 8601 (2024-05-31T18:30:00Z), or say with time_format how it is written"
 
 
 def rows(text: str) -> Rows:
@@ -28,9 +32,9 @@ def rows(text: str) -> Rows:
 
 def checked(text: str, columns: Columns = LOG, rating_range: tuple[float, float] | None = (1.0, 5.0)) -> pa.Table:
     problems = Problems()
-    table = checked_interactions(rows(text), columns, rating_range, problems)
+    found = checked_interactions(rows(text), columns, rating_range, problems, [], Faults(), TRUSTED)
     problems.refuse()
-    return table
+    return found[1]
 
 
 def faults(text: str, columns: Columns = LOG, rating_range: tuple[float, float] | None = (1.0, 5.0)) -> list[Problem]:
@@ -77,18 +81,22 @@ def test_everything_bad_is_found_at_once_each_with_line_column_and_value():
     )
     said = {p.line: (p.column, p.value, p.what) for p in found}
     assert said == {
-        3: ("user", "", "an id is missing"),
-        4: ("item", "  ", "an id is missing"),
+        3: ("user", "", 'an id is missing; or set without_user = "drop"'),
+        4: ("item", "  ", 'an id is missing; or set without_item = "drop"'),
         5: ("rating", "good", "not a number; write ratings with digits and a decimal point"),
         6: ("rating", "nan", "a rating must be finite"),
         7: ("rating", "-inf", "a rating must be finite"),
         8: ("rating", "7", "ratings go from 1 to 5"),
         9: ("rating", "0.5", "ratings go from 1 to 5"),
-        10: ("rating", "", "a rating is missing"),
-        11: ("time", "yesterday", "not a time; write Unix seconds or ISO 8601 (2024-05-31T18:30:00Z)"),
-        12: ("time", "1700000000000", "too large for seconds since 1970; divide milliseconds by 1000"),
+        10: ("rating", "", 'a rating is missing; or set without_rating = "drop"'),
+        11: ("time", "yesterday", NO_TIME),
+        12: (
+            "time",
+            "1700000000000",
+            "this looks like milliseconds since 1970, and time_unit is 'seconds'; set time_unit = 'milliseconds'",
+        ),
         13: ("rating", "4,5", "not a number; write ratings with digits and a decimal point"),
-        14: (None, None, "the same user, item and time as in line 2; keep one"),
+        14: (None, None, f"the same user, item and time as in line 2{ONE}"),
     }
 
 
@@ -163,13 +171,13 @@ def test_repetitions():
     assert len(table) == 4
     found = faults("user,item,rating,time\nu,a,3,1\nv,b,1,1\nu,a,4,1\nu,a,3,1970-01-01T00:00:01\n")
     assert [(p.line, p.what) for p in found] == [
-        (4, "the same user, item and time as in line 2; keep one"),
-        (5, "the same user, item and time as in line 2; keep one"),
+        (4, f"the same user, item and time as in line 2{ONE}"),
+        (5, f"the same user, item and time as in line 2{ONE}"),
     ]
     no_times = Columns()
     assert len(checked("user,item,rating\nu,a,3\nu,a,4\n", no_times)) == 2
     (fault,) = faults("user,item,rating\nu,a,3\nu,a,4\nu,a,3\n", no_times)
-    assert (fault.line, fault.what) == (4, "the same user, item and rating as in line 2; keep one")
+    assert (fault.line, fault.what) == (4, f"the same user, item and rating as in line 2{ONE}")
 
 
 @settings(max_examples=40)
@@ -179,7 +187,7 @@ def test_repetitions_agree_with_a_plain_loop(events):
     expected = []
     for line, event in enumerate(events, start=2):
         if event in seen:
-            expected.append((line, f"the same user, item and time as in line {seen[event]}; keep one"))
+            expected.append((line, f"the same user, item and time as in line {seen[event]}{ONE}"))
         seen.setdefault(event, line)
     text = "user,item,rating,time\n" + "".join(f"u{u},i{i},1,{t}\n" for u, i, t in events)
     if not expected:
@@ -191,32 +199,38 @@ def test_repetitions_agree_with_a_plain_loop(events):
     assert [(p.line, p.what) for p in caught.value.problems] == expected[:20]
 
 
-def test_unknown_items_are_refused_or_counted():
+def test_unknown_items_are_refused_or_counted_or_left_out():
     log = rows("user,item,rating,time\nu,a,1,1\nu,zz,1,2\nv,zz,1,3\n")
-    table = checked_interactions(log, LOG, None, Problems())
+    _, table = checked_interactions(log, LOG, None, Problems(), [], Faults(), TRUSTED)
     catalogue = pa.table({"item": ["a", "b"], "title": ["A", "B"]})
-    problems = Problems()
-    assert check_known(log, "item", table, catalogue, False, problems) == []
-    assert problems.count == 2
+    problems, notes = Problems(), []
+    assert known_items(log, "item", table, catalogue, Faults(), problems, notes) == table
+    assert (problems.count, notes) == (2, [])
     assert [(p.line, p.column, p.value) for p in problems.kinds[0]] == [(3, "item", "zz"), (4, "item", "zz")]
+    assert problems.kinds[0][0].what == 'the catalogue has no such item; or set unknown_items = "drop" or "allow"'
     problems = Problems()
-    (note,) = check_known(log, "item", table, catalogue, True, problems)
+    assert known_items(log, "item", table, catalogue, Faults(unknown_items="allow"), problems, notes) == table
+    left = known_items(log, "item", table, catalogue, Faults(unknown_items="drop"), problems, notes)
+    assert left.to_pylist() == table.slice(0, 1).to_pylist()
     assert problems.count == 0
-    assert note.startswith("2 interactions are with 1 items")
+    assert notes == [
+        "2 interactions are with 1 items that the catalogue lacks; they have no text.",
+        '2 interactions are with 1 items that the catalogue lacks; they are left out (unknown_items = "drop").',
+    ]
 
 
 def test_catalogue_rows():
     problems, notes = Problems(), []
     made = rows('item,title,genre,about\n1," Two\nlines\t and\u00a0more ",drama,x\n2,,,y\n1,Again,a,z\n,No id,b,\n')
-    table = checked_catalogue(made, "item", "title", "about", ["genre"], {}, problems, notes)
+    table = checked_catalogue(made, "item", "title", "about", ["genre"], {}, problems, notes, Faults())
     assert table.column("title").to_pylist() == ["Two lines and more", "", "Again", "No id"]
     assert table.column_names == ["item", "title", "description", "genre"]
     with pytest.raises(DataError) as caught:
         problems.refuse()
     assert [(p.line, p.column, p.what) for p in caught.value.problems] == [
-        (4, "title", "an item needs a title"),
-        (5, "item", "this id has a row already; keep one"),
-        (6, "item", "an id is missing"),
+        (4, "title", 'an item needs a title; or set without_title = "id" or "drop"'),
+        (5, "item", f"this id has a row already{ONE}"),
+        (6, "item", 'an id is missing; or set without_item = "drop"'),
     ]
     assert notes == []
 
@@ -224,21 +238,21 @@ def test_catalogue_rows():
 def test_long_texts_are_cut_and_that_is_said():
     problems, notes = Problems(), []
     made = rows(f"item,title\n1,{'é' * (MAX_TEXT + 1)}\n2,{'é' * MAX_TEXT}\n")
-    table = checked_catalogue(made, "item", "title", None, [], {}, problems, notes)
+    table = checked_catalogue(made, "item", "title", None, [], {}, problems, notes, Faults())
     assert [len(title) for title in table.column("title").to_pylist()] == [MAX_TEXT, MAX_TEXT]
     assert notes == ["log.csv: 1 values of 'title' are cut after 2,000 characters."]
 
 
 def test_control_characters_never_reach_a_text():
     made = rows('item,title\n1,"a\x00b\x1b[31mc\u2028d\x85e"\n')
-    table = checked_catalogue(made, "item", "title", None, [], {}, Problems(), [])
+    table = checked_catalogue(made, "item", "title", None, [], {}, Problems(), [], Faults())
     assert table.column("title").to_pylist() == ["a b [31mc d e"]
 
 
 def test_profile_rows():
     problems = Problems()
-    table = checked_profiles(rows("user,city\nu,Bonn\nv,\nu,Ulm\n"), "user", ["city"], {}, problems, [])
+    table = checked_profiles(rows("user,city\nu,Bonn\nv,\nu,Ulm\n"), "user", ["city"], {}, problems, [], Faults())
     assert table.to_pydict() == {"user": ["u", "v", "u"], "city": ["Bonn", "", "Ulm"]}
     assert [(p.line, p.value) for p in problems.kinds[0]] == [(4, "u")]
-    assert checked_profiles(rows("user,city\nu,Bonn\n"), "user", ["town"], {}, problems, []) is None
+    assert checked_profiles(rows("user,city\nu,Bonn\n"), "user", ["town"], {}, problems, [], Faults()) is None
     assert problems.kinds[1][0].what == "there is no such column; the file has: user, city"

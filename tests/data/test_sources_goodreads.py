@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lifelora.data.omit import repeated
 from lifelora.data.prepare import Rules, prepare
 from lifelora.data.rows import Rows
 from lifelora.data.sources import parse_source
 from lifelora.data.sources.goodreads import Goodreads, iso
-from lifelora.data.sources.omit import repeated
 from lifelora.errors import ConfigError, DataError
 
 ANN, BOB = "8842281e1d1347389f2ab93d60773d4d", "72fb0d0087d28c832f15776b0d936598"

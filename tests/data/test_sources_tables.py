@@ -86,11 +86,11 @@ def test_the_configuration_survives_its_own_json(shop: Path):
 
 
 def test_a_plain_folder(tmp_path: Path):
-    (tmp_path / "interactions.csv").write_text("user,item,rating,time\nu,b,1,5\nu,a,0,6\n")
+    (tmp_path / "interactions.csv").write_text("user,item,rating,time\nu,b,1,1700000005\nu,a,0,1700000006\n")
     (tmp_path / "items.tsv").write_text("item\ttitle\tgenre\tdescription\na\tAlien\thorror\tin space\nb\tBrazil\t\t\n")
     (tmp_path / "users.csv").write_text("user,city\nu,Bonn\n")
     raw = parse_source(f"tables:{tmp_path}").read()
-    assert raw.interactions.column("time").to_pylist() == [5, 6]
+    assert raw.interactions.column("time").to_pylist() == [1700000005, 1700000006]
     assert raw.catalogue.column_names == ["item", "title", "description", "genre"]
     assert raw.profiles.to_pylist() == [{"user": "u", "city": "Bonn"}]
 
@@ -112,7 +112,7 @@ def test_a_column_of_ratings_that_is_named_must_be_there(tmp_path: Path):
 
 
 def test_faults_of_all_files_come_together(shop: Path):
-    (shop / "log.csv").write_text("sku;stars;customer_id;bought_at\nZ;9;c1;1\nB;11;c2;2\nB;1\n")
+    (shop / "log.csv").write_text("sku;stars;customer_id;bought_at\nZ;9;c1;1700000001\nB;11;c2;1700000002\nB;1\n")
     (shop / "goods.csv").write_text("sku,name,text,brand\nB,,x,y\n")
     (shop / "people.csv").write_text("customer_id\tage\nc1\t3\n")
     with pytest.raises(DataError) as caught:
@@ -127,7 +127,7 @@ def test_faults_of_all_files_come_together(shop: Path):
 
 
 def test_unknown_items_may_be_allowed(shop: Path):
-    (shop / "log.csv").write_text("sku;stars;customer_id;bought_at\nZ;9;c1;1\nB;1;c1;2\n")
+    (shop / "log.csv").write_text("sku;stars;customer_id;bought_at\nZ;9;c1;1700000001\nB;1;c1;1700000002\n")
     (shop / "shop.toml").write_text('unknown_items = "allow"\n' + SHOP)
     raw = Tables.from_toml(shop / "shop.toml").read()
     assert raw.interactions.column("item").to_pylist() == ["Z", "B"]

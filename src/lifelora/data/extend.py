@@ -11,10 +11,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifelora.data.faults import PUBLISHED
 from lifelora.data.idmap import IdMap
 from lifelora.data.interactions import Columns, checked_interactions
 from lifelora.data.log import Log
+from lifelora.data.repetitions import ids_once
 from lifelora.data.rows import MAX_VALUE, Problems, Rows, is_list
+from lifelora.data.times import TRUSTED
 from lifelora.errors import Problem
 
 Told = Mapping[str, str | Sequence[str]]
@@ -51,9 +54,11 @@ def checked_events(
     problems.refuse()
     texts = {column: pa.array([str(getattr(event, column)) for event in listed], pa.string()) for column in wanted}
     rows = Rows(EVENTS, pa.table(texts), np.arange(1, len(listed) + 1))
-    table = checked_interactions(rows, Columns(time="time" if has_times else None), None, problems)
+    columns = Columns(time="time" if has_times else None)
+    checked = checked_interactions(rows, columns, None, problems, [], PUBLISHED, TRUSTED)
     problems.refuse()
-    assert table is not None, "no column is missing"
+    assert checked is not None, "no column is missing, and no event is left out"
+    rows, table = checked
     if not has_ratings:  # all have the one level that there is
         return table.append_column("rating", pa.array(np.full(len(table), levels[0], np.float32)))
     rating_N, level_R = table.column("rating").to_numpy(), np.asarray(levels, np.float32)
@@ -92,7 +97,7 @@ def with_new(what: str, ids: IdMap, table: pa.Table, told: Iterable[Told], seen:
         {name: _column([row.get(name, "") for row in listed], table.schema.field(name).type) for name in (what, *names)}
     )
     rows = Rows(file, texts, np.arange(1, len(listed) + 1))
-    told_ids = rows.ids(what, problems, unique=True)
+    _, told_ids = ids_once(rows, what, rows.ids(what, problems), PUBLISHED, problems, [])
     known_N = np.array([one in ids for one in told_ids.to_pylist()], np.bool_)
     problems.add_rows(rows, what, known_N, f"this {what} is known already, and its texts stay; tell of new ones only")
     problems.refuse()

@@ -8,11 +8,13 @@ import pyarrow.compute as pc
 from jaxtyping import Float
 from pydantic import model_validator
 
+from lifelora.data.faults import Faults
+from lifelora.data.forms import ALIKE, bare_forms
 from lifelora.data.numbers import numbers
 from lifelora.data.parts import checked_parts
-from lifelora.data.repetitions import refuse_repeated
-from lifelora.data.rows import Problems, Rows, mask
-from lifelora.data.times import seconds
+from lifelora.data.repetitions import interactions_once
+from lifelora.data.rows import MAX_VALUE, Problems, Rows, mask
+from lifelora.data.times import Times, seconds
 from lifelora.types import Frozen
 
 RATING = "rating"
@@ -58,45 +60,80 @@ class Columns(Frozen):
 
 
 def checked_interactions(
-    rows: Rows, columns: Columns, rating_range: tuple[float, float] | None, problems: Problems
-) -> pa.Table | None:
-    """user, item and, where the log has them, rating and time as ``RawTables`` has them; None when a column is missing."""
+    rows: Rows,
+    columns: Columns,
+    rating_range: tuple[float, float] | None,
+    problems: Problems,
+    notes: list[str],
+    faults: Faults,
+    times: Times,
+) -> tuple[Rows, pa.Table] | None:
+    """The rows that stay, and their user, item and, where the log has them, rating and time as ``RawTables`` has them.
+
+    None when a column is missing, or when no row stays.
+    """
     columns = columns.among(rows.table.column_names)
     if rows.lacks(columns.names, problems, {columns.rating: MEND_RATING} if columns.rating else None):
         return None
-    made = {"user": rows.ids(columns.user, problems), "item": rows.ids(columns.item, problems)}
+    optional = {columns.rating: "without_rating", columns.time: "without_time"}
+    keys = {columns.user: "without_user", columns.item: "without_item"} | {c: key for c, key in optional.items() if c is not None}
+    rows, came = faults.dropped(rows, keys, notes), len(rows)
+    if came and not len(rows):
+        problems.add_file(rows.file, f"no row is left: every one lacks a value in one of {', '.join(keys)}")
+        return None
+    made = {
+        "user": rows.ids(columns.user, problems, faults.mend("without_user", "drop")),
+        "item": rows.ids(columns.item, problems, faults.mend("without_item", "drop")),
+    }
     if columns.rating:
-        made["rating"] = pa.array(_ratings(rows, columns.rating, rating_range, problems).astype(np.float32))
+        made["rating"] = pa.array(_ratings(rows, columns.rating, rating_range, problems, faults).astype(np.float32))
     if columns.time:
-        made["time"] = pa.array(seconds(rows, columns.time, problems))
+        made["time"] = pa.array(seconds(rows, columns.time, times, problems, faults.mend("without_time", "drop")))
     if columns.part:
         made["part"] = checked_parts(rows, columns.part, problems)
-    refuse_repeated(rows, pa.table(made), problems)
-    return pa.table(made)
+    return interactions_once(rows, pa.table(made), faults, problems, notes)
 
 
-def check_known(
-    rows: Rows, column: str, interactions: pa.Table, catalogue: pa.Table, allowed: bool, problems: Problems
-) -> list[str]:
-    """Interactions with items that the catalogue lacks are problems, or, if ``allowed``, counted in a note."""
-    items = interactions.column("item")
-    unknown_N = mask(pc.invert(pc.is_in(items, value_set=catalogue.column("item").combine_chunks())))
+def known_items(
+    rows: Rows, column: str, interactions: pa.Table, catalogue: pa.Table, faults: Faults, problems: Problems, notes: list[str]
+) -> pa.Table:
+    """Interactions of which the catalogue may have the item, by ``faults.unknown_items``; others are problems or dropped."""
+    items = interactions.column("item").combine_chunks()
+    there = catalogue.column("item").combine_chunks()
+    unknown_N = ~mask(pc.is_in(items, value_set=there))
     unknown_N &= ~mask(pc.equal(items, ""))  # a missing id is reported already
-    if not allowed:
-        problems.add_rows(rows, column, unknown_N, "the catalogue has no such item")
-        return []
     if not unknown_N.any():
-        return []
-    distinct = len(pc.unique(items.filter(pa.array(unknown_N))))
-    n = int(unknown_N.sum())
-    return [f"{n:,} interactions are with {distinct:,} items that the catalogue lacks; they have no text."]
+        return interactions
+    if faults.unknown_items == "refuse":
+        bare = bare_forms(items.filter(pa.array(unknown_N)))
+        other = pc.index_in(bare, value_set=bare_forms(there))
+        written_N = unknown_N.copy()
+        written_N[unknown_N] = mask(pc.is_valid(other))
+        if written_N.any():
+            example = there[other.drop_null()[0].as_py()].as_py()
+            what = f"the catalogue has no such item, but '{example[:MAX_VALUE]}', which is written otherwise: {ALIKE}"
+            problems.add_rows(rows, column, written_N, what)
+        mend = faults.mend("unknown_items", "drop", "allow")
+        problems.add_rows(rows, column, unknown_N & ~written_N, f"the catalogue has no such item{mend}")
+        return interactions
+    distinct = pc.count_distinct(items.filter(pa.array(unknown_N))).as_py()
+    said = f"{int(unknown_N.sum()):,} interactions are with {distinct:,} items that the catalogue lacks"
+    if faults.unknown_items == "allow":
+        notes.append(f"{said}; they have no text.")
+        return interactions
+    notes.append(f'{said}; they are left out (unknown_items = "drop").')
+    if unknown_N.all():
+        problems.add_file(rows.file, "no row is left: the catalogue has none of the log's items; are the ids written alike?")
+    return interactions.filter(pa.array(~unknown_N))
 
 
-def _ratings(rows: Rows, column: str, rating_range: tuple[float, float] | None, problems: Problems) -> Float[np.ndarray, "N"]:
+def _ratings(
+    rows: Rows, column: str, rating_range: tuple[float, float] | None, problems: Problems, faults: Faults
+) -> Float[np.ndarray, "N"]:
     text = rows.table.column(column)
     rating_N = numbers(text)
     missing_N = mask(pc.equal(pc.utf8_trim_whitespace(text), ""))
-    problems.add_rows(rows, column, missing_N, "a rating is missing")
+    problems.add_rows(rows, column, missing_N, f"a rating is missing{faults.mend('without_rating', 'drop')}")
     named_N = mask(pc.match_substring_regex(text, r"^\s*[+-]?(nan|inf|infinity)\s*$", ignore_case=True))
     problems.add_rows(rows, column, ~np.isfinite(rating_N) & named_N, "a rating must be finite")
     problems.add_rows(

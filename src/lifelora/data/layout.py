@@ -13,11 +13,13 @@ from pydantic import Field, ValidationError, model_validator
 
 from lifelora import foreign
 from lifelora.data.assemble import assembled
+from lifelora.data.faults import Faults
 from lifelora.data.feedback import Counts, Log, Names, Quantiles, Thresholds, rated
 from lifelora.data.interactions import RATING, Columns
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Meaning, Problems, Rows
 from lifelora.data.synonyms import RESERVED
+from lifelora.data.times import Times
 from lifelora.errors import ConfigError, on_one_line
 from lifelora.types import Frozen
 
@@ -29,7 +31,7 @@ SHOWN = 20
 """Mistakes of a layout, and columns, that a message lists."""
 
 
-class Layout(Frozen):
+class Layout(Faults, Times):
     """Columns, words and knobs of one data set; the defaults refuse what is doubtful."""
 
     PARTS: ClassVar[Mapping[str, type[Frozen]]] = {}
@@ -55,8 +57,6 @@ class Layout(Frozen):
     user_fields: tuple[str, ...] = ()
     lists: dict[str, Annotated[str, Field(min_length=1)]] = Field(default_factory=dict)
     """Fields that may have several values, and what stands between these: { genres = "|" }. A column of lists needs no entry."""
-    unknown_items: Literal["refuse", "allow"] = "refuse"
-    "What to do with interactions whose item the catalogue lacks; allowed ones have no text."
     words: Words = Words()
     notes: tuple[str, ...] = ()
     "What a reader should know about these tables; reports say it."
@@ -77,6 +77,8 @@ class Layout(Frozen):
         low, high = self.rating_range or (0, 1)
         if not (low < high and math.isfinite(low) and math.isfinite(high)):
             raise ValueError(f"rating_range = [{low:g}, {high:g}] is empty or without an end; give two numbers, the least first")
+        if self.columns.time is None and (self.time_format or self.time_unit != "seconds"):
+            raise ValueError("time_unit and time_format tell of the log's times; say with columns.time which column holds them")
         for name, fields in (("item_fields", self.item_fields), ("user_fields", self.user_fields)):
             wrong = sorted({f for f in fields if f in RESERVED or fields.count(f) > 1})
             if wrong:
@@ -165,7 +167,8 @@ def laid_out(
         user_id=layout.user,
         user_fields=layout.user_fields,
         lists=layout.lists,
-        unknown_items=layout.unknown_items == "allow",
+        faults=layout,
+        times=layout,
     )
     return replace(raw, level_names=names)
 

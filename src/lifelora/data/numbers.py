@@ -16,10 +16,11 @@ def numbers(text: pa.Array | pa.ChunkedArray) -> Float[np.ndarray, "N"]:
         return evaluated("TRY_CAST(text AS DOUBLE)", pa.table({"text": text}))
 
 
-def evaluated(expression: str, table: pa.Table) -> Float[np.ndarray, "N"]:
-    """A DuckDB expression over each row, as float64; NaN where it is null."""
+def evaluated(expression: str, table: pa.Table, *parameters: str) -> Float[np.ndarray, "N"]:
+    """A DuckDB expression over each row, with a ``?`` for each parameter, as float64; NaN where it is null."""
     with duckdb.connect() as connection:
         connection.execute("SET threads = 2")
         connection.register("rows", table)
-        answer = connection.execute(f"SELECT coalesce(({expression})::DOUBLE, 'nan'::DOUBLE) AS value FROM rows")
+        query = f"SELECT coalesce(({expression})::DOUBLE, 'nan'::DOUBLE) AS value FROM rows"
+        answer = connection.execute(query, list(parameters))
         return np.array(answer.fetchnumpy()["value"], np.float64)

@@ -1,38 +1,85 @@
-"""Interactions that are written twice. Knows ids, times and ratings, and no file format."""
+"""What is written twice: interactions, and ids of a catalogue or of profiles. Knows no file format."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jaxtyping import Bool, Int
 
-from lifelora.data.rows import Problems, Rows
+from lifelora.data.faults import Faults
+from lifelora.data.omit import omit
+from lifelora.data.rows import Problems, Rows, mask
 from lifelora.errors import DataError, Problem
 
 
-def refuse_repeated(rows: Rows, table: pa.Table, problems: Problems) -> None:
-    """The same user, item and time (without times: and rating, if there is one) twice is one interaction written twice."""
-    ids = (table.column(name).combine_chunks() for name in ("user", "item"))
-    user_N, item_N = (pc.dictionary_encode(column).indices.to_numpy() for column in ids)
-    pair_N = user_N.astype(np.int64) * (int(item_N.max(initial=0)) + 1) + item_N
-    order = np.argsort(pair_N, kind="stable")
-    again = np.flatnonzero(pair_N[order][1:] == pair_N[order][:-1])
+def interactions_once(rows: Rows, table: pa.Table, faults: Faults, problems: Problems, notes: list[str]) -> tuple[Rows, pa.Table]:
+    """Rows, and what was made of them, with each interaction once.
+
+    The same user, item and time (without times: and rating, if there is one) twice is one interaction written twice.
+    """
+    key = ["user", "item", *(name for name in ("time", "rating") if name in table.column_names)][:3]
+    order, first = _grouped(table.select(key))
+    again = np.flatnonzero(first != np.arange(len(order)))
     if not len(again):
-        return
-    what = next((name for name in ("time", "rating") if name in table.column_names), None)
-    last = np.zeros(len(table)) if what is None else table.column(what).to_numpy()
-    suspects = np.unique(np.concatenate([order[again], order[again + 1]]))
-    order = suspects[np.lexsort((suspects, last[suspects], pair_N[suspects]))]
-    same = np.append(False, (pair_N[order][1:] == pair_N[order][:-1]) & (last[order][1:] == last[order][:-1]))
-    group = np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))  # where each run of equals begins
-    found = np.flatnonzero(same)
-    same_in = "user and item" if what is None else f"user, item and {what}"
+        return rows, table
+    what = "user and item" if len(key) < 3 else f"user, item and {key[2]}"
+    if faults.duplicates != "refuse":
+        kept_N = _without(again, order, faults, len(rows))
+        return _left_out(rows, kept_N, what, faults, notes), table.filter(pa.array(kept_N))
+    mend = faults.mend("duplicates", "first", "last")
     shown = [
         Problem(
             *rows.place(order[at]),
             None,
             None,
-            f"the same {same_in} as in {rows.beside(order[group[at]], order[at])}; keep one",
+            f"the same {what} as in {rows.beside(order[first[at]], order[at])}; keep one{mend}",
         )
-        for at in found[: DataError.SHOWN]
+        for at in again[: DataError.SHOWN]
     ]
-    if len(found):
-        problems.add_kind(shown, len(found))
+    problems.add_kind(shown, len(again))
+    return rows, table
+
+
+def ids_once(
+    rows: Rows, column: str, ids: pa.Array, faults: Faults, problems: Problems, notes: list[str]
+) -> tuple[Rows, pa.Array]:
+    """Rows and their ids with each id once; empty ids are problems already."""
+    code_N = pc.dictionary_encode(ids).indices.to_numpy()
+    last = faults.duplicates == "last"
+    seen = np.unique(code_N[::-1] if last else code_N, return_index=True)[1]
+    again_N = np.ones(len(ids), np.bool_)
+    again_N[len(ids) - 1 - seen if last else seen] = False
+    again_N &= ~mask(pc.equal(ids, ""))
+    if not again_N.any():
+        return rows, ids
+    if faults.duplicates == "refuse":
+        mend = faults.mend("duplicates", "first", "last")
+        problems.add_rows(rows, column, again_N, f"this id has a row already; keep one{mend}")
+        return rows, ids
+    return _left_out(rows, ~again_N, column, faults, notes), ids.filter(pa.array(~again_N))
+
+
+def _grouped(key: pa.Table) -> tuple[Int[np.ndarray, "S"], Int[np.ndarray, "S"]]:
+    """Rows that may be equal, equals side by side in the order of the file; and where among them each one's group begins."""
+    user_N, item_N = (pc.dictionary_encode(key.column(name).combine_chunks()).indices.to_numpy() for name in ("user", "item"))
+    pair_N = user_N.astype(np.int64) * (int(item_N.max(initial=0)) + 1) + item_N
+    order = np.argsort(pair_N, kind="stable")
+    again = np.flatnonzero(pair_N[order][1:] == pair_N[order][:-1])
+    if not len(again):
+        return order[:0], order[:0]
+    suspects = np.unique(np.concatenate([order[again], order[again + 1]]))
+    third_N = key.column(2).to_numpy() if key.num_columns > 2 else np.zeros(len(pair_N))
+    order = suspects[np.lexsort((suspects, third_N[suspects], pair_N[suspects]))]
+    same = np.append(False, (pair_N[order][1:] == pair_N[order][:-1]) & (third_N[order][1:] == third_N[order][:-1]))
+    return order, np.maximum.accumulate(np.where(same, 0, np.arange(len(order))))
+
+
+def _without(again: Int[np.ndarray, "_"], order: Int[np.ndarray, "S"], faults: Faults, n: int) -> Bool[np.ndarray, "N"]:
+    """Which of n rows stay: the first of each group, or the last."""
+    kept_N = np.ones(n, np.bool_)
+    kept_N[order[again if faults.duplicates == "first" else again - 1]] = False
+    return kept_N
+
+
+def _left_out(rows: Rows, kept_N: Bool[np.ndarray, "N"], what: str, faults: Faults, notes: list[str]) -> Rows:
+    other = "an earlier" if faults.duplicates == "first" else "a later"
+    return omit(rows, ~kept_N, notes, f'they have the {what} of {other} row (duplicates = "{faults.duplicates}")')

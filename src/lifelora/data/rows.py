@@ -91,17 +91,10 @@ class Rows:
         table = pa.table(dict(zip(self.table.column_names, self.table.columns, strict=True)) | columns)
         return replace(self, table=table)
 
-    def ids(self, column: str, problems: "Problems", unique: bool = False) -> pa.Array:
-        """Outside ids without surrounding blanks; empty ones, and repeated ones if ``unique``, are problems."""
-        ids = pc.utf8_trim_whitespace(self.table.column(column).combine_chunks())
-        problems.add_rows(self, column, mask(pc.equal(ids, "")), "an id is missing")
-        if unique:
-            codes = pc.dictionary_encode(ids).indices.to_numpy()
-            first = np.unique(codes, return_index=True)[1]
-            repeated = np.ones(len(codes), np.bool_)
-            repeated[first] = False
-            repeated &= ~mask(pc.equal(ids, ""))
-            problems.add_rows(self, column, repeated, "this id has a row already; keep one")
+    def ids(self, column: str, problems: "Problems", mend: str = "") -> pa.Array:
+        """Outside ids in Unicode's composed form (NFC), without surrounding blanks; empty ones are problems."""
+        ids = composed(pc.utf8_trim_whitespace(self.table.column(column).combine_chunks()))
+        problems.add_rows(self, column, mask(pc.equal(ids, "")), f"an id is missing{mend}")
         return ids
 
     def text(self, column: str, notes: list[str]) -> pa.Array:
@@ -194,8 +187,13 @@ def is_list(column: pa.Array | pa.ChunkedArray) -> bool:
 
 
 def one_line(texts: pa.Array) -> pa.Array:
-    """Texts with one space for each row of blanks and control characters, and none at either end."""
-    return pc.utf8_trim(pc.replace_substring_regex(texts, r"[\pZ\p{Cc}]+", " "), " ")
+    """Texts in NFC with one space for each row of blanks and control characters, and none at either end."""
+    return pc.utf8_trim(pc.replace_substring_regex(composed(texts), r"[\pZ\p{Cc}]+", " "), " ")
+
+
+def composed(texts: pa.Array) -> pa.Array:
+    """Texts in NFC: a letter and its accent are one sign, however they were written."""
+    return texts if pc.all(pc.string_is_ascii(texts)).as_py() is not False else pc.utf8_normalize(texts, "NFC")
 
 
 def mask(condition: pa.Array | pa.ChunkedArray) -> Bool[np.ndarray, "N"]:

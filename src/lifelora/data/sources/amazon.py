@@ -14,13 +14,14 @@ import pyarrow.compute as pc
 
 from lifelora import foreign
 from lifelora.data.assemble import assembled
+from lifelora.data.faults import Published
 from lifelora.data.interactions import Columns
 from lifelora.data.jsonlines import first_line, read_json_lines
+from lifelora.data.omit import omit, repeated
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
-from lifelora.data.sources.omit import omit, repeated
 from lifelora.errors import ConfigError
 from lifelora.types import PathText
 
@@ -121,7 +122,7 @@ class Amazon(Source):
             rating_range=(1.0, 5.0),
             item_id=release.item,
             item_fields=[field for field in release.fields if field in there],
-            unknown_items=True,
+            faults=Published(unknown_items="allow"),
         )
 
 

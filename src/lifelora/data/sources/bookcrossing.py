@@ -23,12 +23,13 @@ from lifelora import foreign
 from lifelora.data.assemble import assembled
 from lifelora.data.delimited import read_delimited
 from lifelora.data.encodings import published
+from lifelora.data.faults import Published
 from lifelora.data.interactions import Columns
+from lifelora.data.omit import omit, repeated
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
-from lifelora.data.sources.omit import omit, repeated
 from lifelora.types import PathText
 
 RATINGS, BOOKS, USERS = "BX-Book-Ratings.csv", "BX-Books.csv", "BX-Users.csv"
@@ -106,7 +107,7 @@ class Bookcrossing(Source):
             rating_range=(0.0, 10.0),
             item_fields=FIELDS,
             user_fields=("country", "age"),
-            unknown_items=True,
+            faults=Published(unknown_items="allow"),
         )
         return replace(raw, left_out=FIELDS)  # ReLLa's prompts have the titles alone
 

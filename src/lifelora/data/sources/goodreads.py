@@ -19,13 +19,14 @@ import pyarrow.compute as pc
 
 from lifelora import foreign
 from lifelora.data.assemble import assembled
+from lifelora.data.faults import Published
 from lifelora.data.interactions import Columns
 from lifelora.data.jsonlines import read_json_lines
+from lifelora.data.omit import omit, repeated
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Problems, Rows, mask
 from lifelora.data.sources.base import Source
 from lifelora.data.sources.files import Files
-from lifelora.data.sources.omit import omit, repeated
 from lifelora.types import PathText
 
 WORDS = Words(item="book", items="books", did="read", star="star", stars="stars")
@@ -109,7 +110,7 @@ class Goodreads(Source):
             rating_range=(1.0, 5.0),
             item_id="book_id",
             item_fields=fields,
-            unknown_items=True,
+            faults=Published(unknown_items="allow"),
         )
         return replace(raw, left_out=tuple(fields))  # RecLoRA's prompts have the titles alone
 

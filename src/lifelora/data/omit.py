@@ -1,7 +1,6 @@
-"""Rows that published sets are known to hold and that nothing is made from: left out, and counted in a note.
+"""Rows that are left out, and counted in a note. Knows no one set.
 
-For faults that no reader of a published set can mend at its origin. Knows no one set; a fault in a user's own file is a
-problem, never an omission.
+For faults that published sets are known for, and for those that a user's own tables may have by a key of theirs (``faults``).
 """
 
 from pathlib import Path
