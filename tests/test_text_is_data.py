@@ -51,7 +51,8 @@ def test_a_problem_is_one_line_whatever_it_quotes():
 
 def evil_shop(folder: Path) -> Path:
     """A log without a catalogue: ids stand for titles."""
-    log = "user,item,rating,time\n" + "".join(f'"u{ORDERS[:-1]}{u}","i\x1b[31m{i}",{i},{u}\n' for u in range(2) for i in range(3))
+    rows = (f'"u{ORDERS[:-1]}{u}","i\x1b[31m{i}",{i},{1_700_000_000 + u}\n' for u in range(2) for i in range(3))
+    log = "user,item,rating,time\n" + "".join(rows)
     (folder / "interactions.csv").write_bytes(log.encode())
     (folder / "users.csv").write_bytes(f'user,"ci\x1b[31mty"\n"u{ORDERS[:-1]}0",x\n'.encode())
     return folder

@@ -113,7 +113,12 @@ def test_nothing_in_a_frame_is_changed(tmp_path: Path):
 
 def log_with(**columns: Any) -> pd.DataFrame:
     n = 40
-    plain = {"user": [f"u{i % 4}" for i in range(n)], "item": range(n), "rating": [i % 5 for i in range(n)], "time": range(n)}
+    plain = {
+        "user": [f"u{i % 4}" for i in range(n)],
+        "item": range(n),
+        "rating": [i % 5 for i in range(n)],
+        "time": range(1700000000, 1700000000 + n),
+    }
     return pd.DataFrame(plain | columns)
 
 

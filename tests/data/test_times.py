@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lifelora.data.delimited import read_parquet
+from lifelora.data.parquet import read_parquet
 from lifelora.data.rows import Problems, Rows
 from lifelora.data.times import Times, seconds
 from lifelora.errors import DataError

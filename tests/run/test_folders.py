@@ -74,7 +74,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("command", ["prepare", "run"])
 def test_a_users_own_folders_are_refused_and_left(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """As when a log lies in a folder that is called as a stage is, and is the very data source."""
-    rows = [f"u{u},i{(u * 7 + e) % 30},{(u + e) % 5 + 1},{e * 10 + u}" for u in range(8) for e in range(12)]
+    rows = [f"u{u},i{(u * 7 + e) % 30},{(u + e) % 5 + 1},{1_700_000_000 + e * 10 + u}" for u in range(8) for e in range(12)]
     (tmp_path / "proj/1-data").mkdir(parents=True)
     (tmp_path / "proj/1-data/interactions.csv").write_text("\n".join(["user,item,rating,time", *rows]))
     (tmp_path / "proj/6-report").mkdir()
@@ -97,7 +97,7 @@ def test_a_users_own_folders_are_refused_and_left(command: str, tmp_path: Path, 
 
 def test_a_users_own_recipe_and_times_in_the_folder_of_the_run_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     """`lifelora run proj/recipe.toml --out proj`: the expanded recipe takes that name."""
-    rows = [f"u{u},i{(u * 7 + e) % 30},{(u + e) % 5 + 1},{e * 10 + u}" for u in range(8) for e in range(12)]
+    rows = [f"u{u},i{(u * 7 + e) % 30},{(u + e) % 5 + 1},{1_700_000_000 + e * 10 + u}" for u in range(8) for e in range(12)]
     (tmp_path / "log").mkdir()
     (tmp_path / "log/interactions.csv").write_text("\n".join(["user,item,rating,time", *rows]))
     proj = tmp_path / "proj"

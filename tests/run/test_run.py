@@ -188,7 +188,7 @@ def test_a_finished_run_answers_without_its_log(folder: Path, tmp_path: Path):
     """By the hash of the source's files that 1-data keeps: the files themselves may be gone."""
     log = tmp_path / "shop"
     log.mkdir()
-    rows = [f"u{u},i{(u * 7 + e) % 30},{(u + e) % 2},{e * 10 + u}" for u in range(8) for e in range(12)]
+    rows = [f"u{u},i{(u * 7 + e) % 30},{(u + e) % 2},{1_700_000_000 + e * 10 + u}" for u in range(8) for e in range(12)]
     (log / "interactions.csv").write_text("\n".join(["user,item,rating,time", *rows]))
     from lifelora.data.sources import parse_source
 
