@@ -35,7 +35,7 @@ def read(log: Rows, **layout) -> RawTables:
 def clicks(n_users: int = 3, each: int = 4, **more: list[str]) -> Rows:
     """User u chose items u, u + 1, …, one a second."""
     pairs = [(u, u + t) for u in range(n_users) for t in range(each)]
-    times = [str(10_000 + t) for _ in range(n_users) for t in range(each)]
+    times = [str(1_700_000_000 + t) for _ in range(n_users) for t in range(each)]
     return rows(user=[f"u{u}" for u, _ in pairs], item=[f"i{i}" for _, i in pairs], time=times, **more)
 
 
