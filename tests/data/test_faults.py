@@ -57,7 +57,7 @@ ALL = {
     ("log", 3, 'an id is missing; or set without_user = "drop"'),
     ("log", 4, 'an id is missing; or set without_item = "drop"'),
     ("log", 5, 'a rating is missing; or set without_rating = "drop"'),
-    ("log", 6, "not a number; write ratings with digits and a decimal point"),
+    ("log", 6, "not a number; write ratings with digits and a decimal point (or of a file, say decimal = ',')"),
     ("log", 7, 'a time is missing; or set without_time = "drop"'),
     ("log", 8, 'the same user, item and time as in line 2; keep one; or set duplicates = "first" or "last"'),
     ("log", 9, 'the catalogue has no such item; or set unknown_items = "drop" or "allow"'),

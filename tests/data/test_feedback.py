@@ -71,7 +71,7 @@ def test_every_event_of_a_log_without_ratings_is_a_like(tmp_path: Path):
 
 def test_such_a_log_grows_without_ratings(tmp_path: Path):
     dataset = prepare(read(clicks(), **TIMED), RULES, tmp_path, "clicks")
-    grown = dataset.extended([Event("u0", "i7", time=20_000)], items=[{"item": "i7", "title": "Kettle"}])
+    grown = dataset.extended([Event("u0", "i7", time=1_700_020_000)], items=[{"item": "i7", "title": "Kettle"}])
     assert (grown.label_N[12], grown.rating_N[12]) == (True, 0)
 
 

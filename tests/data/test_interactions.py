@@ -83,7 +83,7 @@ def test_everything_bad_is_found_at_once_each_with_line_column_and_value():
     assert said == {
         3: ("user", "", 'an id is missing; or set without_user = "drop"'),
         4: ("item", "  ", 'an id is missing; or set without_item = "drop"'),
-        5: ("rating", "good", "not a number; write ratings with digits and a decimal point"),
+        5: ("rating", "good", "not a number; write ratings with digits and a decimal point (or of a file, say decimal = ',')"),
         6: ("rating", "nan", "a rating must be finite"),
         7: ("rating", "-inf", "a rating must be finite"),
         8: ("rating", "7", "ratings go from 1 to 5"),
@@ -95,7 +95,7 @@ def test_everything_bad_is_found_at_once_each_with_line_column_and_value():
             "1700000000000",
             "this looks like milliseconds since 1970, and time_unit is 'seconds'; set time_unit = 'milliseconds'",
         ),
-        13: ("rating", "4,5", "not a number; write ratings with digits and a decimal point"),
+        13: ("rating", "4,5", "not a number; write ratings with digits and a decimal point (or of a file, say decimal = ',')"),
         14: (None, None, f"the same user, item and time as in line 2{ONE}"),
     }
 

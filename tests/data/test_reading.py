@@ -16,6 +16,8 @@ from lifelora.data.raw import RawTables
 from lifelora.data.sources.tables import Tables
 from lifelora.errors import ConfigError, DataError
 
+START = 1_700_000_000
+ONCE = '; or set duplicates = "first" or "last"'
 LOG = "user,item,rating,time\nc1,A-1,4.5,1717173000\nc2,B,3,1717200000\n"
 FIRST = {"user": "c1", "item": "A-1", "rating": 4.5, "time": 1717173000}
 ROWS = [FIRST, {"user": "c2", "item": "B", "rating": 3.0, "time": 1717200000}]
@@ -159,7 +161,7 @@ def test_numbers_that_pandas_gives_columns_are_names(tmp_path: Path):
 
 
 def test_a_point_where_commas_are_due_and_the_other_way_round(tmp_path: Path):
-    log = "user;item;rating;time\nc1;A;4,5;1\nc1;B;4.5;2\n"
+    log = "user;item;rating;time\nc1;A;4,5;1700000001\nc1;B;4.5;1700000002\n"
     assert said(tmp_path, 'interactions = "log.csv"\ndecimal = ","', {"log.csv": log})[0][:2] == ("log.csv", 3)
     (place,) = said(tmp_path, 'interactions = "log.csv"', {"log.csv": log})
     assert place[:2] == ("log.csv", 2)
@@ -168,25 +170,28 @@ def test_a_point_where_commas_are_due_and_the_other_way_round(tmp_path: Path):
 
 def test_months_are_one_log_and_problems_name_the_file(tmp_path: Path):
     months = {
-        f"logs/2024-{month:02}.csv.gz": gzip.compress(f"user,item,rating,time\nc1,A,4,{month}\nc2,A,3,{month}\n".encode())
+        f"logs/2024-{month:02}.csv.gz": gzip.compress(
+            f"user,item,rating,time\nc1,A,4,{START + month}\nc2,A,3,{START + month}\n".encode()
+        )
         for month in (10, 2, 1)
     }
     raw = tables(tmp_path, 'interactions = "logs/2024-*.csv.gz"', months)
-    assert raw.interactions.column("time").to_pylist() == [1, 1, 2, 2, 10, 10]
+    assert raw.interactions.column("time").to_pylist() == [START + month for month in (1, 1, 2, 2, 10, 10)]
     source = Tables.from_toml(tmp_path / "shop.toml")
     assert [path.name for path in source.files()] == ["2024-01.csv.gz", "2024-02.csv.gz", "2024-10.csv.gz"]
     assert source.label == "2024-*"
     before = source.fingerprint()
-    (tmp_path / "logs/2024-11.csv.gz").write_bytes(gzip.compress(b"user,item,rating,time\n\nc9,A,bad,1\nc1,A,4,1\nc9,B,1,3,7\n"))
+    bad = "user,item,rating,time\n\nc9,A,bad,1700000001\nc1,A,4,1700000001\nc9,B,1,3,7\n"
+    (tmp_path / "logs/2024-11.csv.gz").write_bytes(gzip.compress(bad.encode()))
     assert source.fingerprint() != before
     found = said(tmp_path, 'interactions = "logs/2024-*.csv.gz"')
     assert [place[:2] for place in found] == [("2024-11.csv.gz", 3), ("2024-11.csv.gz", 4), ("2024-11.csv.gz", 5)]
-    assert found[1][2] == f"the same user, item and time as in {tmp_path}/logs/2024-01.csv.gz:2; keep one"
+    assert found[1][2] == f"the same user, item and time as in {tmp_path}/logs/2024-01.csv.gz:2; keep one{ONCE}"
 
 
 def test_a_list_of_files_each_in_its_own_form(tmp_path: Path):
     files = {
-        "old.csv": "rating;item;user;time\n4,5;Käse;c1;1\n".encode("cp1252"),
+        "old.csv": "rating;item;user;time\n4,5;Käse;c1;1700000001\n".encode("cp1252"),
         "new.jsonl": json.dumps({**FIRST, "item": "Käse"}),
     }
     told = 'interactions = [{ path = "old.csv", encoding = "cp1252", decimal = "," }, "new.jsonl"]'
@@ -229,13 +234,14 @@ def test_lists_and_values_of_nested_json(tmp_path: Path):
 
 
 def test_a_label_of_json_may_be_true_or_false(tmp_path: Path):
-    lines = '{"user": 1, "item": 12345678901, "rating": true, "time": 1}\n{"user": 1, "item": 7, "rating": false, "time": 2}\n'
+    lines = '{"user": 1, "item": 12345678901, "rating": true, "time": 1700000001}\n'
+    lines += '{"user": 1, "item": 7, "rating": false, "time": 1700000002}\n'
     raw = tables(tmp_path, 'interactions = "log.jsonl"', {"log.jsonl": lines})
     assert raw.interactions.to_pydict() == {
         "user": ["1", "1"],
         "item": ["12345678901", "7"],
         "rating": [1.0, 0.0],
-        "time": [1, 2],
+        "time": [1700000001, 1700000002],
     }
 
 

@@ -23,8 +23,8 @@ UNITS = {"seconds": 1, "milliseconds": 10**3, "microseconds": 10**6, "nanosecond
 """How many make a second."""
 EARLIEST, SOON = 631_152_000, 4_102_444_800
 """The beginnings of 1990 and 2100. Logs lie between them: a number that does not, and would in another unit, is of that one."""
-LATEST = 1e11
-"""No log holds the year 5138."""
+LATEST, FARTHEST = 1e11, 2.0**62
+"""No log holds the year 5138; and what 64 bits hold."""
 ISO = (
     r"^(?P<date>\d{4}-\d{2}-\d{2}|\d{4}/\d{2}/\d{2})(?:[Tt ](?P<clock>\d{2}:\d{2}(?::\d{2})?)(?:[.,]\d+)?"
     r"\s*(?:(?P<utc>[Zz]|UTC|GMT)|(?P<sign>[+-])(?P<hours>[01]\d|2[0-3]):?(?P<minutes>[0-5]\d)?)?)?$"
@@ -94,8 +94,8 @@ def seconds(rows: Rows, column: str, times: Times, problems: Problems, mend: str
     else:
         what = f"not a time as time_format = '{times.time_format}' has it"
         problems.add_rows(rows, column, ~fine_N & ~missing_N, what)
-    good_N = fine_N & _refuse_unlikely(rows, column, text, second_N, times, problems)
-    return np.where(good_N, second_N, 0).astype(np.int64)
+    _refuse_unlikely(rows, column, text, second_N, times, problems)
+    return np.where(fine_N, np.clip(second_N, -FARTHEST, FARTHEST), 0).astype(np.int64)
 
 
 def _of_numbers(text: pa.Array, scale: int) -> Float[np.ndarray, "N"]:
@@ -113,8 +113,8 @@ def _of_numbers(text: pa.Array, scale: int) -> Float[np.ndarray, "N"]:
 
 def _refuse_unlikely(
     rows: Rows, column: str, text: pa.Array, second_N: Float[np.ndarray, "N"], times: Times, problems: Problems
-) -> Bool[np.ndarray, "N"]:
-    """Times that no log has are problems, said by what they seem to be; which rows are none of them."""
+) -> None:
+    """Times that no log has are problems, said by what they seem to be."""
     fine_N, allowed = np.isfinite(second_N), times.early_times == "allow"
     equal = len(second_N) > 1 and fine_N.all() and second_N.min() == second_N.max()
     # Many times of a coarser unit than was said are one second of 1970: that is told below.
@@ -124,7 +124,7 @@ def _refuse_unlikely(
             'are none, or set early_times = "allow"'
         )
         problems.add(Problem(rows.file, None, column, text[0].as_py(), what))
-        return np.zeros(len(rows), np.bool_)
+        return
     with np.errstate(invalid="ignore"):
         off_N = (second_N > LATEST) | ((second_N < EARLIEST) & (not allowed))
         hours_N = (second_N >= 1.99e9) & (second_N < 2.1e9)  # 2033 to 2036, or 1990010100 to 2099123123
@@ -147,7 +147,6 @@ def _refuse_unlikely(
             refuse((raw_N >= EARLIEST * scale) & (raw_N < SOON * scale), said)
     refuse(second_N > LATEST, "too large for a time: no log holds the year 5138")
     refuse(off_N, 'this is before 1990, when no log was kept; set early_times = "allow" if it is meant')
-    return np.asarray(~off_N)
 
 
 def _refuse_forms(rows: Rows, column: str, text: pa.Array, bad_N: Bool[np.ndarray, "N"], problems: Problems) -> None:
