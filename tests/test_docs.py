@@ -184,6 +184,20 @@ def test_the_mapping_of_the_document_reads_its_tables(workplace: Path):
     assert main(["data", "tables:shop.toml"]) == 0
 
 
+def test_the_prompt_of_the_document_is_what_is_printed(workplace: Path, capsys: pytest.CaptureFixture[str]):
+    """To the last token, and it is the system's that the recipe beside it would change."""
+    (command,) = commands(ROOT / "docs/prompts.md")
+    assert main(command) == 0
+    assert f"```\n{capsys.readouterr().out}```\n" in (ROOT / "docs/prompts.md").read_text()
+    (block,) = blocks(ROOT / "docs/prompts.md", "toml")
+    template = parse(tomllib.loads(block), "docs/prompts.md").systems["lora"].template
+    words, item = {"star": "star", "stars": "stars"}, {"title": "Kettle", "brand": "Argo", "description": "for tea"}
+    assert template.behaviour_line({"item": "article", **words}, item, 5.0) == "Kettle of Argo: 5 stars\n"
+    assert template.question_lines(words | {"item": "article"}, item).startswith(
+        "Would they like Kettle of Argo?\nAbout it: for tea\n"
+    )
+
+
 def test_the_table_of_stages_names_every_stage():
     rows = re.findall(r"^\| `(\w+)` \| `\d-", (ROOT / "docs/recipes.md").read_text(), re.MULTILINE)
     assert rows == list(STAGES)
@@ -191,7 +205,7 @@ def test_the_table_of_stages_names_every_stage():
 
 def test_every_command_is_in_some_document():
     text = "".join(path.read_text() for path in DOCUMENTS)
-    for command in ("demo", "data", "run", "enhance", "seeds", "recommend", "show", *STAGES):
+    for command in ("demo", "data", "prompt", "run", "enhance", "seeds", "recommend", "show", *STAGES):
         assert re.search(rf"`{command}`|`lifelora {command}|lifelora {command}\b", text), command
 
 
