@@ -65,7 +65,7 @@ def test_a_table_of_figures_says_what_it_stands_on(frame: pd.DataFrame):
     told = str(lifelora.evaluate(frame, score=["theirs", "logit"], **WORDS))
     assert re.search(r"^theirs  \.\d{4} \[\.\d{4}, \.\d{4}\]", told, re.MULTILINE)
     assert re.search(
-        r"^n = 600 samples of 40 users \(\.\d{3} positive\), samples [0-9a-f]{16}; \[95 % interval\]", told, re.MULTILINE
+        r"^n = 600 samples of 40 users \(\d\d\.\d % positive\), samples [0-9a-f]{16}; \[95 % interval\]", told, re.MULTILINE
     )
     assert told.endswith("logit: scores outside 0 to 1 are no probabilities, so only their order is judged.")
 

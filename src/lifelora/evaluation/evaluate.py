@@ -6,16 +6,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from jaxtyping import Bool, Float, Int
 
 from lifelora.data.rows import Problems
 from lifelora.data.typed import called_by_row
 from lifelora.errors import ConfigError, DataError
 from lifelora.evaluation import ranking_report, report
-from lifelora.evaluation.jackknife import DRAWS, METRICS, Jackknifed, Rows, Scored, jackknife, jackknife_means
+from lifelora.evaluation.jackknife import DRAWS, Jackknifed, Rows, Scored, jackknife, jackknife_means
 from lifelora.evaluation.measured import plain
 from lifelora.evaluation.predictions import Names, Predictions, read_predictions, rows_of
 from lifelora.evaluation.significance import Difference, Figure, estimate, paired_test
-from lifelora.evaluation.tables import columns_of, in_blocks, p_value, short, sureness, with_span
+from lifelora.evaluation.tables import columns_of, in_blocks, p_value, sureness, with_span
 from lifelora.frames import AnyFrame, Frame, like
 
 ORDER_ONLY = ("auc", "gauc")
@@ -44,7 +45,7 @@ class Differences:
     def __str__(self) -> str:
         lines = [f"minus {self.minus}, paired over users:"]
         width = max(len(name) for name in self.systems)
-        names = report.NAMES | ranking_report.NAMES
+        names = report.NAMES | ranking_report.ALONE
         label = max(len(names[metric]) for found in self.systems.values() for metric in found)
         for name, found in self.systems.items():
             lines += [f"  {name:<{width}}  {names[m]:<{label}}  {with_span(d)}  {p_value(d.p)}" for m, d in found.items()]
@@ -87,10 +88,10 @@ class Evaluation:
 
     def __str__(self) -> str:
         blocks = []
-        for names in (report.NAMES, ranking_report.LIST):
+        for names in (report.NAMES, ranking_report.LIST, ranking_report.ANSWERS, ranking_report.CATALOGUE):
             columns = columns_of(self.systems, names)
             blocks += in_blocks(columns, WIDTH) if len(columns) > 1 else []
-        share = "" if self.positives is None else f" ({short(self.positives / self.rows, 3)} positive)"
+        share = "" if self.positives is None else f" ({100 * self.positives / self.rows:.1f} % positive)"
         basis = f"n = {self.rows:,} samples of {self.users:,} users{share}, samples {self.rows_hash}; {sureness(self.users)}"
         order = [name for name, found in self.systems.items() if found.keys() == set(ORDER_ONLY)]
         notes = (
@@ -146,24 +147,35 @@ def measure(predictions: Predictions, given: AnyFrame = None, *, draws: int = DR
     """Every figure of predictions; ``draws`` are those of chance behind the interval of ECE."""
     user_N, item_N, label_N = predictions.user_N, predictions.item_N, predictions.label_N
     rows_hash = Scored(user_N, item_N, label_N, np.zeros(len(user_N))).rows_hash()
-    found = {}
-    for name, score_N in predictions.scores.items():
-        probable = bool(((score_N >= 0) & (score_N <= 1)).all())
-        # In the same order, ties and all, between 0 and 1.
-        scaled_N = score_N if probable else np.unique(score_N, return_inverse=True)[1] / len(score_N)
-        found[name] = jackknife(Scored(user_N, item_N, label_N, scaled_N), METRICS if probable else ORDER_ONLY, draws=draws)
+    found = {name: jackknifed(user_N, item_N, label_N, score_N, draws=draws) for name, score_N in predictions.scores.items()}
     for name, ranks in predictions.ranks.items():
         values = ranking_report.row_values(ranking_report.RankedSystem(name, "", "", ranks))
         found[name] = jackknife_means(Rows(user_N, values, rows_hash))
-    return Evaluation(
-        {name: {metric: estimate(one, metric) for metric in one.by_run} for name, one in found.items()},
-        len(user_N),
-        len(np.unique(user_N)),
-        None if predictions.ranks else int(label_N.sum()),
-        rows_hash,
-        found,
-        given,
-    )
+    return of_systems(found, user_N, None if predictions.ranks else int(label_N.sum()), given)
+
+
+def jackknifed(
+    user_N: Int[np.ndarray, "N"],
+    item_N: Int[np.ndarray, "N"],
+    label_N: Bool[np.ndarray, "N"],
+    score_N: Float[np.ndarray, "N"],
+    *,
+    draws: int = DRAWS,
+) -> Jackknifed:
+    """All figures of scores that are probabilities, and of others those that ask for their order alone."""
+    if ((score_N >= 0) & (score_N <= 1)).all():
+        return jackknife(Scored(user_N, item_N, label_N, score_N), draws=draws)
+    ordered_N = np.unique(score_N, return_inverse=True)[1] / len(score_N)  # the same order, ties and all, inside [0, 1]
+    return jackknife(Scored(user_N, item_N, label_N, ordered_N), ORDER_ONLY)
+
+
+def of_systems(
+    found: Mapping[str, Jackknifed], user_N: Int[np.ndarray, "N"], positives: int | None, given: AnyFrame = None
+) -> Evaluation:
+    """The figures of systems that were judged on the same samples."""
+    systems = {name: {metric: estimate(one, metric) for metric in one.by_run} for name, one in found.items()}
+    rows_hash = next(iter(found.values())).rows_hash
+    return Evaluation(systems, len(user_N), len(np.unique(user_N)), positives, rows_hash, found, given)
 
 
 def _predictions(given: AnyFrame, names: Names) -> Predictions:

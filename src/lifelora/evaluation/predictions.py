@@ -83,7 +83,7 @@ def read_predictions(rows: Rows, names: Names, problems: Problems, *, labelled: 
 def _numbers(rows: Rows, column: str, called: str, problems: Problems) -> Float[np.ndarray, "N"]:
     """A number for every sample."""
     values = rows.table.column(column)
-    if values.type in (pa.string(), pa.large_string()):
+    if _is_text(values):
         missing_N, number_N = mask(pc.equal(pc.fill_null(pc.utf8_trim_whitespace(values), ""), "")), parsed(values)
     else:
         missing_N = mask(pc.is_null(values, nan_is_null=True))
@@ -99,6 +99,11 @@ def _numbers(rows: Rows, column: str, called: str, problems: Problems) -> Float[
 
 
 def _labels(rows: Rows, column: str, problems: Problems) -> Bool[np.ndarray, "N"]:
+    values = rows.table.column(column)
+    if _is_text(values):  # as pandas writes booleans into a CSV
+        word = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+        worded = pc.if_else(pc.equal(word, "true"), "1", pc.if_else(pc.equal(word, "false"), "0", values))
+        rows = rows.with_columns(**{column: worded})
     before, label_N = problems.count, _numbers(rows, column, "label", problems)
     if problems.count == before:
         problems.add_rows(rows, column, (label_N != 0) & (label_N != 1), "a label is 0 or 1")
@@ -108,7 +113,7 @@ def _labels(rows: Rows, column: str, problems: Problems) -> Bool[np.ndarray, "N"
 def _ids(rows: Rows, column: str, problems: Problems) -> Int[np.ndarray, "N"]:
     values = rows.table.column(column)
     missing_N = mask(pc.is_null(values, nan_is_null=True))
-    if values.type in (pa.string(), pa.large_string()):
+    if _is_text(values):
         missing_N |= mask(pc.equal(pc.utf8_trim_whitespace(values), ""))
     problems.add_rows(rows, column, missing_N, "an id is missing")
     return np.zeros(len(rows), np.int64) if missing_N.any() else codes(values, column)
@@ -131,7 +136,11 @@ def _of_lists(rows: Rows, column: str, target: str, problems: Problems) -> Ranks
     if not (pa.types.is_list(lists.type) or pa.types.is_large_list(lists.type)):
         problems.add_rows(rows, column, np.ones(len(rows), np.bool_), f"a list of scores is due, and this is {lists.type}")
         return Ranks(np.zeros(0, np.int64), np.zeros(0, np.int64))
-    score_V, row_V = numbers(pc.list_flatten(lists), column), np.asarray(pc.list_parent_indices(lists).to_numpy(), np.int64)
+    flat = pc.list_flatten(lists)
+    score_V, row_V = (
+        parsed(flat) if _is_text(flat) else numbers(flat, column),
+        np.asarray(pc.list_parent_indices(lists).to_numpy(), np.int64),
+    )
     length_N = np.bincount(row_V, minlength=len(rows))
     nothing_N = np.bincount(row_V, weights=np.isnan(score_V), minlength=len(rows)) > 0
     problems.add_rows(rows, column, nothing_N, "a score of a candidate is missing or no number")
@@ -143,6 +152,10 @@ def _of_lists(rows: Rows, column: str, target: str, problems: Problems) -> Ranks
     better_N = np.bincount(row_V, weights=score_V > own_N[row_V], minlength=len(rows)).astype(np.int64)
     tied_N = np.bincount(row_V, weights=score_V == own_N[row_V], minlength=len(rows)).astype(np.int64)
     return Ranks(better_N, tied_N)
+
+
+def _is_text(values: pa.Array | pa.ChunkedArray) -> bool:
+    return bool(pa.types.is_string(values.type) or pa.types.is_large_string(values.type))
 
 
 def rows_of(columns: Mapping[str, pa.ChunkedArray], there: Sequence[str], called: str, first: int) -> Rows:
