@@ -21,6 +21,7 @@ _HOMES = {
     "evaluate": "lifelora.evaluation.evaluate",
     "load_recipe": "lifelora.recipe.files",
     "personalise": "lifelora.lora.inject",
+    "recommend": "lifelora.run.recommend.frames",
 }
 
 if _typing.TYPE_CHECKING:
@@ -33,6 +34,7 @@ if _typing.TYPE_CHECKING:
     from lifelora.recipe.files import load as load_recipe
     from lifelora.recipe.recipe import Recipe
     from lifelora.run import Options, Run
+    from lifelora.run.recommend.frames import recommend
 
 __all__ = [
     "Adaptation",
@@ -46,6 +48,7 @@ __all__ = [
     "evaluate",
     "load_recipe",
     "personalise",
+    "recommend",
 ]
 
 
