@@ -8,7 +8,7 @@ import pyarrow.compute as pc
 from jaxtyping import Int
 
 from lifelora.data.rows import Problems, Rows
-from lifelora.data.times import seconds
+from lifelora.data.times import TRUSTED, seconds
 from lifelora.errors import ConfigError, DataError, Problem
 from lifelora.evaluation.evaluate import Evaluation, jackknifed, of_systems
 from lifelora.evaluation.jackknife import Jackknifed, jackknife_means
@@ -102,7 +102,7 @@ def _matched(run: Run, rows: Rows, names: Names, time: str | None, problems: Pro
     theirs = [pc.utf8_trim_whitespace(rows.table.column(name)) for name in (names.user, names.item)]
     if time is not None and dataset.has_times:
         own.append(_times(run, rows_N))
-        theirs.append(pa.array(seconds(rows, time, problems)))
+        theirs.append(pa.array(seconds(rows, time, TRUSTED, problems)))
     n, key_N = len(rows_N), np.zeros(len(rows_N) + len(rows), np.int64)
     for mine, other in zip(own, theirs, strict=True):
         both = pa.chunked_array([mine, *(other.chunks if isinstance(other, pa.ChunkedArray) else [other])])
