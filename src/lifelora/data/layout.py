@@ -16,6 +16,7 @@ from lifelora.data.assemble import assembled
 from lifelora.data.faults import Faults
 from lifelora.data.feedback import Counts, Log, Names, Quantiles, Thresholds, rated
 from lifelora.data.interactions import RATING, Columns
+from lifelora.data.listed import LISTED
 from lifelora.data.raw import RawTables, Words
 from lifelora.data.rows import Meaning, Problems, Rows
 from lifelora.data.synonyms import RESERVED
@@ -83,7 +84,7 @@ class Layout(Faults, Times):
             wrong = sorted({f for f in fields if f in RESERVED or fields.count(f) > 1})
             if wrong:
                 raise ValueError(f"{name} holds '{wrong[0]}', which is taken or named twice; rename or drop it")
-        if others := sorted(set(self.lists) - {*self.item_fields, *self.user_fields}):
+        if others := sorted(set(self.lists) - {*self.item_fields, *self.user_fields, LISTED}):
             raise ValueError(f"lists holds '{others[0]}', which is neither in item_fields nor in user_fields; put it into one")
         return self
 
@@ -181,7 +182,8 @@ def _explain(detail: Mapping[str, Any], model: type[Frozen]) -> str:
         nested: dict[str, type[Frozen]] = {"columns": Columns, "words": Words}
         nested |= model.PARTS if issubclass(model, Layout) else {}
         nested |= {"log": Log, "quantiles": Quantiles, "thresholds": Thresholds} if "counts" in parents else {}
-        of = nested.get(parents[-1], nested.get(parents[0])) if parents else model
+        way = next((str(part) for part in reversed(detail["loc"]) if str(part).startswith("a ")), "")
+        of = nested.get(way) or nested.get(parents[-1], nested.get(parents[0])) if parents else model
         if of is None:
             return f"{place}: there is no such key."
         allowed = sorted(set(of.model_fields) - {"kind"})

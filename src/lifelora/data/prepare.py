@@ -19,6 +19,7 @@ from lifelora.data.dataset import Dataset
 from lifelora.data.feedback import levels_of, listed
 from lifelora.data.idmap import IdMap
 from lifelora.data.interactions import RATING
+from lifelora.data.listed import lists_of
 from lifelora.data.log import EVENT_COLUMNS
 from lifelora.data.parts import HISTORY, part_codes, places, told
 from lifelora.data.raw import RawTables
@@ -45,7 +46,8 @@ class Rules(Frozen):
     "Events rated below this are left out of the log, as LLaRA does for next items (3); all stay when left out."
     split: AnySplit = GlobalTime()
     candidates: Candidates | None = None
-    "For next items: the list that every sample's target has to stand out from; without one there is the whole catalogue."
+    """For next items: the list that every sample's target has to stand out from; without one there is the whole catalogue. A part
+    for which the data set has lists of its own keeps these."""
 
 
 def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
@@ -112,9 +114,14 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         rules.split, rows, events["time"][rows], events["user"][rows], began_N, given_N[rows].astype(np.int64)
     ).items():
         np.save(folder / f"samples/{part}.npy", chosen.astype(np.int64))
-        if rules.candidates is not None:
-            (folder / "candidates").mkdir(exist_ok=True)
+        lists_NC = None
+        if raw.candidates is not None:
+            lists_NC, said = lists_of(raw.candidates, part, users, items, events["user"][chosen], events["item"][chosen])
+            notes += said
+        if lists_NC is None and rules.candidates is not None:
             lists_NC = candidate_lists(rules.candidates, part, chosen, events["user"], events["item"], len(items))
+        if lists_NC is not None:
+            (folder / "candidates").mkdir(exist_ok=True)
             np.save(folder / f"candidates/{part}.npy", lists_NC)
     for memory in events.values():
         memory.flush()

@@ -45,3 +45,6 @@ class RawTables:
     in the papers have none of them."""
     level_names: Mapping[float, str] = field(default_factory=dict)
     "What prompts and reports call a rating, where it has a name of its own: purchase, 2 to 9 times."
+    candidates: pa.Table | None = None
+    """user: string, item: string (the target), candidates: lists of strings, all equally long, the target among them: the lists
+    of a published protocol, in the order that they have."""

@@ -13,7 +13,7 @@ from lifelora import foreign
 from lifelora.data.encodings import known
 from lifelora.data.opened import Opened
 from lifelora.errors import ConfigError
-from lifelora.types import Frozen, PathText
+from lifelora.types import PARTS, Frozen, Part, PathText
 
 NEAR = 8
 """Files that are named where one is looked for in vain."""
@@ -116,6 +116,34 @@ Files: TypeAlias = Annotated[
 """A path, a pattern of paths, a table that says how they are written, or a list of these."""
 
 
+class InParts(Frozen):
+    """The files of a log that is published in three parts: { train = "a.csv", valid = "b.csv", test = "c.csv" }."""
+
+    train: Files
+    valid: Files
+    test: Files
+
+    @property
+    def of(self) -> dict[Part, Files]:
+        """By their names."""
+        return {"train": self.train, "valid": self.valid, "test": self.test}
+
+
+def _log_shape(value: Any) -> str:
+    in_parts = isinstance(value, InParts) or (isinstance(value, dict) and not value.keys().isdisjoint(PARTS))
+    return "a split" if in_parts else _shape(value)
+
+
+LogFiles: TypeAlias = Annotated[
+    Annotated[PathText, Tag("a path")]
+    | Annotated[Written, Tag("a table")]
+    | Annotated[tuple[One, ...], Tag("a list")]
+    | Annotated[InParts, Tag("a split")],
+    Discriminator(_log_shape),
+]
+"""``Files``, or those of each part."""
+
+
 @dataclass(frozen=True)
 class Located:
     """A file that is there, and how it is written."""
@@ -129,13 +157,15 @@ class Located:
         return self.opened.path
 
 
-def each(files: Files) -> list[Written]:
-    """All as tables."""
+def each(files: Files | InParts) -> list[Written]:
+    """All as tables, part by part."""
+    if isinstance(files, InParts):
+        return [written for of_part in files.of.values() for written in each(of_part)]
     listed = files if isinstance(files, tuple) else (files,)
     return [Written(path=one) if isinstance(one, str) else one for one in listed]
 
 
-def located(files: Files, defaults: Form) -> list[Located]:
+def located(files: Files | InParts, defaults: Form) -> list[Located]:
     """The files that are meant, those of a pattern by name; ConfigError where one is not there, or is named twice."""
     found = [
         Located(Opened(path, written.member), written.over(defaults))
@@ -162,6 +192,8 @@ def shifted(files: Any, folder: Path) -> Any:
         return str((Path(glob.escape(str(folder))) if pattern else folder) / place)
     if isinstance(files, list):
         return [shifted(one, folder) for one in files]
+    if isinstance(files, dict) and not files.keys().isdisjoint(PARTS):
+        return {key: shifted(of_part, folder) for key, of_part in files.items()}
     if isinstance(files, dict) and "path" in files:
         return files | {"path": shifted(files["path"], folder)}
     return files
