@@ -202,7 +202,8 @@ def test_figures_are_json_with_everything(report, measured):
 
 def test_the_table_is_aligned_and_says_what_it_stands_on(measured):
     text = plain_table(measured, width=1000)
-    head, first, second, best, _, basis = text.splitlines()
+    told, _, head, first, second, best, _, basis = text.splitlines()
+    assert told == summary(measured)[0]
     value = measured.systems["far $x_1$"]["auc"]
     cell = f"{short(value.value)} {span(value)}"
     assert first.index(cell) == head.index("AUC") == best.index(".9000")
@@ -250,8 +251,12 @@ def test_few_users_get_no_interval_and_no_test_and_every_output_says_so(report, 
     assert "no intervals and no tests: 9 users say too little of others, at least 10 are needed" in table
     assert "[." not in table
     near = few.systems[1].name
-    assert summary(measured)[0].startswith(f"{near} and far $x_1$ are not tested: {near} minus far $x_1$ is .")
-    assert "AUC over 9 users, and at least 10 users are needed." in summary(measured)[0]
+    first, second, *_ = summary(measured)
+    gap = f"are not tested: {near} minus far $x_1$ is ."
+    assert first.startswith(f"The best language-model system and the best conventional model {gap}")
+    assert first.endswith(" AUC over 9 users (each the only one), and at least 10 users are needed.")
+    assert second.startswith(f"{near} and far $x_1$ {gap}")
+    assert "AUC over 9 users, and at least 10 users are needed." in second
     as_json = figures(measured)
     assert as_json["against"][near]["auc"]["p"] is as_json["systems"][near]["ece"]["low"] is None
     html = write_report(tmp_path, few, measured).read_text()

@@ -1,5 +1,6 @@
 """Two runs compared: a run against itself differs by nothing, a changed score is seen, other rows are refused."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -10,9 +11,11 @@ from run_world import next_items, replace_array, tiny
 from lifelora.cli import main
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranks import Ranks
+from lifelora.evaluation.significance import paired_test
+from lifelora.evaluation.tables import with_span
 from lifelora.run import Options, Run
 from lifelora.run.tasks.next_item import RANKS
-from lifelora.study.compare import compare
+from lifelora.study.compare import compare, minus
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +44,41 @@ def test_scores_turned_round_differ_by_twice_the_distance_from_guessing(two: tup
     area = roc_auc_score(label_N, np.load(two[0].stages.scores("din").folder / "score.npy"))
     line = next(line for line in compare(*two).splitlines() if "din" in line)
     assert float(line.split()[2].replace("\u2212", "-")) == pytest.approx(area - (1 - area), abs=1e-4)
+
+
+def test_every_pair_of_a_run_on_demand(two: tuple[Run, Run], capsys: pytest.CaptureFixture[str]) -> None:
+    """Each other system minus one of them, by all metrics, in words and as JSON; it is the paired test of their scores."""
+    run, names = two[0], two[0].stages.names
+    found = minus(run, "popular")
+    assert set(found.systems) == {*names} - {"popular"}
+    expected = paired_test(run.task.judged("din"), run.task.judged("popular"))
+    assert repr(found.systems["din"]) == repr(expected)  # nan, of too few users, is not equal to itself
+    assert {"auc", "gauc", "log_loss", "accuracy", "ece"} == set(expected)
+    assert main(["show", str(run.folder), "--minus", "popular"]) == 0
+    printed = capsys.readouterr().out
+    head, *lines, basis = printed.splitlines()
+    assert head == f"{run.folder}, each system minus popular, paired over users:"
+    assert len(lines) == 5 * (len(names) - 1)
+    assert with_span(expected["auc"]) in next(line for line in lines if line.split()[:2] == ["din", "AUC"])
+    assert basis.startswith("n = ")
+    assert main(["show", str(run.folder), "--minus", "popular", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["systems"]["din"]["auc"]["value"] == pytest.approx(expected["auc"].value)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--minus", "sasrek"], "has no system 'sasrek'; it has popular"),
+        (["--minus", "din", "--against", "b"], "--against compares two runs, and --minus the systems of one"),
+        (["--json"], "--json needs --minus NAME; all figures of a run are in"),
+    ],
+)
+def test_wrong_words_are_answered(
+    two: tuple[Run, Run], words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(two[0].folder), *words]) != 0
+    assert message in capsys.readouterr().err
 
 
 def test_other_rows_are_refused(two: tuple[Run, Run], tmp_path: Path) -> None:

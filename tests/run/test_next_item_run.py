@@ -1,6 +1,7 @@
 """The task next-item from end to end: places against plain Python, answers, the report, a recommendation, what is refused."""
 
 import json
+import math
 import shutil
 import tomllib
 from dataclasses import replace
@@ -16,6 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from lifelora.cli import main
 from lifelora.errors import ConfigError
+from lifelora.evaluation.ranking_report import measure
 from lifelora.llm.nano import Nano
 from lifelora.llm.reading import Reader, contained, exact
 from lifelora.llm.search import choose, write
@@ -24,7 +26,7 @@ from lifelora.run import Options, Run
 from lifelora.run.export import export
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.titles import Titles, candidates_of
-from lifelora.run.tasks.next_item import RANKS
+from lifelora.run.tasks.next_item import RANKS, TOP
 
 SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
 SYSTEM = {
@@ -178,13 +180,39 @@ def test_what_was_met_is_never_ahead_of_a_target(run: Run):
     dataset, scorer = run.context.dataset, run.scorers["unlisted"]
     scorer.system = scorer.system.model_copy(update={"shortlist": dataset.n_items})
     rows, every = run.context.test_samples[:4], np.arange(dataset.n_items)[None]
-    found = run.task.in_catalogue(scorer, dataset.targets(rows))
+    found = run.task.in_catalogue(scorer, dataset.targets(rows)).ranks
     for place, row in enumerate(rows.tolist()):
         target = dataset.targets(np.array([row]))
         score = scorer.score(candidates_of(target, every))[0].tolist()
         own = score[int(target.item_B[0])]
         seen = set(dataset.item_N[dataset.log.offsets[target.user_B[0]] : row].tolist())
         assert found.better_N[place] == sum(s > own + 1e-5 for item, s in enumerate(score) if item not in seen)
+
+
+@pytest.mark.parametrize("name", ["popularity", "sasrec", "unlisted"])
+def test_the_first_ten_are_kept_and_what_they_cover(run: Run, name: str):
+    """By hand: sorted scores of what the user had not seen; a right item is among them exactly where HR@10 is 1."""
+    dataset, rows = run.context.dataset, run.context.test_samples
+    top_NK = np.load(run.stages.scores(name).folder / TOP)
+    system = run.task.ranked(name)
+    targets = dataset.targets(rows)
+    ((_, score_NM),) = run.scorers[name].catalogue(targets)
+    for top_K, score_M, row in zip(top_NK, score_NM, rows.tolist(), strict=True):
+        first = dataset.log.offsets[dataset.user_N[row]]
+        seen = {*dataset.item_N[first:row].tolist()} - {int(dataset.item_N[row])}
+        expected = sorted((item for item in range(dataset.n_items) if item not in seen), key=lambda item: -score_M[item])
+        assert top_K.tolist() == expected[:10]
+    hit_N = (top_NK == targets.item_B[:, None]).any(axis=1)
+    alone_N = system.catalogue.tied_N == 1
+    assert (hit_N == system.catalogue.hit(10))[alone_N].all()
+    figures = measure(run.task.gather({})).systems[name]
+    assert figures["coverage@10"].value == len(np.unique(top_NK)) / dataset.n_items
+    users = {item: set[int]() for item in range(dataset.n_items)}
+    for event in dataset.training_events():
+        users[int(dataset.item_N[event])].add(int(dataset.user_N[event]))
+    everybody = len(set().union(*users.values()))
+    novelty = np.mean([[math.log2(everybody / max(len(users[item]), 1)) for item in top_K] for top_K in top_NK.tolist()])
+    assert figures["novelty@10"].value == pytest.approx(novelty)
 
 
 @pytest.mark.parametrize("name", ["text", "hybrid"])

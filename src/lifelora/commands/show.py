@@ -10,7 +10,7 @@ from lifelora.commands.words import FINISHED, Add
 
 def add(command: Add) -> None:
     """show and seeds."""
-    sub = command("show", "Print the table and the paths of a run, or compare two runs.", handle)
+    sub = command("show", "Print the table and the paths of a run, or compare its systems, or two runs.", handle)
     sub.add_argument("run", type=Path, metavar="RUN", help="The folder of a run.")
     sub.add_argument(
         "--against",
@@ -18,6 +18,8 @@ def add(command: Add) -> None:
         metavar="RUN",
         help="Another run on the same test samples. A paired test compares each system of both.",
     )
+    sub.add_argument("--minus", metavar="NAME", help="Subtract this system from every other, paired, by all metrics.")
+    sub.add_argument("--json", action="store_true", help="With --minus: print JSON.")
 
     sub = command("seeds", "Summarise finished runs of one recipe under several seeds.", seeds)
     sub.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=FINISHED)
@@ -26,7 +28,20 @@ def add(command: Add) -> None:
 
 
 def handle(arguments: argparse.Namespace) -> int:
-    """A run's state and table, or two runs compared."""
+    """A run's state and table, two runs compared, or its systems minus one of them."""
+    from lifelora.errors import ConfigError
+
+    if arguments.against is not None and arguments.minus is not None:
+        raise ConfigError("--against compares two runs, and --minus the systems of one; give one of them.")
+    if arguments.json and arguments.minus is None:
+        raise ConfigError(f"--json needs --minus NAME; all figures of a run are in {arguments.run / '6-report/evaluation.json'}.")
+    if arguments.minus is not None:
+        from lifelora.study.compare import minus
+
+        with reading(arguments, arguments.run) as (run,):
+            found = minus(run, arguments.minus)
+        say(json.dumps(found.as_json(), indent=1, ensure_ascii=False) if arguments.json else f"{run.folder}, each system {found}")
+        return 0
     if arguments.against is None:
         from lifelora.owner import at_work
         from lifelora.run import Run

@@ -49,8 +49,11 @@ class Differences:
         label = max(len(names[metric]) for found in self.systems.values() for metric in found)
         for name, found in self.systems.items():
             lines += [f"  {name:<{width}}  {names[m]:<{label}}  {with_span(d)}  {p_value(d.p)}" for m, d in found.items()]
-        users = max(d.users for found in self.systems.values() for d in found.values())
-        return "\n".join([*lines, f"{sureness(users, tested=True)}; p is not corrected for several comparisons."])
+        rows, users = (
+            max(counts) for counts in zip(*((d.n, d.users) for f in self.systems.values() for d in f.values()), strict=True)
+        )
+        basis = f"n = {rows:,} samples of {users:,} users; {sureness(users, tested=True)}"
+        return "\n".join([*lines, f"{basis}; p is not corrected for several comparisons."])
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,12 @@ from jaxtyping import Float, Int, Shaped
 from lifelora.errors import ConfigError
 from lifelora.evaluation import metrics as M
 from lifelora.evaluation.calibration import Calibration
+from lifelora.evaluation.lists import K
 
 METRICS = tuple(M.HIGHER_IS_BETTER)
 DRAWS = 1000
+UNBOUNDED = ("log_loss", f"novelty@{K}")
+"""Metrics of 0 and more; all others are between 0 and 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +51,10 @@ class Scored:
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """One system's value of each metric on each test sample, in [0, 1], where the metric is a mean over samples."""
+    """One system's value of each metric on each test sample, where the metric is a mean over samples.
+
+    Values are in [0, 1], but those of ``UNBOUNDED`` metrics, which are 0 and more.
+    """
 
     user_N: Int[np.ndarray, "N"]
     values: Mapping[str, Float[np.ndarray, "N"]]
@@ -57,8 +63,10 @@ class Rows:
 
     def __post_init__(self) -> None:
         for metric, value_N in self.values.items():
-            if bad := int((~((value_N >= 0) & (value_N <= 1))).sum()):
-                raise ConfigError(f"{metric} is outside [0, 1] on {bad:,} of {len(value_N):,} samples; scale it.")
+            most = np.finfo(np.float64).max if metric in UNBOUNDED else 1
+            if bad := int((~((value_N >= 0) & (value_N <= most))).sum()):
+                allowed = "0 and more" if metric in UNBOUNDED else "[0, 1]"
+                raise ConfigError(f"{metric} is outside {allowed} on {bad:,} of {len(value_N):,} samples; scale it.")
 
 
 @dataclass(frozen=True, eq=False)

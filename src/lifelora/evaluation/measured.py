@@ -22,6 +22,31 @@ class Curves:
     """AUC on the validation samples."""
 
 
+CONVENTIONAL, LANGUAGE_MODEL = "conventional", "language model"
+"""Families that the deciding number compares. Two towers are neither: they encode texts, and no language model is asked."""
+
+
+@dataclass(frozen=True)
+class Validated:
+    """AUC of each system on the same validation samples; nan where it is not known."""
+
+    auc: Mapping[str, float]
+    samples: int
+
+
+@dataclass(frozen=True)
+class Deciding:
+    """The best language-model system minus the best conventional model, each the best on validation samples, not on test."""
+
+    system: str
+    conventional: str
+    metric: str
+    "What the sentence tells."
+    validation_auc: dict[str, float]
+    validation_samples: int
+    differences: dict[str, Difference]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """The figures of a report, with their intervals; dictionaries are keyed by the system's name."""
@@ -35,6 +60,8 @@ class Measured:
     seconds: dict[str, float | None]
     against: dict[str, dict[str, Difference]]
     "Each other system minus the reference."
+    deciding: Deciding | None = None
+    "None where there is no language-model system, or no conventional model."
 
 
 def check_names(names: Sequence[str], reference: str) -> None:
@@ -50,6 +77,62 @@ def against(found: Mapping[str, Jackknifed], reference: str) -> dict[str, dict[s
     return {name: paired_test(one, found[reference]) for name, one in found.items() if name != reference}
 
 
+def deciding(
+    found: Mapping[str, Jackknifed], families: Mapping[str, str], validated: Validated | None, metric: str
+) -> Deciding | None:
+    """What decides whether a language model pays; of equal ones the first is the best."""
+    best = {}
+    for family in (LANGUAGE_MODEL, CONVENTIONAL):
+        names = [name for name in found if families[name] == family]
+        known = {name: validated.auc.get(name, math.nan) for name in names} if validated else {}
+        if len(names) > 1 and all(map(math.isnan, known.values())):
+            return None  # nothing says which
+        if not names:
+            return None
+        best[family] = max(names, key=lambda name: -1.0 if math.isnan(known.get(name, math.nan)) else known[name])
+    system, conventional = best[LANGUAGE_MODEL], best[CONVENTIONAL]
+    return Deciding(
+        system,
+        conventional,
+        metric,
+        dict(validated.auc) if validated else {},
+        validated.samples if validated else 0,
+        paired_test(found[system], found[conventional]),
+    )
+
+
+def decided(measured: Measured, unit: str) -> list[str]:
+    """The deciding number in one sentence; nothing where there is none."""
+    if (one := measured.deciding) is None:
+        return []
+    difference = one.differences[one.metric]
+    best, other = "The best language-model system", "the best conventional model"
+    gap = f"{one.system} minus {one.conventional} is {short(difference.value, 3)} {unit}"
+    how = (
+        f"each the best on the same {one.validation_samples:,} validation samples"
+        if one.validation_samples
+        else "each the only one"
+    )
+    if math.isnan(difference.value):
+        return [
+            f"{best} ({one.system}) and {other} ({one.conventional}) cannot be compared: {unit} is undefined on these samples."
+        ]
+    if math.isnan(difference.low):
+        return [
+            f"{best} and {other} are not tested: {gap} over {difference.users:,} users ({how}), and {why_untested(difference)}."
+        ]
+    sure = f"95 % {short(difference.low, 3)} to {short(difference.high, 3)}, paired over {difference.users:,} users; {how}"
+    if difference.low <= 0 <= difference.high:
+        return [f"{best} and {other} do not differ clearly: {gap} ({sure})."]
+    return [f"{best} is {'better' if difference.value > 0 else 'worse'} than {other}: {gap} ({sure})."]
+
+
+def why_untested(difference: Difference) -> str:
+    """Why there is neither an interval nor a test."""
+    few = difference.users < ENOUGH_USERS
+    return f"at least {ENOUGH_USERS} users are needed" if few else "the spread over users cannot be estimated"
+
+
 def verdict(measured: Measured, name: str, metric: str, unit: str, *, higher_is_better: bool = True) -> str:
     """One sentence: is ``name`` better than the reference, worse, or not clearly either? ``unit`` names the metric."""
     difference, reference = measured.against[name][metric], measured.reference
@@ -57,11 +140,9 @@ def verdict(measured: Measured, name: str, metric: str, unit: str, *, higher_is_
     if math.isnan(value):
         return f"{name} and {reference} cannot be compared: {unit} is undefined on these samples."
     if math.isnan(low):
-        few = difference.users < ENOUGH_USERS
-        why = f"at least {ENOUGH_USERS} users are needed" if few else "the spread over users cannot be estimated"
         return (
             f"{name} and {reference} are not tested: {name} minus {reference} is {short(value, 3)} {unit} over "
-            f"{difference.users:,} users, and {why}."
+            f"{difference.users:,} users, and {why_untested(difference)}."
         )
     apart = not low <= 0 <= high
     if apart and value < 0:

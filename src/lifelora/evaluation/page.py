@@ -157,10 +157,10 @@ def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tupl
         findings=others,
         listed=L.table_of(L.LIST, measured.systems),
         answered=L.table_of(L.ANSWERS, measured.systems),
-        whole=L.table_of(L.CATALOGUE, measured.systems),
-        compared=[L.table_of(names, measured.against) for names in (L.LIST, L.ANSWERS, L.CATALOGUE)],
+        whole=L.table_of(L.IN_CATALOGUE, measured.systems),
+        compared=[L.table_of(names, measured.against) for names in (L.LIST, L.ANSWERS, L.IN_CATALOGUE)],
         ways=list(dict.fromkeys(way for costs in measured.costs.values() for way in costs)),
-        best=_best(measured.systems, dict.fromkeys(L.NAMES, True)),
+        best=_best(measured.systems, dict.fromkeys(L.LIST | L.ANSWERS | L.CATALOGUE, True)),
         basis=L.basis(measured),
         colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)},
     )

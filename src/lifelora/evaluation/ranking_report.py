@@ -7,15 +7,17 @@ the first with one title instead of an order, as it does in the papers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from textwrap import wrap
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from lifelora.errors import ConfigError
-from lifelora.evaluation.jackknife import Rows, jackknife_means
-from lifelora.evaluation.measured import Curves, Measured, against, check_names, verdict
+from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife_means
+from lifelora.evaluation.lists import LISTS, K, Lists
+from lifelora.evaluation.measured import Curves, Measured, Validated, against, check_names, decided, deciding, verdict
 from lifelora.evaluation.ranks import Ranks
-from lifelora.evaluation.significance import estimate
+from lifelora.evaluation.significance import NONE, Figure, estimate
 from lifelora.evaluation.tables import amount, columns_of, duration, in_blocks, moment, sureness, with_span
 
 LIST = {"hr@1": "HR@1", "hr@5": "HR@5", "ndcg@5": "NDCG@5", "ndcg@10": "NDCG@10", "mrr": "MRR"}
@@ -33,8 +35,9 @@ CATALOGUE = {
     "catalogue ndcg@10": "NDCG@10",
     "catalogue mrr": "MRR",
 }
-NAMES = LIST | ANSWERS | CATALOGUE
-"""The figures, in the order of every table; all are better when higher."""
+IN_CATALOGUE = CATALOGUE | LISTS
+NAMES = LIST | ANSWERS | IN_CATALOGUE
+"""The figures, in the order of every table; all but those of ``LISTS`` are better when higher, and these are neither."""
 ALONE = NAMES | {metric: f"catalogue {name.removeprefix('catalogue ')}" for metric, name in CATALOGUE.items()}
 """Names that are clear without their neighbours."""
 
@@ -65,6 +68,8 @@ class RankedSystem:
     "Metric of ANSWERS -> its value on each row; what was not asked for is missing."
     costs: Mapping[str, Cost] = field(default_factory=dict)
     "Way of answering, in words -> what it took."
+    lists: Lists | None = None
+    "The first items of the catalogue."
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +88,8 @@ class RankingReport:
     notes: Sequence[str] = ()
     commands: Sequence[tuple[str, str]] = ()
     seed: int = 0
+    validated: Validated | None = None
+    "What says which of several systems is the best of its family."
 
     def __post_init__(self) -> None:
         check_names([system.name for system in self.systems], self.reference)
@@ -91,6 +98,7 @@ class RankingReport:
             if unknown := [metric for metric in answers if metric not in ANSWERS]:
                 raise ConfigError(f"{system.name} has answers called {unknown[0]!r}; there are {', '.join(ANSWERS)}.")
             columns = [("ranks", ranks.better_N) for ranks in (system.ranks, system.catalogue) if ranks is not None]
+            columns += [] if system.lists is None else [("lists", system.lists.top_NK)]
             for what, row_N in [*columns, *answers.items()]:
                 if len(row_N) != len(self.user_N):
                     raise ConfigError(
@@ -118,16 +126,28 @@ def measure(report: RankingReport) -> MeasuredRanking:
         n_items=report.n_items,
         seed=report.seed,
         reference=report.reference,
-        systems={name: {metric: estimate(one, metric) for metric in one.by_run} for name, one in found.items()},
+        systems={s.name: _figures(s, found[s.name]) for s in report.systems},
         seconds={s.name: s.seconds for s in report.systems},
         costs={s.name: dict(s.costs) for s in report.systems},
         against=against(found, report.reference),
+        deciding=deciding(found, {s.name: s.family for s in report.systems}, report.validated, _headline(report.candidates)),
     )
+
+
+def _figures(system: RankedSystem, found: Jackknifed) -> dict[str, Figure]:
+    """All of a system. Coverage is of all users at once, and has no interval: without a user it can only fall."""
+    values = {metric: estimate(found, metric) for metric in found.by_run}
+    if system.lists is not None:
+        rows, users = next(iter(found.counted.values()))
+        values[f"coverage@{K}"] = Figure(system.lists.coverage, *NONE, rows, users, float("nan"))
+    return {metric: values[metric] for metric in NAMES if metric in values}
 
 
 def row_values(system: RankedSystem) -> dict[str, Float[np.ndarray, "N"]]:
     """Each metric that the system has, on each row."""
     values = dict(system.answers or {})
+    if system.lists is not None:
+        values[f"novelty@{K}"] = system.lists.novelty()
     for ranks, names, prefix in ((system.ranks, LIST, ""), (system.catalogue, CATALOGUE, "catalogue ")):
         if ranks is None:
             continue
@@ -140,7 +160,7 @@ def row_values(system: RankedSystem) -> dict[str, Float[np.ndarray, "N"]]:
 def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
     """The systems by the metrics as text."""
     tables = []
-    for names in (LIST, ANSWERS, CATALOGUE):
+    for names in (LIST, ANSWERS, IN_CATALOGUE):
         columns = columns_of({name: some for name, some in measured.systems.items() if some.keys() & names.keys()}, names)
         tables += in_blocks(columns, width) if len(columns) > 1 else []
     if any(seconds is not None for seconds in measured.seconds.values()):
@@ -152,7 +172,8 @@ def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
             if costs
         }
         tables.append("\n".join(f"{name}: {'; '.join(ways)}" for name, ways in took.items()))
-    return "\n\n".join([*tables, basis(measured)])
+    told = ["\n".join(wrap(sentence, width)) for sentence in decided(measured, _unit(measured))]
+    return "\n\n".join([*told, *tables, basis(measured)])
 
 
 def basis(measured: MeasuredRanking) -> str:
@@ -166,13 +187,23 @@ def basis(measured: MeasuredRanking) -> str:
 
 def summary(measured: MeasuredRanking) -> list[str]:
     """The findings in plain words, the most important first."""
-    metric = "hr@1" if measured.candidates else "catalogue hr@10"
+    metric, what = _headline(measured.candidates), _unit(measured)
     value = {name: figures[metric].value for name, figures in measured.systems.items() if metric in figures}
     top = max(value, key=lambda name: value[name])
-    what = f"{NAMES[metric]}{f' among {measured.candidates}' if measured.candidates else ''}"
-    sentences = [f"{top} has the highest {what}: {with_span(measured.systems[top][metric])}."]
+    sentences = [*decided(measured, what), f"{top} has the highest {what}: {with_span(measured.systems[top][metric])}."]
     order = sorted(measured.against, key=lambda name: -value.get(name, 0.0))
     return sentences + [verdict(measured, name, metric, what) for name in order if metric in measured.against[name]]
+
+
+def _headline(candidates: int) -> str:
+    """The metric that sentences tell."""
+    return "hr@1" if candidates else "catalogue hr@10"
+
+
+def _unit(measured: MeasuredRanking) -> str:
+    """It, in words."""
+    name = NAMES[_headline(measured.candidates)]
+    return f"{name} among {measured.candidates}" if measured.candidates else name
 
 
 def table_of(names: Mapping[str, str], systems: Mapping[str, Mapping[str, object]]) -> dict[str, str]:

@@ -6,6 +6,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 import numpy as np
 from jaxtyping import Float, Int, Shaped
@@ -13,7 +14,7 @@ from jaxtyping import Float, Int, Shaped
 from lifelora.errors import ConfigError
 from lifelora.evaluation import metrics as M
 from lifelora.evaluation.jackknife import DRAWS, METRICS, Scored, jackknife
-from lifelora.evaluation.measured import Curves, Measured, against, check_names, verdict
+from lifelora.evaluation.measured import Curves, Measured, Validated, against, check_names, decided, deciding, verdict
 from lifelora.evaluation.significance import Figure, estimate
 from lifelora.evaluation.tables import columns_of, duration, in_blocks, short, sureness, with_span
 
@@ -86,6 +87,8 @@ class Report:
     seed: int = 0
     draws: int = DRAWS
     "Of chance, behind the interval of ECE."
+    validated: Validated | None = None
+    "What says which of several systems is the best of its family."
 
     def __post_init__(self) -> None:
         names = [system.name for system in self.systems]
@@ -142,6 +145,7 @@ def measure(report: Report) -> MeasuredAnswers:
         ece_as_found={name: one.by_run["ece"][0] for name, one in found.items()},
         seconds={s.name: s.seconds for s in report.systems},
         against=against(found, report.reference),
+        deciding=deciding(found, {s.name: s.family for s in report.systems}, report.validated, "auc"),
         buckets=tuple(buckets),
         reliability={s.name: M.reliability(report.label_N, s.score_N) for s in report.systems},
     )
@@ -162,7 +166,8 @@ def plain_table(measured: MeasuredAnswers, width: int = 110) -> str:
     if measured.best_possible_auc is not None:
         for column, cell in zip(columns, ["best possible", short(measured.best_possible_auc)], strict=False):
             column.append(cell)
-    return "\n\n".join([*in_blocks(columns, width), basis(measured)])
+    told = ["\n".join(wrap(sentence, width)) for sentence in decided(measured, NAMES["auc"])]
+    return "\n\n".join([*told, *in_blocks(columns, width), basis(measured)])
 
 
 def basis(measured: MeasuredAnswers) -> str:
@@ -178,7 +183,8 @@ def summary(measured: MeasuredAnswers) -> list[str]:
     """The findings in plain words, the most important first."""
     auc = {name: system["auc"].value for name, system in measured.systems.items()}
     order = sorted(measured.against, key=lambda name: -np.nan_to_num(auc[name]))
-    sentences = [verdict(measured, name, "auc", NAMES["auc"]) for name in order]
+    told = decided(measured, NAMES["auc"])
+    sentences = told + [verdict(measured, name, "auc", NAMES["auc"]) for name in order]
     top = max(auc, key=lambda name: float(np.nan_to_num(auc[name])))
     if not order:
         sentences.append(f"{top} reaches AUC {with_span(measured.systems[top]['auc'])}.")

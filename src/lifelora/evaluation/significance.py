@@ -14,7 +14,7 @@ from jaxtyping import Float
 from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 
 from lifelora.errors import ConfigError
-from lifelora.evaluation.jackknife import Jackknifed
+from lifelora.evaluation.jackknife import UNBOUNDED, Jackknifed
 
 LEVEL = 0.95
 ENOUGH_USERS = 10
@@ -71,7 +71,7 @@ def estimate(found: Jackknifed, metric: str) -> Figure:
     if not error > NOTHING or not value > 0:
         return Figure(value, *NONE, rows, users, degrees)
     reach = float(stdtrit(degrees, (1 + LEVEL) / 2)) * error
-    if metric == "log_loss":
+    if metric in UNBOUNDED:
         low, high = value * math.exp(-reach / value), value * math.exp(min(reach / value, 700.0))
     elif value < 1:
         low, high = (float(expit(logit(value) + way * reach / (value * (1 - value)))) for way in (-1, 1))

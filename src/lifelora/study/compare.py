@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lifelora.errors import ConfigError
+from lifelora.evaluation.evaluate import Differences
 from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.significance import paired_test
 from lifelora.evaluation.tables import p_value, sureness, with_span
@@ -39,6 +40,20 @@ def compare(ours: Run, theirs: Run) -> str:
         "p is not corrected for several comparisons."
     )
     return "\n".join(lines)
+
+
+def minus(run: Run, name: str) -> Differences:
+    """Each other system of a finished run minus ``name``.
+
+    Raises ConfigError where the run has no such system, or no other.
+    """
+    names = run.stages.names
+    if name not in names:
+        raise ConfigError(f"{run.folder} has no system '{name}'; it has {', '.join(names)}.")
+    if len(names) == 1:
+        raise ConfigError(f"{run.folder} has no other system than {name}, so there is nothing to subtract it from.")
+    reference = together([run], name)
+    return Differences(name, {other: paired_test(together([run], other), reference) for other in names if other != name})
 
 
 def mean_of(systems: Sequence[Jackknifed]) -> Jackknifed:

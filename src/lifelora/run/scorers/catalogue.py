@@ -14,6 +14,20 @@ def leave_out_seen(score_BM: Float[np.ndarray, "B M"], dataset: Dataset, targets
     score_BM[np.arange(len(targets)), targets.item_B] = own_B
 
 
+def first(score_BM: Float[np.ndarray, "B M"], count: int) -> Int[np.ndarray, "B K"]:
+    """The ``count`` items of each row with the highest scores, the best first (of equal ones the first); -1 in place of -inf."""
+    count = min(count, score_BM.shape[1])
+    least_B1 = -np.partition(-score_BM, count - 1, axis=1)[:, count - 1 : count]
+    above_BM, tied_BM = score_BM > least_B1, score_BM == least_B1
+    room_B1 = count - above_BM.sum(axis=1, keepdims=True, dtype=np.int32)
+    kept_BM = above_BM | (tied_BM & (np.cumsum(tied_BM, axis=1, dtype=np.int32) <= room_B1))
+    item_BK = np.nonzero(kept_BM)[1].reshape(len(score_BM), count)
+    score_BK = np.take_along_axis(score_BM, item_BK, axis=1)
+    order_BK = np.argsort(-score_BK, axis=1, kind="stable")
+    best_BK: Int[np.ndarray, "B K"] = np.take_along_axis(np.where(np.isneginf(score_BK), -1, item_BK), order_BK, axis=1)
+    return best_BK
+
+
 def shortlisted(score_BM: Float[np.ndarray, "B M"], count: int) -> Int[np.ndarray, "B C"]:
     """The ``count`` items of each row with the highest scores (of equal ones the first), in the catalogue's order."""
     return np.sort(np.argsort(-score_BM, axis=1, kind="stable")[:, :count], axis=1)

@@ -3,28 +3,32 @@
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from lifelora.artefacts import read_json, write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife_means
+from lifelora.evaluation.lists import K, Lists, bits
 from lifelora.evaluation.measured import figures
 from lifelora.evaluation.ranking_report import Cost as PerRow
 from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, measure, plain_table, row_values
 from lifelora.evaluation.ranks import Ranks
 from lifelora.llm.shared_prompt import Cost
 from lifelora.run.scorers.base import Requests, Scorer
-from lifelora.run.scorers.catalogue import leave_out_seen
+from lifelora.run.scorers.catalogue import first, leave_out_seen
 from lifelora.run.scorers.conventional import NextItemModel
 from lifelora.run.scorers.titles import Titles, candidates_of
 from lifelora.run.tasks.base import Seconds, Task, curves, keep
 from lifelora.types import Part
 
-RANKS, ANSWERS, COSTS = "ranks.npy", "answers.npy", "costs.json"
+RANKS, TOP, ANSWERS, COSTS = "ranks.npy", "top.npy", "answers.npy", "costs.json"
+Found = TypeVar("Found")
 
 
 class NextItem(Task):
@@ -43,8 +47,9 @@ class NextItem(Task):
         """AUC (the share of other candidates behind the target), HR@1, NDCG@10 and MRR; of the catalogue without lists."""
         ranks, among = self.among_candidates(scorer, requests), requests.candidates.shape[1]
         if ranks is None:
-            ranks, among = self.in_catalogue(scorer, requests.targets), self.context.dataset.n_items
-        assert ranks is not None
+            found, among = self.in_catalogue(scorer, requests.targets), self.context.dataset.n_items
+            assert found is not None
+            ranks = found.ranks
         before_N = ranks.better_N + (ranks.tied_N - 1) / 2
         return {
             "auc": float(1 - before_N.mean() / (among - 1)),
@@ -60,34 +65,41 @@ class NextItem(Task):
         own_N = (requests.listed_NC == requests.targets.item_B[:, None]).argmax(axis=1)
         return Ranks.of(scorer.score(requests, said), own_N)
 
-    def in_catalogue(self, scorer: Scorer, targets: Targets, said: str | None = None) -> Ranks | None:
+    def in_catalogue(self, scorer: Scorer, targets: Targets, said: str | None = None) -> "InCatalogue | None":
         """Where they stand among all items that their users had not seen; None where a scorer ranks no catalogue.
 
         A target that comes again is one all the same.
         """
-        blocks, found = scorer.catalogue(targets, said), list[Ranks]()
+        blocks, found, top = scorer.catalogue(targets, said), list[Ranks](), list[Int[np.ndarray, "B K"]]()
         if blocks is None:
             return None
         for some, score_BM in blocks:
             leave_out_seen(score_BM, self.context.dataset, targets.at(some))
             found.append(Ranks.of(score_BM, targets.item_B[some]))
-        return Ranks(np.concatenate([r.better_N for r in found]), np.concatenate([r.tied_N for r in found]))
+            top.append(first(score_BM, K))
+        ranks = Ranks(np.concatenate([r.better_N for r in found]), np.concatenate([r.tied_N for r in found]))
+        return InCatalogue(ranks, np.concatenate(top))
 
     def judge(self, scorer: Scorer, folder: Path) -> None:
         """Keep the ranks: better and tied ones among the candidates, then of all items (-1 where there are none).
 
-        Where a scorer can be asked for one title, keep also its answers, and what each way took.
+        Keep the first items of the catalogue, too; and where a scorer can be asked for one title, its answers, and what each
+        way took.
         """
         requests, evaluation, name = self.requests("test", self.context.test_samples), self.context.recipe.evaluation, scorer.name
         listed, took = counted(scorer, lambda: self.among_candidates(scorer, requests, f"{name}: ranking candidates"))
         answers = scorer.answers(requests, evaluation.beams, evaluation.written_tokens, f"{name}: answering with a title")
-        whole, took_whole = counted(scorer, lambda: self.in_catalogue(scorer, requests.targets, f"{name}: ranking the catalogue"))
+        all_items, took_whole = counted(
+            scorer, lambda: self.in_catalogue(scorer, requests.targets, f"{name}: ranking the catalogue")
+        )
         costs = {f"likelihoods of {requests.candidates.shape[1]} titles": took, **answers.costs}
         if scorer.retriever is not None:
             costs[f"after {scorer.retriever.name}: likelihoods of {scorer.shortlist} titles"] = took_whole
-        none = np.full(len(requests), -1)
+        none, whole = np.full(len(requests), -1), None if all_items is None else all_items.ranks
         columns = [column for found in (listed, whole) for column in ((found.better_N, found.tied_N) if found else (none, none))]
         np.save(folder / RANKS, np.stack(columns, axis=1).astype(np.int32))
+        if all_items is not None:
+            np.save(folder / TOP, all_items.top_NK.astype(np.int32))
         if answers.values:
             np.save(folder / ANSWERS, np.stack(list(answers.values.values()), axis=1).astype(np.float32))
             write_atomically(
@@ -107,13 +119,21 @@ class NextItem(Task):
         scorer, folder = self.scorers[name], self.context.stages.scores(name).require()
         better_tied_N4 = np.load(folder / RANKS, allow_pickle=False).astype(np.int64)
         listed, whole = (Ranks(*pair_N2.T) if (pair_N2 >= 0).all() else None for pair_N2 in np.split(better_tied_N4, 2, axis=1))
-        found = RankedSystem(name, scorer.family, scorer.reads(), listed, whole, curves(scorer.stage.require()))
+        lists = Lists(np.load(folder / TOP, allow_pickle=False), self._bits) if (folder / TOP).exists() else None
+        found = RankedSystem(name, scorer.family, scorer.reads(), listed, whole, curves(scorer.stage.require()), lists=lists)
         if not (folder / COSTS).exists():
             return found
         kept = read_json(folder / COSTS)
         values = np.load(folder / ANSWERS, allow_pickle=False).astype(np.float64).T
         costs = {way: PerRow(tokens / kept["rows"], seconds / kept["rows"]) for way, (tokens, seconds) in kept["costs"].items()}
         return replace(found, answers=dict(zip(kept["answers"], values, strict=True)), costs=costs)
+
+    @cached_property
+    def _bits(self) -> Float[np.ndarray, "M"]:
+        """How little known each item was in training."""
+        dataset = self.context.dataset
+        rows = dataset.training_events()
+        return bits(dataset.user_N[rows], dataset.item_N[rows], dataset.n_items)
 
     def judged(self, name: str, others: Sequence[Task] = ()) -> Jackknifed:
         return jackknife_means(
@@ -161,7 +181,16 @@ class NextItem(Task):
         )
 
 
-def counted(scorer: Scorer, work: Callable[[], Ranks | None]) -> tuple[Ranks | None, Cost]:
+@dataclass(frozen=True, eq=False)
+class InCatalogue:
+    """What a scorer made of the whole catalogue."""
+
+    ranks: Ranks
+    top_NK: Int[np.ndarray, "N K"]
+    "The first items of each, as ``first`` has them."
+
+
+def counted(scorer: Scorer, work: Callable[[], Found]) -> tuple[Found, Cost]:
     """The work's result, and what the scorer's part of it took."""
     before = scorer.spent()
     result, after = work(), scorer.spent()
