@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -166,6 +167,22 @@ def test_the_score_of_one_item_is_that_of_all_and_an_item_that_came_later_has_no
     one_B = likes.scores.of_one(chosen, batch.item_B)
     torch.testing.assert_close(one_B, likes.scores.of_all(chosen)[torch.arange(len(one_B)), batch.item_B], rtol=1e-4, atol=1e-5)
     assert not likes.scores.of_one(chosen, torch.full_like(batch.item_B, shop.n_items)).any()
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.kind} {getattr(config, 'similarity', '')}")
+def test_many_items_are_put_to_one_past(shop: Dataset, config: Recommender.Config):
+    """More than are folded in together, to one row of history."""
+    likes, _ = fitted(config, shop)
+    item_B = torch.arange(300) % (shop.n_items + 1)
+    batch = asked(shop, likes.history_length)
+    one = replace(
+        batch,
+        **{name: getattr(batch, name)[:1] for name in ("history_BH", "rating_BH", "mask_BH")},
+        **{name: getattr(batch, name)[:1].expand(300) for name in ("user_B", "label_B", "position_B")},
+        item_B=item_B,
+    )
+    many = replace(one, **{name: getattr(one, name).expand(300, -1) for name in ("history_BH", "rating_BH", "mask_BH")})
+    torch.testing.assert_close(likes.logits(one), likes.logits(many))
 
 
 def test_what_was_chosen_is_read_once_and_only_if_liked(tmp_path: Path):

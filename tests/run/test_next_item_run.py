@@ -1,5 +1,6 @@
 """The task next-item from end to end: places against plain Python, answers, the report, a recommendation, what is refused."""
 
+import html
 import json
 import math
 import shutil
@@ -18,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from lifelora.cli import main
 from lifelora.errors import ConfigError
 from lifelora.evaluation.ranking_report import measure
+from lifelora.evaluation.significance import paired_test
 from lifelora.llm.nano import Nano
 from lifelora.llm.reading import Reader, contained, exact
 from lifelora.llm.search import choose, write
@@ -187,6 +189,23 @@ def test_what_was_met_is_never_ahead_of_a_target(run: Run):
         own = score[int(target.item_B[0])]
         seen = set(dataset.item_N[dataset.log.offsets[target.user_B[0]] : row].tolist())
         assert found.better_N[place] == sum(s > own + 1e-5 for item, s in enumerate(score) if item not in seen)
+
+
+def test_the_deciding_number_is_of_the_best_on_the_same_validation_samples(run: Run):
+    """Sixteen, which the systems had; SASRec had all of them, and popularity none. And that is what page, table and JSON say."""
+    requests = run.task.requests("valid", run.context.validation_samples(16))
+    auc = {name: run.task.metrics(scorer, requests)["auc"] for name, scorer in run.scorers.items()}
+    system, model = (max(names, key=lambda name: auc[name]) for names in (SYSTEMS, RECIPE["conventional"]))
+    folder = run.stages.report.folder
+    told = json.loads((folder / "evaluation.json").read_text())["deciding"]
+    assert (told["system"], told["conventional"], told["validation_samples"]) == (system, model, 16)
+    assert told["validation_auc"] == pytest.approx(auc)
+    expected = paired_test(run.task.judged(system), run.task.judged(model))["hr@1"]
+    assert told["differences"]["hr@1"]["value"] == pytest.approx(expected.value)
+    sentence = " ".join(run.table().split("\n\n")[0].split())
+    assert sentence.startswith("The best language-model system ")
+    assert f"{system} minus {model} is " in sentence
+    assert sentence in html.unescape((folder / "report.html").read_text())
 
 
 @pytest.mark.parametrize("name", ["popularity", "sasrec", "unlisted"])

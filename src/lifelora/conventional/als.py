@@ -75,11 +75,11 @@ class ALS(Collaborative):
         score_B = (self.folded_in(chosen) * self.item_MF[torch.where(known_B, item_B, 0)]).sum(dim=1)
         return torch.where(known_B, score_B, 0.0)
 
-    def folded_in(self, chosen: Chosen) -> Float[Tensor, "B F"]:
+    def folded_in(self, chosen: Chosen) -> Float[Tensor, "_ F"]:
         """p of each user, in float64."""
         q_MF, config = self.item_MF.double(), self.config
         same_FF = q_MF.T @ q_MF + config.regularization * torch.eye(config.factors, dtype=q_MF.dtype, device=q_MF.device)
-        p_BF = q_MF.new_zeros(len(chosen.user_B), config.factors)
+        p_BF = q_MF.new_zeros(len(chosen.items_BH), config.factors)
         for start in range(0, len(p_BF), ROWS):
             some = slice(start, start + ROWS)
             q_BHF = q_MF[chosen.items_BH[some]] * chosen.mask_BH[some, :, None]

@@ -35,12 +35,15 @@ CELLS = 1 << 22
 
 @dataclass(frozen=True)
 class Chosen:
-    """What users of a batch have chosen: each item once, in ascending order; a cell that the mask leaves out means nothing."""
+    """What users of a batch have chosen: each item once, in ascending order; a cell that the mask leaves out means nothing.
+
+    One row may stand for all (``Recommender.one_past``).
+    """
 
     user_B: Int[Tensor, "B"]
     "U for a user who came later."
-    items_BH: Int[Tensor, "B H"]
-    mask_BH: Bool[Tensor, "B H"]
+    items_BH: Int[Tensor, "_ H"]
+    mask_BH: Bool[Tensor, "_ H"]
 
 
 class Collaborative(nn.Module, ABC):
@@ -108,6 +111,7 @@ class Likes(Recommender):
 
     width = 1
     target_aware = True
+    one_past = True
 
     def __init__(self, kind: str, scores: Collaborative, extra: ExtraFields | None) -> None:
         super().__init__()

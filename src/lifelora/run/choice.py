@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Int
 
 from lifelora.artefacts import read_json, write_atomically
+from lifelora.evaluation.measured import Validated
 from lifelora.progress import say
 from lifelora.run.scorers.base import Scorer
 from lifelora.run.tasks.base import Task
@@ -65,22 +66,36 @@ def validated(task: Task, scorer: Scorer, rows: Int[np.ndarray, "N"]) -> float:
     """A scorer's AUC on validation samples: as its training or the evaluation has kept it, or computed now; nan without any."""
     if not len(rows):
         return math.nan
+    known = kept(task, scorer, rows)
+    if not math.isnan(known):
+        return known
+    if task.context.shows_progress:
+        say(f"{scorer.name}: scoring {len(rows):,} validation samples, to compare all scorers on the same")
+    return task.metrics(scorer, task.requests("valid", rows))["auc"]
+
+
+def kept(task: Task, scorer: Scorer, rows: Int[np.ndarray, "N"]) -> float:
+    """The AUC that its training or the evaluation has kept; nan where none has."""
     path, own = scorer.stage.require() / HISTORY, task.context.validation_samples(scorer.validation_count)
     if path.exists() and len(own) == len(rows):
         history = History.model_validate_json(path.read_text())
         return history.evaluations[history.best].metrics["auc"]
     scores = task.context.stages.scores(scorer.name)
     if scores.complete() and (scores.folder / VALIDATION).exists():
-        kept = read_json(scores.folder / VALIDATION)
-        if kept["samples"] == len(rows):
-            return float(kept["auc"])
-    if task.context.shows_progress:
-        say(f"{scorer.name}: scoring {len(rows):,} validation samples, to compare all scorers on the same")
-    return task.metrics(scorer, task.requests("valid", rows))["auc"]
+        found = read_json(scores.folder / VALIDATION)
+        if found["samples"] == len(rows):
+            return float(found["auc"])
+    return math.nan
+
+
+def all_kept(task: Task) -> Validated:
+    """What is kept of all scorers: nothing is asked, so one process alone may call this."""
+    rows = common_samples(task)
+    return Validated({name: kept(task, scorer, rows) for name, scorer in task.scorers.items()}, len(rows))
 
 
 def keep_validated(task: Task, scorer: Scorer, folder: Path) -> None:
     """Keep the AUC in a folder of scores, so that no later choice has to score again."""
     rows = common_samples(task)
-    kept = {"auc": validated(task, scorer, rows), "samples": len(rows)}
-    write_atomically(folder / VALIDATION, json.dumps(kept))
+    found = {"auc": validated(task, scorer, rows), "samples": len(rows)}
+    write_atomically(folder / VALIDATION, json.dumps(found))

@@ -16,7 +16,7 @@ from lifelora.llm.backbone import ABOUT
 from lifelora.progress import say
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import knowledge, nano
-from lifelora.run.choice import keep_validated
+from lifelora.run.choice import all_kept, keep_validated
 from lifelora.run.context import VECTORS, Context, Options
 from lifelora.run.scorers.base import Scorer
 from lifelora.run.scorers.conventional import ConventionalScorer
@@ -144,7 +144,7 @@ class Run:
         self.score()
         with self.work.making(self.stages.report) as folder:
             if folder is not None:
-                self.task.report(self.work.seconds(), folder)
+                self.task.report(self.work.seconds(), folder, all_kept(self.task))
 
     @_alone
     def score(self) -> None:

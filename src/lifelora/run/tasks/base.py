@@ -14,7 +14,7 @@ from jaxtyping import Int
 from lifelora import seeds
 from lifelora.artefacts import write_atomically
 from lifelora.evaluation.jackknife import Jackknifed
-from lifelora.evaluation.measured import Curves
+from lifelora.evaluation.measured import Curves, Validated
 from lifelora.recipe.system import Representation
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import Requests, Scorer
@@ -92,8 +92,8 @@ class Task(ABC):
         """What ``judge`` kept of a scorer, here and in ``others`` (the task of other runs), ready for intervals and tests."""
 
     @abstractmethod
-    def report(self, seconds: Seconds, folder: Path) -> None:
-        """The page, its pictures, all figures as JSON, and the table as text."""
+    def report(self, seconds: Seconds, folder: Path, validated: Validated | None = None) -> None:
+        """The page, its pictures, all figures as JSON, and the table as text; ``validated`` says which systems are the best."""
 
     # What both reports tell.
 

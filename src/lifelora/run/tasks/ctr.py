@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 
 from lifelora.data.fields import as_texts
 from lifelora.evaluation.jackknife import Jackknifed, Scored, jackknife
-from lifelora.evaluation.measured import figures
+from lifelora.evaluation.measured import Validated, figures
 from lifelora.evaluation.metrics import auc, log_loss
 from lifelora.evaluation.report import ExampleUser, Report, Shown, SystemResult, measure, plain_table
 from lifelora.run import knowledge
@@ -61,10 +62,10 @@ class Ctr(Task):
             [run.scored(name) for run in (self, *others) if isinstance(run, Ctr)], draws=self.context.recipe.evaluation.resamples
         )
 
-    def report(self, seconds: Seconds, folder: Path) -> None:
+    def report(self, seconds: Seconds, folder: Path, validated: Validated | None = None) -> None:
         from lifelora.evaluation.page import write_report  # matplotlib only when a page is asked for
 
-        report = self.gather(seconds)
+        report = replace(self.gather(seconds), validated=validated)
         measured = measure(report)
         write_report(folder, report, measured)
         keep(folder, figures(measured), plain_table(measured))

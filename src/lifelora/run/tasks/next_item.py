@@ -15,7 +15,7 @@ from lifelora.artefacts import read_json, write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife_means
 from lifelora.evaluation.lists import K, Lists, bits
-from lifelora.evaluation.measured import figures
+from lifelora.evaluation.measured import Validated, figures
 from lifelora.evaluation.ranking_report import Cost as PerRow
 from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, measure, plain_table, row_values
 from lifelora.evaluation.ranks import Ranks
@@ -154,10 +154,10 @@ class NextItem(Task):
             digest.update(np.ascontiguousarray(array, "<i8").tobytes())
         return digest.hexdigest()[:16]
 
-    def report(self, seconds: Seconds, folder: Path) -> None:
+    def report(self, seconds: Seconds, folder: Path, validated: Validated | None = None) -> None:
         from lifelora.evaluation.page import write_ranking  # matplotlib only when a page is asked for
 
-        report = self.gather(seconds)
+        report = replace(self.gather(seconds), validated=validated)
         measured = measure(report)
         write_ranking(folder, report, measured)
         keep(folder, figures(measured), plain_table(measured))
