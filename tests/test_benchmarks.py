@@ -27,6 +27,7 @@ SMALLEST = [
     ("conventional.py", "throughput", "--steps", "1"),
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--out", "OUT"),
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--soft-at", "behaviours", "target", "--out", "OUT"),
+    ("recommend.py", "--users", "5"),
     ("retrieval.py", "--part", "growth", "online", "--events", "3000", "--dimensions", "8", "--history", "30", "--out", "OUT"),
     ("titles.py", "--rounds", "2", "--rows", "1", "--out", "OUT"),
 ]

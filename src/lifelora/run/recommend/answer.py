@@ -51,7 +51,7 @@ class Answer:
         lines = [f"For user {on_one_line(self.user)}, by '{self.system}' ({self.how}):"]
         same = len({item.shown for item in self.items}) == 1
         for item in self.items:
-            score = "  –  " if item.score is None else f"{item.score:.3f}"
+            score = "  –  " if item.score is None else f"{item.score:.3f}" if item.score >= 0.001 else f"{item.score:.1e}"
             lines.append(f"{item.rank:>3}. {score}  {on_one_line(item.title)}  [{on_one_line(item.item)}]")
             if not same:
                 lines.append(f"       shown: {_listed(item.shown)}")

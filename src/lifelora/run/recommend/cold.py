@@ -77,8 +77,9 @@ class Titles:
         for text, given in readings:
             if (item := self._by_title(text)) is not None:
                 return item, given
-        text = readings[-1][0]
-        near = difflib.get_close_matches(text.casefold(), list(self._of)[:NEAR_POOL], n=3)
+        text = readings[-1][0].casefold().strip()
+        near = [title for title in self._of if text and text in title][:3]
+        near = near or difflib.get_close_matches(text, [t for t in self._of if t[:2] == text[:2]][:NEAR_POOL], n=3, cutoff=0.3)
         guess = f" Near ones: {'; '.join(self._named(self._of[title][0]) for title in near)}." if near else ""
         raise ConfigError(f"--history {word!r}: no item has this id or title.{guess}")
 
