@@ -11,6 +11,7 @@ from lifelora.data.describe import describe
 from lifelora.data.extend import Event
 from lifelora.data.feedback import Log, Quantiles, Thresholds
 from lifelora.data.layout import Layout, laid_out
+from lifelora.data.levels import for_readers
 from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import Problems, Rows
@@ -62,7 +63,7 @@ def test_a_column_called_rating_is_one_without_being_named():
 def test_every_event_of_a_log_without_ratings_is_a_like(tmp_path: Path):
     raw = read(clicks(), **TIMED)
     dataset = prepare(raw, RULES.model_copy(update={"keep_from": 3.0}), tmp_path, "clicks")
-    assert (dataset.has_ratings, dataset.rating_levels, dataset.levels, dataset.level_texts) == (False, (1.0,), ("",), ("",))
+    assert (dataset.has_ratings, dataset.rating_levels, dataset.levels) == (False, (1.0,), ("",))
     assert dataset.label_N.all()
     assert len(dataset) == 12
     assert "there are no ratings, so data.rules.keep_from = 3 leaves nothing out." in dataset.notes
@@ -97,7 +98,7 @@ def test_kinds_of_events_become_levels_with_names(tmp_path: Path):
     assert raw.interactions.column("rating").to_pylist() == [1.0, 2.0, 3.0, 1.0] * 3
     assert "ratings    1 (view): 6, 2 (cart): 3, 3 (purchase): 3" in describe(raw, "shop")
     dataset = prepare(raw, RULES.model_copy(update={"label_above": 1.5}), tmp_path, "shop")
-    assert dataset.levels == dataset.level_texts == ("view", "cart", "purchase")
+    assert dataset.levels == for_readers(dataset.level_names, dataset.words) == ("view", "cart", "purchase")
     assert dataset.label_N.tolist() == [False, True, True, False] * 3
 
 
@@ -215,4 +216,6 @@ def test_an_old_folder_without_these_facts_opens(tmp_path: Path):
     (tmp_path / "dataset.json").write_text(
         json.dumps({k: v for k, v in facts.items() if k not in ("has_ratings", "level_names")})
     )
-    assert Dataset(tmp_path).level_texts == dataset.level_texts == ("1 star", "2 stars", "4 stars", "5 stars")
+    again = Dataset(tmp_path)
+    assert again.levels == dataset.levels == (1.0, 2.0, 4.0, 5.0)
+    assert for_readers(again.level_names, again.words) == ("1 star", "2 stars", "4 stars", "5 stars")

@@ -47,8 +47,8 @@ class Popularity(Recommender):
 
     def fit(self, dataset: Dataset) -> None:
         """Count the training samples; an item without any, or that comes later, gets the overall rate."""
-        rows_N = dataset.samples["train"]
-        item_N, label_N = dataset.item_N[rows_N], dataset.label_N[rows_N]
+        targets = dataset.targets(dataset.samples["train"])
+        item_N, label_N = targets.item_B, targets.label_B
         shown_M = np.bincount(item_N, minlength=len(self.rate_M))
         liked_M = np.bincount(item_N, weights=label_N, minlength=len(self.rate_M))
         # One row of each label keeps the rate of all inside (0, 1), so that logits are finite.

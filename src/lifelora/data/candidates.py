@@ -5,7 +5,7 @@ part of the prepared data: the target at a place that is drawn, among items that
 """
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from pydantic import Field
 
 from lifelora import seeds
@@ -20,6 +20,15 @@ class Candidates(Frozen):
 
     count: int = Field(default=20, ge=2)
     seed: int = Field(default=0, ge=0)
+
+
+def repeated_in_row(item_NC: Int[np.ndarray, "N C"]) -> Bool[np.ndarray, "N C"]:
+    """Items that stand further left in their row already."""
+    order = np.argsort(item_NC, axis=1, kind="stable")
+    ordered = np.take_along_axis(item_NC, order, axis=1)
+    again = np.zeros(item_NC.shape, np.bool_)
+    np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
+    return again
 
 
 def candidate_lists(
@@ -45,11 +54,7 @@ def candidate_lists(
         wanted = user_N[row_N, None] * n_items + item_NC
         place = np.minimum(np.searchsorted(pair_P, wanted), len(pair_P) - 1)
         seen = (pair_P[place] == wanted) & (first_P[place] < rows_N[row_N, None])
-        order = np.argsort(item_NC, axis=1, kind="stable")
-        ordered = np.take_along_axis(item_NC, order, axis=1)
-        again = np.zeros(item_NC.shape, np.bool_)
-        np.put_along_axis(again, order[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
-        wrong: np.ndarray = seen | again | (item_NC == target_N[row_N, None])
+        wrong: np.ndarray = seen | repeated_in_row(item_NC) | (item_NC == target_N[row_N, None])
         return wrong
 
     others_NC = random.integers(0, n_items, (len(rows_N), count))

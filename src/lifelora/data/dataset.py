@@ -1,7 +1,7 @@
 """A data set as everything above reads it: a log, who and what is in it, samples by part. Knows no model and no prompt.
 
-A sample is the row of its target; what may be seen of it are its user's earlier events. ``prepare`` makes a data set;
-``extended`` gives one in which more has happened since.
+A sample is the row of its target, or a negative's number below zero; what may be seen of it are its user's earlier events.
+``prepare`` makes a data set; ``extended`` gives one in which more has happened since.
 """
 
 from collections.abc import Iterable
@@ -23,8 +23,11 @@ from lifelora.data.column import Values, longer
 from lifelora.data.extend import Event, Told, checked_events, numbered, with_new
 from lifelora.data.fields import coded
 from lifelora.data.idmap import IdMap
+from lifelora.data.levels import for_templates
 from lifelora.data.log import Log
+from lifelora.data.negatives import Drawn
 from lifelora.data.raw import Words
+from lifelora.data.split import training_events
 from lifelora.errors import ArtefactError
 from lifelora.frames import AnyFrame
 from lifelora.types import PARTS, Part
@@ -97,7 +100,8 @@ class Dataset:
         self.has_ratings: bool = facts.get("has_ratings", True)
         "Without them all events have the one level that there is, and are likes."
         self.rating_levels: tuple[float, ...] = tuple(facts["rating_levels"])
-        self._level_names: tuple[str, ...] = tuple(facts.get("level_names", ()))
+        names = facts.get("level_names", [""] * len(self.rating_levels))
+        self.level_names: dict[float, str] = dict(zip(self.rating_levels, names, strict=True))
         self.words = Words(**facts["words"])
         self.notes: tuple[str, ...] = tuple(facts["notes"])
         self.left_out: tuple[str, ...] = tuple(facts.get("left_out", ()))
@@ -113,6 +117,8 @@ class Dataset:
             return array
 
         self.samples: dict[Part, np.ndarray] = {part: mapped(f"samples/{part}") for part in PARTS}
+        self.negatives = Drawn.open(folder / "negatives")
+        "Items that were drawn beside likes, as samples below zero; none where none were asked for."
         self.lists: dict[Part, np.ndarray] = {
             part: mapped(f"candidates/{part}") for part in PARTS if (folder / f"candidates/{part}.npy").exists()
         }
@@ -167,30 +173,23 @@ class Dataset:
         """Titles by item index."""
         return [str(title) for title in self.catalogue.column("title").to_pylist()]
 
-    @cached_property
+    @property
     def levels(self) -> tuple[float | str, ...]:
-        """What templates read of each level: its number, or its name where it has one; "" where there is nothing to tell."""
-        names = self._level_names or ("",) * len(self.rating_levels)
-        told = len(names) > 1 and not any(names)
-        return tuple(level if told else name for level, name in zip(self.rating_levels, names, strict=True))
+        """What templates read of each rating level."""
+        return for_templates(self.level_names)
 
-    @cached_property
-    def level_texts(self) -> tuple[str, ...]:
-        """What a reader is told of each level: ``4 stars``, ``purchase``, or nothing."""
-        words = self.words
-        units = [words.star if level == 1 else words.stars for level in self.rating_levels]
-        return tuple(
-            level if isinstance(level, str) else f"{level:g} {unit}" for level, unit in zip(self.levels, units, strict=True)
-        )
+    def targets(self, samples_B: Int[np.ndarray, "B"]) -> Targets:
+        """Samples, or any rows of the log, as targets: all that happened before each of them may be seen.
 
-    def targets(self, rows_B: Int[np.ndarray, "B"]) -> Targets:
-        """Logged rows as targets: all that happened before each of them may be seen."""
-        rows_B = np.asarray(rows_B, np.int64)
+        A number below zero is a negative: an item that the user of a like did not choose, in the like's place (``negatives``).
+        """
+        samples_B = np.asarray(samples_B, np.int64)
+        rows_B = self.negatives.rows(samples_B)
         return Targets(
             self.user_N[rows_B].astype(np.int64),
-            self.item_N[rows_B].astype(np.int64),
+            self.negatives.items(samples_B, self.item_N[rows_B].astype(np.int64)),
             self.log.positions(rows_B),
-            np.asarray(self.label_N[rows_B]),
+            np.asarray(self.label_N[rows_B]) & (samples_B >= 0),
         )
 
     def candidates(self, user: int, items_B: Int[np.ndarray, "B"]) -> Targets:
@@ -257,13 +256,8 @@ class Dataset:
         With a global-time split that is all events up to the last training sample; with leave-one-out each user's
         events before the validation sample.
         """
-        n, train = self.log.n_prepared, np.asarray(self.samples["train"])
-        allowed = np.zeros(n, dtype=np.bool_)
-        allowed[train] = True
-        last = np.full(self.known_users, -1, np.int64)
-        np.maximum.at(last, self.user_N[train], train)
-        # Early events that are too short-historied to be samples count as seen when a later training sample shows them.
-        return np.flatnonzero(allowed | (np.arange(n) <= last[self.user_N[:n]]))
+        train = np.asarray(self.samples["train"])
+        return training_events(train[train >= 0], np.asarray(self.user_N[: self.log.n_prepared]), self.known_users)
 
     def extended(self, events: Iterable[Event], items: Iterable[Told] = (), users: Iterable[Told] = ()) -> "Dataset":
         """This data set with what happened since, to ask about it: samples, lists and fields of models stay the prepared ones.

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lifelora.data.feedback import levels_of, listed
 from lifelora.data.fields import values_of
 from lifelora.data.interactions import RATING
+from lifelora.data.levels import levels_of, listed
 from lifelora.data.parts import part_codes
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import is_list

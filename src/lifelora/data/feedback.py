@@ -24,14 +24,13 @@ import pyarrow.compute as pc
 from jaxtyping import Float
 from pydantic import Field, model_validator
 
-from lifelora.data.interactions import RATING, Columns
+from lifelora.data.interactions import Columns
+from lifelora.data.levels import MAX_LEVELS
 from lifelora.data.numbers import numbers
 from lifelora.data.rows import Problems, Rows, mask
-from lifelora.errors import ConfigError, on_one_line
+from lifelora.errors import on_one_line
 from lifelora.types import Frozen
 
-MAX_LEVELS = 100
-"""Distinct ratings of a data set: each has a vector, and a line in prompts for every item that got it."""
 SHOWN = 10
 """Kinds of events that a message lists."""
 OTHERS = "other_events"
@@ -132,24 +131,6 @@ def rated(
     # The column keeps its name in messages: those of an empty cell are the rating's own.
     ratings = columns.model_copy(update={"event": None, "count": None, "rating": told})
     return log.with_columns(**{told: rating}), ratings, names
-
-
-def levels_of(log: pa.Table) -> list[float]:
-    """The distinct ratings of a log, in order; ConfigError where they are too many for levels, as counts are."""
-    found = pc.unique(log.column(RATING))
-    if len(found) > MAX_LEVELS:
-        low, high = (pc.min_max(found)[end].as_py() for end in ("min", "max"))
-        raise ConfigError(
-            f"the ratings have {len(found):,} distinct values, from {low:g} to {high:g} (lifelora allows {MAX_LEVELS}). "
-            "If they are counts (plays, clicks), name their column in data.source.columns.count in the place of columns.rating, "
-            "and a rule that makes a few levels of them: data.source.counts = { rule = 'log' }; else round them first."
-        )
-    return sorted(float(level) for level in found.to_pylist())
-
-
-def listed(level: float, names: Mapping[float, str]) -> str:
-    """A rating as messages list it: ``3``, or ``3 (purchase)``."""
-    return f"{level:g} ({on_one_line(names[level])})" if names.get(level) else f"{level:g}"
 
 
 def _of_events(

@@ -10,26 +10,24 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lifelora.artefacts import reserve, write_atomically
 from lifelora.data.candidates import Candidates, candidate_lists
 from lifelora.data.core import k_core
 from lifelora.data.dataset import Dataset
-from lifelora.data.feedback import levels_of, listed
 from lifelora.data.idmap import IdMap
 from lifelora.data.interactions import RATING
+from lifelora.data.levels import SHOWN, levels_of, listed
 from lifelora.data.listed import lists_of
 from lifelora.data.log import EVENT_COLUMNS
+from lifelora.data.negatives import Negatives, in_words, sampled
 from lifelora.data.parts import HISTORY, part_codes, places, told
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import is_list
-from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTime, split
+from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTime, split, training_events
 from lifelora.errors import ConfigError
 from lifelora.types import Frozen
-
-SHOWN = 10
-"""Ratings that a message lists."""
 
 
 class Rules(Frozen):
@@ -48,6 +46,16 @@ class Rules(Frozen):
     candidates: Candidates | None = None
     """For next items: the list that every sample's target has to stand out from; without one there is the whole catalogue. A part
     for which the data set has lists of its own keeps these."""
+    negatives: Negatives | None = None
+    "For ``ctr``: items that are drawn beside each like, and that its user did not choose; without them, what is logged alone."
+
+    @model_validator(mode="after")
+    def _of_one_task(self) -> "Rules":
+        if self.negatives is not None and self.candidates is not None:
+            raise ValueError(
+                "negatives are for task = 'ctr' and candidates for 'next-item'; remove data.rules.candidates or negatives"
+            )
+        return self
 
 
 def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
@@ -110,10 +118,8 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
             "'given' takes them."
         )
     began_N = events["time"][offsets[events["user"][rows]]]
-    for part, chosen in split(
-        rules.split, rows, events["time"][rows], events["user"][rows], began_N, given_N[rows].astype(np.int64)
-    ).items():
-        np.save(folder / f"samples/{part}.npy", chosen.astype(np.int64))
+    parts = split(rules.split, rows, events["time"][rows], events["user"][rows], began_N, given_N[rows].astype(np.int64))
+    for part, chosen in parts.items() if rules.negatives is None else ():  # lists are for the other task
         lists_NC = None
         if raw.candidates is not None:
             lists_NC, said = lists_of(raw.candidates, part, users, items, events["user"][chosen], events["item"][chosen])
@@ -123,6 +129,14 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         if lists_NC is not None:
             (folder / "candidates").mkdir(exist_ok=True)
             np.save(folder / f"candidates/{part}.npy", lists_NC)
+    if rules.negatives is not None:
+        training = training_events(parts["train"], events["user"], len(users))
+        columns = events["user"], events["item"], events["label"]
+        parts, drawn = sampled(rules.negatives, parts, *columns, training, len(items))
+        drawn.save(folder / "negatives")
+        notes.append(in_words(rules.negatives, drawn, *columns[:2]))
+    for part, chosen in parts.items():
+        np.save(folder / f"samples/{part}.npy", chosen.astype(np.int64))
     for memory in events.values():
         memory.flush()
     names = [raw.level_names.get(level, "") for level in levels]

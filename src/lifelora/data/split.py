@@ -83,6 +83,16 @@ class Given(Frozen):
     kind: Literal["given"] = "given"
 
 
+def training_events(samples_N: Int[np.ndarray, "N"], user_A: Int[np.ndarray, "A"], n_users: int) -> Int[np.ndarray, "_"]:
+    """Rows of all events that training may look at: its samples, given by row, and what their users had before them."""
+    allowed_A = np.zeros(len(user_A), dtype=np.bool_)
+    allowed_A[samples_N] = True
+    last_U = np.full(n_users, -1, np.int64)
+    np.maximum.at(last_U, user_A[samples_N], samples_N)
+    # Early events that are too short-historied to be samples count as seen when a later training sample shows them.
+    return np.flatnonzero(allowed_A | (np.arange(len(user_A)) <= last_U[user_A]))
+
+
 Split = GlobalTime | LeaveOneOut | OneEach | UsersByTime | Given
 AnySplit = Annotated[Split, Field(discriminator="kind")]
 

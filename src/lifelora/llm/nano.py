@@ -276,14 +276,15 @@ def _histories(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> lis
     line_tokenizer = LineTokenizer(tokenizer)
     own = marked(config.template, line_tokenizer.marked)
     answers = [np.array(line_tokenizer.ids(word), np.int32) for word in (own.no, own.yes)]
+    negatives = dataset.negatives.beside(np.asarray(dataset.samples["train"]))
     documents = []
-    for stretch in _kept(config, stretches, seed):
-        *shown, asked = stretch
+    for *shown, asked in _kept(config, stretches, seed):
         head = segments.head_U2[dataset.user_N[asked], int(len(shown) > 0)]
         behaviours = segments.behaviours(dataset.item_N[shown], dataset.rating_N[shown]).tolist() if shown else []
-        chosen = [head, *behaviours, segments.question_M[dataset.item_N[asked]]]
-        parts = [segments.tokens_T[segments.offsets_N[s] : segments.offsets_N[s + 1]] for s in chosen]
-        documents.append(np.concatenate([*parts, answers[int(dataset.label_N[asked])]])[-config.context :])
+        for item, liked in ((dataset.item_N[asked], dataset.label_N[asked]), *((item, 0) for item in negatives.get(asked, ()))):
+            chosen = [head, *behaviours, segments.question_M[item]]
+            parts = [segments.tokens_T[segments.offsets_N[s] : segments.offsets_N[s + 1]] for s in chosen]
+            documents.append(np.concatenate([*parts, answers[int(liked)]])[-config.context :])
     return documents
 
 

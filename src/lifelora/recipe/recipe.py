@@ -116,6 +116,11 @@ class Recipe(Frozen):
             )
 
     def _asks_what_comes_next(self) -> None:
+        if self.data.rules.negatives is not None:
+            raise ValueError(
+                "data.rules.negatives never came next, and task = 'next-item' asks what did; remove them, and give "
+                "data.rules.candidates for lists to stand out from"
+            )
         if self.two_towers:
             raise ValueError("a two-tower encoder cannot answer task = 'next-item'; remove [two_towers]")
         able = [kind for kind in MODELS.ours if MODELS.find(kind).next_item]

@@ -169,7 +169,7 @@ def _asked(run: Run, user: str | None, item: str | None) -> tuple[Requests, str]
     known = None if user is None else int(dataset.users.inside([user])[0])
     wanted = None if item is None else int(dataset.items.inside([item])[0])
     if wanted is None and known is None:
-        return task.requests("test", np.array([task.example_row()])), "the test sample of the report's example"
+        return task.requests("test", np.array([task.example_sample()])), "the test sample of the report's example"
     if wanted is None:
         for part in PARTS[::-1]:
             rows = np.asarray(dataset.samples[part])
@@ -179,7 +179,7 @@ def _asked(run: Run, user: str | None, item: str | None) -> tuple[Requests, str]
         raise ConfigError(
             f"user '{user}' has no sample (data.rules.min_history and data.rules.split make them); name an item, too: --item."
         )
-    example = task.requests("test", np.array([task.example_row()]))
+    example = task.requests("test", np.array([task.example_sample()]))
     asked = task.now(int(example.targets.user_B[0]) if known is None else known, np.array([wanted]))
     if example.listed_NC is None:
         return asked, "asked now, after all that they did"

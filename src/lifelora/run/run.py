@@ -79,7 +79,8 @@ class Run:
         with self.work.making(self.stages.data) as folder:
             if folder is not None:
                 source = self.recipe.data.source
-                prepare(source.read(self.options.download), self.recipe.data.rules, folder, source.label)
+                raw = source.read(self.options.download)
+                self.task.check_data(prepare(raw, self.recipe.data.rules, folder, source.label))
         if self.options.progress:
             for note in notes(self.recipe, self.context.dataset):
                 say(f"prepare: {note}")

@@ -13,6 +13,7 @@ from jaxtyping import Int
 
 from lifelora import seeds
 from lifelora.artefacts import write_atomically
+from lifelora.data.dataset import Dataset
 from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.measured import Curves, Validated
 from lifelora.recipe.system import Representation
@@ -112,6 +113,9 @@ class Task(ABC):
             *(fact for scorer in self.scorers.values() for fact in scorer.facts()),
         ]
 
+    def check_data(self, dataset: Dataset) -> None:  # noqa: B027 - most data will do
+        """Raise ConfigError where the task learns nothing from prepared data, with the mend."""
+
     def own_facts(self) -> list[tuple[str, str]]:
         """Further facts of the samples."""
         return []
@@ -127,9 +131,9 @@ class Task(ABC):
     def example_user(self) -> str:
         """The outside id of the user that the report tells about."""
         dataset = self.context.dataset
-        return dataset.users.outside(dataset.user_N[[self.example_row()]])[0]
+        return dataset.users.outside(dataset.targets(np.array([self.example_sample()])).user_B)[0]
 
-    def example_row(self) -> int:
+    def example_sample(self) -> int:
         """A test sample. It is drawn by seed, not picked: a story that was chosen for its ending proves nothing."""
         rows = self.context.test_samples
         return int(rows[seeds.generator(self.context.recipe.seed, "example").integers(len(rows))])

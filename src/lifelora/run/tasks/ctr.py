@@ -9,7 +9,10 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float, Int
 
+from lifelora.data.dataset import Dataset
 from lifelora.data.fields import as_texts
+from lifelora.data.levels import one_class
+from lifelora.errors import ConfigError
 from lifelora.evaluation.jackknife import Jackknifed, Scored, jackknife
 from lifelora.evaluation.measured import Validated, figures
 from lifelora.evaluation.metrics import auc, log_loss
@@ -20,7 +23,7 @@ from lifelora.run.scorers.base import Requests, Scorer
 from lifelora.run.scorers.like import LikeModel
 from lifelora.run.scorers.yes_no import YesNo
 from lifelora.run.tasks.base import Seconds, Task, curves, keep
-from lifelora.types import Part
+from lifelora.types import PARTS, Part
 
 SCORES = "score.npy"
 
@@ -37,6 +40,13 @@ class Ctr(Task):
 
     def asked(self, user_B: Int[np.ndarray, "B"], items_BC: Int[np.ndarray, "B C"]) -> Requests:
         return Requests(self.context.dataset.now(np.repeat(user_B, items_BC.shape[1]), items_BC.ravel()))
+
+    def check_data(self, dataset: Dataset) -> None:
+        for part in PARTS:
+            label_N = dataset.targets(dataset.samples[part]).label_B
+            if label_N.all() or not label_N.any():
+                names, above = dataset.level_names if dataset.has_ratings else None, self.context.recipe.data.rules.label_above
+                raise ConfigError(one_class(names, above, part, len(label_N), likes=bool(label_N.all())))
 
     def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
         label_N, score_N = requests.targets.label_B, scorer.score(requests)[:, 0]
@@ -95,13 +105,16 @@ class Ctr(Task):
             example=self._example(scores),
             notes=[*dataset.notes, *knowledge.notes(context), *vectors, *self.about_prompts(), *self.about_nano()],
             commands=self.commands(),
+            positive="liked" if dataset.has_ratings else "chose",
             seed=recipe.seed,
             draws=recipe.evaluation.resamples,
         )
 
     def own_facts(self) -> list[tuple[str, str]]:
-        rules = self.context.recipe.data.rules
-        return [("label", f"rating > {rules.label_above:g}; at least {rules.min_history} earlier behaviours")]
+        rules, dataset = self.context.recipe.data.rules, self.context.dataset
+        label = f"rating > {rules.label_above:g}" if dataset.has_ratings else "every event of the log is a like"
+        negatives = f"; {rules.negatives.count} drawn beside each like, by {rules.negatives.by}" if rules.negatives else ""
+        return [("label", f"{label}{negatives}; at least {rules.min_history} earlier behaviours")]
 
     def commands(self) -> list[tuple[str, str]]:
         first, *rest = super().commands()
@@ -111,7 +124,7 @@ class Ctr(Task):
     def _best_possible(self) -> float | None:
         """The AUC of the probabilities that a source has drawn the labels by, where it knows them."""
         dataset, truth = self.context.dataset, getattr(self.context.recipe.data.source, "probability", None)
-        if truth is None:
+        if truth is None or len(dataset.negatives):  # which were not drawn by it
             return None
         rows = self.context.test_samples
         targets = dataset.targets(rows)
@@ -121,13 +134,13 @@ class Ctr(Task):
         return auc(targets.label_B, truth_N)
 
     def _example(self, scores: Mapping[str, np.ndarray]) -> ExampleUser:
-        dataset, row = self.context.dataset, self.example_row()
-        request = self.requests("test", np.array([row]))
+        dataset, sample = self.context.dataset, self.example_sample()
+        request = self.requests("test", np.array([sample]))
         chosen = {name: scorer.chosen(request) for name, scorer in self.scorers.items()}
         shown = [Shown(f"{how[0]}: shown to {name}", behaviours(dataset, how[1][0])) for name, how in chosen.items() if how]
         user, item = int(request.targets.user_B[0]), int(request.targets.item_B[0])
         profile = as_texts(dataset.profiles.slice(user, 1)).to_pylist()[0]
-        place = int(np.flatnonzero(self.context.test_samples == row)[0])
+        place = int(np.flatnonzero(self.context.test_samples == sample)[0])
         return ExampleUser(
             user=dataset.users.outside([user])[0],
             facts=[(name, value) for name, value in profile.items() if name != "user" and value],
