@@ -219,7 +219,7 @@ def _tables(raw: RawTables, files: Mapping[str, bytes]) -> list[str]:
         faults += [f"{name} has nulls" for name in table.column_names if table.column(name).null_count and name != "part"]
     log = raw.interactions.to_pydict()
     faults += ["an id is empty"] * (not all(log["user"]) or not all(log["item"]))
-    faults += ["a rating is not finite"] * (not all(map(math.isfinite, log["rating"])))
+    faults += ["a rating is not finite"] * (not all(map(math.isfinite, log.get("rating", []))))
     titles = raw.catalogue.column("title").to_pylist()
     faults += ["a title holds a control character"] * any(c < " " or "\x7f" <= c < "\xa0" for title in titles for c in title)
     whole = b"".join(_unpacked(data) for data in files.values())
@@ -400,6 +400,19 @@ LOG_CSV = (
 ).encode()
 ITEMS_CSV = ("item,title,brand\n" + "".join(f'"i, {i}","Café ""{i}""",Argo\n' for i in ITEMS)).encode()
 USERS_CSV = ("user,city\n" + "".join(f"u{u},Århus\n" for u in USERS)).encode()
+JSON = {
+    "interactions.jsonl": "".join(
+        json.dumps({"user": f"u{u}", "item": i, "rating": (u * i) % 5 + 1, "at": {"x": [u]}}) + "\n" for u in USERS for i in ITEMS
+    ).encode(),
+    "items.json": json.dumps([{"item": i, "title": f"Café {i}", "kinds": ["a", "b"][: i % 3]} for i in ITEMS], indent=1).encode(),
+}
+SIGNS = {
+    "t.toml": b"""interactions = { path = "log.*", header = false, names = ["user", "item", "rating"] }
+catalogue = { path = "goods.txt", delimiter = "||" }
+""",
+    "log.dat": "".join(f"u{u}::{i}::{(u * i) % 5 + 1}\n" for u in USERS for i in ITEMS).encode(),
+    "goods.txt": ("item||title\n" + "".join(f'{i}||"Café || ""{i}"""\n' for i in ITEMS)).encode(),
+}
 MAPPING = b"""interactions = "log.tsv"
 catalogue = "goods.txt"
 rating_range = [1, 5]
@@ -516,6 +529,18 @@ def inputs(folder: Path) -> dict[str, Input]:
             _by_csv("interactions.csv", ","),
         ),
         "tables toml": source(MAPPED, "tables:{}/t.toml", _only_tables),
+        "tables json": source(JSON, "tables:{}", _by_json("interactions.jsonl", omitted=False)),
+        "tables signs": source(SIGNS, "tables:{}/t.toml", _by_lines("log.dat")),
+        "tables packed": source(
+            {
+                "interactions.csv.zst": bytes(pa.Codec("zstd").compress(LOG_CSV, asbytes=True)),
+                "items.csv.gz": gzip.compress(ITEMS_CSV, mtime=0),
+                "users.zip": _zipped({"users.csv": USERS_CSV}),
+            },
+            "tables:{}",
+            _only_tables,
+            binary=True,
+        ),
         "tables parquet": source(PARQUET, "tables:{}", _only_tables, binary=True),
         "precomputed": Input(
             {"v.parquet": _parquet(item=list(ITEMS), vector=[[0.5, float(i)] for i in ITEMS])},

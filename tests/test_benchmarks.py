@@ -28,6 +28,7 @@ SMALLEST = [
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--out", "OUT"),
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--soft-at", "behaviours", "target", "--out", "OUT"),
     ("recommend.py", "--users", "5"),
+    ("reading.py", "--rows", "2000", "--rounds", "1", "--out", "OUT"),
     ("retrieval.py", "--part", "growth", "online", "--events", "3000", "--dimensions", "8", "--history", "30", "--out", "OUT"),
     ("titles.py", "--rounds", "2", "--rows", "1", "--out", "OUT"),
 ]

@@ -9,7 +9,7 @@ import pytest
 from fuzz_world import Input, damage, inputs, judged
 
 WHOLE, SMALL = 20_000, 400
-SLOW = ("goodreads", "amazon 2018", "amazon 2023", "llara names", "llara films", "tables csv")
+SLOW = ("goodreads", "amazon 2018", "amazon 2023", "llara names", "llara films", "tables csv", "tables json")
 """What asks DuckDB, which takes a sixtieth of a second to open: each gets a quarter as many inputs as another kind."""
 
 

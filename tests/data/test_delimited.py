@@ -109,6 +109,17 @@ def test_wanted_columns_decide_where_the_header_holds_other_signs():
     assert rows.unread == ("a,b,c,d",)
 
 
+@pytest.mark.parametrize("row", [b"1,2,,x\n,,,y\n3,4,,\n", b'"1",2,,x\n,,,"y\n"\n3,4,,\n'])
+def test_a_row_is_blank_where_all_columns_are_not_only_the_wanted_ones(row: bytes):
+    """It lacks its ids then, which is said of it with its line."""
+    rows, problems = read(b"user,item,,note\n" + row + b",,,\n5,6,,\n", wanted=["user", "item"])
+    assert problems == []
+    assert columns(rows) == {"user": ["1", "", "3", "5"], "item": ["2", "", "4", "6"]}
+    assert rows is not None
+    assert rows.line_N.tolist() == ([2, 3, 4, 6] if b'"' not in row else [2, 3, 5, 7])
+    assert rows.unread == ("", "note")
+
+
 def test_wrong_bytes_are_reported_with_line_offset_and_bytes_and_the_rest_is_still_read():
     rows, problems = read("a,b\n1,é\n2,x\n3,ü\n4\n".encode("latin-1"))
     assert [(p.line, p.value) for p in problems] == [(2, "1,\\xe9"), (4, "3,\\xfc"), (5, "4")]

@@ -132,11 +132,13 @@ def _perhaps_escaped(body: bytes, form: Parsing, problems: Problems, notes: list
     return as_plain
 
 
-def _parse(body: bytes, form: Parsing, problems: Problems) -> Rows | None:
+def _parse(body: bytes, form: Parsing, problems: Problems, *, whole: bool = False) -> Rows | None:
     file, names, delimiter, escape = form.file, form.header.names, form.header.delimiter, form.escape
-    quoted = form.quoted and b'"' in body
+    quoted = form.quoted and (b'"' in body or escape is not None)
     if len(delimiter) > 1:
         body = with_one_sign(body, delimiter, quoted, escape)
+    kept = [name for name in names if not form.wanted or name in form.wanted]
+    part = kept if not quoted and not whole and len(kept) < len(names) else []  # quoted fields may hold ends of lines: count all
     invalid: list[pacsv.InvalidRow] = []
 
     def skip(row: pacsv.InvalidRow) -> str:
@@ -145,7 +147,7 @@ def _parse(body: bytes, form: Parsing, problems: Problems) -> Rows | None:
 
     try:
         table = pacsv.read_csv(
-            pa.BufferReader(body),
+            pa.BufferReader(body.rstrip(b"\r\n") if part else body),
             # One thread, so that invalid rows come with their number.
             read_options=pacsv.ReadOptions(use_threads=False, column_names=names, block_size=BLOCK),
             parse_options=pacsv.ParseOptions(
@@ -157,7 +159,10 @@ def _parse(body: bytes, form: Parsing, problems: Problems) -> Rows | None:
                 invalid_row_handler=skip,
             ),
             convert_options=pacsv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), strings_can_be_null=False, check_utf8=False
+                column_types=dict.fromkeys(names, pa.string()),
+                include_columns=part,
+                strings_can_be_null=False,
+                check_utf8=False,
             ),
         )
     except foreign.DAMAGED as error:
@@ -165,6 +170,14 @@ def _parse(body: bytes, form: Parsing, problems: Problems) -> Rows | None:
         what = f"this cannot be read as delimited text ({reason}); look for a quote that is never closed"
         problems.add_file(file, what)
         return None
+
+    blank = np.ones(len(table), np.bool_)
+    for column in table.columns:  # an empty line is not an event
+        blank &= pc.equal(column, "").to_numpy()
+        if not blank.any():
+            break
+    if part and blank.any():  # perhaps what nobody wants is filled: look at all columns
+        return _parse(body, form, problems, whole=True)
 
     skipped = np.array([row.number - 1 for row in invalid], np.int64)
     length_R = np.ones(len(table) + len(invalid), np.int64)  # lines that each record takes, invalid ones too
@@ -185,17 +198,11 @@ def _parse(body: bytes, form: Parsing, problems: Problems) -> Rows | None:
     quotes = body.count(b'"') - (body.count(f'{escape}"'.encode()) if escape else 0) if quoted else 0
     if len(table) and quotes % 2 and length_R[-1] > 1 and valid_R[-1]:
         problems.add(Problem(file, int(line_R[-1]), None, None, OPEN))
-    blank = np.ones(len(table), np.bool_)
-    for column in table.columns:  # an empty line is not an event
-        blank &= pc.equal(column, "").to_numpy()
-        if not blank.any():
-            break
     line_N = line_R[valid_R]
     if blank.any():
         table, line_N = table.filter(pa.array(~blank)), line_N[~blank]
         if not len(table) and not invalid:
             problems.add_file(file, "the file has no rows, only blank ones")
-    kept = [name for name in names if not form.wanted or name in form.wanted]
     table = table.select(kept)
     if len(delimiter) > 1:  # what stood behind an escape sign is no delimiter
         table = pa.table([pc.replace_substring(column, ONE_SIGN, delimiter) for column in table.columns], names=kept)
