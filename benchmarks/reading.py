@@ -8,7 +8,6 @@ import argparse
 import gzip
 import json
 import os
-import resource
 import shlex
 import statistics
 import subprocess
@@ -69,10 +68,15 @@ def read(path: str) -> dict[str, float]:
     from lifelora.data.sources.tables import Tables
 
     source = Tables.model_validate({"interactions": path, "columns": {"time": "time"}})
-    before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    before, began = peak(), time.process_time()
     rows = len(source.read().interactions)
-    taken = time.process_time() - began
-    return {"rows": rows, "seconds": taken, "megabytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}
+    return {"rows": rows, "seconds": time.process_time() - began, "megabytes": peak() - before}
+
+
+def peak() -> float:
+    """Megabytes that this process had at most; what getrusage says begins with those of the process before it."""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) / 1024
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -323,3 +324,30 @@ def test_settings_of_files_survive_their_json(tmp_path: Path):
     (tmp_path / "shop.toml").write_text(told)
     source = Tables.from_toml(tmp_path / "shop.toml")
     assert Tables.model_validate(source.model_dump(mode="json", exclude_none=True)) == source
+
+
+def test_the_files_of_the_page(tmp_path: Path):
+    """docs/own-data.md says how files are written; here they are so."""
+    page = (Path(__file__).parents[2] / "docs/own-data.md").read_text()
+    (told,) = re.findall(r"^```toml\n(encoding = .*?)^```$", page, re.DOTALL | re.MULTILINE)
+    files = {
+        "logs/2024-02.csv.gz": gzip.compress("customer,sku,stars\nc2,A,3\n".encode("cp1252")),
+        "logs/2024-01.csv.gz": gzip.compress("customer,sku,stars\nc1,Ä,4\n".encode("cp1252")),
+        "old.txt": "customer||sku||stars\nc1||A||4,5\n",
+        "goods.json": json.dumps(
+            [{"sku": "A", "name": "Tee", "maker": {"name": "Argo"}, "tags": [{"text": "hot"}]}, {"sku": "Ä", "name": "Öl"}]
+        ),
+        "users.dat": "c1|Köln\nc2|Graz\n".encode("cp1252"),
+    }
+    for name, data in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data.encode() if isinstance(data, str) else data)
+    mapping = 'title = "name"\nitem_fields = ["brand", "kinds"]\nuser_fields = ["city"]\n'
+    (tmp_path / "shop.toml").write_text(told + mapping + '[columns]\nuser = "customer"\nitem = "sku"\nrating = "stars"\n')
+    raw = Tables.from_toml(tmp_path / "shop.toml").read()
+    assert raw.interactions.to_pydict() == {"user": ["c1", "c2", "c1"], "item": ["Ä", "A", "A"], "rating": [4.0, 3.0, 4.5]}
+    assert raw.catalogue.to_pylist() == [
+        {"item": "A", "title": "Tee", "brand": "Argo", "kinds": ["hot"]},
+        {"item": "Ä", "title": "Öl", "brand": "", "kinds": []},
+    ]
+    assert raw.profiles.to_pylist() == [{"user": "c1", "city": "Köln"}, {"user": "c2", "city": "Graz"}]
