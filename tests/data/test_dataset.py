@@ -39,7 +39,7 @@ LOG = [
     ("ann", "d", 3, 50),
     ("bob", "c", 5, 60),
 ]
-RULES = Rules(min_history=1, split=LeaveOneOut())
+RULES = Rules(min_history=1, split=LeaveOneOut(), ties="item")
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_events_stand_by_user_time_and_item(dataset: Dataset) -> None:
         (dataset.users.outside([u])[0], dataset.items.outside([i])[0])
         for u, i in zip(dataset.user_N.tolist(), dataset.item_N.tolist(), strict=True)
     ]
-    # ann's a and b are of the same second: item order decides
+    # ann's a and b are of the same second: by these rules item order decides
     assert ids == [("ann", "c"), ("ann", "a"), ("ann", "b"), ("ann", "d"), ("bob", "a"), ("bob", "b"), ("bob", "d"), ("bob", "c")]
     assert dataset.log.offsets.tolist() == [0, 4, 8]
     assert dataset.rating_levels == (1, 2, 3, 4, 5)

@@ -36,7 +36,8 @@ def tables(has_times: bool = True) -> RawTables:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    return prepare(tables(), Rules(min_history=1, split=LeaveOneOut()), tmp_path_factory.mktemp("extend"), "made")
+    rules = Rules(min_history=1, split=LeaveOneOut(), ties="item")
+    return prepare(tables(), rules, tmp_path_factory.mktemp("extend"), "made")
 
 
 def history(dataset: Dataset, user: str) -> list[tuple[str, float, bool, int]]:

@@ -79,7 +79,7 @@ def test_times_decide_and_parts_that_do_not_follow_them_are_told_of(tmp_path: Pa
     assert samples(dataset, "valid") == [("u", "4", True, []), ("u", "7", True, ["4", "1", "2", "3"])]
     assert samples(dataset, "test") == [("u", "2", True, ["4", "1"]), ("u", "6", True, ["4", "1", "2", "3", "7"])]
     # 1 and 3 (train) after 4 (valid) or 2 (test), 7 (valid) after 2.
-    assert dataset.notes[-1].startswith("3 rows of the given parts come after a row of a later part of their user")
+    assert dataset.notes[-2].startswith("3 rows of the given parts come after a row of a later part of their user")
 
 
 def test_another_word_is_refused_by_name(tmp_path: Path):

@@ -28,6 +28,7 @@ from lifelora.data.log import Log
 from lifelora.data.negatives import Drawn
 from lifelora.data.raw import Words
 from lifelora.data.split import training_events
+from lifelora.data.ties import Ties
 from lifelora.errors import ArtefactError
 from lifelora.frames import AnyFrame
 from lifelora.types import PARTS, Part
@@ -95,8 +96,7 @@ class Dataset:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         facts = read_json(folder / "dataset.json")
-        self.name: str = facts["name"]
-        self.has_times: bool = facts["has_times"]
+        self.name, self.has_times = str(facts["name"]), bool(facts["has_times"])
         self.has_ratings: bool = facts.get("has_ratings", True)
         "Without them all events have the one level that there is, and are likes."
         self.rating_levels: tuple[float, ...] = tuple(facts["rating_levels"])
@@ -108,6 +108,7 @@ class Dataset:
         "Fields that ``{others}`` in a prompt leaves out."
         self._label_above: float | None = facts.get("label_above")
         self._keep_from: float | None = facts.get("keep_from")
+        self._ties = Ties.kept(facts)
         self.users, self.items = IdMap.load(folder / "users.parquet"), IdMap.load(folder / "items.parquet")
         self.catalogue, self.profiles = pq.read_table(folder / "catalogue.parquet"), pq.read_table(folder / "profiles.parquet")
         self._open(Log.open(folder / "events"))
@@ -262,13 +263,11 @@ class Dataset:
     def extended(self, events: Iterable[Event], items: Iterable[Told] = (), users: Iterable[Told] = ()) -> "Dataset":
         """This data set with what happened since, to ask about it: samples, lists and fields of models stay the prepared ones.
 
-        Events go on after the last one of their user. Their order here is free: they are put in order by time and then, in
-        the same second, by item, as ``prepare`` does; an event in the second of its user's last one comes after that.
-        A data set without times takes them in the order that is given. What ``data.rules.keep_from`` leaves out is left out
-        here, too. Users and items that are new get the next numbers, in the order of ids that ``prepare`` has. ``items`` and
-        ``users`` tell of new ones: a mapping with "item" (or "user"), perhaps "title", "description" and fields of this data
-        set; a field that may have several values takes a list of texts. Nothing of what is there is copied, so it costs what all
-        that came since ``prepare`` costs.
+        Events go on after the last one of their user, by time and then, in the same second, by ``data.rules.ties`` (``file``: as
+        they are given); one in the second of its user's last comes after that. Without times they go on as they are given.
+        ``data.rules.keep_from`` holds here, too. New users and items get the next numbers, in the order that ``prepare`` has.
+        ``items`` and ``users`` tell of them: a mapping with "item" (or "user"), perhaps "title", "description" and fields of this
+        data set, of which one that may have several values takes a list. It costs what all that came since ``prepare`` costs.
 
         Raises DataError, with all that is wrong, for an id that is no text, a rating that this data set does not have, a time
         before the last event of its user, an event that is there already, and texts of something known.
@@ -282,7 +281,7 @@ class Dataset:
         other.__dict__.pop("titles", None)
         other.items, other.catalogue = with_new("item", self.items, self.catalogue, items, table.column("item"))
         other.users, other.profiles = with_new("user", self.users, self.profiles, users, table.column("user"))
-        later = numbered(table, self.log, other.users, other.items, self.rating_levels, self._label_above)
+        later = numbered(table, self.log, other.users, other.items, self.rating_levels, self._label_above, self._ties)
         other._open(self.log.extended(later))
         return other
 

@@ -17,6 +17,7 @@ from lifelora.data.interactions import Columns, checked_interactions
 from lifelora.data.log import Log
 from lifelora.data.repetitions import ids_once
 from lifelora.data.rows import MAX_VALUE, Problems, Rows, is_list
+from lifelora.data.ties import Ties, keys
 from lifelora.data.times import TRUSTED
 from lifelora.errors import Problem
 
@@ -127,7 +128,7 @@ def _column(values: Sequence[str | Sequence[str]], kind: pa.DataType) -> pa.Arra
 
 
 def numbered(
-    table: pa.Table, log: Log, users: IdMap, items: IdMap, levels: Sequence[float], label_above: float
+    table: pa.Table, log: Log, users: IdMap, items: IdMap, levels: Sequence[float], label_above: float, ties: Ties
 ) -> dict[str, np.ndarray]:
     """Checked events as columns of the log, each user's in order; DataError for one that does not come after what is there."""
     user_n, item_n = (ids.inside(table.column(name)).astype(np.int64) for ids, name in ((users, "user"), (items, "item")))
@@ -137,7 +138,8 @@ def numbered(
         _after_the_last(table, log, user_n, item_n, time_n)
     else:
         time_n = len(log) + np.arange(len(table))
-    order = np.lexsort((item_n, time_n, user_n))
+    tie_n = keys(ties, user_n, item_n, time_n, users, items)
+    order = np.lexsort((rating_n, item_n, tie_n, time_n, user_n))
     columns = {
         "user": user_n,
         "item": item_n,

@@ -26,11 +26,11 @@ from lifelora.data.parts import HISTORY, part_codes, places, told
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import is_list
 from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTime, split, training_events
+from lifelora.data.ties import Ties, keys, tied, told_of
 from lifelora.errors import ConfigError
-from lifelora.types import Frozen
 
 
-class Rules(Frozen):
+class Rules(Ties):
     """How a log becomes samples."""
 
     label_above: float = 3.0
@@ -61,9 +61,8 @@ class Rules(Frozen):
 def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     """Sort, number, label and split raw tables into ``folder``; nothing is ever held as Python lists of rows.
 
-    Events are ordered by (user, time, item): events of the same second stand in item order, as in ReLLa's protocol.
-    Where the set has no times the order of the file stands in (or, with one sample per user, one that is drawn), and a
-    split by time is refused.
+    Events are ordered by user and time; ``rules.ties`` says how those of one user and time stand. Where the set has no
+    times the order of the file stands in (or, with one sample per user, one that is drawn), and a split by time is refused.
     """
     has_times = "time" in raw.interactions.column_names
     if not has_times and isinstance(rules.split, GlobalTime | UsersByTime):
@@ -119,6 +118,9 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         )
     began_N = events["time"][offsets[events["user"][rows]]]
     parts = split(rules.split, rows, events["time"][rows], events["user"][rows], began_N, given_N[rows].astype(np.int64))
+    if has_times:
+        tied_N = tied(events["user"], events["time"])
+        notes += told_of({part: float(tied_N[chosen].mean()) for part, chosen in parts.items()}, rules)
     for part, chosen in parts.items() if rules.negatives is None else ():  # lists are for the other task
         lists_NC = None
         if raw.candidates is not None:
@@ -153,6 +155,8 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         "left_out": raw.left_out,
         "label_above": rules.label_above,
         "keep_from": rules.keep_from,
+        "ties": rules.ties,
+        "ties_seed": rules.ties_seed,
     }
     write_atomically(folder / "dataset.json", json.dumps(facts, indent=1, ensure_ascii=False))
     return Dataset(folder)
@@ -228,9 +232,10 @@ def _sorted_events(raw: RawTables, users: IdMap, items: IdMap, levels: list[floa
         "label": rating_N > rules.label_above,
         "time": time_N,
         "part": part_N,
+        "tie": keys(rules, user_N, item_N, time_N, users, items),
     }
     numbered = pa.table(columns)  # noqa: F841 - DuckDB finds it by name
     with duckdb.connect() as connection:
         connection.execute("SET threads = 2")
         first = "greatest(part, 0), " if isinstance(rules.split, Given) else ""  # no row of test before one of train
-        yield from connection.sql(f"FROM numbered ORDER BY user, time, {first}item").arrow(1 << 18)
+        yield from connection.sql(f"FROM numbered ORDER BY user, time, {first}tie, item, rating").arrow(1 << 18)
