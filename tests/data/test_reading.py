@@ -16,6 +16,7 @@ import pytest
 from lifelora.data.raw import RawTables
 from lifelora.data.sources.tables import Tables
 from lifelora.errors import ConfigError, DataError
+from lifelora.types import HERE, KEY
 
 START = 1_700_000_000
 ONCE = '; or set duplicates = "first" or "last"'
@@ -351,3 +352,18 @@ def test_the_files_of_the_page(tmp_path: Path):
         {"item": "Ä", "title": "Öl", "brand": "", "kinds": []},
     ]
     assert raw.profiles.to_pylist() == [{"user": "c1", "city": "Köln"}, {"user": "c2", "city": "Graz"}]
+
+
+def test_patterns_of_a_recipe_count_from_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As its paths do; a pattern that nothing there is like counts from where the command is given."""
+    (tmp_path / "[a]/logs").mkdir(parents=True)
+    (tmp_path / "[a]/logs/1.csv").write_text(LOG)
+    (tmp_path / "2.csv").write_text(LOG)
+    monkeypatch.chdir(tmp_path)
+    told = {"interactions": ["logs/*.csv", {"path": "*.csv"}], "columns": {"time": "time"}}
+    source = Tables.model_validate(told, context={HERE: tmp_path / "[a]"})
+    assert [path.name for path in source.files()] == ["1.csv", "2.csv"]
+    monkeypatch.chdir("/")
+    assert [path.name for path in source.files()] == ["1.csv", "2.csv"]
+    kept = source.model_dump(mode="json", exclude_none=True, context={KEY: True})
+    assert kept["interactions"] == ["*.csv", {"path": "*.csv"}]
