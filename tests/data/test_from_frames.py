@@ -205,6 +205,45 @@ def test_what_nobody_mapped_is_not_looked_at(tmp_path: Path):
         Dataset.from_frames(pl.DataFrame(schema=["user", "item", "rating"]), folder=tmp_path / "e")
 
 
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_fields_of_lists_are_lists_and_those_of_texts_may_be(kind: Any, tmp_path: Path):
+    """A list of any type, one that is missing, and a text with a separator; the same again from Parquet."""
+    items = pd.DataFrame(
+        {
+            "item": range(40),
+            "title": ["t"] * 40,
+            "tags": [["a", "b"], None] * 20,
+            "years": [[1999, 2001]] * 40,
+            "genres": ["x|y", ""] * 20,
+        }
+    )
+    frames, lists = (kind(log_with()), kind(items)), {"genres": "|"}
+    dataset = Dataset.from_frames(*frames, folder=tmp_path / "d", rules={"min_history": 1}, lists=lists)
+    first, second = dataset.catalogue.to_pylist()[:2]
+    assert (first["tags"], first["years"], first["genres"]) == (["a", "b"], ["1999", "2001"], ["x", "y"])
+    assert (second["tags"], second["genres"]) == ([], [])
+    assert Tables.from_frames(tmp_path / "t", *frames, lists=lists).read().catalogue.to_pylist()[:2] == [first, second]
+
+
+def test_knobs_and_events_are_those_of_files(tmp_path: Path):
+    """A repeated row, a missing user, kinds of events, own parts: each key of a TOML file, told in a note or kept."""
+    log = pd.concat([log_with(), log_with().head(1), log_with(user=[None] * 40).head(2)])
+    with pytest.raises(DataError, match="interactions\\[40\\].*the same user, item and time as in line 0"):
+        Dataset.from_frames(log.iloc[:41], folder=tmp_path / "d")
+    dataset = Dataset.from_frames(log, folder=tmp_path / "d", rules={"min_history": 1}, duplicates="first", without_user="drop")
+    assert len(dataset) == 40
+    assert [note.split(":")[1].split(" of")[0] for note in dataset.notes[:2]] == [" 2", " 1"]  # no user, then repeated
+    seen = log_with(did=["view", "buy"] * 20).drop(columns="rating")
+    bought = Dataset.from_frames(
+        seen,
+        folder=tmp_path / "e",
+        rules={"min_history": 1, "label_above": 1},
+        columns={"event": "did"},
+        events={"view": 1, "buy": 3},
+    )
+    assert (bought.rating_levels, int(bought.label_N.sum())) == ((1, 3), 20)
+
+
 def test_a_folder_is_made_anew_and_files_of_others_are_left_alone(tmp_path: Path):
     first = Dataset.from_frames(log_with(), folder=tmp_path / "d", rules={"min_history": 1})
     second = Dataset.from_frames(log_with(rating=[4] * 40), folder=tmp_path / "d", rules={"min_history": 1, "label_above": 3})

@@ -1,4 +1,4 @@
-"""`lifelora measure` and `lifelora samples`: figures of somebody else's scores, alone or beside a run's systems."""
+"""`lifelora measure` and `lifelora samples`: figures of scores from elsewhere, alone or beside a run's systems."""
 
 import argparse
 import json

@@ -1,4 +1,4 @@
-"""Somebody else's predictions beside a run's own, on the run's test samples; and these samples as a table. Asks no model."""
+"""Predictions from elsewhere beside a run's own, on the run's test samples; and these samples as a table. Asks no model."""
 
 from collections.abc import Mapping
 
