@@ -246,10 +246,8 @@ COUPLINGS = Role("couplings", "coupling", "lifelora.lora.coupling.base:Coupling.
 })
 MODELS = Role("models", "conventional model", "lifelora.conventional.base:Recommender.Config", {
     "popularity": "lifelora.conventional.popularity:Popularity",
-    "ease": "lifelora.conventional.ease:EASE",
-    "itemknn": "lifelora.conventional.itemknn:ItemKNN",
-    "als": "lifelora.conventional.als:ALS",
-    "bpr": "lifelora.conventional.bpr:BPR",
+    "ease": "lifelora.conventional.ease:EASE", "itemknn": "lifelora.conventional.itemknn:ItemKNN",
+    "als": "lifelora.conventional.als:ALS", "bpr": "lifelora.conventional.bpr:BPR",
     "deepfm": "lifelora.conventional.deepfm:DeepFM",
     "autoint": "lifelora.conventional.autoint:AutoInt",
     "dcnv2": "lifelora.conventional.dcnv2:DCNv2",
@@ -279,19 +277,14 @@ VECTORS = Role("vectors", "maker of vectors", "lifelora.vectors.base:ItemVectors
     "endpoint": "lifelora.vectors.endpoint:EndpointVectors",
     "precomputed": "lifelora.vectors.precomputed:Precomputed",
 })
+WRITERS = Role("writers", "writer", "lifelora.knowledge.write:Writer", {
+    "prompt": "lifelora.knowledge.write:RawPrompt",
+    "lm": "lifelora.knowledge.write:LM",
+    "endpoint": "lifelora.knowledge.write:EndpointWriter",
+})
 # fmt: on
 KNOWLEDGE = replace(VECTORS, ours={**VECTORS.ours, "precomputed": "lifelora.knowledge.read:OwnKnowledge"})
 """Of knowledge: the same makers, but for the form of files of one's own."""
-WRITERS = Role(
-    "writers",
-    "writer",
-    "lifelora.knowledge.write:Writer",
-    {
-        "prompt": "lifelora.knowledge.write:RawPrompt",
-        "lm": "lifelora.knowledge.write:LM",
-        "endpoint": "lifelora.knowledge.write:EndpointWriter",
-    },
-)
 BACKBONES = Role(
     "backbones",
     "backbone",

@@ -15,7 +15,7 @@ from lifelora.recipe.shipped import built_in
 from lifelora.recipe.system import System
 
 PAGE = Path(__file__).parents[2] / "docs/recipes-fidelity.md"
-FOLLOW_NOTHING = {"conventional", "demo", "next-item"}
+FOLLOW_NOTHING = {"baselines", "conventional", "demo", "next-item"}
 TABLES = ("conventional", "systems", "two_towers", "knowledge", "data", "backbone", "vectors", "evaluation", "task")
 ALWAYS = {
     "optimiser",

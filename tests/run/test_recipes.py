@@ -52,7 +52,7 @@ def small(recipe: Recipe, bert: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", sorted(set(built_in()) - {"demo", "conventional"}))
+@pytest.mark.parametrize("name", sorted(set(built_in()) - {"demo", "conventional", "baselines"}))
 def test_a_papers_recipe_runs(name: str, tmp_path: Path):
     recipe = parse(small(load(name), saved_bert(tmp_path / "bert")), name)
     run = Run(recipe, tmp_path / name, Options(device="cpu", progress=False))
