@@ -158,7 +158,7 @@ def test_numbers_that_pandas_gives_columns_are_names(tmp_path: Path):
     assert Tables.from_toml(tmp_path / "shop.toml").read().interactions.to_pylist() == [{"user": "7", "item": "8", "rating": 5.0}]
     (tmp_path / "shop.toml").write_text('interactions = "log.csv"\ncolumns = { user = "7", item = "8", rating = "5" }')
     (tmp_path / "log.csv").write_text("7,8,5\n9,8,5\n")
-    with pytest.raises(DataError, match="this looks like a row and no header"):
+    with pytest.raises(DataError, match=r'no header; .* names = \["column1", "column2", "column3"\]'):
         Tables.from_toml(tmp_path / "shop.toml").read()
 
 

@@ -48,7 +48,8 @@ def found_header(
         problems.add(Problem(file, 1, None, _start(data), "a quote is opened in the header and never closed"))
         return None
     if _is_a_row(found.names, wanted):
-        names = [*wanted, *(f"column{place}" for place in range(len(wanted) + 1, len(found.names) + 1))][: len(found.names)]
+        named = [name for name in wanted if not VALUE.fullmatch(name)]
+        names = [*named, *(f"column{place}" for place in range(len(named) + 1, len(found.names) + 1))][: len(found.names)]
         listed = ", ".join(f'"{name}"' for name in names)
         said = f"this looks like a row and no header; of a file without one say: header = false, names = [{listed}], in its order"
         problems.add(Problem(file, found.lines, None, _start(data), said))
