@@ -16,6 +16,7 @@ import pytest
 from lifelora.cli import main
 from lifelora.commands import parser
 from lifelora.commands.stages import STAGES
+from lifelora.data.negatives import Negatives
 from lifelora.data.sources import parse_source
 from lifelora.lora.coupling import Full
 from lifelora.recipe.files import load, parse
@@ -173,6 +174,13 @@ def test_the_papers_data_of_the_document_are_settings_of_a_recipe():
     recipe = parse(tomllib.loads(block) | rest, "docs/data.md")
     assert recipe.data.source.kind == "bookcrossing"
     assert recipe.data.rules.split.kind == "one-per-user"
+
+
+def test_the_negatives_of_the_document_are_rules_of_a_recipe():
+    (block,) = [block for block in blocks(ROOT / "docs/own-data.md", "toml") if "negatives" in block]
+    rest = {"name": "x", "conventional": {"popular": {"model": {"kind": "popularity"}}}}
+    recipe = parse(tomllib.loads(block) | rest, "docs/own-data.md")
+    assert recipe.data.rules.negatives == Negatives()
 
 
 def test_the_mapping_of_the_document_reads_its_tables(workplace: Path):

@@ -124,6 +124,13 @@ def test_an_unknown_kind_is_refused_with_the_mend_or_left_out_and_counted():
     assert "log.csv: 3 of 12 rows are left out, of kinds that `events` does not name: refund (3)." in raw.notes
 
 
+def test_two_kinds_in_one_second_are_two_events_and_one_kind_twice_is_one():
+    first = {"user": ["a", "a", "b"], "item": ["x"] * 3, "time": ["1700000000", "1700000000", "1700000001"]}
+    assert len(read(rows(**first, event=["view", "purchase", "view"]), **KINDS).interactions) == 3
+    with pytest.raises(DataError, match=r"log\.csv:3: the same user, item, time and kind as in line 2; keep one"):
+        read(rows(**first, event=["view", "view", "view"]), **KINDS)
+
+
 def test_an_empty_kind_is_a_missing_rating():
     with pytest.raises(DataError, match=r"log\.csv:2, column 'event', value '': a rating is missing"):
         read(clicks(event=["", "view", "view", "view"] * 3), **KINDS)

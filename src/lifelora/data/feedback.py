@@ -129,7 +129,7 @@ def rated(
         assert counts is not None, "the layout asks for a rule"
         rating, names = _of_counts(log, told, counts, problems, notes)
     # The column keeps its name in messages: those of an empty cell are the rating's own.
-    ratings = columns.model_copy(update={"event": None, "count": None, "rating": told})
+    ratings = columns.model_copy(update={"count": None, "rating": told})
     return log.with_columns(**{told: rating}), ratings, names
 
 

@@ -91,7 +91,7 @@ def checked_interactions(
         made["time"] = pa.array(seconds(rows, columns.time, times, problems, faults.mend("without_time", "drop")))
     if columns.part:
         made["part"] = checked_parts(rows, columns.part, problems)
-    return interactions_once(rows, pa.table(made), faults, problems, notes)
+    return interactions_once(rows, pa.table(made), faults, problems, notes, kinds=columns.event is not None)
 
 
 def known_items(

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from lifelora.data.faults import Faults
 from lifelora.data.omit import omit
@@ -11,17 +11,24 @@ from lifelora.data.rows import Problems, Rows, mask
 from lifelora.errors import DataError, Problem
 
 
-def interactions_once(rows: Rows, table: pa.Table, faults: Faults, problems: Problems, notes: list[str]) -> tuple[Rows, pa.Table]:
+def interactions_once(
+    rows: Rows, table: pa.Table, faults: Faults, problems: Problems, notes: list[str], kinds: bool = False
+) -> tuple[Rows, pa.Table]:
     """Rows, and what was made of them, with each interaction once.
 
-    The same user, item and time (without times: and rating, if there is one) twice is one interaction written twice.
+    The same user, item and time (without times: and rating, if there is one) twice is one interaction written twice. ``kinds``
+    says that ratings stand for kinds of events: two of them may have one time.
     """
     key = ["user", "item", *(name for name in ("time", "rating") if name in table.column_names)][:3]
-    order, first = _grouped(table.select(key))
+    keys = table.select(key)
+    if kinds and "time" in key:
+        key.append("kind")
+        keys = keys.set_column(2, "both", pa.array(_pairs(table.column("time").to_numpy(), table.column("rating").to_numpy())))
+    order, first = _grouped(keys)
     again = np.flatnonzero(first != np.arange(len(order)))
     if not len(again):
         return rows, table
-    what = "user and item" if len(key) < 3 else f"user, item and {key[2]}"
+    what = "user and item" if len(key) < 3 else f"{', '.join(key[:-1])} and {key[-1]}"
     if faults.duplicates != "refuse":
         kept_N = _without(again, order, faults, len(rows))
         return _left_out(rows, kept_N, what, faults, notes), table.filter(pa.array(kept_N))
@@ -56,6 +63,12 @@ def ids_once(
         problems.add_rows(rows, column, again_N, f"this id has a row already; keep one{mend}")
         return rows, ids
     return _left_out(rows, ~again_N, column, faults, notes), ids.filter(pa.array(~again_N))
+
+
+def _pairs(time_N: Int[np.ndarray, "N"], level_N: Float[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
+    """A number for each pair of values."""
+    levels, code_N = np.unique(level_N, return_inverse=True)
+    return np.asarray(np.unique(time_N, return_inverse=True)[1] * len(levels) + code_N)
 
 
 def _grouped(key: pa.Table) -> tuple[Int[np.ndarray, "S"], Int[np.ndarray, "S"]]:
