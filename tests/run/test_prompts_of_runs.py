@@ -26,7 +26,11 @@ LORA = VALUES["systems"]["lora"]
 @pytest.fixture
 def shop(tmp_path: Path) -> str:
     """Kettles and kites with a brand, an empty column and a description; users with a city."""
-    rows = [f"c{c},A-{(c * 5 + e) % 20},{(c * e) % 5 + 1},{1_700_000_000 + 86_400 * e + c}" for c in range(10) for e in range(12)]
+    rows = [
+        f"c{c},A-{(c * 5 + e) % 20},{(c * 7 + e * 3) % 5 + 1},{1_700_000_000 + 86_400 * e + c}"
+        for c in range(10)
+        for e in range(12)
+    ]
     (tmp_path / "interactions.csv").write_text("\n".join(["user,item,rating,time", *rows]))
     goods = [f'A-{i},{("Kettle", "Kite")[i % 2]} {i},"{"for tea, loud " * 40}",{("Argo", "")[i % 3 == 0]},' for i in range(20)]
     (tmp_path / "items.csv").write_text("\n".join(["item,title,description,brand,ean", *goods]))
@@ -123,8 +127,8 @@ def test_printed(shop: str, capsys: pytest.CaptureFixture[str]):
         "tokens",
         "city: Graz",
         "They rated these items, oldest first:",
-        "Kite 5 (1 star)",
-        "Kettle 6 (4 stars)",
+        "Kite 5 (2 stars)",
+        "Kettle 6 (5 stars)",
         "Would they like Kite 7 (brand: Argo; for tea, loud for)?",
         "Answer:",
         lines[8],
