@@ -141,7 +141,7 @@ def test_scores_in_one_go_are_those_of_every_pair(runs: dict[str, Run], task: st
     run = runs[task]
     dataset, scorer = run.context.dataset, run.scorers[name]
     user_B, items_P = np.arange(5), np.arange(3, 60, 2)
-    made_BP = scorer.over(dataset.now(user_B, np.zeros(5, np.int64)), items_P)
+    made_BP = scorer.over(dataset.candidates(user_B, np.zeros(5, np.int64)), items_P)
     if name == "similar":  # what is read depends on the target
         assert made_BP is None
         return
@@ -154,7 +154,7 @@ def test_the_product_is_that_of_a_state_with_item_vectors(runs: dict[str, Run]):
     run = runs["next-item"]
     scorer, dataset = run.scorers["sasrec"], run.context.dataset
     with torch.inference_mode():
-        u_D = scorer.represent(dataset.now(np.array([4]), np.array([0])), "final")[0].double().numpy()
+        u_D = scorer.represent(dataset.candidates(np.array([4]), np.array([0])), "final")[0].double().numpy()
     logit_M = scorer.item_embeddings().double().numpy() @ u_D
     p_M = np.exp(logit_M - logit_M.max())
     p_M /= p_M.sum()

@@ -193,13 +193,9 @@ class Dataset:
             np.asarray(self.label_N[rows_B]) & (samples_B >= 0),
         )
 
-    def candidates(self, user: int, items_B: Int[np.ndarray, "B"]) -> Targets:
-        """Items put to a user now, after everything in the log."""
-        return self.now(np.full(len(items_B), user), items_B)
-
-    def now(self, user_B: Int[np.ndarray, "B"], item_B: Int[np.ndarray, "B"]) -> Targets:
-        """An item put to each user now, after everything in the log; labels are unknown and set to False."""
-        user_B = np.asarray(user_B, np.int64)
+    def candidates(self, user: int | Int[np.ndarray, "B"], item_B: Int[np.ndarray, "B"]) -> Targets:
+        """Items put to one user, or one to each of B, after everything in the log; labels are unknown and set to False."""
+        user_B = np.full(len(item_B), user, np.int64)
         return Targets(user_B, np.asarray(item_B, np.int64), self.log.count(user_B), np.zeros(len(user_B), np.bool_))
 
     def history(self, targets: Targets, length: int) -> tuple[Int[np.ndarray, "B H"], Bool[np.ndarray, "B H"]]:

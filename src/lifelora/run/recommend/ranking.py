@@ -107,7 +107,7 @@ class Ranking:
 
     def _scores(self, scorer: Scorer, user_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B P"]:
         """Of every item of the pool; nan for one that a conventional model cannot know."""
-        targets = self.run.context.dataset.now(user_B, np.full(len(user_B), self.pool_P[0]))
+        targets = self.run.context.dataset.candidates(user_B, np.full(len(user_B), self.pool_P[0]))
         made_BP = scorer.over(targets, self.pool_P)
         if made_BP is None:
             rows = max(1, PAIRS // len(self.pool_P))

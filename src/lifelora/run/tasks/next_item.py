@@ -41,7 +41,7 @@ class NextItem(Task):
         return Requests(self.context.dataset.targets(rows_N), self.context.candidates(part, rows_N))
 
     def asked(self, user_B: Int[np.ndarray, "B"], items_BC: Int[np.ndarray, "B C"]) -> Requests:
-        return candidates_of(self.context.dataset.now(user_B, items_BC[:, 0]), items_BC)
+        return candidates_of(self.context.dataset.candidates(user_B, items_BC[:, 0]), items_BC)
 
     def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
         """AUC (the share of other candidates behind the target), HR@1, NDCG@10 and MRR; of the catalogue without lists."""
