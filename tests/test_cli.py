@@ -59,7 +59,7 @@ def test_recipes_are_listed_and_printed(capsys: pytest.CaptureFixture[str]):
     assert text.startswith("# ReLLa")
     assert tomllib.loads(text)["name"] == "rella"
     assert main(["recipe", "rela"]) == 1
-    assert "there is no built-in recipe 'rela'; choose one of collm, " in capsys.readouterr().err
+    assert "there is no built-in recipe 'rela'; choose one of baselines, collm, " in capsys.readouterr().err
 
 
 def test_the_public_names_are_those_of_the_readme():
@@ -138,7 +138,7 @@ def test_data_says_what_is_in_a_set(capsys: pytest.CaptureFixture[str]):
     assert first.startswith("the simulated world: ")
     assert "500 users" in first
     assert "800 in the catalogue" in first
-    for word in ("history", "ratings", "times", "genre, description", "gender, age", "simulated: users"):
+    for word in ("history", "ratings", "times", "description, genre", "gender (2 values), age", "simulated: users"):
         assert word in said
 
 

@@ -304,7 +304,7 @@ def test_another_source_takes_the_place_of_the_recipes():
 def test_settings_come_on_top_of_the_source():
     recipe = load("demo", Simulated(users=50), ["data.source.tastes=2"])
     assert recipe.data.source == Simulated(users=50, tastes=2)
-    with pytest.raises(ConfigError, match=r"data\.source\.users: there is no such key; allowed here: kind, path"):
+    with pytest.raises(ConfigError, match=r"data\.source\.users: there is no such key; allowed here: genres, kind, path, titles"):
         load("demo", Movielens(path="100k"), ["data.source.users=60"])
 
 
