@@ -132,7 +132,7 @@ def test_two_kinds_in_one_second_are_two_events_and_one_kind_twice_is_one():
 
 
 def test_an_empty_kind_is_a_missing_rating():
-    with pytest.raises(DataError, match=r"log\.csv:2, column 'event', value '': a rating is missing"):
+    with pytest.raises(DataError, match=r"log\.csv:2, column 'event', value '': a kind of event is missing"):
         read(clicks(event=["", "view", "view", "view"] * 3), **KINDS)
 
 
@@ -198,7 +198,7 @@ def test_levels_of_counts_have_names():
     assert Log(base=2, levels=3).cuts(np.zeros(0)).tolist() == [2.0, 4.0]
 
 
-@pytest.mark.parametrize("value", ["0", "-3", "many", "nan"])
+@pytest.mark.parametrize("value", ["0", "-3", "many", "inf"])
 def test_what_is_no_count_is_refused_once(value: str):
     with pytest.raises(DataError, match=r"log\.csv:2, column 'plays', .*not a count; write a number above 0") as caught:
         read(clicks(plays=[value] + ["2"] * 11), columns={"time": "time", "count": "plays"}, counts={"rule": "log"})
@@ -226,3 +226,35 @@ def test_an_old_folder_without_these_facts_opens(tmp_path: Path):
     again = Dataset(tmp_path)
     assert again.levels == dataset.levels == (1.0, 2.0, 4.0, 5.0)
     assert for_readers(again.level_names, again.words) == ("1 star", "2 stars", "4 stars", "5 stars")
+
+
+# What says nothing.
+
+NOTHINGS = ["", "NULL", "nan", "None", "\\N", " "]
+
+
+@pytest.mark.parametrize(
+    ("column", "good", "keys", "what"),
+    [
+        ("event", "view", {"events": {"view": 1}}, "kind of event"),
+        ("count", "7", {"counts": {"rule": "log"}}, "count"),
+    ],
+)
+def test_rows_without_a_count_or_a_kind_are_refused_once_or_left_out_and_counted(column, good, keys, what):
+    values = [*NOTHINGS, *[good] * 6]
+    layout = {"columns": {"time": "time", column: "what"}, **keys}
+    with pytest.raises(DataError) as caught:
+        read(clicks(what=values), **layout)
+    said = f'a {what} is missing; or set without_rating = "drop"'
+    assert [(problem.line, problem.what) for problem in caught.value.problems] == [(line, said) for line in range(2, 8)]
+    raw = read(clicks(what=values), **layout, without_rating="drop")
+    assert raw.interactions.column("user").to_pylist() == ["u1"] * 2 + ["u2"] * 4
+    assert f'log.csv: 6 of 12 rows are left out: they have no {what} (without_rating = "drop").' in raw.notes
+    with pytest.raises(DataError, match=rf"no row is left: every one lacks a {what} in 'what'"):
+        read(clicks(what=["NULL"] * 12), **layout, without_rating="drop")
+
+
+def test_a_kind_may_be_called_none():
+    layout = {"columns": {"time": "time", "event": "what"}, "events": {"none": 1, "buy": 3}}
+    raw = read(clicks(what=["none", "buy"] * 6), **layout, without_rating="drop")
+    assert raw.interactions.column("rating").to_pylist() == [1.0, 3.0] * 6

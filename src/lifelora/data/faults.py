@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool
 
@@ -29,7 +30,7 @@ class Faults(Frozen):
     without_item: Literal["refuse", "drop"] = "refuse"
     "Rows of the log and of the catalogue without an item's id."
     without_rating: Literal["refuse", "drop"] = "refuse"
-    "Interactions without a rating: empty, NULL, NA, nan, None or \\N."
+    "Interactions without a rating, a count or a kind of event: empty, NULL, NA, nan, None or \\N."
     without_time: Literal["refuse", "drop"] = "refuse"
     "Interactions without a time, written in the same ways."
     without_title: Literal["refuse", "id", "drop"] = "refuse"
@@ -52,9 +53,15 @@ class Faults(Frozen):
         return rows
 
     def _lacking(self, rows: Rows, column: str, key: str) -> Bool[np.ndarray, "N"]:
-        text = pc.utf8_trim_whitespace(rows.table.column(column))
-        # An id may be called NULL.
-        return mask(pc.match_substring_regex(text, NOTHING) if key in ("without_rating", "without_time") else pc.equal(text, ""))
+        text = rows.table.column(column)
+        return (
+            nothing(text) if key in ("without_rating", "without_time") else mask(pc.equal(pc.utf8_trim_whitespace(text), ""))
+        )  # an id may be called NULL
+
+
+def nothing(column: pa.ChunkedArray) -> Bool[np.ndarray, "N"]:
+    """Which cells say that there is no value."""
+    return mask(pc.match_substring_regex(pc.utf8_trim_whitespace(column), NOTHING))
 
 
 class Published(Faults):

@@ -21,12 +21,14 @@ from typing import Annotated, Literal, final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from pydantic import Field, model_validator
 
+from lifelora.data.faults import Faults, nothing
 from lifelora.data.interactions import Columns
 from lifelora.data.levels import MAX_LEVELS
 from lifelora.data.numbers import numbers
+from lifelora.data.omit import omit
 from lifelora.data.rows import Problems, Rows, mask
 from lifelora.errors import on_one_line
 from lifelora.types import Frozen
@@ -116,6 +118,7 @@ def rated(
     events: Mapping[str, float],
     counts: Cuts | None,
     other_events: Literal["refuse", "drop"],
+    faults: Faults,
     problems: Problems,
     notes: list[str],
 ) -> tuple[Rows, Columns, Names]:
@@ -123,27 +126,46 @@ def rated(
     told = columns.event or columns.count
     if told is None or log.lacks([told], problems):
         return log, columns.among(log.table.column_names), {}
+    missing_N = nothing(log.table.column(told)) & ~_is_kind(log, told, events)  # a kind may be called None
+    what = "kind of event" if columns.event else "count"
+    if faults.without_rating == "drop":
+        if len(log) and missing_N.all():
+            problems.add_file(log.file, f"no row is left: every one lacks a {what} in '{told}'")
+        log = omit(log, missing_N, notes, f'they have no {what} (without_rating = "drop")')
+        missing_N = missing_N[~missing_N]
+    else:
+        problems.add_rows(log, told, missing_N, f"a {what} is missing{faults.mend('without_rating', 'drop')}")
     if columns.event:
-        log, rating, names = _of_events(log, told, events, other_events, problems, notes)
+        log, rating, names = _of_events(log, told, missing_N, events, other_events, problems, notes)
     else:
         assert counts is not None, "the layout asks for a rule"
-        rating, names = _of_counts(log, told, counts, problems, notes)
-    # The column keeps its name in messages: those of an empty cell are the rating's own.
+        rating, names = _of_counts(log, told, missing_N, counts, problems, notes)
+    # The column keeps its name in messages.
     ratings = columns.model_copy(update={"count": None, "rating": told})
     return log.with_columns(**{told: rating}), ratings, names
 
 
+def _is_kind(log: Rows, column: str, events: Mapping[str, float]) -> Bool[np.ndarray, "N"]:
+    kinds = pc.utf8_trim_whitespace(log.table.column(column))
+    return mask(pc.is_in(kinds, value_set=pa.array(list(events), pa.string())))
+
+
 def _of_events(
-    log: Rows, column: str, events: Mapping[str, float], others: Literal["refuse", "drop"], problems: Problems, notes: list[str]
+    log: Rows,
+    column: str,
+    missing_N: Bool[np.ndarray, "N"],
+    events: Mapping[str, float],
+    others: Literal["refuse", "drop"],
+    problems: Problems,
+    notes: list[str],
 ) -> tuple[Rows, pa.Array, Names]:
     kinds = pc.utf8_trim_whitespace(log.table.column(column).combine_chunks())
     place = pc.index_in(kinds, value_set=pa.array(list(events), pa.string()))
-    other_N = mask(pc.and_(pc.is_null(place), pc.not_equal(kinds, "")))
+    other_N = mask(pc.is_null(place)) & ~missing_N
     if others == "refuse":
         known = ", ".join(map(on_one_line, list(events)[:SHOWN]))
         what = f"events has no such kind; it has {known}. Give it a value there, or leave out all other kinds: {OTHERS} = 'drop'"
         problems.add_rows(log, column, other_N, what)
-        place = pc.if_else(pa.array(other_N), 0, place)  # any: an empty one would be a second problem
     elif other_N.any():
         counted = pc.value_counts(kinds.filter(pa.array(other_N))).to_pylist()
         listed = sorted(counted, key=lambda one: (-one["counts"], one["values"]))
@@ -156,23 +178,22 @@ def _of_events(
     names: Names = {}
     for kind, value in events.items():
         names[float(value)] = f"{names[float(value)]} or {kind}" if float(value) in names else kind
-    return log, pc.fill_null(values.take(place), ""), names
+    return log, values.take(pc.fill_null(place, 0)), names  # what was refused has any value: no second problem
 
 
-def _of_counts(log: Rows, column: str, counts: Cuts, problems: Problems, notes: list[str]) -> tuple[pa.Array, Names]:
-    text = log.table.column(column)
-    count_N, empty_N = numbers(text), mask(pc.equal(pc.utf8_trim_whitespace(text), ""))
-    bad_N = ~empty_N & ~(np.isfinite(count_N) & (count_N > 0))
+def _of_counts(
+    log: Rows, column: str, missing_N: Bool[np.ndarray, "N"], counts: Cuts, problems: Problems, notes: list[str]
+) -> tuple[pa.Array, Names]:
+    count_N = numbers(log.table.column(column))
+    bad_N = ~missing_N & ~(np.isfinite(count_N) & (count_N > 0))
     problems.add_rows(log, column, bad_N, "not a count; write a number above 0 (what never happened has no row)")
-    good_N = count_N[~empty_N & ~bad_N]
+    good_N = count_N[~missing_N & ~bad_N]
     whole = bool((good_N == np.floor(good_N)).all())
     cuts_K = counts.cuts(good_N)
     level_N = np.searchsorted(cuts_K, np.where(np.isnan(count_N), 0, count_N), side="right")
     ends: Sequence[float | None] = [None, *cuts_K.tolist(), None]
     names = {float(level): counts.name(low, high, whole) for level, (low, high) in enumerate(pairwise(ends), start=1)}
-    texts = pa.array([*(str(level) for level in range(1, len(ends))), ""], pa.string())
-    # A count that was refused has any level: an empty one would be a second problem.
-    at_N = np.where(empty_N, len(ends) - 1, level_N)
+    texts = pa.array([str(level) for level in range(1, len(ends))], pa.string())
     listed = ", ".join(f"{level:g} = {name}" for level, name in names.items())
     notes.append(f"{log.file}: counts in '{column}' became {len(names)} levels, the same for all users: {listed}.")
-    return texts.take(pa.array(at_N)), names
+    return texts.take(pa.array(level_N)), names  # what was refused has any level: no second problem

@@ -143,7 +143,7 @@ def laid_out(
     notes[:0] = layout.notes
     columns, names, words = layout.columns, Names(), layout.words
     if log is not None:
-        log, columns, names = rated(log, columns, layout.events, layout.counts, layout.other_events, problems, notes)
+        log, columns, names = rated(log, columns, layout.events, layout.counts, layout.other_events, layout, problems, notes)
         if columns.rating is None:
             there = ", ".join(map(on_one_line, [*log.table.column_names, *log.unread][:SHOWN]))
             notes.append(
