@@ -138,7 +138,7 @@ def test_data_says_what_is_in_a_set(capsys: pytest.CaptureFixture[str]):
     assert first.startswith("the simulated world: ")
     assert "500 users" in first
     assert "800 in the catalogue" in first
-    for word in ("history", "ratings", "times", "description, genre", "gender (2 values), age", "simulated: users"):
+    for word in ("history", "ratings", "times", "genre (8 values), description", "gender (2 values), age", "simulated: users"):
         assert word in said
 
 
