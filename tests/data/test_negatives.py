@@ -175,3 +175,38 @@ def test_a_note_tells_what_auc_is_about(tmp_path: Path):
 def test_candidates_and_negatives_are_of_two_tasks():
     with pytest.raises(ValueError, match="negatives are for task = 'ctr' and candidates for 'next-item'"):
         Rules(negatives={"count": 1}, candidates={"count": 5})
+
+
+def seen_by(dataset: Dataset, user: str) -> set[str]:
+    drawn = dataset.negatives
+    return set(dataset.items.outside(drawn.item_n[dataset.user_N[drawn.row_n] == dataset.users.inside([user])[0]]))
+
+
+def rated_log(**more: list[str] | pa.Array) -> pa.Table:
+    """User a likes i0 … i5 and has six further events, with i6 … i11; b likes all of i0 … i13 but i12."""
+    a, b = [f"i{i}" for i in range(12)], [f"i{i}" for i in (*range(12), 13)]
+    log = {"user": ["a"] * 12 + ["b"] * 13, "item": a + b, "time": pa.array(range(25), pa.int64())}
+    return pa.table(log | more)
+
+
+def test_an_item_that_keep_from_left_out_was_seen(tmp_path: Path):
+    rating = pa.array([5.0] * 6 + [1.0] * 6 + [5.0] * 13, pa.float32())
+    items = [f"i{i}" for i in range(14)]
+    raw = RawTables(rated_log(rating=rating), pa.table({"item": items, "title": items}), pa.table({"user": ["a", "b"]}), Words())
+    rules = Rules(min_history=2, split=LAST, negatives=Negatives(), keep_from=3.0)
+    dataset = prepare(raw, rules, tmp_path, "rated")
+    assert len(dataset) == 19
+    assert seen_by(dataset, "a") <= {"i12", "i13"}  # of i6 … i11, which are in the catalogue, it has seen all
+    assert any("(nor one of the 6 that were left out of it)" in note for note in dataset.notes)
+
+
+def test_so_was_one_of_a_kind_of_event_that_is_left_out(tmp_path: Path):
+    kinds = ["buy"] * 6 + ["view"] * 6 + ["buy"] * 13
+    items = [f"i{i}" for i in range(14)]
+    layout = {"columns": {"event": "kind", "time": "at"}, "events": {"buy": 4}, "other_events": "drop"}
+    log = rated_log(kind=kinds).append_column("at", pa.array([1_700_000_000 + t for t in range(25)], pa.int64())).drop(["time"])
+    rules = {"min_history": 2, "split": {"kind": "leave-one-out"}, "negatives": {"count": 1}}
+    frames = {"interactions": log, "items": pa.table({"item": items, "title": items})}
+    dataset = Dataset.from_frames(**frames, folder=tmp_path / "data", rules=rules, **layout)
+    assert seen_by(dataset, "a") <= {"i12", "i13"}
+    assert any("(nor one of the 6 that were left out of it)" in note for note in dataset.notes)

@@ -121,11 +121,15 @@ def rated(
     faults: Faults,
     problems: Problems,
     notes: list[str],
-) -> tuple[Rows, Columns, Names]:
-    """The log with ratings in the place of kinds of events or of counts, where its ratings are, and what these are called."""
+) -> tuple[Rows, Columns, Names, Rows | None]:
+    """The log with ratings in the place of kinds of events or of counts, where its ratings are, and what these are called.
+
+    The last are the events of other kinds that are left out.
+    """
     told = columns.event or columns.count
     if told is None or log.lacks([told], problems):
-        return log, columns.among(log.table.column_names), {}
+        return log, columns.among(log.table.column_names), {}, None
+    others = None
     missing_N = nothing(log.table.column(told)) & ~_is_kind(log, told, events)  # a kind may be called None
     what = "kind of event" if columns.event else "count"
     if faults.without_rating == "drop":
@@ -136,13 +140,13 @@ def rated(
     else:
         problems.add_rows(log, told, missing_N, f"a {what} is missing{faults.mend('without_rating', 'drop')}")
     if columns.event:
-        log, rating, names = _of_events(log, told, missing_N, events, other_events, problems, notes)
+        log, rating, names, others = _of_events(log, told, missing_N, events, other_events, problems, notes)
     else:
         assert counts is not None, "the layout asks for a rule"
         rating, names = _of_counts(log, told, missing_N, counts, problems, notes)
     # The column keeps its name in messages.
     ratings = columns.model_copy(update={"count": None, "rating": told})
-    return log.with_columns(**{told: rating}), ratings, names
+    return log.with_columns(**{told: rating}), ratings, names, others
 
 
 def _is_kind(log: Rows, column: str, events: Mapping[str, float]) -> Bool[np.ndarray, "N"]:
@@ -158,9 +162,9 @@ def _of_events(
     others: Literal["refuse", "drop"],
     problems: Problems,
     notes: list[str],
-) -> tuple[Rows, pa.Array, Names]:
+) -> tuple[Rows, pa.Array, Names, Rows | None]:
     kinds = pc.utf8_trim_whitespace(log.table.column(column).combine_chunks())
-    place = pc.index_in(kinds, value_set=pa.array(list(events), pa.string()))
+    place, left_out = pc.index_in(kinds, value_set=pa.array(list(events), pa.string())), None
     other_N = mask(pc.is_null(place)) & ~missing_N
     if others == "refuse":
         known = ", ".join(map(on_one_line, list(events)[:SHOWN]))
@@ -173,12 +177,12 @@ def _of_events(
         more = f" and {len(listed) - SHOWN:,} more" if len(listed) > SHOWN else ""
         rest = f"{int(other_N.sum()):,} of {len(log):,} rows"
         notes.append(f"{log.file}: {rest} are left out, of kinds that `events` does not name: {said}{more}.")
-        log, place = log.where(~other_N), place.filter(pa.array(~other_N))
+        log, left_out, place = log.where(~other_N), log.where(other_N), place.filter(pa.array(~other_N))
     values = pa.array([f"{value!r}" for value in events.values()], pa.string())
     names: Names = {}
     for kind, value in events.items():
         names[float(value)] = f"{names[float(value)]} or {kind}" if float(value) in names else kind
-    return log, values.take(pc.fill_null(place, 0)), names  # what was refused has any value: no second problem
+    return log, values.take(pc.fill_null(place, 0)), names, left_out  # what was refused has any value: no second problem
 
 
 def _of_counts(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
+import pyarrow as pa
 from pydantic import Field, ValidationError, model_validator
 
 from lifelora import foreign
@@ -141,9 +142,11 @@ def laid_out(
 ) -> RawTables:
     """Checked tables from rows; DataError lists everything that is wrong with them, and ``problems`` that were there before."""
     notes[:0] = layout.notes
-    columns, names, words = layout.columns, Names(), layout.words
+    columns, names, words, others = layout.columns, Names(), layout.words, None
     if log is not None:
-        log, columns, names = rated(log, columns, layout.events, layout.counts, layout.other_events, layout, problems, notes)
+        log, columns, names, others = rated(
+            log, columns, layout.events, layout.counts, layout.other_events, layout, problems, notes
+        )
         if columns.rating is None:
             there = ", ".join(map(on_one_line, [*log.table.column_names, *log.unread][:SHOWN]))
             notes.append(
@@ -171,7 +174,9 @@ def laid_out(
         faults=layout,
         times=layout,
     )
-    return replace(raw, level_names=names)
+    # Without an id they say nothing of a user and an item, and are no problem: nothing else reads them.
+    seen = others and pa.table({"user": others.ids(columns.user, Problems()), "item": others.ids(columns.item, Problems())})
+    return replace(raw, level_names=names, seen=seen)
 
 
 def _explain(detail: Mapping[str, Any], model: type[Frozen]) -> str:

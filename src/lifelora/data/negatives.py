@@ -1,8 +1,9 @@
 """Items that users did not choose, drawn once beside those that they did: what ``ctr`` learns from where a log holds likes alone.
 
-For each sample that is a like, ``count`` different items with which its user has no event in the whole prepared log, later events
-and all parts included: so no negative is a like of another part. They stand at the time of their like, with the same history and
-the label 0, and are the same for all systems. Item i is drawn in proportion to
+For each sample that is a like, ``count`` different items with which its user has no event in the whole log, later events and all
+parts included, and none that was left out of it (rated below ``keep_from``, or of another kind): so no negative is a like of
+another part, and none was seen. (A core leaves out no event of a user and an item that are both in it.) They stand at the time of
+their like, with the same history and the label 0, and are the same for all systems. Item i is drawn in proportion to
 
     uniform      1
     popularity   its events in training; an item without any is never drawn
@@ -24,6 +25,7 @@ from lifelora.types import Frozen, Part
 
 ROUNDS = 30
 """Draws of all that are still open; what is open then is drawn user by user, out of what is left for each."""
+NONE = np.zeros((2, 0), np.int64)
 
 
 class Negatives(Frozen):
@@ -87,14 +89,16 @@ def sampled(
     label_A: Bool[np.ndarray, "A"],
     training: Int[np.ndarray, "_"],
     n_items: int,
+    known_2P: Int[np.ndarray, "2 P"] = NONE,
 ) -> tuple[dict[Part, Int[np.ndarray, "_"]], Drawn]:
     """The samples of each part with negatives right behind their likes.
 
-    ``parts`` are rows of the log's A events, which stand by user; ``training`` are those that training may look at. Raises
-    ConfigError where fewer than ``count`` items are left for a user.
+    ``parts`` are rows of the log's A events, which stand by user; ``training`` are those that training may look at. ``known`` are
+    users and items of further events, which the log leaves out. Raises ConfigError where fewer than ``count`` items are left for
+    a user.
     """
     weight_M = np.ones(n_items) if config.by == "uniform" else np.bincount(item_A[training], minlength=n_items).astype(np.float64)
-    known_P = np.unique(user_A.astype(np.int64) * n_items + item_A)
+    known_P = np.unique(np.append(user_A.astype(np.int64) * n_items + item_A, known_2P[0] * n_items + known_2P[1]))
     made, rows, items, first = dict[Part, np.ndarray](), list[np.ndarray](), list[np.ndarray](), 0
     for part, rows_N in parts.items():
         like_N = np.asarray(label_A[rows_N], np.bool_)
@@ -111,8 +115,10 @@ def sampled(
     return made, Drawn(np.concatenate(rows), np.concatenate(items))
 
 
-def in_words(config: Negatives, drawn: Drawn, user_A: Int[np.ndarray, "A"], item_A: Int[np.ndarray, "A"]) -> str:
-    """What a reader of AUC has to know of what likes are told apart from."""
+def in_words(
+    config: Negatives, drawn: Drawn, user_A: Int[np.ndarray, "A"], item_A: Int[np.ndarray, "A"], left_out: int = 0
+) -> str:
+    """What a reader of AUC has to know of what likes are told apart from; so many events were ``left_out`` of the log."""
     pair_A = user_A.astype(np.int64) * (int(item_A.max(initial=0)) + 1) + item_A
     again_A = np.ones(len(pair_A), np.bool_)
     again_A[np.unique(pair_A, return_index=True)[1]] = False  # rows stand by user and time: the first is the earliest
@@ -120,6 +126,7 @@ def in_words(config: Negatives, drawn: Drawn, user_A: Int[np.ndarray, "A"], item
     share = 100 * again_A[likes].mean() if len(likes) else 0.0
     how = "uniformly" if config.by == "uniform" else "in proportion to their events in training"
     items = f"{config.count} item{'s' * (config.count > 1)} with which the user has no event in the whole log"
+    items += f" (nor one of the {left_out:,} that were left out of it)" if left_out else ""
     return (
         f"negatives: beside each like {items}, drawn once and {how} (seed {config.seed}), {len(drawn):,} in all. AUC tells likes "
         f"from these, not from dislikes. {share:.1f} % of the likes are with an item that the user had before, as no negative is."

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from jaxtyping import Int
 from pydantic import Field, model_validator
 
 from lifelora.artefacts import reserve, write_atomically
@@ -79,6 +80,7 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     if not has_ratings:
         raw, rules = _all_liked(raw, rules)
     levels_of(raw.interactions)  # before keep_from speaks of ratings that are none
+    came = raw.interactions.select(["user", "item"])
     raw = _core(_liked_enough(raw, rules.keep_from), rules.core)
     levels = levels_of(raw.interactions)
     users = IdMap.of(raw.interactions.column("user"))
@@ -134,9 +136,10 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     if rules.negatives is not None:
         training = training_events(parts["train"], events["user"], len(users))
         columns = events["user"], events["item"], events["label"]
-        parts, drawn = sampled(rules.negatives, parts, *columns, training, len(items))
+        came = came if raw.seen is None else pa.concat_tables([came, raw.seen])
+        parts, drawn = sampled(rules.negatives, parts, *columns, training, len(items), _known(came, users, items))
         drawn.save(folder / "negatives")
-        notes.append(in_words(rules.negatives, drawn, *columns[:2]))
+        notes.append(in_words(rules.negatives, drawn, *columns[:2], len(came) - n))
     for part, chosen in parts.items():
         np.save(folder / f"samples/{part}.npy", chosen.astype(np.int64))
     for memory in events.values():
@@ -201,6 +204,12 @@ def _core(raw: RawTables, k: int) -> RawTables:
     catalogue = raw.catalogue.filter(pc.is_in(raw.catalogue.column("item"), value_set=pc.unique(kept.column("item"))))
     what = f"{k}-core: {len(kept):,} of {len(log):,} interactions are left, in which every user and item has at least {k}."
     return replace(raw, interactions=kept, catalogue=catalogue, notes=(*raw.notes, what))
+
+
+def _known(pairs: pa.Table, users: IdMap, items: IdMap) -> Int[np.ndarray, "2 P"]:
+    """Users and items by number, without pairs of which one is not in the prepared log or catalogue."""
+    pair_2P = np.stack([users.known(pairs.column("user")), items.known(pairs.column("item"))]).astype(np.int64)
+    return np.asarray(pair_2P[:, (pair_2P >= 0).all(axis=0)])
 
 
 def _in_order(table: pa.Table, column: str, ids: IdMap) -> pa.Table:

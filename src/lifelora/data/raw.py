@@ -48,3 +48,5 @@ class RawTables:
     candidates: pa.Table | None = None
     """user: string, item: string (the target), candidates: lists of strings, all equally long, the target among them: the lists
     of a published protocol, in the order that they have."""
+    seen: pa.Table | None = None
+    "user: string, item: string: events that are left out of the log, and whose items their users have seen nevertheless."
