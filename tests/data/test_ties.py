@@ -3,7 +3,9 @@
 import hashlib
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +17,8 @@ from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event
 from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
-from lifelora.data.split import GlobalTime, LeaveOneOut, Split
+from lifelora.data.split import Given, GlobalTime, LeaveOneOut, Split
+from lifelora.data.ties import Ties, by_run_and_key, keys
 from lifelora.seeds import derive
 
 Row = tuple[str, str, float, int]
@@ -171,3 +174,40 @@ def test_a_folder_that_was_made_before_there_was_a_rule_goes_on_by_item(tmp_path
     (tmp_path / "dataset.json").write_text(json.dumps(facts))
     grown = Dataset(tmp_path).extended([Event("u", item, 3.0, 9) for item in "cab"])
     assert [item for _, item in events(grown)][-3:] == ["a", "b", "c"]
+
+
+def test_only_events_that_are_tied_are_hashed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    rows, hashed = batches(False, users=30), list[np.ndarray]()
+
+    def watched(rule: Ties, user_N: np.ndarray, item_N: np.ndarray, *others: Any) -> np.ndarray:
+        hashed.append(item_N)
+        return keys(rule, user_N, item_N, *others)
+
+    monkeypatch.setattr("lifelora.data.ties.keys", watched)
+    rules = Rules(min_history=3, split=LeaveOneOut())
+    prepare(tables(rows), rules, tmp_path / "none", "x")
+    assert not hashed
+    user, item, rating, time = rows[0]
+    made = prepare(tables([*rows, (user, "new", rating, time)]), rules, tmp_path / "two", "x")
+    assert [sorted(made.items.outside(item_T)) for item_T in hashed] == [sorted([item, "new"])]
+
+
+@pytest.mark.parametrize("runs", [1, 2, 700])
+@pytest.mark.parametrize("bits", [64, 3])
+def test_runs_are_sorted_as_by_run_and_by_key_even_where_keys_differ_in_their_last_bits(runs: int, bits: int):
+    random = np.random.default_rng(runs)
+    run_T = np.sort(np.append(np.arange(runs), random.integers(0, runs, 2000)))
+    key_T = random.integers(0, 2**bits, len(run_T), np.uint64) + np.uint64(2**63 * (bits < 64))
+    expected = sorted(range(len(run_T)), key=lambda at: (run_T[at], int(key_T[at]), at))
+    assert by_run_and_key(run_T, key_T).tolist() == expected
+
+
+def test_a_drawn_order_puts_no_row_of_test_before_one_of_train(tmp_path: Path):
+    rows = [("u", f"i{k}", 3.0, 5) for k in range(40)]
+    raw, parts = tables(rows), ["test", "train"] * 20
+    raw = replace(raw, interactions=raw.interactions.append_column("part", pa.array(parts)))
+    made = prepare(raw, Rules(min_history=1, split=Given()), tmp_path, "x")
+    items = [item for _, item in events(made)]
+    assert {int(item[1:]) % 2 for item in items[:20]} == {1}
+    assert {int(item[1:]) % 2 for item in items[20:]} == {0}
+    assert items[:20] != sorted(items[:20])

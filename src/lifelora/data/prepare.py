@@ -27,7 +27,7 @@ from lifelora.data.parts import HISTORY, part_codes, places, told
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import is_list
 from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTime, split, training_events
-from lifelora.data.ties import Ties, keys, tied, told_of
+from lifelora.data.ties import Ties, draw, tied, told_of
 from lifelora.errors import ConfigError
 
 
@@ -105,6 +105,9 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         for column, memory in [*events.items(), ("part", given_N)]:
             memory[start : start + len(batch)] = batch.column(column).to_numpy(zero_copy_only=False)
         start += len(batch)
+    if rules.ties == "drawn":
+        late_N = np.maximum(given_N, 0) if isinstance(rules.split, Given) else None
+        draw(rules, events | {"part": given_N}, late_N, users, items)
     offsets = np.searchsorted(events["user"], np.arange(len(users) + 1)).astype(np.int64)
     np.save(folder / "events/offsets.npy", offsets)
 
@@ -224,6 +227,7 @@ def _in_order(table: pa.Table, column: str, ids: IdMap) -> pa.Table:
 
 
 def _sorted_events(raw: RawTables, users: IdMap, items: IdMap, levels: list[float], rules: Rules) -> Iterator[pa.RecordBatch]:
+    """Events by user and time; those of one user and time by their place in the file, or by item and rating."""
     table = raw.interactions
     rating_N = table.column("rating").to_numpy()
     user_N, item_N = users.inside(table.column("user")), items.inside(table.column("item"))
@@ -241,10 +245,12 @@ def _sorted_events(raw: RawTables, users: IdMap, items: IdMap, levels: list[floa
         "label": rating_N > rules.label_above,
         "time": time_N,
         "part": part_N,
-        "tie": keys(rules, user_N, item_N, time_N, users, items),
     }
+    if rules.ties == "file":
+        columns["place"] = np.arange(len(table))
     numbered = pa.table(columns)  # noqa: F841 - DuckDB finds it by name
     with duckdb.connect() as connection:
         connection.execute("SET threads = 2")
         first = "greatest(part, 0), " if isinstance(rules.split, Given) else ""  # no row of test before one of train
-        yield from connection.sql(f"FROM numbered ORDER BY user, time, {first}tie, item, rating").arrow(1 << 18)
+        last = "place" if rules.ties == "file" else "item, rating"
+        yield from connection.sql(f"FROM numbered ORDER BY user, time, {first}{last}").arrow(1 << 18)

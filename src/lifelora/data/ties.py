@@ -6,6 +6,7 @@ the next one: it is the next larger id. So an order is drawn, by what an event i
     key(e) = mix(mix(h(user) ^ time) ^ h(item)),  h = BLAKE2b of the id, keyed by the seed,  mix = SplitMix64's last step
 
 The same events have the same order in every log, whatever else is in it, so that a log that grew reads as one prepared whole.
+Only events that are tied are hashed: most logs have few of them.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Bool, Int, UInt64
+from jaxtyping import Bool, Int, Shaped, UInt64
 
 from lifelora.data.idmap import IdMap
 from lifelora.seeds import derive
@@ -62,9 +63,41 @@ def keys(
             return _mixed(key_N ^ _hashed(items, item_N, secret))
 
 
-def tied(user_N: Int[np.ndarray, "N"], time_N: Int[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:
-    """Which events, by user and time, have a neighbour of the same user and time."""
-    same = (user_N[1:] == user_N[:-1]) & (time_N[1:] == time_N[:-1])
+def draw(
+    rule: Ties, events: Mapping[str, Shaped[np.ndarray, "N"]], late_N: Int[np.ndarray, "N"] | None, users: IdMap, items: IdMap
+) -> None:
+    """Put events of one user and time in their drawn order, in place; they come by user, time and, where it is given, ``late_N``.
+
+    Equal keys stay as they stand: of one item, by whatever else they came by.
+    """
+    by = [events["user"], events["time"], *([] if late_N is None else [late_N])]
+    rows = np.flatnonzero(tied(*by))
+    if not len(rows):
+        return
+    user_T, time_T, item_T = (events[name][rows] for name in ("user", "time", "item"))
+    run_T = np.append(0, np.cumsum(~_as_before(*(column_N[rows] for column_N in by))))
+    order = rows[by_run_and_key(run_T, keys(rule, user_T, item_T, time_T, users, items).astype(np.uint64))]
+    for column_N in events.values():
+        column_N[rows] = column_N[order]
+
+
+def by_run_and_key(run_T: Int[np.ndarray, "T"], key_T: UInt64[np.ndarray, "T"]) -> Int[np.ndarray, "T"]:
+    """Places in the order of runs (0 and more, ascending) and, in each, of keys; equals as they stand.
+
+    A run's number and what is left of 64 bits for the key make one number, which sorts ten times as fast as two.
+    """
+    bits = np.uint64(max(1, int(run_T[-1]).bit_length()))
+    both_T = run_T.astype(np.uint64) << (np.uint64(64) - bits) | key_T >> bits
+    order = np.argsort(both_T, kind="stable")
+    sorted_T, equal = key_T[order], _as_before(both_T[order])
+    if (equal & (sorted_T[1:] < sorted_T[:-1])).any():  # keys of one run that differ in their last bits alone
+        order = np.lexsort((key_T, run_T))
+    return order
+
+
+def tied(*columns_N: Shaped[np.ndarray, "N"]) -> Bool[np.ndarray, "N"]:
+    """Which events, sorted by these columns (user, time), have a neighbour with the same values."""
+    same = _as_before(*columns_N)
     return np.asarray(np.append(same, False) | np.append(False, same))
 
 
@@ -74,6 +107,11 @@ def told_of(shares: Mapping[str, float], rule: Ties) -> list[str]:
         return []
     parts = ", ".join(f"{share:.0%} of {part}" for part, share in shares.items())
     return [f"clock ties: {parts} targets have another event of their user at the same time; {ORDERS[rule.ties]}"]
+
+
+def _as_before(*columns_N: Shaped[np.ndarray, "N"]) -> Bool[np.ndarray, "_"]:
+    """Of each row but the first, whether all columns say what they say in the row before it."""
+    return np.asarray(np.logical_and.reduce([column_N[1:] == column_N[:-1] for column_N in columns_N]))
 
 
 def _hashed(ids: IdMap, index_N: Int[np.ndarray, "N"], secret: bytes) -> UInt64[np.ndarray, "N"]:
