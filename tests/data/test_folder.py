@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from lifelora.data.prepare import Rules, prepare
 from lifelora.data.sources.tables import Tables
+from lifelora.data.split import Given
 from lifelora.data.synonyms import by_names
-from lifelora.errors import ConfigError
+from lifelora.errors import ConfigError, DataError
 
 LOG = "user,item,rating\nu,a,1\n"
 
@@ -132,3 +134,53 @@ def test_ids_are_looked_for_by_the_name_that_the_log_has():
     assert "item_id" not in found
     assert found["item_fields"] == ["parent_asin"]
     assert found["user_fields"] == ["city"]
+
+
+PUBLISHED = "uid,iid,label,timestamp,split\n"
+
+
+@pytest.mark.parametrize("valid", ["valid", "val", "Validation", "dev"])
+def test_three_files_are_the_parts_of_a_log(tmp_path: Path, valid: str):
+    folder = tmp_path / "published"
+    folder.mkdir()
+    for part, item in (("train", "a"), (valid, "b"), ("test", "c")):
+        written(folder, **{f"{part}__csv": f"{PUBLISHED}u,{item},1,160000000{ord(item) - ord('a')},x\n"})
+    written(folder, items__csv="iid,title\na,Kettle\nb,Kite\nc,Kayak\n")
+    source = Tables.of_folder(folder)
+    raw = source.read()
+    assert [(row["item"], row["part"]) for row in raw.interactions.to_pylist()] == [("a", "train"), ("b", "valid"), ("c", "test")]
+    assert f"the parts of the log by their names: train = train.csv, valid = {valid}.csv, test = test.csv." in raw.notes
+    assert source.label == "published"
+    dataset = prepare(raw, Rules(min_history=0, split=Given()), tmp_path / "data", source.label)
+    assert [dataset.item_N[dataset.samples[part]].tolist() for part in ("train", "valid", "test")] == [[0], [1], [2]]
+
+
+def test_parts_that_are_not_all_there_or_are_beside_a_log_are_refused(tmp_path: Path):
+    written(tmp_path, train__csv=LOG, test__csv=LOG)
+    with pytest.raises(ConfigError, match=r"nor one file each for train, valid and test \(test\.csv, train\.csv\)"):
+        Tables.of_folder(tmp_path)
+    written(tmp_path, valid__csv=LOG, val__csv=LOG)
+    with pytest.raises(ConfigError, match="nor one file each for train, valid and test"):
+        Tables.of_folder(tmp_path)
+    written(tmp_path, interactions__csv=LOG)
+    with pytest.raises(ConfigError, match=r"'test\.csv', 'train\.csv', 'val\.csv', 'valid\.csv': not known by name"):
+        Tables.of_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["part", "split", "Subset"])
+def test_a_column_of_parts_and_lists_of_candidates_take_their_roles(tmp_path: Path, name: str):
+    log = f"user,item,{name}\nu,a,train\nu,b,val\nu,c,test\n"
+    lists = "user,item,candidates\nu,b,a|b\nu,c,c|a\n"
+    raw = Tables.of_folder(written(tmp_path, interactions__csv=log, candidates__csv=lists)).read()
+    assert raw.interactions.column("part").to_pylist() == ["train", "valid", "test"]
+    assert raw.candidates is not None
+    assert raw.candidates.column("candidates").to_pylist() == [["a", "b"], ["c", "a"]]
+    assert {f"columns by their names: columns.part = '{name}'.", "candidate lists by their name: candidates.csv."} < {*raw.notes}
+
+
+def test_folds_are_no_parts_and_other_columns_of_a_parts_name_are_refused(tmp_path: Path):
+    raw = Tables.of_folder(written(tmp_path, log__csv="user,item,fold\nu,a,1\n")).read()
+    assert "columns of the log that nothing reads: 'fold'." in raw.notes
+    source = Tables.of_folder(written(tmp_path, log__csv="user,item,part\nu,a,1\n"))
+    with pytest.raises(DataError, match=r"value '1': no such part; write one of train, .*\(a column of something else is not"):
+        source.read()

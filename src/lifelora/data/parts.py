@@ -14,6 +14,7 @@ WORDS: dict[Part, tuple[str, ...]] = {
     "test": ("test", "testing"),
 }
 """How parts are called, in any letter case."""
+OTHER = " (a column of something else is not columns.part: leave that out, or say None)"
 HISTORY = -1
 """The code of a row that is a sample of no part, and only history."""
 
@@ -26,7 +27,7 @@ def checked_parts(rows: Rows, column: str, problems: Problems) -> pa.Array:
         part = pc.if_else(pc.is_in(said, value_set=pa.array(words)), name, part)
     allowed = ", ".join(word for words in WORDS.values() for word in words)
     wrong_N = mask(pc.and_(pc.equal(part, ""), pc.not_equal(said, "")))
-    problems.add_rows(rows, column, wrong_N, f"no such part; write one of {allowed}, or nothing for what is only history")
+    problems.add_rows(rows, column, wrong_N, f"no such part; write one of {allowed}, or nothing for what is only history{OTHER}")
     return part
 
 

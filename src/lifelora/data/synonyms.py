@@ -25,10 +25,13 @@ NAMES: dict[str, set[str]] = {
         "ratingtimestamp",
         "eventtimestamp",
     },
+    # Not "fold": those of a cross-validation have numbers.
+    "part": {"part", "split", "subset", "partition"},
     "title": {"title", "name", *map("".join, product(THINGS, ("title", "name")))},
     "description": {"description", "desc", "text", "summary", "overview", "plot", "synopsis"},
 }
 """What a column of each meaning may be called, in small letters and without signs: userId, user_id and "User ID" are one."""
+PART = "columns.part"
 INDEX = re.compile(r"|index|unnamed\d+|level\d+")
 """What pandas calls a column of row numbers."""
 
@@ -45,7 +48,7 @@ def by_names(
     said = {key: value for key, value in (said or {}).items() if isinstance(value, str | Mapping)}
     own = said["columns"] if isinstance(said.get("columns"), Mapping) else {}
     columns = dict(own)
-    for role in ("user", "item", "rating", "time"):
+    for role in ("user", "item", "rating", "time", "part"):
         told = role in own or (role == "rating" and not own.keys().isdisjoint({"event", "count"}))
         if not told and (name := _called(role, log, "the log", f"columns.{role}")):
             columns[role] = name
@@ -58,7 +61,7 @@ def by_names(
         if role not in said and name:
             values[role] = name
     recognised = {f"columns.{role}": name for role, name in columns.items() if role not in own} | values
-    changed = [f"{key} = {_quoted(name)}" for key, name in recognised.items() if key.rpartition(".")[2] != name]
+    changed = [f"{key} = {_quoted(name)}" for key, name in recognised.items() if key.rpartition(".")[2] != name or key == PART]
     unused = [name for name in log if name not in columns.values()]
     notes = [f"columns by their names: {', '.join(changed)}."] if changed else []
     notes += [f"columns of the log that nothing reads: {', '.join(map(_quoted, unused))}."] if unused else []

@@ -65,7 +65,8 @@ class Tables(Layout, Form, Source):
     def label(self) -> str:
         """What reports call them."""
         path = each(self.interactions)[0].path
-        name = Path(path if isinstance(path, str) else path[0]).name
+        place = Path(path if isinstance(path, str) else path[0])
+        name = place.parent.name or place.name if isinstance(self.interactions, InParts) else place.name  # not "train"
         for ending in PACKED:
             name = name.removesuffix(ending)
         return Path(name).stem
@@ -83,19 +84,19 @@ class Tables(Layout, Form, Source):
 
     @classmethod
     def of_folder(cls, folder: Path) -> "Tables":
-        """A log, a catalogue and profiles by the usual names of files and of their columns: ``folder``, ``synonyms``.
+        """A log, a catalogue, profiles and candidate lists by the usual names of files and of columns: ``folder``, ``synonyms``.
 
-        The last two may be absent. Raises ConfigError where a file or a column may be two things, or a file none.
+        All but the log may be absent. Raises ConfigError where a file or a column may be two things, or a file none.
         """
-        paths, notes = tables_in(folder)
+        files, notes = tables_in(folder)
         problems, ours = Problems(), {"interactions": ("user", "item", "rating", "time"), "catalogue": ("item", "title")}
-        found = {
-            table: names(located(str(path), Form())[0], ours.get(table, ("user",)), problems) for table, path in paths.items()
-        }
+        first = {table: of if isinstance(of, str) else of["train"] for table, of in files.items() if table != "candidates"}
+        found = {table: names(located(path, Form())[0], ours.get(table, ("user",)), problems) for table, path in first.items()}
         problems.refuse()
-        values = by_names(found["interactions"], found.get("catalogue", ()), found.get("profiles", ()))
+        said = {} if isinstance(files["interactions"], str) else {"columns": {"part": None}}  # the files tell it
+        values = by_names(found["interactions"], found.get("catalogue", ()), found.get("profiles", ()), said)
         values["notes"] += notes
-        return made(cls, values | {table: str(path) for table, path in paths.items()}, str(folder))
+        return made(cls, values | files, str(folder))
 
     @classmethod
     def from_frames(
