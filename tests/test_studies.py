@@ -13,6 +13,7 @@ import pytest
 import tomli_w
 
 from lifelora.commands import parser
+from lifelora.data.sources.tables import Tables
 from lifelora.recipe.files import load, parse
 from lifelora.run import Options, Run
 
@@ -230,6 +231,24 @@ def test_an_lm_alone_is_told(backbones: dict[str, Path], tmp_path: Path):
     )
     assert same_keys(tmp_path / "told.json", "laser-alone/bookcrossing.json", "the LM alone, AUC minus") > 4
     ran(small("laser-alone/ml-1m.toml", backbones["factors"]), tmp_path / "ml-1m")
+
+
+@pytest.mark.slow
+def test_what_fields_are_worth_is_told(tmp_path: Path):
+    """The shop, its three mappings and the runs of each; the LM of the shop is made on its own, as the study makes it."""
+    path = "studies/fields/fields.py"
+    script(path, "shop", tmp_path, "--users", 40, "--items", 100, "--events", 20)
+    sources = {name: {"source": dict(Tables.from_toml(tmp_path / f"{name}.toml"))} for name in ("shop", "titles", "words")}
+    lm = ran(small("fields/backbone.toml", data=sources["shop"]), tmp_path / "lm").stages.backbone.require()
+    groups = {"fields": "shop", "titles": "titles", "words": "words"}
+    for group, data in groups.items():
+        systems = {"systems": {}} if group == "words" else {}
+        ran(small("fields/recipe.toml", lm, data=sources[data], **systems), tmp_path / group)
+    said = [word for group in groups for word in (f"--{group}", tmp_path / group)]
+    script(path, "tell", tmp_path, *said, "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
+    assert same_keys(tmp_path / "told.json", "fields/results.json", "figures") == 9
+    assert same_keys(tmp_path / "told.json", "fields/results.json", "minus") == 10
+    assert (tmp_path / "told.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
