@@ -25,7 +25,7 @@ def raising(error: BaseException) -> Callable[[], int]:
     ("code", "mend"),
     [
         (errno.ENOSPC, "make room, then run the same command again: it goes on from where it was"),
-        (errno.EROFS, "another --out"),
+        (errno.EROFS, "another place"),
         (errno.EACCES, "change the permissions"),
         (errno.EFBIG, "ulimit -f"),
         (errno.EIO, "the disk failed"),

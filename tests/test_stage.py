@@ -99,7 +99,7 @@ def test_a_folder_that_lifelora_did_not_make_is_refused_and_left(place: str, hol
         theirs.symlink_to(tmp_path / "elsewhere")
     before = everything(tmp_path)
     stage = Stage(tmp_path / "run/s", "prepare", {"a": 1})
-    with pytest.raises(ArtefactError, match=r"run/s.* move it away, or choose another --out. It was left as"), stage.making():
+    with pytest.raises(ArtefactError, match=r"run/s.* move it away, or choose another folder. It was left as"), stage.making():
         raise AssertionError("began")
     assert everything(tmp_path) == before
 

@@ -18,7 +18,7 @@ MENDS = {
     errno.ENOSPC: f"the disk is full; make room, {GO_ON}",
     errno.EDQUOT: f"your share of the disk is used up; make room, {GO_ON}",
     errno.EFBIG: f"files cannot be so large here (see `ulimit -f`); raise the limit, {GO_ON}",
-    errno.EROFS: "nothing can be written there; choose another --out",
+    errno.EROFS: "nothing can be written there; choose another place",
     errno.EACCES: "you have no permission; change the permissions, or choose another place",
     errno.EPERM: "you have no permission; change the permissions, or choose another place",
     errno.EMFILE: "too many files are open; raise the limit (`ulimit -n`)",

@@ -94,7 +94,7 @@ def own(folder: Path) -> tuple[list[Path], list[Path]]:
 
 def _foreign(folder: Path, what: str) -> ArtefactError:
     return ArtefactError(
-        f"{folder} {what}, and a stage belongs there; move it away, or choose another --out. It was left as it is."
+        f"{folder} {what}, and a stage belongs there; move it away, or choose another folder. It was left as it is."
     )
 
 

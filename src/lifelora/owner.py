@@ -48,7 +48,7 @@ def owned(folder: Path) -> Iterator[None]:
             who = "another lifelora, which reads it" if _locked(descriptor, exclusive=False) else _who(path)
             raise BusyError(
                 f"{folder} is in use by {who}; one process at a time works on a run. Wait until it has ended, or "
-                "choose another --out."
+                "choose another folder."
             )
         me = f"process {os.getpid()} on {socket.gethostname()} since {datetime.now():%Y-%m-%d %H:%M}: {shlex.join(sys.argv)}"
         os.ftruncate(descriptor, 0)

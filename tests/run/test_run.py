@@ -394,3 +394,25 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path: Path):
     for name in same:
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
     assert not list((tmp_path / "killed").rglob("*.working"))
+
+
+def test_a_folder_may_be_a_text(tmp_path: Path):
+    run = Run(tiny(), str(tmp_path / "run"), QUIET)
+    assert (run.folder, run.stages.data.folder) == (tmp_path / "run", tmp_path / "run/1-data")
+    run.prepare()
+    assert len(lifelora.Dataset(str(tmp_path / "run/1-data"))) == len(run.context.dataset)
+    assert Run.open(str(tmp_path / "run"), QUIET).stages.data.complete()
+    (tmp_path / "log.csv").write_text("user,item\nu,a\n")
+    (tmp_path / "shop.toml").write_text('interactions = "log.csv"\n')
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "log.csv").rename(tmp_path / "shop/log.csv")
+    assert lifelora.Tables.of_folder(str(tmp_path / "shop")).label == "log"
+    assert lifelora.Tables.from_toml(str(tmp_path / "shop.toml")).interactions == str(tmp_path / "log.csv")
+
+
+def test_what_refuses_a_foreign_folder_fits_python_and_the_command_line(tmp_path: Path):
+    (tmp_path / "1-data").mkdir()
+    (tmp_path / "1-data/mine.txt").write_text("mine")
+    with pytest.raises(ArtefactError, match=r"move it away, or choose another folder\. It was left as it is") as caught:
+        Run(tiny(), tmp_path, QUIET).prepare()
+    assert "--out" not in str(caught.value)

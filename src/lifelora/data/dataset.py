@@ -93,8 +93,8 @@ class Schema:
 class Dataset:
     """A prepared data set, opened from its folder (see ``prepare``), or one extended since."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = folder = Path(folder)
         facts = read_json(folder / "dataset.json")
         self.name, self.has_times = str(facts["name"]), bool(facts["has_times"])
         self.has_ratings: bool = facts.get("has_ratings", True)

@@ -59,8 +59,9 @@ class PlainLoRA:
     B: dict[str, Tensor]
 
 
-def save(adapters: Adapters, folder: Path, base_model: str = "") -> None:
+def save(adapters: Adapters, folder: str | Path, base_model: str = "") -> None:
     """Write the adapters and their coupling; ``load`` gives them back. ``base_model`` is the backbone's folder or name."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = adapters.adaptation.coupling
     if isinstance(config, Identity.Config) and not lost_in_peft(adapters):
@@ -81,8 +82,9 @@ def save(adapters: Adapters, folder: Path, base_model: str = "") -> None:
     )
 
 
-def load(model: nn.Module, folder: Path) -> Adapters:
+def load(model: nn.Module, folder: str | Path) -> Adapters:
     """Personalise ``model`` as a saved folder, or an ordinary LoRA of PEFT, says. Raises ArtefactError for other files."""
+    folder = Path(folder)
     config, tensors = _files(folder)
     if config.get("peft_type") == "LORA":
         plain = read_peft(folder)
@@ -116,8 +118,9 @@ def load(model: nn.Module, folder: Path) -> Adapters:
     return adapters
 
 
-def read_peft(folder: Path) -> PlainLoRA:
+def read_peft(folder: str | Path) -> PlainLoRA:
     """An ordinary LoRA as PEFT saves it; ArtefactError for anything else."""
+    folder = Path(folder)
     config, tensors = _files(folder)
     path = folder / CONFIG
     if config.get("peft_type") == KIND and config.get("format") == FORMAT:
@@ -190,7 +193,7 @@ def _adaptation(path: Path, config: dict[str, Any]) -> Adaptation:
 
 
 @torch.no_grad()
-def start_from(adapters: Adapters, folder: Path) -> None:
+def start_from(adapters: Adapters, folder: str | Path) -> None:
     """Make an ordinary LoRA the starting A and B; ConfigError or ArtefactError, with nothing changed, if it does not fit.
 
     Couplings of several A or B (meta, hydra) get as many copies. Together they are that LoRA, whichever user is in scope. So it

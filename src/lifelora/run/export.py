@@ -63,7 +63,7 @@ def export(run: Run, folder: Path, *, system: str | None, users: Sequence[str] |
             else f"system '{name}' gives a user one adapter for all items; remove --item."
         )
     if any((folder / file).exists() for file in (CONFIG, TENSORS, COHORT)):
-        raise ConfigError(f"'{folder}' already holds adapters; choose another --out, or delete it.")
+        raise ConfigError(f"'{folder}' already holds adapters; choose another folder, or delete it.")
     user_indices = dataset.users.inside(list(users)) if users is not None else np.zeros(0, np.int64)
     item_1 = (dataset.items.inside([item]) if item is not None else np.zeros(1, np.int64)).astype(np.int64)
     adapters = scorer.lm.adapters

@@ -41,16 +41,16 @@ def _alone(method: Callable[["Run"], None]) -> Callable[["Run"], None]:
 class Run:
     """One recipe in one folder: its stages, what they share, its task, and the scorers that it compares."""
 
-    def __init__(self, recipe: Recipe, folder: Path, options: Options, stages: Stages | None = None) -> None:
-        self.recipe, self.folder, self.options = recipe, folder, options
-        self.stages = stages or Stages(recipe, folder)
+    def __init__(self, recipe: Recipe, folder: str | Path, options: Options, stages: Stages | None = None) -> None:
+        self.recipe, self.folder, self.options = recipe, Path(folder), options
+        self.stages = stages or Stages(recipe, self.folder)
         self.context = Context(self.stages, options)
         self.work = Work(self.stages, options.progress)
 
     @classmethod
-    def open(cls, folder: Path, options: Options) -> "Run":
+    def open(cls, folder: str | Path, options: Options) -> "Run":
         """A run that exists, by the recipe that it keeps."""
-        stages = Stages.open(folder)
+        stages = Stages.open(Path(folder))
         return cls(stages.recipe, folder, options, stages)
 
     @cached_property

@@ -72,8 +72,9 @@ class Tables(Layout, Form, Source):
         return Path(name).stem
 
     @classmethod
-    def from_toml(cls, path: Path) -> "Tables":
+    def from_toml(cls, path: str | Path) -> "Tables":
         """The configuration in a TOML file, whose relative paths count from that file's folder."""
+        path = foreign.place(str(path))
         if not foreign.is_file(path):
             raise ConfigError(f"there is no file '{path}'; check the path.")
         try:
@@ -83,12 +84,12 @@ class Tables(Layout, Form, Source):
         return made(cls, values | {key: shifted(values[key], path.parent) for key in TABLES if key in values}, str(path))
 
     @classmethod
-    def of_folder(cls, folder: Path) -> "Tables":
+    def of_folder(cls, folder: str | Path) -> "Tables":
         """A log, a catalogue, profiles and candidate lists by the usual names of files and of columns: ``folder``, ``synonyms``.
 
         All but the log may be absent. Raises ConfigError where a file or a column may be two things, or a file none.
         """
-        files, notes = tables_in(folder)
+        files, notes = tables_in(foreign.place(str(folder)))
         problems, ours = Problems(), {"interactions": ("user", "item", "rating", "time"), "catalogue": ("item", "title")}
         first = {table: of if isinstance(of, str) else of["train"] for table, of in files.items() if table != "candidates"}
         found = {table: names(located(path, Form())[0], ours.get(table, ("user",)), problems) for table, path in first.items()}
