@@ -203,11 +203,10 @@ def test_runs_are_sorted_as_by_run_and_by_key_even_where_keys_differ_in_their_la
 
 
 def test_a_drawn_order_puts_no_row_of_test_before_one_of_train(tmp_path: Path):
-    rows = [("u", f"i{k}", 3.0, 5) for k in range(40)]
-    raw, parts = tables(rows), ["test", "train"] * 20
+    rows = [("u", f"i{k:02}", 3.0, 5) for k in range(60)]
+    raw, parts = tables(rows), ["test", "train", "valid"] * 20
     raw = replace(raw, interactions=raw.interactions.append_column("part", pa.array(parts)))
-    made = prepare(raw, Rules(min_history=1, split=Given()), tmp_path, "x")
-    items = [item for _, item in events(made)]
-    assert {int(item[1:]) % 2 for item in items[:20]} == {1}
-    assert {int(item[1:]) % 2 for item in items[20:]} == {0}
-    assert items[:20] != sorted(items[:20])
+    items = [item for _, item in events(prepare(raw, Rules(min_history=1, split=Given()), tmp_path, "x"))]
+    of_parts = [items[:20], items[20:40], items[40:]]
+    assert [{int(item[1:]) % 3 for item in some} for some in of_parts] == [{1}, {2}, {0}]
+    assert all(some != sorted(some) for some in of_parts)

@@ -66,7 +66,7 @@ def test_every_user_of_bookcrossing_is_in_one_part_with_one_sample(tmp_path: Pat
         tmp_path / "run",
         {"kind": "bookcrossing", "path": str(place)},
         {
-            "label_above": 4,
+            "label_above": 2,
             "split": {"kind": "one-per-user", "test": 0.3, "valid": 0.3},
         },
     ).context.dataset
