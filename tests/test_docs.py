@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from lifelora.data.negatives import Negatives
 from lifelora.data.sources import parse_source
 from lifelora.lora.coupling import Full
 from lifelora.recipe.files import load, parse
+from lifelora.recipe.shipped import built_in
 from lifelora.recipe.system import Representation
 from small_run import SMALL
 
@@ -55,11 +57,18 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line, comments=True)[2:] for line in lines]
 
 
+def _has(recipe: list[str], setting: str) -> bool:
+    """Whether a built-in recipe has the part that a setting is about; what is none has those of the demo."""
+    section, name = setting.split(".")[:2]
+    text = built_in().get("".join(recipe))
+    return text is None or name in tomllib.loads(text).get(section, {})
+
+
 def small(words: list[str]) -> list[str]:
     if words[0] not in ("demo", "run", "enhance", *STAGES):
         return words
     own = SMALL if "--data" not in words or "simulated" in words else FOR_FILES
-    settings = own if words[0] == "enhance" else [*own, *MODELS, *SHOTS]
+    settings = own if words[0] == "enhance" else [*own, *filter(partial(_has, words[1:2]), [*MODELS, *SHOTS])]
     if any(word.startswith("tables:") for word in words):
         settings += ["data.rules.min_history=3", "data.rules.label_above=3"]
     return [*words, "--quiet", "--device", "cpu", *(word for setting in settings for word in ("--set", setting))]
