@@ -27,16 +27,7 @@ from small_run import SMALL
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-FOR_FILES = [
-    "evaluation.test_samples=24",
-    "evaluation.resamples=100",
-    "backbone.width=16",
-    "backbone.layers=1",
-    "backbone.heads=2",
-    "backbone.vocabulary=500",
-    "backbone.training.epochs=1",
-    "backbone.histories=0.05",
-]
+FOR_FILES = [*(setting for setting in SMALL if not setting.startswith("data.")), "backbone.histories=0.05"]
 TRAINED = ("conventional.sasrec", "conventional.din", "systems.lora", "systems.personal")
 MODELS = [
     f"{part}.training.{key}={value}"
