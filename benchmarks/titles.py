@@ -86,9 +86,10 @@ def made_rows(count: int, generator: torch.Generator) -> tuple[PersonalBatch, Ti
 @torch.no_grad()
 def full_prompts(lm: TitleLM, batch: PersonalBatch, titles: Titles) -> Tensor:
     """The score of every title by a prompt of its own, a row's titles together; logits at the answers only."""
-    score_BC = torch.zeros(titles.mask_BCA.shape[:2])
+    score_BC, asked = torch.zeros(titles.mask_BCA.shape[:2]), batch.prompts
+    assert isinstance(asked, Prompts)
     for row in range(len(score_BC)):
-        ids = batch.prompts.tokens_BL[row][batch.prompts.mask_BL[row]]
+        ids = asked.tokens_BL[row][asked.mask_BL[row]]
         lengths = titles.mask_BCA[row].sum(dim=1).tolist()
         longest = max(lengths)
         tokens = torch.zeros(CANDIDATES, len(ids) + longest, dtype=torch.int64)

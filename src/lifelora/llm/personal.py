@@ -5,25 +5,37 @@ It is told nothing of who makes the vectors, and its children say what is asked,
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, TypedDict, Unpack, cast, runtime_checkable
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lifelora.data.dataset import Samples
 from lifelora.errors import ConfigError
 from lifelora.llm.soft import SoftTokens
+from lifelora.llm.trees.layout import Block
+from lifelora.llm.trees.reading import read
 from lifelora.lora.adapters import Adapters
+from lifelora.lora.placed import Parts, Placed
 from lifelora.lora.structure import Structure
 from lifelora.prompts.fill import Prompts
+from lifelora.prompts.tree import PromptTrees
 from lifelora.types import Layer
+
+CoupledOn = Literal["prompt", "question"]
+"""What C(u) acts on: a whole prompt, or the question alone, so that the trunk is read as the backbone reads it."""
 
 
 @dataclass(frozen=True)
 class PersonalBatch:
-    """Prompts, and what is known of each one's user."""
+    """Prompts, or trees of them, and what is known of each one's user.
 
-    prompts: Prompts
+    B is the prompts. Of trees, ``user_BD`` and ``samples`` are about the R trees where C(u) acts on whole prompts, and else
+    about the G branches; all else is about the branches.
+    """
+
+    prompts: Prompts | PromptTrees
     user_BD: Float[Tensor, "B D"]
     "u of each row; of width 0 where the coupling needs no user, and where u is made from ``samples``."
     label_B: Float[Tensor, "B"] | None = None
@@ -41,26 +53,32 @@ class Representer(Protocol):
     def representation(self, batch: Samples, layer: Layer, /) -> Float[Tensor, "B D"]: ...
 
 
+class Options(TypedDict, total=False):
+    """What a personal LM may be given beside a model and its adapters."""
+
+    representer: Representer | None
+    "Makes u, by its ``layer``, and learns where it is not frozen; without one u comes with the batch and is as it is."
+    layer: Layer
+    soft: SoftTokens | None
+    "Makes the soft tokens of prompts that have them."
+    head: bool
+    "Whether the model's head may be read in full precision, and word by word."
+    coupling_on: CoupledOn
+    early: bool
+    "Whether in the last layer those tokens of trees alone may ask after which something is read."
+
+
 class PersonalLM(nn.Module):
     """A backbone with adapters in it. For ``Learnt`` and an optimiser they have to be in place (``adapters.loaded()``)."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        adapters: Adapters,
-        *,
-        representer: Representer | None = None,
-        layer: Layer = "final",
-        soft: SoftTokens | None = None,
-        head: bool = True,
-    ) -> None:
-        """``representer`` makes u, by its ``layer``; without one u comes with the batch and is as it is.
-
-        It learns, too, where it is not frozen, and its dropout is on while the LM learns. ``soft`` makes the soft tokens of
-        prompts that have them. Without ``head`` the model's head is never read in full precision, nor word by word.
-        """
+    def __init__(self, model: nn.Module, adapters: Adapters, **options: Unpack[Options]) -> None:
+        """See ``Options``."""
         super().__init__()
-        self.representer, self.layer, self.soft, self.head = representer, layer, soft, head
+        self.representer = options.get("representer")
+        self.layer: Layer = options.get("layer", "final")
+        self.soft = options.get("soft")
+        self.head, self.early = options.get("head", True), options.get("early", True)
+        self.coupling_on: CoupledOn = options.get("coupling_on", "prompt")
         self.model = model
         self.coupling = adapters.coupling
         self.adapters = adapters
@@ -80,24 +98,70 @@ class PersonalLM(nn.Module):
 
     def scope(self, batch: PersonalBatch) -> AbstractContextManager[None]:
         """Holds C(u) of the batch's users, for forward and backward."""
-        return self.adapters.holding(self.couplings(batch))
+        return self.adapters.holding(self.placed(batch, self.couplings(batch)))
+
+    def placed(self, batch: PersonalBatch, C: Structure | None) -> Structure | None:
+        """C(u) where it acts: on all tokens of a row's user, or on those of the questions."""
+        prompts = batch.prompts
+        if C is None or not C.personal:
+            return C
+        if isinstance(prompts, PromptTrees):
+            of_L = prompts.trees
+            if self.coupling_on == "question":
+                before_T = torch.full((int(prompts.trunk_R.sum()),), len(prompts), device=of_L.device)
+                branch_G = torch.arange(len(prompts), device=of_L.device)
+                of_L = torch.cat([before_T, branch_G.repeat_interleave(prompts.branch_G)])
+            count, read_E = int(C.tensor.shape[1]), prompts.reads
+            parts = {len(of_X): grouped(of_X, count) for of_X in (of_L[read_E], of_L)}
+            return Placed.of(C, parts)
+        if self.coupling_on == "prompt":
+            return C
+        assert prompts.question_B is not None
+        B, L = prompts.tokens_BL.shape
+        column_L = torch.arange(L, device=prompts.tokens_BL.device)
+        row_B = torch.arange(B, device=column_L.device)
+        asked_BL = column_L >= L - prompts.question_B[:, None]
+        return Placed.of(C, {B * L: grouped(torch.where(asked_BL, row_B[:, None], B).flatten(), B)}, B)
 
     def run(self, batch: PersonalBatch, **options: Any) -> Any:
         """The model's output for the prompts of a batch; needs ``scope`` around it.
 
-        Positions count real tokens only, so a row gives the same whatever it is padded to. A prompt of words leaves the
-        projector alone: it gets no gradient, not even zeros, which would still move it by its momentum.
+        Positions count real tokens only, so a row gives the same whatever it is padded to.
         """
         prompts = batch.prompts
+        assert isinstance(prompts, Prompts)
         position_BL = (prompts.mask_BL.long().cumsum(dim=1) - 1).clamp(min=0)
-        if prompts.soft_BL is None:
-            inputs = {"input_ids": prompts.tokens_BL}
-        elif self.soft is None:
+        inputs = self.inputs(prompts.tokens_BL, prompts.soft_BL, batch.soft_user_BX)
+        return self.model(**inputs, attention_mask=prompts.mask_BL.long(), position_ids=position_BL, **options)
+
+    def read(self, batch: PersonalBatch) -> Float[Tensor, "E V"]:
+        """The model's logits where something is read of a batch of trees; needs ``scope`` around it."""
+        trees = batch.prompts
+        assert isinstance(trees, PromptTrees)
+        inputs = self.inputs(trees.tokens_L[None], None if trees.soft_L is None else trees.soft_L[None], batch.soft_user_BX)
+        return read(self.model, trees, inputs, early=self.early)
+
+    def inputs(
+        self, tokens_BL: Int[Tensor, "B L"], soft_BL: Int[Tensor, "B L"] | None, soft_user_BX: Float[Tensor, "B X"] | None
+    ) -> dict[str, Tensor]:
+        """What goes into the model.
+
+        A prompt of words leaves the projector alone: it gets no gradient, not even zeros, which would still move it by its
+        momentum.
+        """
+        if soft_BL is None:
+            return {"input_ids": tokens_BL}
+        if self.soft is None:
             raise ConfigError(
                 "the prompts have soft tokens, but no vectors came to make them from: give the LM SoftTokens, or "
                 "ask in words alone."
             )
-        else:
-            embedding = cast(Any, self.model).get_input_embeddings()
-            inputs = {"inputs_embeds": self.soft.embed(embedding, prompts.tokens_BL, prompts.soft_BL, batch.soft_user_BX)}
-        return self.model(**inputs, attention_mask=prompts.mask_BL.long(), position_ids=position_BL, **options)
+        embedding = cast(Any, self.model).get_input_embeddings()
+        return {"inputs_embeds": self.soft.embed(embedding, tokens_BL, soft_BL, soft_user_BX)}
+
+
+def grouped(of_L: Int[Tensor, "L"], parts: int) -> Parts:
+    """Tokens by the part that each is in; a number of ``parts`` or more is of none."""
+    block = Block.grouped(of_L.clamp(max=parts), parts + 1)
+    width = int(block.real_NX[:parts].sum(dim=1).max()) if parts else 0
+    return Parts(block.index_NX[:parts, :width], block.real_NX[:parts, :width])

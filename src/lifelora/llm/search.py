@@ -13,6 +13,7 @@ from lifelora.llm.probe import named_context
 from lifelora.llm.reading import Reader
 from lifelora.llm.shared_prompt import MAX_TOKENS, Cost, SharedPrompt, clocked
 from lifelora.llm.titles import TitleLM
+from lifelora.prompts.fill import Prompts
 from lifelora.prompts.titles import Titles
 
 
@@ -70,6 +71,7 @@ def write(
 ) -> Written:
     """What the LM writes where it may write anything, up to the end of the line or of ``limit`` tokens."""
     prompts = batch.prompts
+    assert isinstance(prompts, Prompts)
     context = named_context(getattr(lm.model, "config", None))
     longest = int(prompts.mask_BL.sum(dim=1).max()) if len(prompts.mask_BL) else 0
     if context is not None and longest + limit > context + 1:  # the last token that is written is not read

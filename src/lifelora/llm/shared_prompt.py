@@ -20,6 +20,7 @@ from lifelora.llm.head import full_precision
 from lifelora.llm.personal import PersonalBatch
 from lifelora.llm.titles import TitleLM
 from lifelora.lora.structure import Structure
+from lifelora.prompts.fill import Prompts
 
 MAX_TOKENS = 1 << 15
 """How many are computed together by default: more is not faster on a CPU."""
@@ -74,6 +75,7 @@ class SharedPrompt:
     def of(cls, lm: TitleLM, batch: PersonalBatch, cost: Cost) -> "SharedPrompt":
         """Compute the prompts, all rows together; ConfigError for those that have their answers already."""
         prompts = batch.prompts
+        assert isinstance(prompts, Prompts)
         if prompts.answer_BA is not None:
             raise ConfigError("these prompts already have their answers: ask with TitleBuilder.question.")
         C = lm.couplings(batch)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lifelora.errors import ConfigError
 from lifelora.llm.personal import PersonalBatch, PersonalLM
+from lifelora.prompts.fill import Prompts
 
 
 @final
@@ -22,6 +23,7 @@ class TitleLM(PersonalLM):
 
     def loss(self, batch: PersonalBatch) -> Float[Tensor, ""]:
         """Mean over rows of the mean of -log p over the tokens of the answer; needs ``scope(batch)`` around it."""
+        assert isinstance(batch.prompts, Prompts)
         answer_BA = batch.prompts.answer_BA
         if answer_BA is None:
             raise ConfigError("the loss needs answers: give it prompts with their answers.")

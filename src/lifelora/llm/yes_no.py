@@ -7,7 +7,7 @@
 loss is the binary cross-entropy of that.
 """
 
-from typing import Literal, cast, final
+from typing import Literal, Unpack, cast, final
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +16,10 @@ from torch import Tensor, nn
 
 from lifelora.errors import ConfigError
 from lifelora.llm.head import full_precision
-from lifelora.llm.personal import PersonalBatch, PersonalLM, Representer
-from lifelora.llm.soft import SoftTokens
+from lifelora.llm.personal import Options, PersonalBatch, PersonalLM
 from lifelora.lora.adapters import Adapters
+from lifelora.prompts.tree import PromptTrees
 from lifelora.prompts.yes_no import Answers
-from lifelora.types import Layer
 
 Loss = Literal["answer", "yes"]
 """What is learnt: the answer word among all words, or the logit of yes alone."""
@@ -36,18 +35,17 @@ class YesNoLM(PersonalLM):
         adapters: Adapters,
         answers: Answers,
         *,
-        representer: Representer | None = None,
-        layer: Layer = "final",
-        soft: SoftTokens | None = None,
         loss: Loss = "answer",
-        head: bool = True,
+        **options: Unpack[Options],
     ) -> None:
         """As of every PersonalLM; without ``head`` all words are computed where two are asked."""
-        super().__init__(model, adapters, representer=representer, layer=layer, soft=soft, head=head)
+        super().__init__(model, adapters, **options)
         self.answers, self.learns = answers, loss
 
     def logits(self, batch: PersonalBatch) -> Float[Tensor, "B V"]:
-        """Next-token logits at the end of each prompt; needs ``scope(batch)`` around it."""
+        """Next-token logits at the end of each prompt or branch; needs ``scope(batch)`` around it."""
+        if isinstance(batch.prompts, PromptTrees):
+            return self.read(batch).float()
         return cast(Tensor, self.run(batch, logits_to_keep=1, use_cache=False).logits)[:, -1].float()
 
     def answer_logits(self, batch: PersonalBatch) -> Float[Tensor, "B 2"]:

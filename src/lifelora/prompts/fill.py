@@ -31,6 +31,8 @@ class Prompts:
     "The item of each soft token, or USER, and -1 at every other place; None for prompts of words alone."
     answer_BA: Bool[Tensor, "B A"] | None = None
     "Which of the last A tokens are the answer; None where it is asked for."
+    question_B: Int[Tensor, "B"] | None = None
+    "How many of the last tokens are not head or behaviours: the question, and the answer if it is there."
 
 
 @final
@@ -44,6 +46,8 @@ class Plan:
     shown_B: Int[np.ndarray, "B"]
     item_BS: Int[np.ndarray, "B S"] | None = None
     "Whose soft token is in a segment that has an item's; None for words alone."
+    behaviours: int = 0
+    "K: so many segments after the first are behaviours."
 
     @classmethod
     def of(
@@ -73,7 +77,7 @@ class Plan:
         part_BS = np.column_stack([head_B, behaviour_BK, rest_BS])
         length_BS = lengths_N[part_BS]
         length_BS[:, 1 : 1 + behaviour_BK.shape[1]] *= kept_BK
-        return cls(lines, part_BS, length_BS, shown_B, item_BS)
+        return cls(lines, part_BS, length_BS, shown_B, item_BS, behaviour_BK.shape[1])
 
     def then(self, part_B: Int[np.ndarray, "B"]) -> "Plan":
         """With one segment more at the right."""
@@ -81,7 +85,7 @@ class Plan:
             np.column_stack(pair) for pair in ((self.part_BS, part_B), (self.length_BS, self.lines.lengths[part_B]))
         )
         item_BS = None if self.item_BS is None else np.column_stack([self.item_BS, np.full(len(part_B), -1)])
-        return Plan(self.lines, part_BS, length_BS, self.shown_B, item_BS)
+        return Plan(self.lines, part_BS, length_BS, self.shown_B, item_BS, self.behaviours)
 
     @property
     def lengths(self) -> Int[np.ndarray, "B"]:
@@ -104,6 +108,7 @@ class Plan:
             shown_B=torch.from_numpy(self.shown_B),
             soft_BL=soft_BL,
             answer_BA=None if answer_BA is None else torch.from_numpy(answer_BA),
+            question_B=torch.from_numpy(np.asarray(self.length_BS[:, 1 + self.behaviours :].sum(axis=1))),
         )
 
 

@@ -168,6 +168,7 @@ class Titles(LanguageScorer[TitleLM]):
             shares = {"chosen": chosen.cost.shares(len(index_B))}
             values = [hits(chosen.named_BC.cpu(), target_B)]
             if written_tokens:
+                assert isinstance(batch.prompts, Prompts)
                 room = self.context.backbone.context + 1 - int(batch.prompts.mask_BL.sum(dim=1).max())
                 written = write(
                     self.lm,
