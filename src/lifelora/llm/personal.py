@@ -36,7 +36,7 @@ class PersonalBatch:
     """
 
     prompts: Prompts | PromptTrees
-    user_BD: Float[Tensor, "B D"]
+    user_BD: Float[Tensor, "_ D"]
     "u of each row; of width 0 where the coupling needs no user, and where u is made from ``samples``."
     label_B: Float[Tensor, "B"] | None = None
     "Whether the answer is yes, where that is asked."

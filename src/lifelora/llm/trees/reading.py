@@ -11,10 +11,6 @@ from typing import Any, cast
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from lifelora.errors import ConfigError
 from lifelora.llm.trees.attention import attend
@@ -68,6 +64,8 @@ def tree_attention(
     """Attention as transformers calls it: of a tree where one is read, else its own 'sdpa'."""
     reading: Reading | None = options.pop(KEY, None)
     if reading is None:
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
         plain: tuple[Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **options
         )
@@ -92,6 +90,11 @@ def tree_attention(
 
 def ready(model: nn.Module) -> None:
     """Let a model of transformers read trees, for good; whatever else it is asked stays as it was."""
+    # transformers takes long to import, and much of lifelora works without it.
+    from transformers import AttentionInterface, AttentionMaskInterface
+    from transformers.masking_utils import sdpa_mask
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
     AttentionInterface.register(NAME, tree_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     config: Any = cast(Any, model).config
