@@ -165,11 +165,21 @@ def run(
     gather: Callable[[np.ndarray], Any] | Scheduled = gather,
     validate: Callable[[], dict[str, float]] | None = None,
     checkpoint_seconds: float = 1e9,
+    together_N: np.ndarray | None = None,
     **config: Any,
 ) -> History:
     settings = TrainingConfig.model_validate({"batch_size": 16, **config})
     return fit(
-        net, rows_N, gather, validate or net.validate, settings, folder, seed, device="cpu", checkpoint_seconds=checkpoint_seconds
+        net,
+        rows_N,
+        gather,
+        validate or net.validate,
+        settings,
+        folder,
+        seed,
+        together_N=together_N,
+        device="cpu",
+        checkpoint_seconds=checkpoint_seconds,
     )
 
 

@@ -22,14 +22,14 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
-from jaxtyping import Int64
+from jaxtyping import Int, Int64
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from lifelora.artefacts import key_of, write_atomically
 from lifelora.errors import ConfigError, LifeloraError
 from lifelora.progress import Progress
-from lifelora.seeds import derive, torch_generator
+from lifelora.seeds import derive
 from lifelora.tensors import to_device
 from lifelora.training import parallel
 from lifelora.training.accelerator import accelerator_for
@@ -37,6 +37,7 @@ from lifelora.training.checkpoint import CHECKPOINT, MODEL, Checkpoint, Learnt
 from lifelora.training.config import TrainingConfig
 from lifelora.training.curve import HISTORY, Evaluation, History, Point
 from lifelora.training.optimiser import learning_rate, make_optimiser
+from lifelora.training.order import Order
 
 POINTS = 200
 """About as many points has a training curve, each the mean loss of the steps since the one before."""
@@ -100,6 +101,7 @@ def fit(
     folder: Path,
     seed: int,
     *,
+    together_N: Int[np.ndarray, "N"] | None = None,
     name: str = "training",
     device: torch.device | str = "auto",
     checkpoint_seconds: float = 30.0,
@@ -110,15 +112,22 @@ def fit(
     ``folder`` gets ``model.safetensors`` (trained parameters and buffers), ``history.json`` and ``tensorboard/``. One
     with a checkpoint is gone on with, a finished one only loaded, another training's refused.
 
+    Of ``rows_N``, those with one number in ``together_N`` stay together in an epoch's order (``Order``), so that ``gather`` can
+    read once what they share.
+
     ``validate`` is called in eval mode without gradients, by every process; the first one's metrics count. The options
-    after the star do not change the result. The module is left on the device, in eval mode.
+    after ``together_N`` do not change the result. The module is left on the device, in eval mode.
     """
     if len(rows_N) == 0:
         raise ConfigError(f"{name}: there are no samples to train on. The training part of the data is empty.")
     learnt = Learnt(module)
     shapes = {tensor_name: [*tensor.shape, str(tensor.dtype)] for tensor_name, tensor in learnt.tensors.items()}
     digest = hashlib.sha256(np.asarray(rows_N, np.int64).tobytes()).hexdigest()
-    key = key_of([config.model_dump(mode="json"), seed, digest, shapes])
+    told = [config.model_dump(mode="json"), seed, digest, shapes]
+    if together_N is not None:
+        told.append(hashlib.sha256(np.asarray(together_N, np.int64).tobytes()).hexdigest())
+    key = key_of(told)
+    order = Order(rows_N, config.batch_size, seed, together_N)
     accelerator = accelerator_for(config.precision, device)
     module.to(accelerator.device)
     folder = Path(parallel.agreed(str(folder)))  # all go on from what the first process, which alone writes, has there
@@ -128,7 +137,7 @@ def fit(
     else:
         devices = [] if accelerator.device.type == "cpu" else [accelerator.device]
         with torch.random.fork_rng(devices, device_type=accelerator.device.type):
-            loop = _Loop(module, learnt, rows_N, gather, validate, config, folder, seed, key, accelerator)
+            loop = _Loop(module, learnt, order, gather, validate, config, folder, seed, key, accelerator)
             history = loop.run(name, checkpoint_seconds, progress and accelerator.is_main_process)
     accelerator.wait_for_everyone()
     learnt.read(folder / MODEL)
@@ -142,7 +151,7 @@ def fit(
 class _Loop:
     module: nn.Module
     learnt: Learnt
-    rows_N: np.ndarray
+    order: Order
     gather: Callable[[np.ndarray], Any] | Scheduled
     validate: Callable[[], dict[str, float]]
     config: TrainingConfig
@@ -153,8 +162,7 @@ class _Loop:
 
     def run(self, name: str, checkpoint_seconds: float, progress: bool) -> History:
         config, accelerator, main = self.config, self.accelerator, self.accelerator.is_main_process
-        length, size = len(self.rows_N), config.batch_size
-        n = -(-length // size)  # steps per epoch: the last batch may be smaller, no row is dropped
+        length, size, n = len(self.order.rows_N), config.batch_size, self.order.steps
         planned = min(config.epochs * n, config.max_steps or sys.maxsize)
         span = planned if config.schedule_epochs is None else config.schedule_epochs * n
         history = History(key=self.key, steps_per_epoch=n, planned=planned)
@@ -173,7 +181,6 @@ class _Loop:
         every = max(1, planned // POINTS)
         done, total = (steps // n * length + steps % n * size for steps in (history.steps, planned))
         folder = str(self.folder / "tensorboard")
-        order_N: np.ndarray | None = None
         saved = clock = time.monotonic()
         counted = 0
         self.module.train()
@@ -182,16 +189,12 @@ class _Loop:
             SummaryWriter(folder, purge_step=history.steps + 1) if main else nullcontext() as board,
         ):
             while history.stopped is None:
-                epoch, place = divmod(history.steps, n)
-                if order_N is None or place == 0:
-                    stream = torch_generator(self.seed, "order", epoch)
-                    order_N = self.rows_N[torch.randperm(length, generator=stream).numpy()]
-                rows_B = order_N[place * size : (place + 1) * size]
+                place, places_B = history.steps % n, self.order.step(history.steps)
                 rate = learning_rate(config, history.steps, span)
-                losses.append(self.update(rows_B, history.steps, planned, rate))
+                losses.append(self.update(places_B, history.steps, planned, rate))
                 history.steps += 1
-                counted += len(rows_B)
-                ticker.advance(len(rows_B))
+                counted += len(places_B)
+                ticker.advance(len(places_B))
 
                 # k evaluations spread evenly over an epoch, the last at its end; and one after the last step of all.
                 k, last = config.evaluations_per_epoch, history.steps == planned
@@ -228,26 +231,26 @@ class _Loop:
             write_atomically(self.folder / HISTORY, history.model_dump_json(indent=1))
         return history
 
-    def update(self, rows_B: np.ndarray, step: int, planned: int, rate: float) -> Tensor:
-        """One optimiser step on this process's share of ``rows_B``; the mean loss over all of them, before the step."""
+    def update(self, places_B: np.ndarray, step: int, planned: int, rate: float) -> Tensor:
+        """One optimiser step on this process's share of a step's rows; the mean loss over all of them, before the step."""
         accelerator, device = self.accelerator, self.accelerator.device
         world, rank = accelerator.num_processes, accelerator.process_index
         noise = derive(self.seed, "noise", step, rank)
         torch.default_generator.manual_seed(noise)
         if device.type != "cpu":
             torch.get_device_module(device).manual_seed(noise)
-        own = rows_B[rank::world]
+        own = self.order.share(places_B, rank, world)
         micro = -(-self.config.batch_size // (world * self.config.accumulation))
-        parts = [own[start : start + micro] for start in range(0, len(own), micro)] or [rows_B[:1]]
+        parts = self.order.parts(own, micro) or [places_B[:1]]
         means: list[Tensor] = []
         self.optimizer.zero_grad()
         for number, part in enumerate(parts):
             # Mean over B = sum of part / B · mean over the part; a process left without rows joins in with weight 0.
-            weight = len(part) / len(rows_B) if len(own) else 0.0
+            weight = len(part) / len(places_B) if len(own) else 0.0
             gather = self.gather
             if isinstance(gather, Scheduled):
                 gather = gather.at(step, planned, number * world + rank)
-            batch = to_device(gather(part), device)
+            batch = to_device(gather(self.order.rows_N[part]), device)
             with (
                 accelerator.no_sync(self.forward) if number + 1 < len(parts) else nullcontext(),
                 cast(Trainable, self.module).scope(batch),
