@@ -101,7 +101,7 @@ def fit(
     folder: Path,
     seed: int,
     *,
-    together_N: Int[np.ndarray, "N"] | None = None,
+    together_N: Int[np.ndarray, "_"] | None = None,
     name: str = "training",
     device: torch.device | str = "auto",
     checkpoint_seconds: float = 30.0,
@@ -247,9 +247,7 @@ class _Loop:
         for number, part in enumerate(parts):
             # Mean over B = sum of part / B · mean over the part; a process left without rows joins in with weight 0.
             weight = len(part) / len(places_B) if len(own) else 0.0
-            gather = self.gather
-            if isinstance(gather, Scheduled):
-                gather = gather.at(step, planned, number * world + rank)
+            gather = self.gather.at(step, planned, number * world + rank) if isinstance(self.gather, Scheduled) else self.gather
             batch = to_device(gather(self.order.rows_N[part]), device)
             with (
                 accelerator.no_sync(self.forward) if number + 1 < len(parts) else nullcontext(),

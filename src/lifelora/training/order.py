@@ -24,7 +24,7 @@ class Order:
     size: int
     "Rows of a step; the last one of an epoch may have fewer."
     seed: int
-    together_N: Int[np.ndarray, "N"] | None = None
+    together_N: Int[np.ndarray, "_"] | None = None
     "Rows with one number stay together; None: each is on its own."
     _epoch: tuple[int, Int64[np.ndarray, "N"]] | None = field(default=None, init=False)
 
