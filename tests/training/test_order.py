@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from training_world import Deep, gather, run, train_N, weights
+from training_world import Deep, Logistic, gather, run, train_N, weights
 
 from lifelora.errors import ConfigError, LifeloraError
 from lifelora.seeds import torch_generator
@@ -72,7 +72,7 @@ def test_a_step_learns_from_whole_blocks_and_the_gradient_is_the_mean_over_its_r
         seen.append(rows_B)
         return gather(rows_B)
 
-    whole, parts = Deep(), Deep()
+    whole, parts = Logistic(), Logistic()
     run(whole, tmp_path / "whole", gather=watched, **SETTINGS)
     order = Order(train_N, 24, 0, SETTINGS["together_N"])
     assert [rows_B.tolist() for rows_B in seen] == [order.step(step).tolist() for step in range(6)]
