@@ -7,7 +7,7 @@ A prompt that is too long loses its oldest behaviours, never a word of what foll
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, final
+from typing import Literal, TypeAlias, final
 
 import numpy as np
 import torch
@@ -33,6 +33,19 @@ class Prompts:
     "Which of the last A tokens are the answer; None where it is asked for."
     question_B: Int[Tensor, "B"] | None = None
     "How many of the last tokens are not head or behaviours: the question, and the answer if it is there."
+
+
+Segments: TypeAlias = tuple[
+    Lines,
+    Int[np.ndarray, "B 2"],
+    Int[np.ndarray, "B K"],
+    Bool[np.ndarray, "B K"],
+    Int[np.ndarray, "B X"],
+    Int[np.ndarray, "B"],
+    Callable[[int, int], None],
+    Int[np.ndarray, "B S"] | None,
+]
+"""What ``Plan.of`` takes, in its order."""
 
 
 @final
@@ -92,21 +105,25 @@ class Plan:
         """How many tokens each prompt has."""
         return np.asarray(self.length_BS.sum(axis=1))
 
+    @property
+    def codes(self) -> tuple[Int[np.ndarray, "T"], Int[np.ndarray, "T"] | None]:
+        """The token ids of all rows, one after another, and the item or USER of each that is a soft token (-1: of none)."""
+        code_T = self.lines.joined(self.part_BS, self.length_BS)
+        if self.item_BS is None:
+            return code_T, None
+        # Read row by row, the items' soft tokens come in the order of the segments that have one.
+        soft_T = np.where(code_T == USER, USER, -1)
+        soft_T[code_T == ITEM] = self.item_BS[self.lines.slotted[self.part_BS] & (self.length_BS > 0)]
+        return np.maximum(code_T, 0), soft_T
+
     def fill(self, answer_BA: Bool[np.ndarray, "B A"] | None = None) -> Prompts:
         """The prompts; ``answer_BA`` says which of their last tokens are an answer."""
-        code_T, mask_BL = self.lines.joined(self.part_BS, self.length_BS), aligned(self.lengths, "right")
-        soft_BL = None
-        if self.item_BS is not None:
-            # Read row by row, the items' soft tokens come in the order of the segments that have one.
-            soft_T = np.where(code_T == USER, USER, -1)
-            soft_T[code_T == ITEM] = self.item_BS[self.lines.slotted[self.part_BS] & (self.length_BS > 0)]
-            soft_BL = torch.from_numpy(spread(soft_T, mask_BL, -1))
-            code_T = np.maximum(code_T, 0)
+        (token_T, soft_T), mask_BL = self.codes, aligned(self.lengths, "right")
         return Prompts(
-            tokens_BL=torch.from_numpy(spread(code_T, mask_BL, 0)),
+            tokens_BL=torch.from_numpy(spread(token_T, mask_BL, 0)),
             mask_BL=torch.from_numpy(mask_BL),
             shown_B=torch.from_numpy(self.shown_B),
-            soft_BL=soft_BL,
+            soft_BL=None if soft_T is None else torch.from_numpy(spread(soft_T, mask_BL, -1)),
             answer_BA=None if answer_BA is None else torch.from_numpy(answer_BA),
             question_B=torch.from_numpy(np.asarray(self.length_BS[:, 1 + self.behaviours :].sum(axis=1))),
         )

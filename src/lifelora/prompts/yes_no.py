@@ -14,9 +14,10 @@ from jaxtyping import Bool, Int
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
-from lifelora.prompts.fill import Plan, Prompts
+from lifelora.prompts.fill import Plan, Prompts, Segments
 from lifelora.prompts.lines.yes_no import YesNoLines
 from lifelora.prompts.slots import Place
+from lifelora.prompts.tree import PromptTrees, TreePlan
 from lifelora.prompts.wording.fields import marked
 from lifelora.prompts.wording.yes_no import Template
 from lifelora.tokens import LineTokenizer
@@ -100,7 +101,41 @@ class YesNoBuilder:
         """How many tokens each prompt has that ``build`` would make."""
         return self._plan(targets, chosen_BK, mask_BK).lengths
 
+    def trees(
+        self,
+        targets: Targets,
+        chosen_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        trunk_B: Int[np.ndarray, "B"],
+    ) -> PromptTrees:
+        """What ``build`` makes, as trees: targets with one number in ``trunk_B`` hang on one trunk (``TreePlan.of``)."""
+        return self._tree_plan(targets, chosen_BK, mask_BK, trunk_B).fill()
+
+    def tree_lengths(
+        self,
+        targets: Targets,
+        chosen_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        trunk_B: Int[np.ndarray, "B"],
+    ) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "B"], Int[np.ndarray, "B"]]:
+        """The tokens of each trunk and of each branch that ``trees`` would make, and the tree of each branch."""
+        plan = self._tree_plan(targets, chosen_BK, mask_BK, trunk_B)
+        return plan.trunks.lengths, plan.branches.lengths, plan.tree_G
+
     def _plan(self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]) -> Plan:
+        return Plan.of(*self._segments(targets, chosen_BK, mask_BK))
+
+    def _tree_plan(
+        self,
+        targets: Targets,
+        chosen_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        trunk_B: Int[np.ndarray, "B"],
+    ) -> TreePlan:
+        return TreePlan.of(*self._segments(targets, chosen_BK, mask_BK), event_BK=chosen_BK, trunk_B=trunk_B)
+
+    def _segments(self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]) -> Segments:
+        """What ``Plan.of`` asks for."""
         lines, count = self.lines, len(targets)
         behaviour_BK = lines.behaviours(self.dataset.item_N[chosen_BK], self.dataset.rating_N[chosen_BK])
         assert not np.any(mask_BK & (behaviour_BK < 0)), "an event of the log has no line"
@@ -108,7 +143,7 @@ class YesNoBuilder:
         rest_BS, item_BS = np.column_stack([lines.question_M[targets.item_B], shared_BS]), None
         if self.soft:
             item_BS = np.column_stack([none_B, self.dataset.item_N[chosen_BK], targets.item_B, np.full_like(shared_BS, -1)])
-        return Plan.of(
+        return (
             lines,
             lines.head_U2[targets.user_B],
             behaviour_BK,
