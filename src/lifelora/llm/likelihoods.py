@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from lifelora.llm.cost import Cost, clocked
 from lifelora.llm.personal import PersonalBatch
-from lifelora.llm.shared_prompt import MAX_TOKENS, Cost, SharedPrompt, clocked
+from lifelora.llm.shared_prompt import MAX_TOKENS, SharedPrompt
 from lifelora.llm.titles import TitleLM
 from lifelora.prompts.titles import Titles
 

@@ -8,10 +8,11 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lifelora.errors import ConfigError
+from lifelora.llm.cost import Cost, clocked
 from lifelora.llm.personal import PersonalBatch
 from lifelora.llm.probe import named_context
 from lifelora.llm.reading import Reader
-from lifelora.llm.shared_prompt import MAX_TOKENS, Cost, SharedPrompt, clocked
+from lifelora.llm.shared_prompt import MAX_TOKENS, SharedPrompt
 from lifelora.llm.titles import TitleLM
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.titles import Titles

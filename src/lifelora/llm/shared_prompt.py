@@ -4,18 +4,16 @@ The keys and values of a prompt are copied for each of its answers, so what is c
 answers times the tokens of a prompt and an answer.
 """
 
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lifelora.errors import ConfigError
 from lifelora.llm.continuation import Continuation
+from lifelora.llm.cost import Cost
 from lifelora.llm.head import full_precision
 from lifelora.llm.personal import PersonalBatch
 from lifelora.llm.titles import TitleLM
@@ -24,39 +22,6 @@ from lifelora.prompts.fill import Prompts
 
 MAX_TOKENS = 1 << 15
 """How many are computed together by default: more is not faster on a CPU."""
-
-
-@dataclass
-class Cost:
-    """What an answer took: tokens that went through the LM (padding and beams that came to nothing, too), and seconds."""
-
-    tokens: int = 0
-    seconds: float = 0.0
-
-    def add(self, other: "Cost") -> None:
-        """Both together."""
-        self.tokens += other.tokens
-        self.seconds += other.seconds
-
-    def shares(self, count: int) -> Float[np.ndarray, "N 2"]:
-        """Tokens and seconds of each of so many rows."""
-        return np.full((count, 2), [self.tokens / count, self.seconds / count])
-
-    @classmethod
-    def of(cls, share_N2: Float[np.ndarray, "N 2"]) -> "Cost":
-        """All shares together."""
-        tokens, seconds = share_N2.sum(axis=0).tolist()
-        return cls(round(tokens), seconds)
-
-
-@contextmanager
-def clocked(device: torch.device) -> Iterator[Cost]:
-    """The cost of what is done inside; its tokens are counted by who knows them."""
-    cost, began = Cost(), time.perf_counter()
-    yield cost
-    if device.type != "cpu":
-        torch.get_device_module(device).synchronize(device)
-    cost.seconds = time.perf_counter() - began
 
 
 @dataclass

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lifelora.data.dataset import Targets
-from lifelora.llm.shared_prompt import Cost
+from lifelora.llm.cost import Cost
 from lifelora.run.context import Context
 from lifelora.stage import Stage
 

@@ -15,12 +15,12 @@ from jaxtyping import Float, Int
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Backbone
+from lifelora.llm.cost import Cost
 from lifelora.llm.item_form import Curriculum, form_asked, forms_of
 from lifelora.llm.likelihoods import likelihoods
 from lifelora.llm.personal import PersonalBatch, Representer
 from lifelora.llm.reading import Reader, contained, exact, hits
 from lifelora.llm.search import choose, write
-from lifelora.llm.shared_prompt import Cost
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import TitleLM
 from lifelora.lora.adapters import Adapters

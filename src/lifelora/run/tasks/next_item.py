@@ -19,7 +19,7 @@ from lifelora.evaluation.measured import Validated, figures
 from lifelora.evaluation.ranking_report import Cost as PerRow
 from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, measure, plain_table, row_values
 from lifelora.evaluation.ranks import Ranks
-from lifelora.llm.shared_prompt import Cost
+from lifelora.llm.cost import Cost
 from lifelora.run.scorers.base import Requests, Scorer
 from lifelora.run.scorers.catalogue import first, leave_out_seen
 from lifelora.run.scorers.conventional import NextItemModel
