@@ -29,6 +29,11 @@ MOE = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
 SSM = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_n_groups": 1, "mamba_d_state": 8, "mamba_expand": 2}
 BUILT: dict[str, dict[str, Any]] = {
     "llama": {},
+    "qwen2": {},
+    "qwen3": {},
+    "mistral": {"sliding_window": None},
+    "gemma": {},
+    "stablelm": {},  # keywords do not reach its attention
     "gpt2": GPT,
     "opt": {"ffn_dim": 48, "word_embed_proj_dim": 32},
     "bloom": {"n_head": 4, "n_layer": 2},

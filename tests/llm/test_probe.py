@@ -11,7 +11,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, Gemma3Config
 
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import Backbone, Pretrained, load
-from lifelora.llm.probe import named_context, probe
+from lifelora.llm.context import named_context
+from lifelora.llm.probe import probe
 
 CPU = torch.device("cpu")
 

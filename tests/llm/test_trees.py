@@ -6,7 +6,7 @@ from families_world import VOCABULARY, tiny
 from trees_world import prompts, trees
 
 from lifelora.llm.personal import CoupledOn, PersonalBatch
-from lifelora.llm.trees.reading import ready
+from lifelora.llm.trees.ready import ready
 from lifelora.llm.yes_no import YesNoLM
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Coupling, Experts, Full, Hydra, Identity, Meta, Static

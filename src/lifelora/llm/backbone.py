@@ -18,7 +18,9 @@ from torch import nn
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
 from lifelora.kinds import BACKBONES, Variant
-from lifelora.llm.probe import CONTEXT, named_context, probe
+from lifelora.llm.context import CONTEXT, named_context
+from lifelora.llm.probe import probe
+from lifelora.llm.trees.interface import install
 from lifelora.types import PathText
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -40,6 +42,10 @@ class Backbone:
     "Whether single words of its head can be computed alone and in full precision."
     titles: str = ""
     "Why titles cannot share a prompt that is read once; empty where they can."
+    trees: str = "nobody tried whether the model reads trees"
+    "Why prompts cannot be trees; empty where they can."
+    early: bool = False
+    "Whether in the last layer those tokens of a tree alone may ask after which something is read."
     limit: int | None = None
     "The longest sequence by what was asked for; None leaves it to the model's configuration."
 
@@ -139,11 +145,13 @@ def load(config: Pretrained, device: torch.device, download: bool = False, label
     model.generation_config = type(model.generation_config)()
     size = sum(p.numel() for p in model.parameters())
     longest(model, config.context)
-    found = probe(model, tokenizer, f"backbone.path = '{config.path}'")
+    found = probe(model, tokenizer, f"backbone.path = '{config.path}'", config.context)
+    if not found.trees:
+        install(model, early=found.early)
     label = label or f"{Path(config.path).name} ({size / 1e6:,.2f} M parameters, pretrained)"
     if not found.head and config.dtype != "fp32":
         label += f", scores from logits rounded to {config.dtype}"
-    return Backbone(model, tokenizer, label, found.head, found.titles, config.context)
+    return Backbone(model, tokenizer, label, found.head, found.titles, found.trees, found.early, config.context)
 
 
 def longest(model: Any, asked: int | None = None, name: str = "") -> int:

@@ -2,7 +2,7 @@
 
 Asked here in the way in which prompts are asked: padded at the left, with a mask and positions that count real tokens only. A
 model that answers otherwise than alone, or whose earlier tokens see later ones, is refused; a head that cannot be read word by
-word, or a prompt that titles cannot share, is noted.
+word, a prompt that titles cannot share, or a tree that cannot be read, is noted.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,16 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lifelora.errors import ConfigError, LifeloraError
+from lifelora.llm.agreement import FAILS, Agreement, first_line
 from lifelora.llm.continuation import Continuation
 from lifelora.llm.head import full_precision
+from lifelora.llm.trees.ready import tried
 
-CONTEXT = ("max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "context_length", "n_ctx")
-"Names by which configurations of transformers give the longest sequence."
 LENGTHS = (12, 9, 5, 3)
-EXACT, ROUNDED = 1e-3, 0.1
-"""How far answers may lie from one another, as a share of the logits' spread over the vocabulary: in fp32; in fewer bits, where a
-mixture may also send a token to another expert, so that there the median of the texts counts and not the worst."""
-FAILS = (TypeError, ValueError, RuntimeError, IndexError, AttributeError, KeyError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -34,13 +30,10 @@ class Found:
     "Whether single words of the head can be computed alone and in full precision (``llm.head``)."
     titles: str
     "Why titles cannot share a prompt that is read once; empty where they can."
-
-
-def named_context(config: Any) -> int | None:
-    """The longest sequence that a configuration names, of its language model where it has several; None where it names none."""
-    text = config.get_text_config() if callable(getattr(config, "get_text_config", None)) else config
-    named = (getattr(text, key, None) for key in CONTEXT)
-    return next((value for value in named if isinstance(value, int) and value > 0), None)
+    trees: str
+    "Why prompts cannot be trees; empty where they can."
+    early: bool
+    "Whether in the last layer those tokens of a tree alone may ask after which something is read."
 
 
 def ordinary(model: nn.Module, tokenizer: Any, count: int) -> Int[Tensor, "count"]:
@@ -54,23 +47,17 @@ def ordinary(model: nn.Module, tokenizer: Any, count: int) -> Int[Tensor, "count
 
 
 @torch.no_grad()
-def probe(model: nn.Module, tokenizer: Any, key: str) -> Found:
-    """Try a loaded model in evaluation; ``key`` is where the recipe names it.
+def probe(model: nn.Module, tokenizer: Any, key: str, limit: int | None = None) -> Found:
+    """Try a loaded model in evaluation; ``key`` is where the recipe names it, ``limit`` the longest prompt where it gives one.
 
     Raises ConfigError for a model whose answer depends on what its prompt is padded with or to, that sees what comes later, or
     that cannot be asked in this way.
     """
     texts = _Texts.of(model, tokenizer)
-    exact = all(p.dtype in (torch.float32, torch.float64) for p in model.parameters())
+    apart = Agreement.of(model).apart
 
     def refuse(why: str) -> None:
         raise ConfigError(f"{key}: {type(model).__name__} {why} Take another model.")
-
-    def apart(one_NV: Tensor, other_NV: Tensor) -> bool:
-        """Whether answers differ by more than rounding."""
-        spread_N = one_NV.std(dim=-1).clamp(min=torch.finfo(torch.float32).tiny)
-        error_N = (one_NV - other_NV).square().mean(dim=-1).sqrt() / spread_N
-        return not float(error_N.max()) <= EXACT if exact else not float(error_N.median()) <= ROUNDED
 
     try:
         alone = [texts.alone(model, row) for row in range(len(LENGTHS))]
@@ -81,7 +68,7 @@ def probe(model: nn.Module, tokenizer: Any, key: str) -> Found:
     except torch.OutOfMemoryError:
         raise
     except FAILS as error:
-        reason = str(error).partition("\n")[0][:200]
+        reason = first_line(error)
         raise ConfigError(f"{key}: {type(model).__name__} cannot be called with a mask and positions: {reason}") from error
     alone_NV = torch.stack([logits_LV[-1] for logits_LV in alone])
     if not alone_NV.isfinite().all():
@@ -93,7 +80,7 @@ def probe(model: nn.Module, tokenizer: Any, key: str) -> Found:
     if apart(alone[0][: texts.kept], changed[: texts.kept]):
         refuse("is not causal: earlier tokens see later ones.")
     head = _reads_rows(model, texts, together_NV, apart)
-    return Found(head, _shares(model, texts, head, apart))
+    return Found(head, _shares(model, texts, head, apart), *tried(model, texts.tokens_BL.flatten(), limit))
 
 
 def _reads_rows(model: nn.Module, texts: "_Texts", whole_NV: Tensor, apart: Callable[[Tensor, Tensor], bool]) -> bool:
@@ -130,8 +117,7 @@ def _shares(model: nn.Module, texts: "_Texts", head: bool, apart: Callable[[Tens
     except ConfigError as error:
         return str(error)
     except FAILS as error:
-        reason = str(error).partition("\n")[0][:200]
-        return f"what {type(model).__name__} keeps of a prompt cannot be shared by its titles: {reason}"
+        return f"what {type(model).__name__} keeps of a prompt cannot be shared by its titles: {first_line(error)}"
     prompts = [row[mask].tolist() for row, mask in zip(texts.tokens_BL, texts.mask_BL, strict=True) for _ in range(2)]
     for length, read_NV in ((2, logits_NV), (tail, then_NV[back_N])):
         whole_NV = torch.stack(

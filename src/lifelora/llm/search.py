@@ -8,9 +8,9 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from lifelora.errors import ConfigError
+from lifelora.llm.context import named_context
 from lifelora.llm.cost import Cost, clocked
 from lifelora.llm.personal import PersonalBatch
-from lifelora.llm.probe import named_context
 from lifelora.llm.reading import Reader
 from lifelora.llm.shared_prompt import MAX_TOKENS, SharedPrompt
 from lifelora.llm.titles import TitleLM

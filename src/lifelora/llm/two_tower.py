@@ -19,8 +19,10 @@ from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 
 from lifelora.errors import ConfigError
+from lifelora.llm.agreement import EXACT, FAILS
 from lifelora.llm.backbone import Backbone, Pretrained, fingerprint, read
-from lifelora.llm.probe import EXACT, FAILS, named_context, ordinary
+from lifelora.llm.context import named_context
+from lifelora.llm.probe import ordinary
 from lifelora.prompts.towers import TowerBatch, TowerTexts
 from lifelora.types import Frozen, PathText
 from lifelora.vectors.encode import masked_mean, model_place
