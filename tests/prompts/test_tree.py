@@ -1,19 +1,20 @@
 """Prompt trees against the prompts that they stand for: token by token, place by place, soft token by soft token."""
 
-from collections.abc import Sequence
+from copy import copy
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from branches_world import K, branch, growing, left
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lifelora.data.dataset import Targets
+from lifelora.data.negatives import Drawn
 from lifelora.errors import ConfigError, LeakError
 from lifelora.prompts.tree import PromptTrees
 from lifelora.prompts.wording.yes_no import Plain
 from lifelora.prompts.yes_no import YesNoBuilder
-
-K = 4
 
 
 @pytest.fixture(scope="module", params=[(), ("user", "behaviours", "target")], ids=["words", "soft"])
@@ -25,30 +26,11 @@ def limited(builder: YesNoBuilder, max_tokens: int) -> YesNoBuilder:
     return YesNoBuilder(builder.dataset, builder.lines, builder.answers, max_tokens, builder.soft)
 
 
-def growing(builder: YesNoBuilder, rows: Sequence[int], block: int):
-    """Samples with K to K + block - 1 behaviours, and the number of the trunk of each."""
-    targets = builder.dataset.targets(np.asarray(rows))
-    start_B = targets.position_B - targets.position_B % block
-    chosen_BK, mask_BK = builder.dataset.history(targets, K + block - 1)
-    mask_BK &= np.arange(mask_BK.shape[1]) >= mask_BK.shape[1] - (targets.position_B - np.maximum(0, start_B - K))[:, None]
-    return targets, chosen_BK, mask_BK, targets.user_B * 1000 + start_B
-
-
-def branch(trees: PromptTrees, number: int) -> tuple[list[int], list[int], list[int]]:
-    """Tokens, positions and soft tokens of the prompt that a branch stands for."""
-    trunk = int(trees.trunk_R[: trees.tree_G[number]].sum())
-    start, length = int(trees.starts[number]), int(trees.branch_G[number])
-    places = [*range(trunk, trunk + int(trees.place_G[number])), *range(start, start + length)]
-    soft_L = None if trees.soft_L is None else trees.soft_L[places].tolist()
-    return trees.tokens_L[places].tolist(), trees.positions[places].tolist(), soft_L or [-1] * len(places)
-
-
 def check(builder: YesNoBuilder, trees: PromptTrees, targets: Targets, chosen_BK: np.ndarray) -> None:
     """Every branch is the prompt that ``build`` writes of the behaviours that the tree has left to it."""
     width = chosen_BK.shape[1]
     for number in range(len(trees)):
-        left_1K = (np.arange(width) >= width - int(trees.shown_G[number]))[None]
-        whole = builder.build(targets.at(np.array([number])), chosen_BK[[number]], left_1K)
+        whole = builder.build(targets.at(np.array([number])), chosen_BK[[number]], left(trees, number, width))
         tokens, positions, soft = branch(trees, number)
         assert tokens == whole.tokens_BL[0].tolist()
         assert positions == list(range(len(tokens)))
@@ -61,7 +43,7 @@ def check(builder: YesNoBuilder, trees: PromptTrees, targets: Targets, chosen_BK
 def test_a_branch_is_its_prompt_however_little_room_there_is(builder, rows, block, spare):
     """Also the same sample twice, samples without a past, and trees of which nothing is left but questions."""
     rows = [row % len(builder.dataset) for row in rows]
-    targets, chosen_BK, mask_BK, trunk_B = growing(builder, rows, block)
+    targets, chosen_BK, mask_BK, trunk_B, _ = growing(builder.dataset, rows, block)
     bare = int(builder.lengths(targets, chosen_BK, np.zeros_like(mask_BK)).max())
     tight = limited(builder, bare + spare)
     trees = tight.trees(targets, chosen_BK, mask_BK, trunk_B)
@@ -82,7 +64,7 @@ def test_a_branch_is_its_prompt_however_little_room_there_is(builder, rows, bloc
 
 def test_as_little_as_can_be_is_cut(builder):
     """One behaviour more, and some branch of the tree has no room."""
-    targets, chosen_BK, mask_BK, trunk_B = growing(builder, range(40), 5)
+    targets, chosen_BK, mask_BK, trunk_B, _ = growing(builder.dataset, range(40), 5)
     whole = builder.trees(targets, chosen_BK, mask_BK, trunk_B)
     room = int((whole.place_G + whole.branch_G).max()) - 1
     cut = limited(builder, room).trees(targets, chosen_BK, mask_BK, trunk_B)
@@ -94,7 +76,7 @@ def test_as_little_as_can_be_is_cut(builder):
 
 
 def test_the_trunk_is_read_once_for_a_block(builder):
-    targets, chosen_BK, mask_BK, trunk_B = growing(builder, range(60), 4)
+    targets, chosen_BK, mask_BK, trunk_B, _ = growing(builder.dataset, range(60), 4)
     trees = builder.trees(targets, chosen_BK, mask_BK, trunk_B)
     some = trees.shown_G > 0
     assert len(np.unique(trees.tree_G[some])) == len(np.unique(trunk_B[some.numpy()]))
@@ -115,7 +97,7 @@ def test_candidates_of_one_moment_hang_on_one_trunk(builder):
 def test_a_planted_leak_is_caught_and_a_changed_rating_reaches_no_branch_at_or_before_it(builder):
     data = builder.dataset
     rows = np.arange(int(data.log.offsets[4]), int(data.log.offsets[4]) + 8)
-    targets, chosen_BK, mask_BK, trunk_B = growing(builder, rows, 8)
+    targets, chosen_BK, mask_BK, trunk_B, _ = growing(builder.dataset, rows, 8)
     before = builder.trees(targets, chosen_BK, mask_BK, trunk_B)
     for changed in range(8):
         # The line of the event in question as another event wrote it, with another rating.
@@ -136,8 +118,6 @@ def test_a_planted_leak_is_caught_and_a_changed_rating_reaches_no_branch_at_or_b
 
 def _reworded(builder: YesNoBuilder, segment: int):
     """The lines with other tokens in one segment."""
-    from dataclasses import replace
-
     tokens_T = np.array(builder.lines.tokens_T)
     start, end = builder.lines.offsets_N[segment : segment + 2]
     words_T = tokens_T[start:end] >= 0
@@ -146,6 +126,48 @@ def _reworded(builder: YesNoBuilder, segment: int):
 
 
 def test_a_question_without_room_is_refused_by_the_name_of_its_item(builder):
-    targets, chosen_BK, mask_BK, trunk_B = growing(builder, range(30), 4)
+    targets, chosen_BK, mask_BK, trunk_B, _ = growing(builder.dataset, range(30), 4)
     with pytest.raises(ConfigError, match="the question about item 'i.*raise max_tokens"):
         limited(builder, 5).trees(targets, chosen_BK, mask_BK, trunk_B)
+
+
+def test_a_history_may_have_holes(builder):
+    """As a selector may leave them: what counts is which events are shown, not in which cells they stand."""
+    targets, chosen_BK, mask_BK, trunk_B, _ = growing(builder.dataset, range(40), 5)
+    width = chosen_BK.shape[1]
+    holes = np.sort(np.random.default_rng(0).permuted(np.tile(np.arange(2 * width), (40, 1)), axis=1)[:, :width], axis=1)
+    spread_BK, real_BK = np.zeros((40, 2 * width), np.int64), np.zeros((40, 2 * width), np.bool_)
+    np.put_along_axis(spread_BK, holes, chosen_BK, axis=1)
+    np.put_along_axis(real_BK, holes, mask_BK, axis=1)
+    one, other = builder.trees(targets, chosen_BK, mask_BK, trunk_B), builder.trees(targets, spread_BK, real_BK, trunk_B)
+    for field in ("tokens_L", "place_G", "tree_G", "shown_G", *(("soft_L",) if builder.soft else ())):
+        assert getattr(one, field).tolist() == getattr(other, field).tolist()
+
+
+def test_negatives_hang_where_their_like_does(builder):
+    """A sample below zero stands at the time of its like: both hang at one place, before the like's own line."""
+    data = copy(builder.dataset)
+    rows = int(data.log.offsets[5]) + np.arange(3, 9)
+    data.negatives = Drawn(rows, (data.item_N[rows] + 1) % data.n_items)
+    negative = YesNoBuilder(data, builder.lines, builder.answers, 1024, builder.soft)
+    targets, chosen_BK, mask_BK, trunk_B, _ = growing(data, [*rows, *(-1 - np.arange(6))], 5)
+    trees = negative.trees(targets, chosen_BK, mask_BK, trunk_B)
+    check(negative, trees, targets, chosen_BK)
+    assert trees.place_G[:6].tolist() == trees.place_G[6:].tolist()
+    assert trees.tree_G[:6].tolist() == trees.tree_G[6:].tolist()
+    assert branch(trees, 0)[0] != branch(trees, 6)[0]
+
+
+def test_two_users_on_one_trunk_are_refused(builder):
+    """Also where neither is shown anything: what their prompts begin with differs."""
+    data = builder.dataset
+    firsts = data.log.offsets[[4, 5]]
+    targets, chosen_BK, mask_BK, _, _ = growing(data, firsts, 4)
+    with pytest.raises(LeakError, match="sample 1 of the batch begins otherwise than its trunk"):
+        builder.trees(targets, chosen_BK, mask_BK, np.zeros(2, np.int64))
+
+
+def test_no_samples(builder):
+    targets, chosen_BK, mask_BK, trunk_B, _ = growing(builder.dataset, [], 4)
+    trees = builder.trees(targets, chosen_BK, mask_BK, trunk_B)
+    assert (len(trees), len(trees.trunk_R), len(trees.tokens_L)) == (0, 0, 0)

@@ -31,8 +31,9 @@ CoupledOn = Literal["prompt", "question"]
 class PersonalBatch:
     """Prompts, or trees of them, and what is known of each one's user.
 
-    B is the prompts. Of trees, ``user_BD`` and ``samples`` are about the R trees where C(u) acts on whole prompts, and else
-    about the G branches; all else is about the branches.
+    B is the prompts. Of trees, ``user_BD`` and ``samples`` are about the R trees where C(u) acts on whole prompts or trunks hold
+    the question (``PromptTrees.asked_R``), and else about the G branches. ``soft_user_BX`` is about whatever holds the user's
+    soft token, trunks that hold the question or else branches; the labels are about the branches.
     """
 
     prompts: Prompts | PromptTrees
@@ -106,11 +107,7 @@ class PersonalLM(nn.Module):
         if C is None or not C.personal:
             return C
         if isinstance(prompts, PromptTrees):
-            of_L = prompts.trees
-            if self.coupling_on == "question":
-                before_T = torch.full((int(prompts.trunk_R.sum()),), len(prompts), device=of_L.device)
-                branch_G = torch.arange(len(prompts), device=of_L.device)
-                of_L = torch.cat([before_T, branch_G.repeat_interleave(prompts.branch_G)])
+            of_L = prompts.trees if self.coupling_on == "prompt" else prompts.asking
             count, read_E = int(C.tensor.shape[1]), prompts.reads
             parts = {len(of_X): grouped(of_X, count) for of_X in (of_L[read_E], of_L)}
             return Placed.of(C, parts)

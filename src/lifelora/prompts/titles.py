@@ -5,6 +5,8 @@
 The answer is the title after the cue and the end of its line. The form of a prompt (LLaRA, arXiv 2312.02445) says how its items
 stand there: by title, by title and soft token, or by soft token alone, each on a line of its own. A prompt of words alone has no
 soft token of the user either.
+
+Of a tree, the trunk ends with the behaviours, or, where titles are the branches (``title_branches``), with the cue.
 """
 
 from collections.abc import Collection
@@ -19,9 +21,10 @@ from torch import Tensor
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
-from lifelora.prompts.fill import Plan, Prompts, aligned, spread
+from lifelora.prompts.fill import Plan, Prompts, Segments, aligned, spread
 from lifelora.prompts.lines.titles import TitleLines, said
 from lifelora.prompts.slots import Place
+from lifelora.prompts.tree import PromptTrees, TreePlan
 from lifelora.prompts.wording.titles import ITEMS, WORDS_ALONE, Form, TitleTemplate
 from lifelora.seeds import generator
 
@@ -84,7 +87,7 @@ class TitleBuilder:
         Without candidates the answer is any item of the catalogue, and none is listed. Raises ConfigError where a target is
         none of its candidates, and, naming the item, where there is no room even with no behaviour shown.
         """
-        return self._plan(targets, chosen_BK, mask_BK, candidates_BC, form, np.zeros(len(targets), np.int8)).fill()
+        return Plan.of(*self._segments(targets, chosen_BK, mask_BK, candidates_BC, form)).fill()
 
     def answered(
         self,
@@ -93,14 +96,45 @@ class TitleBuilder:
         mask_BK: Bool[np.ndarray, "B K"],
         candidates_BC: Int[np.ndarray, "B C"] | None = None,
         form: Form = "text",
+        start_B: Int[np.ndarray, "B"] | None = None,
     ) -> Prompts:
-        """What is learnt from: with the answer, and in the phrasing that was drawn for the event."""
-        answer_B = self.lines.answer_M[targets.item_B]
-        phrasing_B = self._phrasing_N[self.dataset.log.rows(targets.user_B, targets.position_B)]
-        plan = self._plan(targets, chosen_BK, mask_BK, candidates_BC, form, phrasing_B).then(answer_B)
+        """What is learnt from: with the answer, and in the phrasing that was drawn for the event.
+
+        Or in that of the user's event at ``start_B``, where samples in a row share a history: a trunk has one phrasing.
+        """
+        phrasing_B, answer_B = self._drawn(targets, start_B), self.lines.answer_M[targets.item_B]
+        plan = Plan.of(*self._segments(targets, chosen_BK, mask_BK, candidates_BC, form, phrasing_B)).then(answer_B)
         length_B = self.lines.lengths[answer_B]
         longest = int(length_B.max(initial=0))
         return plan.fill(np.arange(longest) >= longest - length_B[:, None])
+
+    def trees(
+        self,
+        targets: Targets,
+        chosen_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        trunk_B: Int[np.ndarray, "B"],
+        candidates_BC: Int[np.ndarray, "B C"] | None = None,
+        form: Form = "text",
+    ) -> PromptTrees:
+        """What ``question`` makes, as trees: targets with one number in ``trunk_B`` hang on one trunk (``TreePlan.of``)."""
+        segments = self._segments(targets, chosen_BK, mask_BK, candidates_BC, form)
+        return TreePlan.of(*segments, event_BK=chosen_BK, trunk_B=trunk_B).fill()
+
+    def answered_trees(
+        self,
+        targets: Targets,
+        chosen_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        trunk_B: Int[np.ndarray, "B"],
+        candidates_BC: Int[np.ndarray, "B C"] | None = None,
+        form: Form = "text",
+        start_B: Int[np.ndarray, "B"] | None = None,
+    ) -> PromptTrees:
+        """What ``answered`` makes, as trees; ``start_B`` is one position for all of a trunk."""
+        segments = self._segments(targets, chosen_BK, mask_BK, candidates_BC, form, self._drawn(targets, start_B))
+        answer_B = self.lines.answer_M[targets.item_B]
+        return TreePlan.of(*segments, event_BK=chosen_BK, trunk_B=trunk_B).then(answer_B).fill(self.lines.lengths[answer_B])
 
     def lengths(
         self,
@@ -111,7 +145,20 @@ class TitleBuilder:
         form: Form = "text",
     ) -> Int[np.ndarray, "B"]:
         """How many tokens each prompt has that ``question`` would make."""
-        return self._plan(targets, chosen_BK, mask_BK, candidates_BC, form, np.zeros(len(targets), np.int8)).lengths
+        return Plan.of(*self._segments(targets, chosen_BK, mask_BK, candidates_BC, form)).lengths
+
+    def tree_lengths(
+        self,
+        targets: Targets,
+        chosen_BK: Int[np.ndarray, "B K"],
+        mask_BK: Bool[np.ndarray, "B K"],
+        trunk_B: Int[np.ndarray, "B"],
+        candidates_BC: Int[np.ndarray, "B C"] | None = None,
+        form: Form = "text",
+    ) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "B"], Int[np.ndarray, "B"]]:
+        """The tokens of each trunk and of each branch that ``trees`` would make, and the tree of each branch."""
+        segments = self._segments(targets, chosen_BK, mask_BK, candidates_BC, form)
+        return TreePlan.of(*segments, event_BK=chosen_BK, trunk_B=trunk_B).lengths
 
     def titles(self, items_BC: Int[np.ndarray, "B C"]) -> Titles:
         """The answers that these items would be."""
@@ -121,16 +168,23 @@ class TitleBuilder:
         tokens_BCA = spread(self.lines.joined(part_BC, length_BC), mask_BCA, 0)
         return Titles(torch.from_numpy(tokens_BCA), torch.from_numpy(mask_BCA))
 
-    def _plan(
+    def _drawn(self, targets: Targets, start_B: Int[np.ndarray, "B"] | None) -> Int[np.ndarray, "B"]:
+        return np.asarray(
+            self._phrasing_N[self.dataset.log.rows(targets.user_B, targets.position_B if start_B is None else start_B)]
+        )
+
+    def _segments(
         self,
         targets: Targets,
         chosen_BK: Int[np.ndarray, "B K"],
         mask_BK: Bool[np.ndarray, "B K"],
         candidates_BC: Int[np.ndarray, "B C"] | None,
         form: Form,
-        phrasing_B: Int[np.ndarray, "B"],
-    ) -> Plan:
+        phrasing_B: Int[np.ndarray, "B"] | None = None,
+    ) -> Segments:
+        """What ``Plan.of`` asks for, in the first phrasing or in that of each."""
         lines, lengths_N = self.lines, self.lines.lengths
+        phrasing_B = np.zeros(len(targets), np.int8) if phrasing_B is None else phrasing_B
         if form not in lines.behaviour_MW:
             raise ConfigError(
                 f"there are no lines for prompts of form '{form}', only of {', '.join(lines.behaviour_MW)}; name "
@@ -161,7 +215,7 @@ class TitleBuilder:
                 "max_tokens or list fewer candidates (data.rules.candidates.count)."
             )
 
-        return Plan.of(
+        return (
             lines,
             lines.head_W2[phrasing_B],
             behaviour_BK,
@@ -185,3 +239,29 @@ class TitleBuilder:
     def _named(self, targets: Targets, place: int) -> str:
         item = int(targets.item_B[place])
         return f"item '{self.dataset.items.outside(np.array([item]))[0]}' ({self.dataset.titles[item]!r})"
+
+
+def title_branches(prompts: Prompts, titles: Titles) -> PromptTrees:
+    """Trees of questions, whose branches are the titles that may answer them: C of each row, row after row.
+
+    Raises ConfigError for prompts that have their answers.
+    """
+    if prompts.answer_BA is not None:
+        raise ConfigError("these prompts already have their answers: ask with TitleBuilder.question.")
+    B, C, _ = titles.mask_BCA.shape
+    trunk_R, title_G = prompts.mask_BL.sum(dim=1), titles.mask_BCA.sum(dim=2).flatten()
+    tree_G = torch.arange(B, device=title_G.device).repeat_interleave(C)
+    soft_L = None
+    if prompts.soft_BL is not None:
+        soft_L = torch.cat([prompts.soft_BL[prompts.mask_BL], prompts.soft_BL.new_full((int(title_G.sum()),), -1)])
+    return PromptTrees(
+        torch.cat([prompts.tokens_BL[prompts.mask_BL], titles.tokens_BCA[titles.mask_BCA]]),
+        trunk_R,
+        title_G,
+        tree_G,
+        trunk_R[tree_G],
+        prompts.shown_B[tree_G],
+        soft_L,
+        title_G,
+        prompts.question_B,
+    )

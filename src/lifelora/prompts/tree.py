@@ -9,7 +9,7 @@ it nor what came later: of a trunk, a sample is shown a beginning.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import numpy as np
@@ -42,6 +42,8 @@ class PromptTrees:
     "The item of each soft token, or USER, and -1 at every other place; None for trees of words alone."
     answer_G: Int[Tensor, "G"] | None = None
     "How many of a branch's last tokens are the answer; None where it is asked for."
+    asked_R: Int[Tensor, "R"] | None = None
+    "How many of a trunk's last tokens are the question, where branches are its answers; None where each branch asks its own."
 
     def __len__(self) -> int:
         """G, the branches."""
@@ -73,17 +75,43 @@ class PromptTrees:
 
         Where that is the branch's first, it is the token of the trunk that the branch hangs after.
         """
-        count_G = torch.ones_like(self.branch_G) if self.answer_G is None else self.answer_G
-        first_G = self.branch_G - 1 if self.answer_G is None else self.questions - 1
-        branch_E = torch.arange(len(count_G), device=count_G.device).repeat_interleave(count_G)
-        own_E = first_G[branch_E] + torch.arange(len(branch_E), device=branch_E.device) - (count_G.cumsum(0) - count_G)[branch_E]
+        branch_E, next_E = self._read
         before_G = (self.trunk_R.cumsum(0) - self.trunk_R)[self.tree_G] + self.place_G - 1
-        return torch.where(own_E < 0, before_G[branch_E], self.starts[branch_E] + own_E)
+        return torch.where(next_E == self.starts[branch_E], before_G[branch_E], next_E - 1)
+
+    @property
+    def answers(self) -> tuple[Int[Tensor, "E"], Int[Tensor, "E"]]:
+        """What should be read, where there are answers: the branch of each of their tokens, and the token."""
+        assert self.answer_G is not None
+        branch_E, next_E = self._read
+        return branch_E, self.tokens_L[next_E]
+
+    @property
+    def _read(self) -> tuple[Int[Tensor, "E"], Int[Tensor, "E"]]:
+        """The branch of whatever is read, and the place in the row that it is about: an answer's, or the one after the branch."""
+        count_G = torch.ones_like(self.branch_G) if self.answer_G is None else self.answer_G
+        branch_E = torch.arange(len(count_G), device=count_G.device).repeat_interleave(count_G)
+        first_G = self.starts + self.questions - (count_G.cumsum(0) - count_G)
+        return branch_E, first_G[branch_E] + torch.arange(len(branch_E), device=branch_E.device)
 
     @property
     def questions(self) -> Int[Tensor, "G"]:
         """Tokens of each branch before its answer."""
         return self.branch_G if self.answer_G is None else self.branch_G - self.answer_G
+
+    @property
+    def asking(self) -> Int[Tensor, "L"]:
+        """The branch of every token of a branch; or, where trunks hold the question, the tree of every token from there on.
+
+        Tokens before all that have L.
+        """
+        L, R = len(self.tokens_L), len(self.trunk_R)
+        if self.asked_R is not None:
+            start_R = (self.trunk_R - self.asked_R)[self.trees]
+            return torch.where(self.positions >= start_R, self.trees, L)
+        branches_G = torch.arange(len(self), device=self.branch_G.device)
+        trunk_R = torch.full((R,), L, device=self.branch_G.device)
+        return torch.cat([trunk_R.repeat_interleave(self.trunk_R), branches_G.repeat_interleave(self.branch_G)])
 
 
 @final
@@ -115,18 +143,18 @@ class TreePlan:
         ``event_BK`` are the event rows that are shown. Where there is no room for all, the oldest go, as many for all branches of
         a tree as the one needs that has the least room. A sample that is shown none has a tree of its own or with others such,
         for its head is another. Trees stand in the order of ``trunk_B``. Raises LeakError for a history that is no beginning of
-        its trunk's.
+        its trunk's, and for a head that is not its trunk's.
         """
         B, K = mask_BK.shape
         _, tree_B = np.unique(trunk_B, return_inverse=True)
         count_B = mask_BK.sum(axis=1)
         # From left to right, the oldest first: cells of a row that hold nothing now stand at its end.
-        left_BK = np.minimum(K - count_B[:, None] + np.arange(K), max(K - 1, 0))
+        left_BK = np.argsort(~mask_BK, axis=1, kind="stable")
         by_count = np.lexsort((-count_B, tree_B))
         longest_B = by_count[np.searchsorted(tree_B[by_count], tree_B)]
         real_BK = np.arange(K) < count_B[:, None]
         event_BK = np.take_along_axis(event_BK, left_BK, axis=1)
-        _check_beginnings(event_BK, real_BK, longest_B)
+        _check_trunks(head_B2, event_BK, real_BK, longest_B)
         behaviour_BK = np.take_along_axis(behaviour_BK, left_BK, axis=1)
         lengths_N = lines.lengths
         length_BK = np.where(real_BK, lengths_N[np.where(real_BK, behaviour_BK, 0)], 0)
@@ -166,6 +194,15 @@ class TreePlan:
             lengths_N[head_B] + kept_B,
         )
 
+    def then(self, part_G: Int[np.ndarray, "G"]) -> "TreePlan":
+        """With one segment more at the end of each branch."""
+        return replace(self, branches=self.branches.then(part_G))
+
+    @property
+    def lengths(self) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "G"], Int[np.ndarray, "G"]]:
+        """The tokens of each trunk and of each branch, and the tree of each branch."""
+        return self.trunks.lengths, self.branches.lengths, self.tree_G
+
     def fill(self, answer_G: Int[np.ndarray, "G"] | None = None) -> PromptTrees:
         """The trees; ``answer_G`` says how many of each branch's last tokens are its answer."""
         (trunk_T, soft_T), (branch_X, soft_X) = self.trunks.codes, self.branches.codes
@@ -182,13 +219,20 @@ class TreePlan:
         )
 
 
-def _check_beginnings(
-    event_BK: Int[np.ndarray, "B K"], real_BK: Bool[np.ndarray, "B K"], longest_B: Int[np.ndarray, "B"]
+def _check_trunks(
+    head_B2: Int[np.ndarray, "B 2"],
+    event_BK: Int[np.ndarray, "B K"],
+    real_BK: Bool[np.ndarray, "B K"],
+    longest_B: Int[np.ndarray, "B"],
 ) -> None:
-    wrong_B = ((event_BK != event_BK[longest_B]) & real_BK).any(axis=1)
-    if wrong_B.any():
-        row = int(wrong_B.argmax())
-        raise LeakError(
-            f"sample {row} of the batch is shown events that are no beginning of its trunk's, so its branch would see others; "
-            "this is a fault in how samples were grouped (trunk_B), not in the data."
-        )
+    others_B = ((event_BK != event_BK[longest_B]) & real_BK).any(axis=1)
+    headed_B = (head_B2 != head_B2[longest_B]).any(axis=1)
+    for wrong_B, what in (
+        (others_B, "is shown events that are no beginning of its trunk's, so its branch would see others"),
+        (headed_B, "begins otherwise than its trunk: it is about another user, or in another phrasing"),
+    ):
+        if wrong_B.any():
+            raise LeakError(
+                f"sample {int(wrong_B.argmax())} of the batch {what}; "
+                "this is a fault in how samples were grouped (trunk_B), not in the data."
+            )

@@ -119,8 +119,7 @@ class YesNoBuilder:
         trunk_B: Int[np.ndarray, "B"],
     ) -> tuple[Int[np.ndarray, "R"], Int[np.ndarray, "B"], Int[np.ndarray, "B"]]:
         """The tokens of each trunk and of each branch that ``trees`` would make, and the tree of each branch."""
-        plan = self._tree_plan(targets, chosen_BK, mask_BK, trunk_B)
-        return plan.trunks.lengths, plan.branches.lengths, plan.tree_G
+        return self._tree_plan(targets, chosen_BK, mask_BK, trunk_B).lengths
 
     def _plan(self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]) -> Plan:
         return Plan.of(*self._segments(targets, chosen_BK, mask_BK))
