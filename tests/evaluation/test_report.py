@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lifelora.errors import UNSAFE, ConfigError
+from lifelora.evaluation.costs import Cost
 from lifelora.evaluation.measured import Curves, figures, verdict
 from lifelora.evaluation.metrics import HIGHER_IS_BETTER, auc, expected_calibration_error
 from lifelora.evaluation.page import write_report
@@ -198,6 +199,31 @@ def test_figures_are_json_with_everything(report, measured):
     assert plain["ece_as_found"]["far $x_1$"] == expected_calibration_error(report.label_N, report.systems[0].score_N)
     assert set(plain["against"][report.systems[1].name]["auc"]) == {*found, "p"}
     assert len(plain["reliability"]["far $x_1$"]["rows_G"]) == 15
+
+
+def test_what_a_sample_cost_is_told_where_it_was_counted(report, measured, tmp_path):
+    """Four samples a second are a quarter of a second each; what is not known is a dash, and nothing is said of nothing."""
+    assert "Tokens a sample" not in plain_table(measured)
+    far, near = report.systems
+    costs = {"training": Cost(61.25, 0.25, 412.0), "scoring": Cost(412.0, 2.0)}
+    counted = replace(report, systems=[far, replace(near, name="near", costs=costs)], reference="near", example=None)
+    (block,) = [b for b in plain_table(measure(counted)).split("\n\n") if "Tokens a sample" in b]
+    assert [re.split(r"  +", line) for line in block.splitlines()] == [
+        ["", "Tokens a sample", "of its own prompts", "Samples a second"],
+        ["near, training", "61", "412", "4.0"],
+        ["near, scoring", "412", "–", "0.5"],
+    ]
+    page = write_report(tmp_path, counted).read_text()
+    section = page[page.index("What a sample costs") : page.index("Compared with")]
+    assert section.count("samples a second</small>") == 2
+    assert section.count("of its own prompts 412") == 1
+    assert figures(measure(counted))["costs"] == {
+        far.name: {},
+        "near": {
+            "training": {"tokens": 61.25, "seconds": 0.25, "own": 412.0},
+            "scoring": {"tokens": 412.0, "seconds": 2.0, "own": None},
+        },
+    }
 
 
 def test_the_table_is_aligned_and_says_what_it_stands_on(measured):

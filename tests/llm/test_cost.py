@@ -43,4 +43,4 @@ def test_what_came_to_it_since():
 
 
 def test_the_cost_of_rows_is_the_sum_of_their_shares():
-    assert Cost.of(Cost(30, 1.5).shares(4)) == Cost(30, 1.5)
+    assert Cost.of(Cost(30, 1.5, 90).shares(4)) == Cost(30, 1.5, 90, 4)

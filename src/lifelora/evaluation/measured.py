@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lifelora.errors import ConfigError
+from lifelora.evaluation.costs import Cost
 from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, paired_test
 from lifelora.evaluation.tables import short
@@ -58,6 +59,8 @@ class Measured:
     reference: str
     systems: dict[str, dict[str, Figure]]
     seconds: dict[str, float | None]
+    costs: dict[str, dict[str, Cost]]
+    "What a sample took a language model, by the way in which it was used."
     against: dict[str, dict[str, Difference]]
     "Each other system minus the reference."
     deciding: Deciding | None = None

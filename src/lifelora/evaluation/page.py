@@ -19,7 +19,8 @@ from lifelora.evaluation import drawing
 from lifelora.evaluation import ranking_report as L
 from lifelora.evaluation import report as R
 from lifelora.evaluation import tables as T
-from lifelora.evaluation.measured import Curves
+from lifelora.evaluation.costs import rate
+from lifelora.evaluation.measured import Curves, Measured
 from lifelora.evaluation.metrics import HIGHER_IS_BETTER
 from lifelora.evaluation.significance import Figure as Estimate
 
@@ -46,7 +47,7 @@ ENVIRONMENT.filters |= {
     "p_value": T.p_value,
     "duration": T.duration,
     "amount": T.amount,
-    "moment": T.moment,
+    "rate": rate,
 }
 
 
@@ -128,6 +129,7 @@ def render(report: R.Report, measured: R.MeasuredAnswers) -> tuple[str, dict[str
         findings=others,
         metrics=R.NAMES,
         best=_best(measured.systems, HIGHER_IS_BETTER),
+        ways=_ways(measured),
         basis=R.basis(measured),
         higher=HIGHER_IS_BETTER,
         colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)},
@@ -159,7 +161,7 @@ def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tupl
         answered=L.table_of(L.ANSWERS, measured.systems),
         whole=L.table_of(L.IN_CATALOGUE, measured.systems),
         compared=[L.table_of(names, measured.against) for names in (L.LIST, L.ANSWERS, L.IN_CATALOGUE)],
-        ways=list(dict.fromkeys(way for costs in measured.costs.values() for way in costs)),
+        ways=_ways(measured),
         best=_best(measured.systems, dict.fromkeys(L.LIST | L.ANSWERS | L.CATALOGUE, True)),
         basis=L.basis(measured),
         colour={name: index % len(drawing.SYSTEMS) for index, name in enumerate(names)},
@@ -184,6 +186,11 @@ def _learning(album: _Album, curves: Mapping[str, Curves | None], names: list[st
             "learning-validation", said, lambda w: drawing.learning(validated, names, "validation", w), HALF
         )
     return pictures
+
+
+def _ways(measured: Measured) -> list[str]:
+    """In which some language model was used."""
+    return list(dict.fromkeys(way for costs in measured.costs.values() for way in costs))
 
 
 def _best(systems: Mapping[str, Mapping[str, Estimate]], higher: Mapping[str, bool]) -> dict[str, str]:

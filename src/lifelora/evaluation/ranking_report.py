@@ -13,12 +13,13 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from lifelora.errors import ConfigError
+from lifelora.evaluation.costs import Cost, cost_table
 from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife_means
 from lifelora.evaluation.lists import LISTS, K, Lists
 from lifelora.evaluation.measured import Curves, Measured, Validated, against, check_names, decided, deciding, verdict
 from lifelora.evaluation.ranks import Ranks
 from lifelora.evaluation.significance import NONE, Figure, estimate
-from lifelora.evaluation.tables import amount, columns_of, duration, in_blocks, moment, sureness, with_span
+from lifelora.evaluation.tables import columns_of, duration, in_blocks, sureness, with_span
 
 LIST = {"hr@1": "HR@1", "hr@5": "HR@5", "ndcg@5": "NDCG@5", "ndcg@10": "NDCG@10", "mrr": "MRR"}
 ANSWERS = {
@@ -42,15 +43,6 @@ ALONE = NAMES | {metric: f"catalogue {name.removeprefix('catalogue ')}" for metr
 """Names that are clear without their neighbours."""
 
 
-@dataclass(frozen=True)
-class Cost:
-    """What one way of answering costs per sample."""
-
-    tokens: float
-    "Through the LM, prompts and padding among them."
-    seconds: float
-
-
 @dataclass(frozen=True, eq=False)
 class RankedSystem:
     """One system: where it put the right items, and what a reader needs to judge it."""
@@ -67,7 +59,7 @@ class RankedSystem:
     answers: Mapping[str, Float[np.ndarray, "N"]] | None = None
     "Metric of ANSWERS -> its value on each row; what was not asked for is missing."
     costs: Mapping[str, Cost] = field(default_factory=dict)
-    "Way of answering, in words -> what it took."
+    "Way in which it was used, in words -> what a sample took."
     lists: Lists | None = None
     "The first items of the catalogue."
 
@@ -112,7 +104,6 @@ class MeasuredRanking(Measured):
 
     candidates: int
     n_items: int
-    costs: dict[str, dict[str, Cost]]
 
 
 def measure(report: RankingReport) -> MeasuredRanking:
@@ -165,13 +156,7 @@ def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
         tables += in_blocks(columns, width) if len(columns) > 1 else []
     if any(seconds is not None for seconds in measured.seconds.values()):
         tables.append("\n".join(f"{name}: {duration(seconds)}" for name, seconds in measured.seconds.items()))
-    if any(measured.costs.values()):
-        took = {
-            name: [f"{way} {amount(cost.tokens)} tokens, {moment(cost.seconds)} a sample" for way, cost in costs.items()]
-            for name, costs in measured.costs.items()
-            if costs
-        }
-        tables.append("\n".join(f"{name}: {'; '.join(ways)}" for name, ways in took.items()))
+    tables += cost_table(measured.costs, width)
     told = ["\n".join(wrap(sentence, width)) for sentence in decided(measured, _unit(measured))]
     return "\n\n".join([*told, *tables, basis(measured)])
 

@@ -5,7 +5,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from textwrap import wrap
 
 import numpy as np
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int, Shaped
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation import metrics as M
+from lifelora.evaluation.costs import Cost, cost_table
 from lifelora.evaluation.jackknife import DRAWS, METRICS, Scored, jackknife
 from lifelora.evaluation.measured import Curves, Measured, Validated, against, check_names, decided, deciding, verdict
 from lifelora.evaluation.significance import Figure, estimate
@@ -34,6 +35,8 @@ class SystemResult:
     score_N: Float[np.ndarray, "N"]
     curves: Curves | None = None
     seconds: float | None = None
+    costs: Mapping[str, Cost] = field(default_factory=dict)
+    "Way in which it was used, in words -> what a sample took."
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def measure(report: Report) -> MeasuredAnswers:
         systems={name: {metric: estimate(one, metric) for metric in METRICS} for name, one in found.items()},
         ece_as_found={name: one.by_run["ece"][0] for name, one in found.items()},
         seconds={s.name: s.seconds for s in report.systems},
+        costs={s.name: dict(s.costs) for s in report.systems},
         against=against(found, report.reference),
         deciding=deciding(found, {s.name: s.family for s in report.systems}, report.validated, "auc"),
         buckets=tuple(buckets),
@@ -167,7 +171,7 @@ def plain_table(measured: MeasuredAnswers, width: int = 110) -> str:
         for column, cell in zip(columns, ["best possible", short(measured.best_possible_auc)], strict=False):
             column.append(cell)
     told = ["\n".join(wrap(sentence, width)) for sentence in decided(measured, NAMES["auc"])]
-    return "\n\n".join([*told, *in_blocks(columns, width), basis(measured)])
+    return "\n\n".join([*told, *in_blocks(columns, width), *cost_table(measured.costs, width), basis(measured)])
 
 
 def basis(measured: MeasuredAnswers) -> str:

@@ -60,11 +60,6 @@ def amount(tokens: float) -> str:
     return f"{tokens:,.0f}" if tokens >= 9.95 else f"{tokens:.1f}"
 
 
-def moment(seconds: float) -> str:
-    """A short time, as 4.1 ms."""
-    return f"{1000 * seconds:.{0 if seconds >= 0.00995 else 1}f} ms" if seconds < 0.9995 else duration(seconds)
-
-
 def columns_of(systems: Mapping[str, Mapping[str, Figure]], names: Mapping[str, str]) -> list[list[str]]:
     """A column of the systems' names, and one of values and intervals for each metric of ``names``."""
     columns = [["", *systems]]

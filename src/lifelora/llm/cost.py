@@ -10,8 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from lifelora.llm.personal import PersonalBatch
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.tree import PromptTrees
+from lifelora.training import parallel
 
 Result = TypeVar("Result")
 
@@ -42,6 +44,11 @@ class Cost:
             self.alone - before.alone,
             self.samples - before.samples,
         )
+
+    def counting(self, batch: PersonalBatch) -> PersonalBatch:
+        """The batch, whose prompts are counted."""
+        self.read(batch.prompts)
+        return batch
 
     def read(self, prompts: Prompts | PromptTrees) -> None:
         """Count prompts, or the branches of trees, that the LM reads."""
@@ -75,15 +82,20 @@ class Cost:
 
         return beside
 
-    def shares(self, count: int) -> Float[np.ndarray, "N 2"]:
-        """Tokens and seconds of each of so many rows."""
-        return np.full((count, 2), [self.tokens / count, self.seconds / count])
+    def shares(self, count: int) -> Float[np.ndarray, "N 3"]:
+        """What each of so many rows took of it."""
+        return np.full((count, 3), [self.tokens / count, self.seconds / count, self.alone / count])
 
     @classmethod
-    def of(cls, share_N2: Float[np.ndarray, "N 2"]) -> "Cost":
+    def of(cls, share_N3: Float[np.ndarray, "N 3"]) -> "Cost":
         """All shares together."""
-        tokens, seconds = share_N2.sum(axis=0).tolist()
-        return cls(round(tokens), seconds)
+        tokens, seconds, alone = share_N3.sum(axis=0).tolist()
+        return cls(round(tokens), seconds, round(alone), len(share_N3))
+
+    def of_all(self) -> "Cost":
+        """What several processes counted, each its own samples; the time is this one's. They all have to call this."""
+        every = parallel.gathered(self)
+        return Cost(sum(c.tokens for c in every), self.seconds, sum(c.alone for c in every), sum(c.samples for c in every))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ The backbone is the run's only one: a scorer puts its adapters in while it is at
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar, cast
@@ -19,6 +19,7 @@ from torch import Tensor
 from lifelora import seeds
 from lifelora.artefacts import read_json, write_atomically
 from lifelora.llm.backbone import Backbone
+from lifelora.llm.cost import Cost
 from lifelora.llm.personal import PersonalBatch, Representer
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.adapters import Adapters
@@ -31,6 +32,7 @@ from lifelora.retrieval.select import Selector
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
 from lifelora.run.scorers.conventional import ConventionalScorer, drawn
+from lifelora.run.scorers.costs import TRAINING, keep_costs
 from lifelora.run.scorers.shown import Shown
 from lifelora.scoring.batches import Scores, in_batches
 from lifelora.stage import Stage
@@ -68,6 +70,7 @@ class LanguageScorer(Scorer, Generic[LM]):
         self.system, self.parents = system, parents
         self.retriever = parents.retriever
         self._last: Shown | None = None
+        self._spent = Cost()
 
     @property
     def validation_count(self) -> int | None:
@@ -120,8 +123,8 @@ class LanguageScorer(Scorer, Generic[LM]):
         return in_batches(self.lengths(shown), score, tokens=self.tokens_at_once, said=said, progress=self.context.shows_progress)
 
     @abstractmethod
-    def batches(self, shown: Shown) -> Any:
-        """What ``training.fit`` makes batches with."""
+    def batches(self, shown: Shown, cost: Cost) -> Any:
+        """What ``training.fit`` makes batches with; what is read goes to ``cost``."""
 
     def check(self) -> None:
         check_fits(self.highest, self.context.backbone.model, self.context.backbone.tokenizer)
@@ -170,18 +173,23 @@ class LanguageScorer(Scorer, Generic[LM]):
             if context.options.checkpointing:
                 lm.adapters.enable_checkpointing()
             if len(shown):
-                fit(
-                    lm,
-                    np.arange(len(shown)),
-                    self.batches(shown),
-                    validate,
-                    system.training,
-                    folder,
-                    context.recipe.seed,
-                    name=self.name,
-                    device=context.device,
-                    progress=context.shows_progress,
-                )
+                cost = Cost()
+                with cost.clock(context.device):
+                    fit(
+                        lm,
+                        np.arange(len(shown)),
+                        self.batches(shown, cost),
+                        cost.uncounted(validate, context.device),
+                        system.training,
+                        folder,
+                        context.recipe.seed,
+                        name=self.name,
+                        device=context.device,
+                        progress=context.shows_progress,
+                    )
+                cost = cost.of_all()
+                if cost.samples:  # none where a kill came after the last step
+                    keep_costs(folder, {TRAINING: cost}, cost.samples)
             else:
                 learnt = Learnt(lm.to(context.device).eval())
                 learnt.write(folder / MODEL, learnt.copy())
@@ -228,6 +236,9 @@ class LanguageScorer(Scorer, Generic[LM]):
         with torch.no_grad():
             made: Tensor | None = self.lm.represented(to_device(self.batch(shown, index_B), self.context.device))
         return made
+
+    def spent(self) -> Cost:
+        return replace(self._spent)
 
     def chosen(self, requests: Requests) -> tuple[str, Sequence[Int[np.ndarray, "_"]]]:
         shown = self.asked(requests)

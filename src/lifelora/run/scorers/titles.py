@@ -5,7 +5,6 @@ Neither what is shown nor u may know the target.
 """
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -49,7 +48,6 @@ class Titles(LanguageScorer[TitleLM]):
     def __init__(self, context: Context, name: str, stage: Stage, system: System, parents: Parents) -> None:
         super().__init__(context, name, stage, system, parents)
         self.shortlist = system.shortlist
-        self._spent = Cost()
 
     def check(self) -> None:
         if reason := self.context.backbone.titles:
@@ -104,25 +102,25 @@ class Titles(LanguageScorer[TitleLM]):
         listed_BC = requests.candidates[index_B] if self.system.candidates_in_prompt else None
         return build(requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B], listed_BC, form)
 
-    def batches(self, shown: Shown) -> Curriculum:
+    def batches(self, shown: Shown, cost: Cost) -> Curriculum:
         def gather(index_B: Int[np.ndarray, "B"], form: Form) -> PersonalBatch:
-            return shown.batch(self._prompts(shown, index_B, form, answered=True), index_B)
+            return cost.counting(shown.batch(self._prompts(shown, index_B, form, answered=True), index_B))
 
         return Curriculum(gather, self.system.item_form, self.context.recipe.seed)
 
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
         shown, normalised = self.asked(requests), self.system.length_normalised
 
-        def scored(index_B: Int[np.ndarray, "B"]) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B 2"]]:
-            found = likelihoods(
-                self.lm, *self._ready(shown, index_B), length_normalised=normalised, max_tokens=self.tokens_at_once
-            )
+        def scored(index_B: Int[np.ndarray, "B"]) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B 3"]]:
+            batch, titles = self._ready(shown, index_B)
+            found = likelihoods(self.lm, batch, titles, length_normalised=normalised, max_tokens=self.tokens_at_once)
+            found.cost.alone = alone(batch, titles)
             return found.score_BC.double().cpu().numpy(), found.cost.shares(len(index_B))
 
         self.lm.eval()
         with self.lm.adapters.loaded():
-            scores_NC, share_N2 = self.in_batches(shown, scored, said)
-        self._spent.add(Cost.of(share_N2))
+            scores_NC, share_N3 = self.in_batches(shown, scored, said)
+        self._spent.add(Cost.of(share_N3))
         return scores_NC
 
     def probabilities(self, requests: Requests) -> Float[np.ndarray, "N C"]:
@@ -160,7 +158,7 @@ class Titles(LanguageScorer[TitleLM]):
         shown, reader, normalised = self.asked(requests), Reader(self.context.backbone.tokenizer), self.system.length_normalised
         names = ["chosen hr@1", *(("written hr@1", "valid ratio", "exact hr@1", "exact valid ratio") if written_tokens else ())]
 
-        def answered(index_B: Int[np.ndarray, "B"]) -> tuple[Float[np.ndarray, "B V"], dict[str, Float[np.ndarray, "B 2"]]]:
+        def answered(index_B: Int[np.ndarray, "B"]) -> tuple[Float[np.ndarray, "B V"], dict[str, Float[np.ndarray, "B 3"]]]:
             batch, titles = self._ready(shown, index_B)
             items_BC = requests.candidates[index_B]
             target_B = torch.from_numpy((items_BC == requests.targets.item_B[index_B][:, None]).argmax(axis=1))
@@ -188,10 +186,7 @@ class Titles(LanguageScorer[TitleLM]):
         self.lm.eval()
         with self.lm.adapters.loaded():
             values_NV, shares = self.in_batches(shown, answered, said)
-        return Answers(dict(zip(names, values_NV.T, strict=True)), {way: Cost.of(share_N2) for way, share_N2 in shares.items()})
-
-    def spent(self) -> Cost:
-        return replace(self._spent)
+        return Answers(dict(zip(names, values_NV.T, strict=True)), {way: Cost.of(share_N3) for way, share_N3 in shares.items()})
 
     def reads(self) -> str:
         soft, parent = self.system.soft, self.parents.soft
@@ -218,6 +213,12 @@ def layout(system: System, systems: dict[str, System]) -> tuple[tuple[Place, ...
     sharing = [other for other in alike if other.soft is not None and other.soft.at == at]
     forms = dict.fromkeys(form for other in [system, *sharing] for form in ("text", *forms_of(other.item_form)))
     return at, tuple(forms)
+
+
+def alone(batch: PersonalBatch, titles: TitleTokens) -> int:
+    """The tokens of a prompt for each title, as the authors read them."""
+    assert isinstance(batch.prompts, Prompts)
+    return int(batch.prompts.mask_BL.sum()) * titles.mask_BCA.shape[1] + int(titles.mask_BCA.sum())
 
 
 def candidates_of(targets: Targets, items_NC: Int[np.ndarray, "N C"]) -> Requests:

@@ -1,13 +1,14 @@
 """A language model that is asked whether the user would like an item: its scores are P(yes). Knows prompts, no other question."""
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
 from lifelora.llm.backbone import Backbone
+from lifelora.llm.cost import Cost
 from lifelora.llm.personal import PersonalBatch, Representer
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.yes_no import YesNoLM
@@ -74,19 +75,23 @@ class YesNo(LanguageScorer[YesNoLM]):
     def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:
         return self.builder.lengths(shown.requests.targets, shown.chosen_NK, shown.mask_NK)
 
-    def batches(self, shown: Shown) -> Callable[[Int[np.ndarray, "B"]], PersonalBatch]:
-        return partial(self.batch, shown)
+    def batches(self, shown: Shown, cost: Cost) -> Callable[[Int[np.ndarray, "B"]], PersonalBatch]:
+        return lambda index_B: cost.counting(self.batch(shown, index_B))
 
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
         shown, lm, device = self.asked(requests), self.lm, self.context.device
 
+        cost = Cost()
+
         def scored(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
-            made: np.ndarray = lm.score(to_device(self.batch(shown, index_B), device)).double().cpu().numpy()
+            batch = cost.counting(self.batch(shown, index_B))
+            made: np.ndarray = lm.score(to_device(batch, device)).double().cpu().numpy()
             return made
 
         lm.eval()
-        with lm.adapters.loaded(), torch.inference_mode():
+        with lm.adapters.loaded(), torch.inference_mode(), cost.clock(device):
             scores_N: np.ndarray = self.in_batches(shown, scored, said)
+        self._spent.add(cost.of_all())
         return scores_N[:, None]
 
     def reads(self) -> str:

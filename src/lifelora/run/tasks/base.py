@@ -14,12 +14,14 @@ from jaxtyping import Int
 from lifelora import seeds
 from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Dataset
+from lifelora.evaluation.costs import Cost
 from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.measured import Curves, Validated
 from lifelora.recipe.system import Representation
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import Requests, Scorer
 from lifelora.run.scorers.conventional import ConventionalScorer
+from lifelora.run.scorers.costs import kept_costs
 from lifelora.run.scorers.language import LanguageScorer, Parents
 from lifelora.run.scorers.two_tower import TwoTowerScorer
 from lifelora.run.stages import RECIPE_FILE
@@ -137,6 +139,10 @@ class Task(ABC):
         """A test sample. It is drawn by seed, not picked: a story that was chosen for its ending proves nothing."""
         rows = self.context.test_samples
         return int(rows[seeds.generator(self.context.recipe.seed, "example").integers(len(rows))])
+
+    def costs(self, name: str) -> dict[str, Cost]:
+        """What a sample took a scorer in training and in evaluation, where it was counted."""
+        return kept_costs(self.scorers[name].stage.require()) | kept_costs(self.context.stages.scores(name).require())
 
     def about_prompts(self) -> list[str]:
         """Fields that no prompt says."""

@@ -20,6 +20,7 @@ from lifelora.evaluation.report import ExampleUser, Report, Shown, SystemResult,
 from lifelora.run import knowledge
 from lifelora.run.behaviours import behaviours
 from lifelora.run.scorers.base import Requests, Scorer
+from lifelora.run.scorers.costs import SCORING, counted, keep_costs
 from lifelora.run.scorers.like import LikeModel
 from lifelora.run.scorers.yes_no import YesNo
 from lifelora.run.tasks.base import Seconds, Task, curves, keep
@@ -54,7 +55,10 @@ class Ctr(Task):
 
     def judge(self, scorer: Scorer, folder: Path) -> None:
         requests = self.requests("test", self.context.test_samples)
-        np.save(folder / SCORES, scorer.score(requests, f"{scorer.name}: scoring test samples")[:, 0])
+        score_N1, took = counted(scorer, lambda: scorer.score(requests, f"{scorer.name}: scoring test samples"))
+        np.save(folder / SCORES, score_N1[:, 0])
+        if took.samples:
+            keep_costs(folder, {SCORING: took}, took.samples)
 
     def scores(self, name: str) -> Float[np.ndarray, "N"]:
         """What ``judge`` kept of a scorer."""
@@ -87,7 +91,13 @@ class Ctr(Task):
         scores = {name: self.scores(name) for name in self.scorers}
         systems = [
             SystemResult(
-                name, scorer.family, scorer.reads(), scores[name], curves(scorer.stage.require()), seconds.get(scorer.stage.name)
+                name,
+                scorer.family,
+                scorer.reads(),
+                scores[name],
+                curves(scorer.stage.require()),
+                seconds.get(scorer.stage.name),
+                self.costs(name),
             )
             for name, scorer in self.scorers.items()
         ]

@@ -1,34 +1,30 @@
 """The task next-item: which item comes next, among candidates and in the whole catalogue. Knows scorers, draws no list."""
 
 import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from lifelora.artefacts import read_json, write_atomically
+from lifelora.artefacts import read_json
 from lifelora.data.dataset import Targets
 from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife_means
 from lifelora.evaluation.lists import K, Lists, bits
 from lifelora.evaluation.measured import Validated, figures
-from lifelora.evaluation.ranking_report import Cost as PerRow
 from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, measure, plain_table, row_values
 from lifelora.evaluation.ranks import Ranks
-from lifelora.llm.cost import Cost
 from lifelora.run.scorers.base import Requests, Scorer
 from lifelora.run.scorers.catalogue import first, leave_out_seen
 from lifelora.run.scorers.conventional import NextItemModel
+from lifelora.run.scorers.costs import COSTS, counted, keep_costs
 from lifelora.run.scorers.titles import Titles, candidates_of
 from lifelora.run.tasks.base import Seconds, Task, curves, keep
 from lifelora.types import Part
 
-RANKS, TOP, ANSWERS, COSTS = "ranks.npy", "top.npy", "answers.npy", "costs.json"
-Found = TypeVar("Found")
+RANKS, TOP, ANSWERS = "ranks.npy", "top.npy", "answers.npy"
 
 
 class NextItem(Task):
@@ -102,17 +98,7 @@ class NextItem(Task):
             np.save(folder / TOP, all_items.top_NK.astype(np.int32))
         if answers.values:
             np.save(folder / ANSWERS, np.stack(list(answers.values.values()), axis=1).astype(np.float32))
-            write_atomically(
-                folder / COSTS,
-                json.dumps(
-                    {
-                        "answers": list(answers.values),
-                        "rows": len(requests),
-                        "costs": {way: [c.tokens, c.seconds] for way, c in costs.items()},
-                    },
-                    indent=1,
-                ),
-            )
+            keep_costs(folder, costs, len(requests), answers=list(answers.values))
 
     def ranked(self, name: str) -> RankedSystem:
         """What ``judge`` kept of a scorer."""
@@ -120,13 +106,20 @@ class NextItem(Task):
         better_tied_N4 = np.load(folder / RANKS, allow_pickle=False).astype(np.int64)
         listed, whole = (Ranks(*pair_N2.T) if (pair_N2 >= 0).all() else None for pair_N2 in np.split(better_tied_N4, 2, axis=1))
         lists = Lists(np.load(folder / TOP, allow_pickle=False), self._bits) if (folder / TOP).exists() else None
-        found = RankedSystem(name, scorer.family, scorer.reads(), listed, whole, curves(scorer.stage.require()), lists=lists)
+        found = RankedSystem(
+            name,
+            scorer.family,
+            scorer.reads(),
+            listed,
+            whole,
+            curves(scorer.stage.require()),
+            lists=lists,
+            costs=self.costs(name),
+        )
         if not (folder / COSTS).exists():
             return found
-        kept = read_json(folder / COSTS)
         values = np.load(folder / ANSWERS, allow_pickle=False).astype(np.float64).T
-        costs = {way: PerRow(tokens / kept["rows"], seconds / kept["rows"]) for way, (tokens, seconds) in kept["costs"].items()}
-        return replace(found, answers=dict(zip(kept["answers"], values, strict=True)), costs=costs)
+        return replace(found, answers=dict(zip(read_json(folder / COSTS)["answers"], values, strict=True)))
 
     @cached_property
     def _bits(self) -> Float[np.ndarray, "M"]:
@@ -188,10 +181,3 @@ class InCatalogue:
     ranks: Ranks
     top_NK: Int[np.ndarray, "N K"]
     "The first items of each, as ``first`` has them."
-
-
-def counted(scorer: Scorer, work: Callable[[], Found]) -> tuple[Found, Cost]:
-    """The work's result, and what the scorer's part of it took."""
-    before = scorer.spent()
-    result, after = work(), scorer.spent()
-    return result, Cost(after.tokens - before.tokens, after.seconds - before.seconds)
