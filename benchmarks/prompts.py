@@ -1,7 +1,8 @@
 """Prompts per second: lines tokenised once and put together, against tokenising every prompt's string.
 
-Run ``python benchmarks/prompts.py``; the two ways see the same rows in turn, and their token ids are compared. The log
-is made on the spot (titles of ML-1M's kind and length, K = 30), the tokenizer trained on it (byte-level BPE).
+Run ``python benchmarks/prompts.py``; the two ways see the same rows in turn, and their token ids are compared. Beside them the
+samples of histories that grow, as trees and as a prompt each. The log is made on the spot (titles of ML-1M's kind and length,
+K = 30), the tokenizer trained on it (byte-level BPE).
 """
 
 import argparse
@@ -75,6 +76,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1024)
     parser.add_argument("--strings", type=int, default=256, help="prompts a round that are also made from strings")
     parser.add_argument("-k", type=int, default=30)
+    parser.add_argument("--block", type=int, default=16, help="samples of a user on one trunk, where they are trees")
+    parser.add_argument("--trees-k", type=int, nargs="*", default=[10, 30], help="behaviours before a trunk's first sample")
     parser.add_argument("--soft-at", nargs="*", default=[], help="whose soft tokens the prompts have; none by default")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "prompts.json")
     args = parser.parse_args()
@@ -93,6 +96,7 @@ def main() -> None:
         built = time.perf_counter() - began
         line_tokenizer = SlotTokenizer(tokenizer) if args.soft_at else LineTokenizer(tokenizer)
         result = measured(dataset, builder, marked(template.slotted(args.soft_at), line_tokenizer.marked), line_tokenizer, args)
+        result["trees"] = [grown(dataset, builder, k, args) for k in args.trees_k]
     result |= {
         "soft_at": args.soft_at,
         "seconds_to_tokenise_lines": round(built, 3),
@@ -146,6 +150,49 @@ def measured(
         "ratio_range": [round(ratios[0]), round(ratios[-1])],
         "tokens_a_prompt": round(statistics.mean(tokens), 1),
         "n": args.rounds * args.batch,
+        "compared_and_identical": compared,
+    }
+
+
+def grown(dataset: Dataset, builder: YesNoBuilder, k: int, args: argparse.Namespace) -> dict[str, object]:
+    """Whole blocks of users' samples, each shown the history from ``k`` behaviours before its block on: CPU seconds.
+
+    Of every round the first trees are compared, branch by branch, with their prompts.
+    """
+    rng, block = np.random.default_rng(args.seed), args.block
+    fast, plain, tokens_of_trees, tokens_of_prompts, compared = [], [], 0, 0, 0
+    for _ in range(args.rounds):
+        drawn = rng.choice(dataset.n_users * (EVENTS_A_USER // block), args.batch // block, replace=False)
+        user_B, start_B = (
+            np.repeat(drawn // (EVENTS_A_USER // block), block),
+            np.repeat(drawn % (EVENTS_A_USER // block), block) * block,
+        )
+        targets = dataset.targets(dataset.log.rows(user_B, start_B + np.tile(np.arange(block), len(drawn))))
+        rows_BK, mask_BK = dataset.history(targets, k + block - 1)
+        mask_BK &= np.arange(k + block - 1) >= (k + block - 1 - targets.position_B + np.maximum(0, start_B - k))[:, None]
+        began = time.process_time()
+        trees = builder.trees(targets, rows_BK, mask_BK, np.repeat(drawn, block))
+        fast.append(len(targets) / (time.process_time() - began))
+        began = time.process_time()
+        prompts = builder.build(targets, rows_BK, mask_BK)
+        plain.append(len(targets) / (time.process_time() - began))
+        tokens_of_trees, tokens_of_prompts = tokens_of_trees + len(trees.tokens_L), tokens_of_prompts + int(prompts.mask_BL.sum())
+        for number in range(min(args.strings, len(targets))):
+            trunk, start = int(trees.trunk_R[: trees.tree_G[number]].sum()), int(trees.starts[number])
+            ids = [
+                *trees.tokens_L[trunk : trunk + int(trees.place_G[number])].tolist(),
+                *trees.tokens_L[start : start + int(trees.branch_G[number])].tolist(),
+            ]
+            assert ids == prompts.tokens_BL[number][prompts.mask_BL[number]].tolist(), number
+            compared += 1
+    return {
+        "k": k,
+        "block": block,
+        "samples_per_second": round(statistics.median(fast)),
+        "samples_per_second_as_prompts": round(statistics.median(plain)),
+        "tokens_a_sample": round(tokens_of_trees / (args.rounds * len(targets)), 1),
+        "tokens_a_prompt": round(tokens_of_prompts / (args.rounds * len(targets)), 1),
+        "n": args.rounds * len(targets),
         "compared_and_identical": compared,
     }
 
