@@ -139,7 +139,7 @@ class PersonalLM(nn.Module):
         return read(self.model, trees, inputs, early=self.early)
 
     def inputs(
-        self, tokens_BL: Int[Tensor, "B L"], soft_BL: Int[Tensor, "B L"] | None, soft_user_BX: Float[Tensor, "B X"] | None
+        self, tokens_BL: Int[Tensor, "B L"], soft_BL: Int[Tensor, "B L"] | None, soft_user_BX: Float[Tensor, "_ X"] | None
     ) -> dict[str, Tensor]:
         """What goes into the model.
 

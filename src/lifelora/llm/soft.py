@@ -74,9 +74,11 @@ class SoftTokens(nn.Module):
         embedding: nn.Module,
         tokens_BL: Int[Tensor, "B L"],
         soft_BL: Int[Tensor, "B L"],
-        user_BX: Float[Tensor, "B X"] | None = None,
+        user_BX: Float[Tensor, "_ X"] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """The LM's word embeddings, but where ``soft`` names an item or the row's user (once a row) that one's vector."""
+        """The LM's word embeddings, but where ``soft`` names an item or a user that one's vector; users stand once each, in
+        their order.
+        """
         embedded_BLD: Tensor = embedding(tokens_BL)
         if self.item is not None and self.vectors_ME is not None:
             where_BL = soft_BL >= 0
