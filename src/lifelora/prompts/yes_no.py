@@ -101,6 +101,10 @@ class YesNoBuilder:
         """How many tokens each prompt has that ``build`` would make."""
         return self._plan(targets, chosen_BK, mask_BK).lengths
 
+    def kept(self, targets: Targets, chosen_BK: Int[np.ndarray, "B K"], mask_BK: Bool[np.ndarray, "B K"]) -> Int[np.ndarray, "B"]:
+        """How many of the chosen behaviours find room in each prompt that ``build`` would make."""
+        return self._plan(targets, chosen_BK, mask_BK).shown_B
+
     def trees(
         self,
         targets: Targets,

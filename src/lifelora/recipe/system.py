@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from lifelora.llm.item_form import ItemForm
+from lifelora.llm.personal import CoupledOn
 from lifelora.llm.soft import Form
 from lifelora.llm.yes_no import Loss
 from lifelora.lora.adapters import Adaptation
@@ -16,10 +17,12 @@ from lifelora.prompts.wording.yes_no import AnyTemplate, Plain
 from lifelora.recipe.sections import of_kind
 from lifelora.retrieval.select import AnySelector, MostRecent
 from lifelora.training import TrainingConfig
-from lifelora.types import Frozen, Layer, LayerOrRandom, PathText
+from lifelora.types import NULL, Frozen, Layer, LayerOrRandom, PathText
 
 SYSTEMS = "systems"
 """Of a context: the recipe's systems by name; a folder of such a name is not meant."""
+BLOCK = 16
+"""Events of a user whose samples are shown one growing history, where nothing else is said."""
 
 
 class Representation(Frozen):
@@ -81,10 +84,18 @@ class System(Adaptation):
     """One language-model system; its adapters are an ``Adaptation``."""
 
     behaviours: AnySelector = MostRecent.Config()
+    history: Literal["own", "growing"] = "own"
+    """Whether each sample is shown its own behaviours, as in the papers; or those of a block of events one history that grows,
+    from ``behaviours.k`` events before the block on, which is read once for all of them."""
+    block: int | None = Field(default=None, ge=1)
+    "With a growing history: how many events of a user are a block; 16 when left out."
     template: Annotated[AnyTemplate, of_kind("plain")] = Plain()
     max_tokens: int = Field(default=1024, ge=16)
     representation: Annotated[AnyRepresentation, of_kind("model"), table("representation")] | None = None
     "The u that feeds the coupling; needed by every coupling that depends on the user."
+    coupling_on: CoupledOn = "prompt"
+    """What C(u) acts on: the whole prompt, as in the papers, with u as of the block's start where the history grows; or the
+    question alone, behind behaviours that are read without any update, so that they are the same for every target."""
     soft: Annotated[Soft, table("soft")] | None = None
     "Soft tokens; the prompt is words alone when left out."
     loss: Loss = "answer"
@@ -118,6 +129,36 @@ class System(Adaptation):
     def _names_first(cls, value: Any, placed: Callable[[Any], Any], info: Any) -> Any:
         names = (info.context or {}).get(SYSTEMS) or ()
         return value if isinstance(value, str) and value in names else placed(value)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_a_block(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("history") == "growing" and values.get("block", NULL) in (None, NULL):
+            return values | {"block": BLOCK}
+        return values
+
+    @model_validator(mode="after")
+    def _shares_what_can_be_shared(self) -> "System":
+        shown = self.behaviours
+        if self.history == "own" and self.block is not None:
+            raise ValueError(
+                f"block = {self.block} says how many samples share a history that grows, and history = 'own' gives each its own; "
+                "remove block, or set history = 'growing'"
+            )
+        if self.history == "growing" and not (isinstance(shown, MostRecent.Config) and not shown.liked):
+            kind = f"behaviours.kind = '{shown.kind}'" + (" with liked = true" if isinstance(shown, MostRecent.Config) else "")
+            raise ValueError(
+                f"history = 'growing' shows all behaviours of a stretch in time, and {kind} leaves some out; choose "
+                "behaviours = { kind = 'most-recent', k = ... } without liked, or history = 'own'"
+            )
+        if self.history == "growing" and self.mix_with is not None:
+            raise ValueError("mix_with shows every sample a second time, and history = 'growing' has one for many; remove one")
+        if self.coupling_on == "question" and not self.coupling.needs_user:
+            raise ValueError(
+                f"coupling_on = 'question' is about C(u), and coupling '{self.coupling.kind}' needs no user; remove "
+                "coupling_on, or choose another coupling"
+            )
+        return self
 
     @model_validator(mode="after")
     def _learns_something(self) -> "System":

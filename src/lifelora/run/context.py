@@ -19,6 +19,7 @@ from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event, Told
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import ABOUT, Backbone
+from lifelora.retrieval.growing import blocks
 from lifelora.retrieval.select import Selector
 from lifelora.run.stages import KNOWLEDGE, Stages
 from lifelora.scoring import token_budget
@@ -26,7 +27,7 @@ from lifelora.types import Part
 from lifelora.vectors.base import Tools, Vectors
 
 VECTORS = "vectors.safetensors"
-TRAINING_STREAM, VALIDATION_STREAM, TEST_STREAM = "shots", "validation", "test rows"
+TRAINING_STREAM, VALIDATION_STREAM, TEST_STREAM, BLOCK_STREAM = "shots", "validation", "test rows", "blocks"
 """Names of random streams. Another name draws other samples, and no published figure could be made again: they stay."""
 Made = TypeVar("Made")
 
@@ -42,6 +43,8 @@ class Options:
     "Less memory and more time: the LM's layers run again during backward."
     tokens_at_once: int | None = None
     "Prompts times the longest of them, in tokens, that a language model is asked at a time; None: what the free memory bears."
+    trees: bool = True
+    "Whether what prompts share is read once; without, every prompt is read by itself, to the same result."
 
 
 class Context:
@@ -98,9 +101,14 @@ class Context:
             return rows
         return rows[np.sort(seeds.generator(self.recipe.seed, stream).permutation(len(rows))[:count])]
 
-    def training_samples(self, count: int | None) -> Int[np.ndarray, "N"]:
-        """The samples that a model learns from."""
-        return self.drawn("train", count, TRAINING_STREAM)
+    def training_samples(self, count: int | None, block: int | None = None) -> Int[np.ndarray, "N"]:
+        """The samples that a model learns from; whole blocks of a user's events, of which the last may be cut, if they grow."""
+        rows = np.asarray(self.dataset.samples["train"])
+        if block is None or count is None or count >= len(rows):
+            return self.drawn("train", count, TRAINING_STREAM)
+        block_N = blocks(self.dataset.targets(rows), block)
+        rank_N = seeds.generator(self.recipe.seed, BLOCK_STREAM).permutation(int(block_N.max()) + 1)[block_N]
+        return rows[np.sort(np.argsort(rank_N, kind="stable")[:count])]
 
     def validation_samples(self, count: int | None) -> Int[np.ndarray, "N"]:
         """The samples that choose a model's weights."""

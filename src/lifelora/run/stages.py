@@ -25,7 +25,7 @@ from lifelora.llm.two_tower import encoder_fingerprint
 from lifelora.progress import say
 from lifelora.recipe.files import dump, parse
 from lifelora.recipe.recipe import TASK_KEYS, Recipe
-from lifelora.recipe.system import Representation
+from lifelora.recipe.system import Representation, System
 from lifelora.stage import Stage
 from lifelora.types import KEY
 
@@ -36,6 +36,8 @@ KNOWLEDGE = "2-knowledge"
 SYSTEM_EVALUATION_KEYS = {"retriever", "shortlist"}
 EVALUATION_KEYS = {"ctr": set[str](), "next-item": {"beams", "written_tokens", *SYSTEM_EVALUATION_KEYS}}
 """Of a system and of [evaluation]: what only the evaluation of a language model reads."""
+LATER_KEYS = ("history", "block", "coupling_on")
+"""Of a system: keys whose defaults stand in no stage's key."""
 NO_SOFT_USER: dict[str, Any] = {"template": {"soft_user"}}
 """A line that only prompts with the user's soft token have makes no other stage where they have none."""
 
@@ -212,6 +214,8 @@ class Stages:
         without = dict.fromkeys([*others, *SYSTEM_EVALUATION_KEYS], True)
         if system.soft is None or "user" not in system.soft.at:
             without = NO_SOFT_USER | without
+        # Systems without these keys are what they were before there were any.
+        without |= {key: True for key in LATER_KEYS if getattr(system, key) == System.model_fields[key].default}
         config = _told(system, exclude=without) | {"seed": self.recipe.seed}
         if system.soft is not None:
             config["soft_tokens"] = "inside their lines"  # they stood at the start of the next ones once

@@ -32,6 +32,8 @@ class Requests:
     "Their items are the right answers; where none is known, any candidate stands in."
     listed_NC: Int[np.ndarray, "N C"] | None = None
     "None where each target's item is its one candidate."
+    among: bool = False
+    "Whether requests about one user are candidates for one answer, so that what is read of the user may be read once for all."
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -43,7 +45,7 @@ class Requests:
 
     def at(self, index: Int[np.ndarray, "_"] | slice) -> "Requests":
         """Some of them."""
-        return Requests(self.targets.at(index), None if self.listed_NC is None else self.listed_NC[index])
+        return Requests(self.targets.at(index), None if self.listed_NC is None else self.listed_NC[index], self.among)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -28,11 +28,14 @@ from lifelora.lora.saved import save, start_from, tensors
 from lifelora.lora.summary import Summary, summarise
 from lifelora.prompts.fill import Prompts
 from lifelora.recipe.system import RandomRepresentation, Representation, System
+from lifelora.retrieval.growing import blocks, starts
 from lifelora.retrieval.select import Selector
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
-from lifelora.run.scorers.conventional import ConventionalScorer, drawn
+from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.costs import TRAINING, keep_costs
+from lifelora.run.scorers.seen import seen, shown_in_words, soft_tokens, width
+from lifelora.run.scorers.sharing import tell, told, trunks, why_apart
 from lifelora.run.scorers.shown import Shown
 from lifelora.scoring.batches import Scores, in_batches
 from lifelora.stage import Stage
@@ -45,6 +48,8 @@ from lifelora.types import Layer
 SUMMARY = "summary.json"
 SUMMED_UP = 32
 "Validation samples over which the effective rank of updates is measured."
+SHOWN = 1 << 14
+"""Requests whose prompts are looked at together."""
 ADAPTER = "adapter"
 "Folder of a system's adapters in the form that ``lora.load``, readers and (with coupling 'identity') PEFT read."
 LM = TypeVar("LM", bound=Any)
@@ -105,6 +110,10 @@ class LanguageScorer(Scorer, Generic[LM]):
     def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
         """The prompts of some requests, as they are scored."""
 
+    @abstractmethod
+    def kept(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
+        """How many of the chosen behaviours find room in these prompts."""
+
     def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         """The prompts of some requests, as they are scored, with what is known of their users."""
         return shown.batch(self.prompts(shown, index_B), index_B)
@@ -112,6 +121,11 @@ class LanguageScorer(Scorer, Generic[LM]):
     @abstractmethod
     def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:
         """The tokens of each request's prompt, as it is scored."""
+
+    @property
+    def apart(self) -> str:
+        """Why its prompts share nothing that is read; empty where they do if they can."""
+        return why_apart(self.system, self.u_sees_target, self.context.backbone, self.context.options.trees)
 
     @property
     def tokens_at_once(self) -> int:
@@ -144,9 +158,9 @@ class LanguageScorer(Scorer, Generic[LM]):
             representer = self.parents.representation.representer(
                 system.representation.layer, learns=system.representation.train == "joint"
             )
-        soft = self._soft(backbone)
+        soft = soft_tokens(context, self.name, system, self.parents.soft, backbone)
         generator = seeds.torch_generator(context.recipe.seed, "adapters", self.name)
-        adapters = personalise(backbone.model, system, user_width=self._width(), generator=generator)
+        adapters = personalise(backbone.model, system, user_width=width(system, self.parents.representation), generator=generator)
         adapters.unload()
         return self.personal(backbone, adapters, representer, soft)
 
@@ -173,6 +187,8 @@ class LanguageScorer(Scorer, Generic[LM]):
             if context.options.checkpointing:
                 lm.adapters.enable_checkpointing()
             if len(shown):
+                if system.block is not None:
+                    tell(folder, shown.trunk_N, self.apart)
                 cost = Cost()
                 with cost.clock(context.device):
                     fit(
@@ -183,6 +199,7 @@ class LanguageScorer(Scorer, Generic[LM]):
                         system.training,
                         folder,
                         context.recipe.seed,
+                        together_N=None if system.block is None else blocks(shown.requests.targets, system.block),
                         name=self.name,
                         device=context.device,
                         progress=context.shows_progress,
@@ -195,8 +212,8 @@ class LanguageScorer(Scorer, Generic[LM]):
                 learnt.write(folder / MODEL, learnt.copy())
             save(lm.adapters, folder / ADAPTER, context.base_model)
             some = self.show(self.some_requests(SUMMED_UP))
-            told = summarise(lm.adapters, self.represented(some, np.arange(len(some))))
-            write_atomically(folder / SUMMARY, json.dumps(asdict(told), indent=1))
+            summary = summarise(lm.adapters, self.represented(some, np.arange(len(some))))
+            write_atomically(folder / SUMMARY, json.dumps(asdict(summary), indent=1))
 
     @abstractmethod
     def requests_of_training(self) -> Requests:
@@ -209,21 +226,21 @@ class LanguageScorer(Scorer, Generic[LM]):
 
     def show(self, requests: Requests, behaviours: Selector.Config | None = None) -> Shown:
         """Requests as the system sees them, or with other behaviours than its own."""
-        context, system, targets = self.context, self.system, requests.targets
-        chosen_NK, mask_NK = context.selector(behaviours or system.behaviours).select(context.dataset, targets)
-        user_ND, gather, soft_user_NX = torch.zeros(len(targets), 0), None, None
-        if isinstance(system.representation, RandomRepresentation):
-            user_ND = drawn(context, system.representation.width, targets)
-        elif system.representation is not None:
-            assert self.parents.representation is not None
-            if system.representation.train != "frozen":
-                gather = self.parents.representation.samples
-            else:
-                user_ND = self.parents.representation.represent(targets, system.representation.layer)
-        if system.soft is not None and "user" in system.soft.at:
-            assert self.parents.soft is not None
-            soft_user_NX = self.parents.soft.represent(targets, system.soft.layer)
-        return Shown(requests, chosen_NK, mask_NK, user_ND, gather, soft_user_NX)
+        shown = seen(self.context, self.system, self.parents.representation, self.parents.soft, requests, behaviours)
+        return replace(shown, trunk_N=self.trunks(shown)) if behaviours is None else shown
+
+    def trunks(self, shown: Shown) -> Int[np.ndarray, "N"] | None:
+        """The trunk that each request hangs on; None where every prompt is read by itself."""
+        targets, block = shown.requests.targets, self.system.block
+        if (block is None and not shown.requests.among) or self.apart:
+            return None
+        # Some at a time: prompts take more memory than what is told of them.
+        kept_N = np.concatenate(
+            [self.kept(shown, np.arange(at, min(at + SHOWN, len(shown)))) for at in range(0, len(shown), SHOWN)]
+        )
+        trunk_N = trunks(targets, targets.position_B if block is None else starts(targets, block), kept_N)
+        # Of own histories a single candidate is a prompt like any other.
+        return None if block is None and trunk_N.max() + 1 == len(trunk_N) else trunk_N
 
     def asked(self, requests: Requests) -> Shown:
         """``show``, which is not done again for the requests that came last: validation asks the same again and again."""
@@ -234,7 +251,8 @@ class LanguageScorer(Scorer, Generic[LM]):
     def represented(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Float[Tensor, "B D"] | None:
         """u of some requests, on the run's device; None where the coupling needs no user."""
         with torch.no_grad():
-            made: Tensor | None = self.lm.represented(to_device(self.batch(shown, index_B), self.context.device))
+            batch = self.batch(replace(shown, trunk_N=None), index_B)  # of trees there is one u for several requests
+            made: Tensor | None = self.lm.represented(to_device(batch, self.context.device))
         return made
 
     def spent(self) -> Cost:
@@ -242,13 +260,11 @@ class LanguageScorer(Scorer, Generic[LM]):
 
     def chosen(self, requests: Requests) -> tuple[str, Sequence[Int[np.ndarray, "_"]]]:
         shown = self.asked(requests)
-        return self.system.behaviours.in_words(), [
-            row_K[mask_K] for row_K, mask_K in zip(shown.chosen_NK, shown.mask_NK, strict=True)
-        ]
+        return shown_in_words(self.system), [row_K[mask_K] for row_K, mask_K in zip(shown.chosen_NK, shown.mask_NK, strict=True)]
 
     def shown(self, requests: Requests) -> Sequence[Int[np.ndarray, "_"]]:
         shown = self.asked(requests)
-        room_N = self.prompts(shown, np.arange(len(requests))).shown_B.tolist()
+        room_N = self.kept(shown, np.arange(len(requests))).tolist()
         return [
             row_K[mask_K][max(0, int(mask_K.sum()) - room) :]
             for row_K, mask_K, room in zip(shown.chosen_NK, shown.mask_NK, room_N, strict=True)
@@ -257,38 +273,20 @@ class LanguageScorer(Scorer, Generic[LM]):
     def reads(self) -> str:
         system, train = self.system, len(self.context.dataset.samples["train"])
         count = train if system.train_samples is None else min(system.train_samples, train)
-        reads = f"words; {system.behaviours.in_words()}; {count:,} training samples"
+        reads = f"words; {shown_in_words(system)}; {count:,} training samples"
         if system.mix_with is not None:
             reads += f", each also with {system.mix_with.in_words()}"
         if isinstance(system.representation, RandomRepresentation):
             reads += f"; u of {system.representation.width} numbers drawn at random for each user"
         elif system.representation is not None and self.parents.representation is not None:
             reads += f"; u {self.parents.representation.from_(system.representation.layer)}"
-        return reads
+        if system.coupling_on == "question":
+            reads += "; C(u) acts on the question alone"
+        return reads + told(self.stage.require())
 
     def facts(self) -> list[tuple[str, str]]:
         made = read_json(self.stage.require() / SUMMARY)
         return [(f"adapters of {self.name}", f"coupling '{self.system.coupling.kind}' on {Summary(**made)}")]
-
-    def _width(self) -> int | None:
-        """D of u; None where there is none."""
-        found = self.system.representation
-        if found is None:
-            return None
-        if isinstance(found, RandomRepresentation):
-            return found.width
-        assert self.parents.representation is not None
-        return self.parents.representation.width(found.layer)
-
-    def _soft(self, backbone: Backbone) -> SoftTokens | None:
-        config, parent = self.system.soft, self.parents.soft
-        if config is None or parent is None:
-            return None
-        words = int(cast(Any, backbone.model).get_input_embeddings().embedding_dim)
-        items_ME = parent.item_embeddings() if {*config.at} != {"user"} else None
-        width = parent.width(config.layer) if "user" in config.at else None
-        with seeds.torch_seeded(self.context.recipe.seed, "soft", self.name):
-            return SoftTokens(words, items_ME, width, config.projector)
 
 
 def start(adapters: Adapters, system: System, parents: Parents) -> None:

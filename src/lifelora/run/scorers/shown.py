@@ -4,7 +4,7 @@ Knows no model.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lifelora.data.dataset import Samples, Targets
-from lifelora.llm.personal import PersonalBatch
+from lifelora.llm.personal import CoupledOn, PersonalBatch
 from lifelora.prompts.fill import Prompts
+from lifelora.prompts.tree import PromptTrees
 from lifelora.run.scorers.base import Requests
 
 
@@ -29,34 +30,42 @@ class Shown:
     "What u is made from, where its maker stands beside the adapters: it learns, or its dropout is on."
     soft_user_NX: Float[Tensor, "N X"] | None = None
     "What the user's soft token is made from."
+    known: Targets | None = None
+    "As of when u is made; None: as of the targets."
+    trunk_N: Int[np.ndarray, "N"] | None = None
+    "Requests with one number hang on one trunk; None: every prompt is read by itself."
+    coupling_on: CoupledOn = "prompt"
 
     def __len__(self) -> int:
         return len(self.requests)
 
     def mixed(self, other: "Shown") -> "Shown":
-        """Every request twice: as here, and with the behaviours of ``other``; K is the larger one."""
+        """Every request twice: as here, and with the behaviours of ``other``; K is the larger one. None shares a trunk."""
         K = max(self.chosen_NK.shape[1], other.chosen_NK.shape[1])
         chosen_NK, mask_NK = (
             np.concatenate([np.pad(table, ((0, 0), (K - table.shape[1], 0))) for table in pair])
             for pair in ((self.chosen_NK, other.chosen_NK), (self.mask_NK, other.mask_NK))
         )
         soft_user_NX = None if self.soft_user_NX is None else self.soft_user_NX.repeat(2, 1)
-        return Shown(
-            self.requests.at(np.tile(np.arange(len(self)), 2)),
-            chosen_NK,
-            mask_NK,
-            self.user_ND.repeat(2, 1),
-            self.gather,
-            soft_user_NX,
+        return replace(
+            self,
+            requests=self.requests.at(np.tile(np.arange(len(self)), 2)),
+            chosen_NK=chosen_NK,
+            mask_NK=mask_NK,
+            user_ND=self.user_ND.repeat(2, 1),
+            soft_user_NX=soft_user_NX,
         )
 
-    def batch(self, prompts: Prompts, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
-        """The prompts of some of them, with what is known of their users and their labels."""
-        targets, rows_B = self.requests.targets.at(index_B), torch.from_numpy(index_B)
+    def batch(self, prompts: Prompts | PromptTrees, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
+        """The prompts of some of them, or trees of these, with what is known of their users and their labels."""
+        targets, rows_B, of_R = self.requests.targets, torch.from_numpy(index_B), index_B
+        if isinstance(prompts, PromptTrees) and self.coupling_on == "prompt":
+            assert self.trunk_N is not None
+            of_R = index_B[np.unique(self.trunk_N[index_B], return_index=True)[1]]
         return PersonalBatch(
             prompts,
-            self.user_ND[rows_B],
-            torch.from_numpy(targets.label_B.astype(np.float32)),
-            samples=None if self.gather is None else self.gather(targets),
+            self.user_ND[torch.from_numpy(of_R)],
+            torch.from_numpy(targets.label_B[index_B].astype(np.float32)),
+            samples=None if self.gather is None else self.gather((self.known or targets).at(of_R)),
             soft_user_BX=None if self.soft_user_NX is None else self.soft_user_NX[rows_B],
         )

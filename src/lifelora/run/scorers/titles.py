@@ -78,14 +78,25 @@ class Titles(LanguageScorer[TitleLM]):
     def personal(
         self, backbone: Backbone, adapters: Adapters, representer: Representer | None, soft: SoftTokens | None
     ) -> TitleLM:
-        return TitleLM(backbone.model, adapters, representer=representer, layer=self.layer, soft=soft, head=backbone.head)
+        return TitleLM(
+            backbone.model,
+            adapters,
+            representer=representer,
+            layer=self.layer,
+            soft=soft,
+            head=backbone.head,
+            coupling_on=self.system.coupling_on,
+        )
 
     def requests_of_training(self) -> Requests:
-        rows = self.context.training_samples(self.system.train_samples)
+        rows = self.context.training_samples(self.system.train_samples, self.system.block)
         return Requests(self.context.dataset.targets(rows), self.context.candidates("train", rows))
 
     def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
         return self._prompts(shown, index_B, form_asked(self.system.item_form), answered=False)
+
+    def kept(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
+        return self.prompts(shown, index_B).shown_B.numpy()
 
     @property
     def tokens_at_once(self) -> int:

@@ -19,6 +19,7 @@ from lifelora.prompts.yes_no import YesNoBuilder, find_answers
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.language import LanguageScorer
 from lifelora.run.scorers.shown import Shown
+from lifelora.scoring.batches import Scores, in_trees
 from lifelora.tensors import to_device
 
 SHORTLIST = 100
@@ -64,13 +65,31 @@ class YesNo(LanguageScorer[YesNoLM]):
             soft=soft,
             loss=self.system.loss,
             head=backbone.head,
+            coupling_on=self.system.coupling_on,
+            early=backbone.early,
         )
 
     def requests_of_training(self) -> Requests:
-        return Requests(self.context.dataset.targets(self.context.training_samples(self.system.train_samples)))
+        rows = self.context.training_samples(self.system.train_samples, self.system.block)
+        return Requests(self.context.dataset.targets(rows))
 
     def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
         return self.builder.build(shown.requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B])
+
+    def kept(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
+        return self.builder.kept(shown.requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B])
+
+    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
+        if shown.trunk_N is None:
+            return super().batch(shown, index_B)
+        asked = shown.requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B], shown.trunk_N[index_B]
+        return shown.batch(self.builder.trees(*asked), index_B)
+
+    def in_batches(self, shown: Shown, score: Callable[[Int[np.ndarray, "B"]], Scores], said: str | None) -> Scores:
+        if shown.trunk_N is None:
+            return super().in_batches(shown, score, said)
+        lengths = self.builder.tree_lengths(shown.requests.targets, shown.chosen_NK, shown.mask_NK, shown.trunk_N)
+        return in_trees(*lengths, score, tokens=self.tokens_at_once, said=said, progress=self.context.shows_progress)
 
     def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:
         return self.builder.lengths(shown.requests.targets, shown.chosen_NK, shown.mask_NK)

@@ -40,7 +40,7 @@ class Ctr(Task):
         return Requests(self.context.dataset.targets(rows_N))
 
     def asked(self, user_B: Int[np.ndarray, "B"], items_BC: Int[np.ndarray, "B C"]) -> Requests:
-        return Requests(self.context.dataset.candidates(np.repeat(user_B, items_BC.shape[1]), items_BC.ravel()))
+        return Requests(self.context.dataset.candidates(np.repeat(user_B, items_BC.shape[1]), items_BC.ravel()), among=True)
 
     def check_data(self, dataset: Dataset) -> None:
         for part in PARTS:
