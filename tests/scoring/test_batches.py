@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lifelora.errors import ConfigError
-from lifelora.scoring.batches import in_batches
+from lifelora.scoring.batches import in_batches, in_trees
 
 lengths = st.lists(st.integers(1, 40), min_size=1, max_size=60).map(np.array)
 
@@ -50,6 +50,24 @@ def test_an_order_of_the_callers_own_is_kept(length_N: np.ndarray, tokens: int, 
     np.testing.assert_array_equal(np.concatenate(slices), order_N)
     for index_B in slices:
         assert len(index_B) == 1 or len(index_B) * length_N[index_B].max() <= tokens
+
+
+@given(lengths, st.integers(1, 200), st.integers(1, 9), st.randoms(use_true_random=False))
+def test_trees_stay_together_under_the_budget_and_long_ones_are_cut(branch_N: np.ndarray, tokens: int, trees: int, draw: Any):
+    tree_N = np.array([draw.randrange(trees) for _ in branch_N])
+    trunk_R = np.array([draw.randrange(1, 60) for _ in range(trees)])
+    slices, score = seen_by(lambda index_B: index_B * 0.1)
+    found_N = in_trees(trunk_R, branch_N, tree_N, score, tokens=tokens)
+    np.testing.assert_array_equal(found_N, np.arange(len(branch_N)) * 0.1)
+    assert sorted(np.concatenate(slices)) == list(range(len(branch_N)))
+    for index_B in slices:
+        read = sum(int(trunk_R[tree]) for tree in set(tree_N[index_B].tolist())) + int(branch_N[index_B].sum())
+        assert len(index_B) == 1 or read <= tokens
+    for tree in range(trees):
+        own = np.flatnonzero(tree_N == tree)
+        asked_in = [place for place, index_B in enumerate(slices) if np.isin(own, index_B).any()]
+        if trunk_R[tree] + branch_N[own].sum() <= tokens:
+            assert len(asked_in) <= 1
 
 
 def test_tuples_and_dicts_of_arrays_come_back_as_they_are():
