@@ -26,8 +26,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lifelora.llm.likelihoods import likelihoods
 from lifelora.llm.personal import PersonalBatch
-from lifelora.llm.search import choose, write
+from lifelora.llm.search import choose
 from lifelora.llm.titles import TitleLM
+from lifelora.llm.write import write
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise

@@ -13,6 +13,7 @@ from lifelora.llm.head import full_precision
 from lifelora.llm.likelihoods import likelihoods
 from lifelora.llm.personal import PersonalBatch
 from lifelora.llm.titles import TitleLM
+from lifelora.llm.trees.ready import ready
 from lifelora.llm.yes_no import YesNoLM
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full, Identity
@@ -117,6 +118,7 @@ def test_in_bf16_titles_are_scored_in_full_precision():
     """Against log-softmax in fp64 over the whole vocabulary, of the states that the rounded model hands to its head."""
     _, model = near_18(torch.bfloat16)
     adapters = personalise(model, Adaptation(coupling=Full.Config(rank=2), dropout=0.0), user_width=3)
+    ready(model)
     lm = TitleLM(model, adapters).eval()
     B, C = 6, 40
     tokens_BL, user_BD = ids(B, 8), torch.randn(B, 3)

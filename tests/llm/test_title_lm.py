@@ -21,9 +21,10 @@ from lifelora.llm.item_form import Curriculum, form_asked, form_at, hybrid_share
 from lifelora.llm.likelihoods import likelihoods
 from lifelora.llm.personal import PersonalBatch
 from lifelora.llm.reading import Reader, exact, hits
-from lifelora.llm.search import choose, write
+from lifelora.llm.search import choose
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import TitleLM
+from lifelora.llm.write import write
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise

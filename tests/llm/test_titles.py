@@ -31,8 +31,11 @@ from lifelora.errors import ConfigError, ScopeError
 from lifelora.evaluation.ranks import Ranks
 from lifelora.llm.likelihoods import likelihoods
 from lifelora.llm.reading import Reader, contained, exact, hits
-from lifelora.llm.search import choose, write
+from lifelora.llm.search import choose, chosen
+from lifelora.llm.trees.room import Room
+from lifelora.llm.write import write
 from lifelora.prompts.slots import USER
+from lifelora.scoring.budget import token_bytes
 from lifelora.seeds import torch_generator
 
 B = len(LENGTHS)
@@ -62,8 +65,8 @@ def test_a_batch_is_its_rows_and_chunks_do_not_matter(family, coupling):
     for row in range(B):
         alone = likelihoods(lm, row_of(batch, row), titles_at(titles, row)).score_BC[0]
         torch.testing.assert_close(score_BC[row], alone, atol=1e-5, rtol=1e-5)
-    for max_tokens in (1, 60, 150, 400, 10_000):
-        chunked_BC = likelihoods(lm, batch, titles, max_tokens=max_tokens).score_BC
+    for memory in (1, 20_000, 60_000, 200_000, 1 << 30):
+        chunked_BC = likelihoods(lm, batch, titles, memory=memory).score_BC
         torch.testing.assert_close(chunked_BC, score_BC, atol=1e-5, rtol=1e-5)
         assert torch.equal(chunked_BC[:, 0], chunked_BC[:, 3])  # the same title, in another chunk
 
@@ -102,7 +105,7 @@ def test_titles_of_one_token_need_the_prompt_only():
     titles = titles_of([[[token] for token in range(2, 8)]] * B)
     lm, batch = asked_lm(), batch_of(prompts_of(ROWS))
     result = likelihoods(lm, batch, titles)
-    assert result.cost.tokens == B * max(LENGTHS)
+    assert result.cost.tokens == sum(LENGTHS)
     torch.testing.assert_close(result.score_BC[1, 2].double(), surprise(lm, batch, 1, [4])[0], atol=1e-5, rtol=1e-5)
 
 
@@ -110,45 +113,61 @@ def test_the_cost_is_what_went_through_the_model():
     lm, batch, titles = asked_lm(), batch_of(prompts_of(ROWS)), titles_of(TITLES)
     seen = []
     handle = lm.model.get_input_embeddings().register_forward_hook(lambda _, args, out: seen.append(args[0].numel()))
-    for answer in (partial(likelihoods, max_tokens=150), partial(choose, beams=3), partial(choose, max_tokens=40)):
+    for answer in (partial(likelihoods, memory=60_000), partial(choose, beams=3)):
         cost = answer(lm, batch, titles).cost
         assert cost.tokens == sum(seen)
         assert cost.seconds > 0
         seen.clear()
     handle.remove()
-    # By rank of length the longest of any row: 1, 2, 3, 3, 4, 4, 6, 30 tokens, in stretches of 1 2, 3 3 4 4 6 and 30.
-    assert likelihoods(lm, batch, titles).cost.tokens == B * max(LENGTHS) + B * (2 * 1 + 5 * 5 + 1 * 29)
+    # No padding; and of each title all tokens but the last, which says nothing.
+    said = sum(len(title) - 1 for titles_of_row in TITLES for title in titles_of_row)
+    assert likelihoods(lm, batch, titles).cost.tokens == sum(LENGTHS) + said
+
+
+@pytest.mark.parametrize("memory", [1, 20_000, 60_000, 200_000])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_titles_that_are_read_together_have_room(family, memory):
+    """By what ``Room`` counts, or, where each has its own prompt, by tokens and logits; one at a time where there is none."""
+    lm, batch, titles = asked_lm(family), batch_of(prompts_of(ROWS)), titles_of(TITLES)
+    shapes: list[tuple[int, int]] = []
+    whole = likelihoods(lm, batch, titles).score_BC
+    handle = lm.model.register_forward_pre_hook(
+        lambda _, args, inputs: shapes.append(tuple(inputs["input_ids"].shape)), with_kwargs=True
+    )
+    chunked = likelihoods(lm, batch, titles, memory=memory).score_BC
+    handle.remove()
+    torch.testing.assert_close(chunked, whole, atol=1e-5, rtol=1e-5)
+    if family == "lfm2":
+        assert all(rows * ((17 + 30) * token_bytes(lm.model) + 30 * VOCABULARY * 8) <= memory or rows == 1 for rows, _ in shapes)
+        return
+    prompt, *after = shapes
+    assert prompt == (1, sum(LENGTHS))
+    room = Room(width=32, heads=4, kept=2 * (2 if family == "llama" else 4) * 8, head_width=8, vocabulary=VOCABULARY, number=4)
+    # At least what its own tokens and their logits take; at most one title is over it.
+    longest = max(len(title) for row in TITLES for title in row) - 1
+    assert all(room.bytes(0, 0, 0, 0, 0, tokens, tokens) <= memory or tokens <= longest for _, tokens in after)
+    assert memory > 1 or len(after) == sum(len(title) > 1 for row in TITLES for title in row)
+    assert memory < 200_000 or len(after) < 8
 
 
 @pytest.mark.parametrize("max_tokens", [1, 50, 100, 200, 400, 1 << 15])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_computed_together_has_room(family, max_tokens):
-    """Rows, each with its copy of the prompt and an answer, in tokens; one at a time where not even that has room."""
-    lm, batch, titles, reader = asked_lm(family), batch_of(prompts_of(ROWS)), titles_of(TITLES), Reader(Letters())
+def test_what_is_written_together_has_room(family, max_tokens):
+    """Rows, each with copies of its prompt and an answer, in tokens; one at a time where not even that has room."""
+    lm, batch, reader = asked_lm(family), batch_of(prompts_of(ROWS)), Reader(Letters())
     shapes: list[tuple[int, int]] = []
+    whole = write(lm, batch, reader, beams=2, limit=6).lines
     handle = lm.model.register_forward_pre_hook(
         lambda _, args, inputs: shapes.append(tuple(inputs["attention_mask"].shape)), with_kwargs=True
     )
-    whole = (
-        likelihoods(lm, batch, titles).score_BC,
-        choose(lm, batch, titles, beams=2).named_BC,
-        write(lm, batch, reader, beams=2, limit=6).lines,
-    )
-    shapes.clear()
-    for ask, at_least in ((likelihoods, 1), (partial(choose, beams=2), 2), (partial(write, beams=2, limit=6), 2)):
-        made = ask(lm, batch, reader if at_least == 2 and ask.func is write else titles, max_tokens=max_tokens)
-        after = shapes[1:]  # the first reads the prompts
-        assert shapes[0] == (B, max(LENGTHS))
-        assert after
-        assert all(rows * tokens <= max_tokens or rows == at_least for rows, tokens in after)
-        if max_tokens == 200:  # and they are not read one by one
-            assert max(rows for rows, _ in after) > at_least
-        shapes.clear()
-        if ask is likelihoods:
-            torch.testing.assert_close(made.score_BC, whole[0], atol=1e-5, rtol=1e-5)
-        else:
-            assert torch.equal(made.named_BC, whole[1]) if ask.func is choose else made.lines == whole[2]
+    assert write(lm, batch, reader, beams=2, limit=6, max_tokens=max_tokens).lines == whole
     handle.remove()
+    prompt, *after = shapes
+    assert prompt == (B, max(LENGTHS))
+    assert after
+    assert all(rows * tokens <= max_tokens or rows == 2 for rows, tokens in after)
+    if max_tokens == 200:  # and they are not written one by one
+        assert max(rows for rows, _ in after) > 2
 
 
 def test_the_users_soft_token_is_read_in_the_prompt():
@@ -157,7 +176,7 @@ def test_the_users_soft_token_is_read_in_the_prompt():
     soft_BL[:, -1], soft_BL[0, -3], soft_BL[2, -9] = USER, 3, 5
     user_BX = torch.randn(B, X, generator=torch_generator(7, "taste"))
     batch = replace(batch_of(replace(prompts, soft_BL=soft_BL)), soft_user_BX=user_BX)
-    score_BC = likelihoods(lm, batch, titles, max_tokens=100).score_BC
+    score_BC = likelihoods(lm, batch, titles, memory=30_000).score_BC
     for row, column in itertools.product(range(B), range(len(TITLES[0]))):
         expected = surprise(lm, batch, row, TITLES[row][column]).sum()
         torch.testing.assert_close(score_BC[row, column].double(), expected, atol=1e-5, rtol=1e-5)
@@ -197,6 +216,15 @@ def test_greedy_is_greedy_by_hand(family, coupling):
     assert together == [greedy(lm, batch, row, TITLES[row]) for row in range(B)]
     for row in range(B):  # a batch is its rows, and left padding is none
         assert named(choose(lm, row_of(batch, row), titles_at(titles, row))) == [together[row]]
+
+
+@pytest.mark.parametrize("beams", [1, 2, 3, 8])
+def test_a_search_among_titles_asks_the_model_nothing(beams):
+    """Of what was read for their scores it makes the same as alone."""
+    lm, batch, titles = asked_lm(), batch_of(prompts_of(ROWS)), titles_of(TITLES)
+    found, alone = likelihoods(lm, batch, titles), choose(lm, batch, titles, beams=beams)
+    with lm.model.register_forward_pre_hook(lambda *_: pytest.fail("the model was asked")):
+        assert torch.equal(chosen(found, titles, beams=beams).named_BC, alone.named_BC)
 
 
 @everywhere
@@ -244,7 +272,7 @@ def test_free_beams_find_what_all_texts_would():
         found = write(lm, batch, reader, beams=VOCABULARY, limit=2).lines[0]
     texts = [[END], *([a, b] for a in range(VOCABULARY) if a != END for b in range(VOCABULARY))]
     titles = titles_of([texts])
-    score_BC = likelihoods(lm, batch, titles, max_tokens=1 << 20).score_BC
+    score_BC = likelihoods(lm, batch, titles).score_BC
     assert found == reader.line(texts[int(score_BC.argmax())])
 
 

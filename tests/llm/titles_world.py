@@ -10,6 +10,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Lfm2Config, Lfm2ForCausalL
 from lifelora.llm.personal import PersonalBatch
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import TitleLM
+from lifelora.llm.trees.ready import ready
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Coupling, Experts, Full, Identity
 from lifelora.lora.inject import personalise
@@ -76,9 +77,12 @@ def asked_lm(
     family: str = "llama", coupling: Coupling.Config = COUPLINGS["full"], soft: bool = False, users: bool = False
 ) -> TitleLM:
     """An LM whose adapters are as if they had learnt."""
-    model, targets = FAMILIES[family]
+    made, targets = FAMILIES[family]
+    model = made()
+    if family != "lfm2":  # whose convolutions see no tree
+        ready(model)
     adapters = personalise(
-        model(),
+        model,
         Adaptation(coupling=coupling, targets=targets, dropout=0.0),
         user_width=D,
         generator=torch_generator(1, "adapters"),

@@ -22,7 +22,8 @@ from lifelora.evaluation.ranking_report import measure
 from lifelora.evaluation.significance import paired_test
 from lifelora.llm.nano import Nano
 from lifelora.llm.reading import Reader, contained, exact
-from lifelora.llm.search import choose, write
+from lifelora.llm.search import choose
+from lifelora.llm.write import write
 from lifelora.recipe.files import dump, load, parse
 from lifelora.run import Options, Run
 from lifelora.run.export import export

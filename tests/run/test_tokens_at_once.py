@@ -11,7 +11,7 @@ from torch import nn
 
 from lifelora.cli import main
 from lifelora.run import Options, Run
-from lifelora.run.scorers.titles import COPIES
+from lifelora.run.scorers.titles import SHARES
 
 RECIPES = {"ctr": ("lora", tiny), "next-item": ("text", asked_next)}
 
@@ -21,8 +21,8 @@ def asked(run: Run, name: str) -> tuple[np.ndarray, list[tuple[int, int]]]:
     shapes: list[tuple[int, int]] = []
 
     def seen(model: nn.Module, words: Any, named: dict[str, Any]) -> None:
-        mask_BL = named["attention_mask"]
-        shapes.append((mask_BL.shape[0], mask_BL.shape[-1]))
+        # Prompts, as many rows, or prompts and titles one after another in one row.
+        shapes.append(tuple(named["input_ids"].shape))
 
     _ = run.scorers[name].lm  # type: ignore[attr-defined]  # what is loaded is probed with a few short texts
     with run.context.backbone.model.register_forward_pre_hook(seen, with_kwargs=True):
@@ -39,14 +39,17 @@ def test_no_batch_is_over_the_budget_and_no_score_depends_on_it(task: str, tmp_p
     run.fit()
     run.train()
     free_NC, whole = asked(run, name)
-    longest = max(tokens for _, tokens in whole)
-    copies = COPIES if task == "next-item" else 1
-    for budget in (1, 3 * longest * copies):
+    scorer = run.scorers[name]
+    shown = scorer.show(run.task.requests("test", run.context.test_samples))  # type: ignore[attr-defined]
+    longest = int(scorer.lengths(shown).max())  # type: ignore[attr-defined]
+    # Titles are read beside their prompts: these have a share, and titles have bytes for fewer tokens than all shares.
+    shares = SHARES if task == "next-item" else 1
+    for budget in (1, 3 * longest * shares):
         small = Run.open(tmp_path / "run", Options(device="cpu", progress=False, tokens_at_once=budget))
         scores_NC, shapes = asked(small, name)
-        assert all(texts == 1 or texts * tokens <= budget // copies for texts, tokens in shapes), shapes
+        assert all(texts * tokens <= max(budget, longest) for texts, tokens in shapes), shapes
         assert len(shapes) > len(whole)
-        assert budget == 1 or max(texts for texts, _ in shapes) >= 3
+        assert budget == 1 or max(texts * tokens for texts, tokens in shapes) > 2 * longest
         np.testing.assert_allclose(scores_NC, free_NC, rtol=1e-6)
 
 

@@ -37,15 +37,17 @@ class Stretches:
         """The branches of trees."""
         trees = batch.prompts
         assert isinstance(trees, PromptTrees)
-        before = int(trees.trunk_R.sum())
+        before, soft_user_BX = int(trees.trunk_R.sum()), batch.soft_user_BX
+        if trees.asked_R is not None and soft_user_BX is not None:  # the user's soft token stands in the trunk
+            soft_user_BX = soft_user_BX[:0]
         return cls(
             trees.tokens_L[before:],
             trees.branch_G,
             trees.tree_G,
             trees.place_G,
             None if trees.soft_L is None else trees.soft_L[before:],
-            batch.soft_user_BX,
-            lm.couplings(batch) if lm.coupling_on == "question" else None,
+            soft_user_BX,
+            lm.couplings(batch) if lm.coupling_on == "question" and trees.asked_R is None else None,
         )
 
     @property

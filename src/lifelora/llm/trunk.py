@@ -54,11 +54,12 @@ class Trunk:
     @torch.no_grad()
     def of(cls, lm: PersonalLM, batch: PersonalBatch) -> "Trunk":
         """Reads the trunks of trees, or whole prompts, all together."""
-        prompts, asked_R = batch.prompts, None
+        prompts = batch.prompts
         if isinstance(prompts, PromptTrees):
+            asked_R = prompts.asked_R
             count, length_R = int(prompts.trunk_R.sum()), prompts.trunk_R
             tokens_T, soft_T = prompts.tokens_L[:count], None if prompts.soft_L is None else prompts.soft_L[:count]
-            soft_user_RE = _no_rows(batch.soft_user_BX)
+            soft_user_RE = batch.soft_user_BX if asked_R is not None else _no_rows(batch.soft_user_BX)
         else:
             length_R, tokens_T = prompts.mask_BL.sum(dim=1), prompts.tokens_BL[prompts.mask_BL]
             soft_T = None if prompts.soft_BL is None else prompts.soft_BL[prompts.mask_BL]
@@ -71,7 +72,8 @@ class Trunk:
             with_X = torch.where(row.positions >= (length_R - asked_R)[with_X], with_X, _most(C))
         logits_RV = _read(lm, row, None, C, with_X, length_R.cumsum(0) - 1, found)
         kept = {layer: (k.contiguous(), v.contiguous()) for layer, (k, v) in found.items()}
-        return cls(lm, row.codes, length_R, kept, C, not (by_question and isinstance(prompts, PromptTrees)), logits_RV)
+        apart = by_question and isinstance(prompts, PromptTrees) and prompts.asked_R is None
+        return cls(lm, row.codes, length_R, kept, C, not apart, logits_RV)
 
     @torch.no_grad()
     def ask(

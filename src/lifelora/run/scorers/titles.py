@@ -19,9 +19,10 @@ from lifelora.llm.item_form import Curriculum, form_asked, forms_of
 from lifelora.llm.likelihoods import likelihoods
 from lifelora.llm.personal import PersonalBatch, Representer
 from lifelora.llm.reading import Reader, contained, exact, hits
-from lifelora.llm.search import choose, write
+from lifelora.llm.search import choose
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import TitleLM
+from lifelora.llm.write import write
 from lifelora.lora.adapters import Adapters
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.lines.titles import TitleLines
@@ -35,11 +36,14 @@ from lifelora.run.scorers.base import Answers, CatalogueScores, Requests
 from lifelora.run.scorers.catalogue import leave_out_seen, shortlisted
 from lifelora.run.scorers.language import LanguageScorer, Parents
 from lifelora.run.scorers.shown import Shown
+from lifelora.scoring.budget import token_bytes
 from lifelora.stage import Stage
 from lifelora.tensors import to_device
 
-COPIES = 3
-"""Of what the model keeps of a prompt while titles are read: as it was read, its copy, and those of the titles read together."""
+SHARES = 3
+"""Of what the memory bears: one for prompts, as they are read and kept; two for what is read after them, or for copies of what is
+kept where a title is written.
+"""
 
 
 class Titles(LanguageScorer[TitleLM]):
@@ -100,7 +104,12 @@ class Titles(LanguageScorer[TitleLM]):
 
     @property
     def tokens_at_once(self) -> int:
-        return super().tokens_at_once // COPIES
+        return super().tokens_at_once // SHARES
+
+    @property
+    def memory(self) -> int:
+        """Bytes for the titles that are read together, beside their prompts."""
+        return (SHARES - 1) * self.tokens_at_once * token_bytes(self.context.backbone.model)
 
     def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:
         listed_NC = shown.requests.candidates if self.system.candidates_in_prompt else None
@@ -124,7 +133,7 @@ class Titles(LanguageScorer[TitleLM]):
 
         def scored(index_B: Int[np.ndarray, "B"]) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B 3"]]:
             batch, titles = self._ready(shown, index_B)
-            found = likelihoods(self.lm, batch, titles, length_normalised=normalised, max_tokens=self.tokens_at_once)
+            found = likelihoods(self.lm, batch, titles, length_normalised=normalised, memory=self.memory)
             found.cost.alone = alone(batch, titles)
             return found.score_BC.double().cpu().numpy(), found.cost.shares(len(index_B))
 
@@ -173,7 +182,7 @@ class Titles(LanguageScorer[TitleLM]):
             batch, titles = self._ready(shown, index_B)
             items_BC = requests.candidates[index_B]
             target_B = torch.from_numpy((items_BC == requests.targets.item_B[index_B][:, None]).argmax(axis=1))
-            chosen = choose(self.lm, batch, titles, beams=beams, length_normalised=normalised, max_tokens=self.tokens_at_once)
+            chosen = choose(self.lm, batch, titles, beams=beams, length_normalised=normalised, memory=self.memory)
             shares = {"chosen": chosen.cost.shares(len(index_B))}
             values = [hits(chosen.named_BC.cpu(), target_B)]
             if written_tokens:
