@@ -12,6 +12,7 @@ import tomllib
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lifelora.cli import main
@@ -20,9 +21,13 @@ from lifelora.commands.stages import STAGES
 from lifelora.data.negatives import Negatives
 from lifelora.data.sources import parse_source
 from lifelora.lora.coupling import Full
+from lifelora.prompts.yes_no import YesNoBuilder
 from lifelora.recipe.files import load, parse
 from lifelora.recipe.shipped import built_in
 from lifelora.recipe.system import Representation
+from lifelora.retrieval.growing import Growing
+from lifelora.run import Options, Run
+from lifelora.run.spelling import spelling_of
 from small_run import SMALL
 
 ROOT = Path(__file__).parents[1]
@@ -204,6 +209,32 @@ def test_the_prompt_of_the_document_is_what_is_printed(workplace: Path, capsys: 
     assert template.question_lines(words | {"item": "article"}, item).startswith(
         "Would they like Kettle of Argo?\nAbout it: for tea\n"
     )
+
+
+def test_the_tree_of_the_document_is_what_a_model_reads(workplace: Path):
+    """Of user c3, from the shop's own lines: each part at its position, and as many tokens as are told."""
+    settings = ["data.rules.min_history=3", "data.rules.label_above=3"]
+    run = Run(load("demo", parse_source("tables:shop.toml"), settings), workplace / "run", Options(device="cpu", progress=False))
+    run.prepare()
+    dataset = run.context.dataset
+    template = run.recipe.systems["lora"].template.leaving_out(dataset.left_out)
+    tokenizer = spelling_of(run.context, template).tokenizer
+    targets = dataset.targets(dataset.log.rows(np.repeat(dataset.users.inside(["c3"]), 4), np.array([4, 5, 6, 7])))
+    chosen_BK, mask_BK = Growing(k=2, block=4).select(dataset, targets)
+    trees = YesNoBuilder.make(dataset, template, tokenizer, 1024).trees(targets, chosen_BK, mask_BK, np.zeros(4, np.int64))
+    tokens_L, drawn, before = trees.tokens_L.tolist(), list[str](), 0
+    for place, start, length in zip(*(x.tolist() for x in (trees.place_G, trees.starts, trees.branch_G)), strict=True):
+        for left, numbers, position in (("", tokens_L[before:place], before), ("    ", tokens_L[start : start + length], place)):
+            lines = tokenizer.decode(numbers, skip_special_tokens=True).strip().split(" \n ")
+            number = str(position) if left or not position else ""
+            drawn += [f"{number if line is lines[0] else '':>4}  {left}{line}".rstrip() for line in lines]
+        before = place
+    text = (ROOT / "docs/trees.md").read_text()
+    assert blocks(ROOT / "docs/trees.md", "")[0] == "\n".join([*drawn, ""])
+    trunk, read, own = int(trees.trunk_R), len(tokens_L), int((trees.place_G + trees.branch_G).sum())
+    assert f"{read} tokens: {trunk} of the trunk and 18 of each branch. The four prompts that it stands for have {own}." in text
+    picture = (ROOT / "docs/tree.svg").read_text().lower()
+    assert [line.strip() for line in drawn if "kettle" in line and "would" not in line and line.strip() not in picture] == []
 
 
 def test_the_table_of_stages_names_every_stage():
