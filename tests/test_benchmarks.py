@@ -31,6 +31,21 @@ SMALLEST = [
     ("reading.py", "--rows", "2000", "--rounds", "1", "--out", "OUT"),
     ("retrieval.py", "--part", "growth", "online", "--events", "3000", "--dimensions", "8", "--history", "30", "--out", "OUT"),
     ("titles.py", "--rounds", "2", "--rows", "1", "--out", "OUT"),
+    (
+        "trees.py",
+        "--sizes",
+        "nano",
+        "--settings",
+        "10-16",
+        "--rounds",
+        "1",
+        "--most-samples",
+        "1000",
+        "--longest-trunk",
+        "1000",
+        "--json",
+        "OUT",
+    ),
 ]
 
 
