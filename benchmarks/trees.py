@@ -6,8 +6,9 @@
     python benchmarks/trees.py --part large                  7B's shape in bf16, on a GPU
 
 A ratio says how many times as long as a tree another way takes. All ways ask the same of one random Llama, in turn, in one
-process, in one order and then in its reverse; before they are timed, their logits are compared. Seconds are those of the CPU in
-one thread, so other work on the machine counts little. Peak memory is that of a fresh process for each way, above the model.
+process, in one order and then in its reverse; before they are timed, their logits are compared. Of a way that has a prompt for
+every sample or candidate a part is timed, for each costs as much as another. Seconds are those of the CPU in one thread, so
+other work on the machine counts little. Peak memory is that of a fresh process for each way, above the model.
 
 Training: one block of a user's samples, forward, backward and a step of AdamW; rank 8 on q and v, personal (``full``, u of 64)
 unless said. The log is made on the spot, lines are as long as ML-1M's are. Beside the tree:
@@ -41,7 +42,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -98,21 +99,24 @@ ON_CPU = ("nano", "4x256", "smollm2-135m", "110m")
 USER, RANK, ANSWERS = 64, 8, Answers(5, 6)
 SETTINGS = {"10-16": (10, 16), "30-32": (30, 32)}
 """K behaviours shown to a block's first sample, and its samples."""
-MICRO = 8
+MICRO = 4
 """Plain prompts of one micro-batch: 32 of them at once would take 18 GB at SmolLM2-135M's shape."""
 TRAINED = ("tree", "last", "growing", "identity", "trainer")
 HISTORY, CANDIDATES, BRANCH = 700, 50, 40
 SCORED = ("tree", "authors", "prompts", "cache", "cache-10")
 TOGETHER = 10
+ROUNDS = {"nano": 9, "4x256": 7, "smollm2-135m": 2, "110m": 2, "7b": 5, "stand-in": 3}
 TARGETS = {"train-10-16": 3.0, "train-30-32": 6.0, "score-4x256": 35.0, "score-110m": 18.0}
 QUICK = {"train-10-16": "smollm2-135m", "train-30-32": "smollm2-135m", "score-4x256": "4x256", "score-110m": "110m"}
+TIMED = 10
+"""Candidates that are timed where each has a prompt: one costs as much as another. Of a step it is one micro-batch."""
 SAME = 1e-4
 MIB = 1 << 20
 
 Found = dict[str, Any]
 """Figures as JSON has them."""
 Call = Callable[[], float]
-"""Does it once; how much of the whole that was."""
+"""Does it, or a part; how much of the whole that was."""
 
 
 # A model, and what is asked of it
@@ -215,11 +219,9 @@ class Stopwatch(TrainerCallback):  # type: ignore[misc]
 class Training:
     """One block of samples, learnt from in all ways. A call of a way does a step of it, or a share of one."""
 
-    def __init__(
-        self, size: str, setting: str, seed: int, ways: tuple[str, ...], share: float = 1.0, device: str = "cpu"
-    ) -> None:
+    def __init__(self, size: str, setting: str, seed: int, ways: Collection[str], device: str = "cpu") -> None:
         k, block = SETTINGS[setting]
-        model, self.share, self.device = made_model(size, seed, device), share, device
+        model, self.device = made_model(size, seed, device), device
         with tempfile.TemporaryDirectory() as folder:
             dataset, builder = log_and_builder(100, seed, Path(folder))
             targets, event_BK, mask_BK = samples_of_block(dataset, k, block)
@@ -282,8 +284,9 @@ class Training:
             whole = [self.tree()]
             return lambda: self._step(lm, whole, 1.0)
         batches = self._batches(self.last if way == "last" else self.growing)
-        part = batches[: max(1, round(self.share * len(batches)))] if len(batches) > 1 else batches
-        return lambda: self._step(lm, part, len(part) / len(batches))
+        # Growing prompts are as long as on average in the middle.
+        part = batches[(len(batches) - 1) // 2]
+        return lambda: self._step(lm, [part], 1 / len(batches))
 
     def _step(self, lm: YesNoLM, batches: list[PersonalBatch], share: float) -> float:
         for batch in batches:
@@ -301,7 +304,7 @@ class Training:
 
         answer_B = torch.where(self.label_B > 0.5, ANSWERS.yes, ANSWERS.no)
         rows = []
-        for ids, real, answer in zip(self.last.tokens_BL, self.last.mask_BL, answer_B, strict=True):
+        for ids, real, answer in zip(self.last.tokens_BL[:MICRO], self.last.mask_BL, answer_B, strict=False):
             tokens = torch.cat([ids[real], answer[None]])
             labels = torch.full_like(tokens, -100)
             labels[-1] = answer
@@ -319,7 +322,6 @@ class Training:
             options = TrainingArguments(
                 output_dir=folder,
                 per_device_train_batch_size=MICRO,
-                gradient_accumulation_steps=len(rows) // MICRO,
                 max_steps=1,
                 learning_rate=1e-4,
                 report_to=[],
@@ -336,7 +338,7 @@ class Training:
             began = time.process_time()
             trainer.train()
             # What stands around the step is done once in a training: it is left out, by way of the share.
-            return (time.process_time() - began) / watch.seconds
+            return (time.process_time() - began) / watch.seconds * MICRO / len(answer_B)
 
         return call
 
@@ -398,8 +400,8 @@ def _checked(apart: dict[str, float], device: str) -> dict[str, float]:
 class Scoring:
     """Candidates behind one history, scored in all ways."""
 
-    def __init__(self, size: str, seed: int, share: float = 1.0, device: str = "cpu") -> None:
-        self.lm, self.share, self.device = made_lm(made_model(size, seed, device), Full.Config(rank=RANK), seed), share, device
+    def __init__(self, size: str, seed: int, device: str = "cpu") -> None:
+        self.lm, self.device = made_lm(made_model(size, seed, device), Full.Config(rank=RANK), seed), device
         self.lm.eval()
         generator = torch_generator(seed, "candidates")
         high = SIZES[size].vocabulary
@@ -453,7 +455,7 @@ class Scoring:
 
     def call(self, way: str) -> Call:
         """All candidates in one way, or a share of them where each is a prompt of its own."""
-        some = max(1, round(self.share * CANDIDATES)) if way in ("authors", "prompts") else CANDIDATES
+        some = TIMED if way in ("authors", "prompts") else CANDIDATES
 
         def call() -> float:
             self.logits(way, some)
@@ -461,11 +463,11 @@ class Scoring:
 
         return call
 
-    def compared(self, ways: tuple[str, ...]) -> dict[str, float]:
+    def compared(self, ways: Collection[str]) -> dict[str, float]:
         """The largest difference between the tree's logits and those of each other way."""
         tree = self.logits("tree")
         apart = {}
-        for way in ways[1:]:
+        for way in set(ways) - {"tree"}:
             found = self.logits(way, 3)
             apart[way] = _apart(tree[: len(found)], found)
         right, self.trunk_T = self.trunk_T, self.trunk_T.flip(0)
@@ -542,12 +544,13 @@ def alone(part: str, size: str, setting: str, way: str, seed: int) -> None:
 # The parts
 
 
-def train(size: str, setting: str, args: argparse.Namespace, ways: tuple[str, ...] = TRAINED, share: float = 1.0) -> Found:
+def train(size: str, setting: str, args: argparse.Namespace, ways: Collection[str]) -> Found:
     """Seconds and memory of a step."""
-    training = Training(size, setting, args.seed, ways, share)
+    training = Training(size, setting, args.seed, ways)
     apart = training.compared()
-    table = in_turn({way: training.call(way) for way in ways}, args.rounds)
+    table = in_turn({way: training.call(way) for way in ways}, args.rounds or ROUNDS[size])
     tokens = training.tokens
+    del training
     if args.memory:
         for way, row in table.items():
             row["mib"] = peak("train", size, setting, way, str(args.seed))
@@ -555,11 +558,12 @@ def train(size: str, setting: str, args: argparse.Namespace, ways: tuple[str, ..
     return {"k": k, "block": block, "micro_batch": MICRO, "tokens": tokens, "apart": apart, "ways": table}
 
 
-def score(size: str, args: argparse.Namespace, ways: tuple[str, ...] = SCORED, share: float = 1.0) -> Found:
+def score(size: str, args: argparse.Namespace, ways: Collection[str]) -> Found:
     """Seconds and memory of 50 candidates."""
-    scoring = Scoring(size, args.seed, share)
+    scoring = Scoring(size, args.seed)
     apart = scoring.compared(ways)
-    table = in_turn({way: scoring.call(way) for way in ways}, args.rounds)
+    table = in_turn({way: scoring.call(way) for way in ways}, args.rounds or ROUNDS[size])
+    del scoring
     if args.memory:
         for way, row in table.items():
             row["mib"] = peak("score", size, "-", way, str(args.seed))
@@ -630,7 +634,7 @@ def growth_of_trunk(size: str, length: int, args: argparse.Namespace) -> Found:
     """Seconds and memory; one number for every two tokens of a trunk would be ``mib_of_all_pairs`` for each head."""
     call = trunk_call(size, length, args.seed)
     call()
-    seconds = statistics.median(seconds_of(call) for _ in range(args.rounds))
+    seconds = statistics.median(seconds_of(call) for _ in range(args.rounds or 3))
     found: Found = {"seconds": round(seconds, 3), "milliseconds_a_token": round(seconds / length * 1e3, 4)}
     if args.memory:
         found |= {
@@ -671,7 +675,7 @@ def linear_parameters(model: Any) -> int:
 def measured_there(call: Callable[[str], Call], ways: tuple[str, ...], args: argparse.Namespace) -> Found:
     """On a GPU, seconds and the peak above what stands there."""
     calls = {way: call(way) for way in ways}
-    table = in_turn(calls, args.rounds, "cuda")
+    table = in_turn(calls, args.rounds or ROUNDS[args.large_shape], "cuda")
     for way, row in table.items():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -681,14 +685,14 @@ def measured_there(call: Callable[[str], Call], ways: tuple[str, ...], args: arg
 
 
 def quick(args: argparse.Namespace) -> Found:
-    """One ratio each; of what is a prompt for every sample or candidate a part is timed, for each costs as much as another."""
+    """One ratio each."""
     found = {}
     for name, size in QUICK.items():
         part, _, setting = name.partition("-")
         if part == "train":
-            table, against = train(size, setting, args, ("tree", "last"), 0.25), "last"
+            table, against = train(size, setting, args, ("tree", "last")), "last"
         else:
-            table, against = score(size, args, ("tree", "authors"), 0.1), "authors"
+            table, against = score(size, args, ("tree", "authors")), "authors"
         ratio = table["ways"][against]["times"]
         print(f"{name} {ratio:.1f}", flush=True)
         found[name] = {"size": size, "ratio": ratio, "target": TARGETS[name], **table}
@@ -701,7 +705,7 @@ def provenance(args: argparse.Namespace) -> Found:
     return {
         "command": shlex.join(["python", *sys.argv]),
         "seed": args.seed,
-        "rounds": args.rounds,
+        "rounds": args.rounds or ROUNDS,
         "threads": 1,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version()}
@@ -717,7 +721,9 @@ def main() -> None:
     parser.add_argument("--part", nargs="+", choices=["train", "score", "growth", "large"], default=["train", "score", "growth"])
     parser.add_argument("--sizes", nargs="+", choices=ON_CPU, default=list(ON_CPU))
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS), help="K and block of 'train'")
-    parser.add_argument("--rounds", type=int, help="default: 3, and 2 of --quick")
+    everything = list(dict.fromkeys((*TRAINED, *SCORED)))
+    parser.add_argument("--ways", nargs="+", choices=everything, default=everything, help="beside 'tree'")
+    parser.add_argument("--rounds", type=int, help=f"default: {ROUNDS}")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-memory", dest="memory", action="store_false", help="measure time alone")
     parser.add_argument("--most-samples", type=int, default=1_000_000, help="of 'growth'")
@@ -727,7 +733,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="a file for the results; what other parts left in it stays")
     parser.add_argument("--alone", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    args.rounds = args.rounds or (2 if args.quick else 3)
+    args.memory = args.memory and not args.quick
     torch.set_num_threads(1)
     if args.alone:
         part, size, setting, way, seed = args.alone
@@ -739,16 +745,13 @@ def main() -> None:
         return
     if "large" in args.part:
         keep(args.json, "large", args.large_shape, told("large", large(args)) | {"run": run})
+    trained, scored = ([way for way in ways if way in ("tree", *args.ways)] for ways in (TRAINED, SCORED))
     for size in args.sizes:
         for setting in args.settings if "train" in args.part else ():
-            keep(
-                args.json,
-                "train",
-                f"{size}, {setting}",
-                told(f"train {size} {setting}", train(size, setting, args)) | {"run": run},
-            )
+            found = told(f"train {size} {setting}", train(size, setting, args, trained))
+            keep(args.json, "train", f"{size}, {setting}", found | {"run": run})
         if "score" in args.part:
-            keep(args.json, "score", size, told(f"score {size}", score(size, args)) | {"run": run})
+            keep(args.json, "score", size, told(f"score {size}", score(size, args, scored)) | {"run": run})
     if "growth" in args.part:
         keep(args.json, "growth", args.sizes[0], told(f"growth {args.sizes[0]}", growth(args)) | {"run": run})
 
