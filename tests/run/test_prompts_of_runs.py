@@ -14,6 +14,7 @@ from lifelora.errors import ConfigError, DataError
 from lifelora.prompts.told import Prompt
 from lifelora.recipe.files import parse
 from lifelora.recipe.recipe import Recipe
+from lifelora.retrieval.growing import Growing
 from lifelora.run import Options, Run
 from lifelora.run.prompts import prompt
 from lifelora.run.unsaid import notes
@@ -58,16 +59,19 @@ def tokens(found: Prompt) -> list[int]:
     return [max(token, 0) for piece in found.texts["prompt"].pieces for token in piece.ids]
 
 
+GROWING = {"history": "growing", "block": 4, "behaviours": {"kind": "most-recent", "k": 2}}
 CTR = {
     "lora": LORA,
     "tight": LORA | {"max_tokens": 120, "behaviours": {"kind": "most-recent", "k": 9}},
     "soft": LORA | {"template": {"kind": "rella"}, "soft": {"model": "sasrec", "at": ["behaviours", "target", "user"]}},
+    "growing": LORA | GROWING,
 }
 NEXT = {
     "words": LORA,
     "tight": LORA | {"max_tokens": 160, "behaviours": {"kind": "most-recent", "k": 9}},
     "soft": LORA | {"soft": {"model": "sasrec"}, "item_form": "text-to-hybrid"},
     "ids": LORA | {"soft": {"model": "sasrec", "at": ["behaviours", "user"]}, "item_form": "ids", "candidates_in_prompt": False},
+    "growing": LORA | GROWING,
 }
 
 
@@ -90,7 +94,8 @@ def test_tokens_are_the_runs_own(shop: str, tmp_path: Path, task: str):
             rows = np.asarray(dataset.samples["test"])
             row = rows[dataset.users.inside([user])[0] == dataset.user_N[rows]][-1:]
             requests = run.task.requests("test", row)
-            chosen = run.context.selector(system.behaviours).select(dataset, requests.targets)
+            selector = Growing(2, 4) if system.block else run.context.selector(system.behaviours)
+            chosen = selector.select(dataset, requests.targets)
             builder: Any = run.scorers[name].builder
             if task == "ctr":
                 due = builder.build(requests.targets, *chosen)
@@ -100,6 +105,8 @@ def test_tokens_are_the_runs_own(shop: str, tmp_path: Path, task: str):
                 due = builder.question(requests.targets, *chosen, listed, form)
             assert tokens(found) == due.tokens_BL[0].tolist()
             assert found.texts["prompt"].shown == int(due.shown_B[0])
+            if system.block:  # the last of a user's 12 events is the 4th of its block: 2 before the block and 3 of it
+                assert found.texts["prompt"].chosen == 5
             cut += found.texts["prompt"].shown < found.texts["prompt"].chosen
     assert cut
 
@@ -149,6 +156,18 @@ def test_printed(shop: str, capsys: pytest.CaptureFixture[str]):
     assert f"in all: head {page['tokens']['head']}, " in lines[8]
     assert page["pieces"][-1]["cut"] == [{"field": "description", "words": 4, "of": 120}]
     assert (told["user"], told["item"], told["answers"]) == ("c3", "A-7", [" Yes", " No"])
+
+
+def test_a_growing_history_is_printed_as_it_is_shown(shop: str, capsys: pytest.CaptureFixture[str]):
+    """An item asked about now, after 12 events, begins a block; the last test sample ends one."""
+    settings = ["behaviours.kind=most-recent", "behaviours.k=2", "history=growing", "block=4"]
+    words = ["prompt", "demo", "--data", shop, "--set", "data.rules.min_history=3"]
+    settings = [f"systems.{name}.{setting}" for name in ("lora", "personal") for setting in settings]
+    words += [word for setting in settings for word in ("--set", setting)]
+    how = "behaviours: the behaviours before the target from the 2 before its block of 4 events on"
+    for asked, count in ((["--user", "c3", "--item", "A-7"], 2), (["--user", "c3"], 5)):
+        assert main([*words, *asked]) == 0
+        assert f"{how}: {count} chosen, {count} shown\n" in capsys.readouterr().out
 
 
 def test_a_tokenizer_that_is_not_here_is_stood_in_for(shop: str, capsys: pytest.CaptureFixture[str]):

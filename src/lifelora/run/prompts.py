@@ -23,6 +23,7 @@ from lifelora.recipe.system import System
 from lifelora.retrieval.select import MostRecent, Selector
 from lifelora.run.run import Run
 from lifelora.run.scorers.base import Requests
+from lifelora.run.scorers.seen import growing
 from lifelora.run.spelling import Spelling, spelling_of
 from lifelora.types import PARTS
 
@@ -77,7 +78,7 @@ def prompt(run: Run, system: str | None = None, user: str | None = None, item: s
     requests, in_words = _asked(run, user, item)
     selector, how = _selector(run, config)
     dataset = run.context.dataset
-    chosen_1K, mask_1K = run.context.selector(selector).select(dataset, requests.targets)
+    chosen_1K, mask_1K = selector.select(dataset, requests.targets)
     sample = Sample.of(dataset, requests, in_words, chosen_1K[0][mask_1K[0]])
     if isinstance(config, TwoTower):
         soft, (texts, answers, spelling) = None, _of_towers(run, name, config, sample)
@@ -152,13 +153,16 @@ def _named(run: Run, system: str | None) -> tuple[str, System | TwoTower]:
     return system, reading[system]
 
 
-def _selector(run: Run, config: System | TwoTower) -> tuple[Selector.Config, str]:
+def _selector(run: Run, config: System | TwoTower) -> tuple[Selector, str]:
     """What chooses behaviours, and in words how; without item vectors, which ``embed`` makes, the latest stand in."""
+    grown = growing(config) if isinstance(config, System) else None
+    if grown is not None:
+        return grown, grown.in_words()
     selector = config.behaviours
     if not selector.needs_vectors or run.context.stages.vectors.lacking() is None:
-        return selector, selector.in_words()
+        return run.context.selector(selector), selector.in_words()
     count = sum(int(getattr(selector, key, 0)) for key in ("k", "similar", "recent")) or MostRecent.Config().k
-    return MostRecent.Config(k=count), (
+    return run.context.selector(MostRecent.Config(k=count)), (
         f"the {count} latest, in place of {selector.in_words()}: these need item vectors, which a run makes"
     )
 

@@ -60,8 +60,8 @@ class Shown:
         """The prompts of some of them, or trees of these, with what is known of their users and their labels."""
         targets, rows_B, of_R = self.requests.targets, torch.from_numpy(index_B), index_B
         if isinstance(prompts, PromptTrees) and self.coupling_on == "prompt":
-            assert self.trunk_N is not None
-            of_R = index_B[np.unique(self.trunk_N[index_B], return_index=True)[1]]
+            # Of the trees as they were made: samples for which nothing finds room stand apart from others of their trunk.
+            of_R = index_B[np.unique(prompts.tree_G.numpy(), return_index=True)[1]]
         return PersonalBatch(
             prompts,
             self.user_ND[torch.from_numpy(of_R)],

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
@@ -29,8 +29,10 @@ from lifelora.prompts.lines.titles import TitleLines
 from lifelora.prompts.slots import Place
 from lifelora.prompts.titles import TitleBuilder
 from lifelora.prompts.titles import Titles as TitleTokens
+from lifelora.prompts.tree import PromptTrees
 from lifelora.prompts.wording.titles import Form
 from lifelora.recipe.system import System
+from lifelora.retrieval.growing import starts
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import Answers, CatalogueScores, Requests
 from lifelora.run.scorers.catalogue import leave_out_seen, shortlisted
@@ -90,6 +92,7 @@ class Titles(LanguageScorer[TitleLM]):
             soft=soft,
             head=backbone.head,
             coupling_on=self.system.coupling_on,
+            early=backbone.early,
         )
 
     def requests_of_training(self) -> Requests:
@@ -97,7 +100,9 @@ class Titles(LanguageScorer[TitleLM]):
         return Requests(self.context.dataset.targets(rows), self.context.candidates("train", rows))
 
     def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
-        return self._prompts(shown, index_B, form_asked(self.system.item_form), answered=False)
+        return self.builder.question(
+            *self._asked(shown, index_B), self._listed(shown, index_B), form_asked(self.system.item_form)
+        )
 
     def kept(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
         return self.prompts(shown, index_B).shown_B.numpy()
@@ -117,14 +122,25 @@ class Titles(LanguageScorer[TitleLM]):
             shown.requests.targets, shown.chosen_NK, shown.mask_NK, listed_NC, form_asked(self.system.item_form)
         )
 
-    def _prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"], form: Form, *, answered: bool) -> Prompts:
-        build, requests = self.builder.answered if answered else self.builder.question, shown.requests
-        listed_BC = requests.candidates[index_B] if self.system.candidates_in_prompt else None
-        return build(requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B], listed_BC, form)
+    def _asked(
+        self, shown: Shown, index_B: Int[np.ndarray, "B"]
+    ) -> tuple[Targets, Int[np.ndarray, "B K"], Bool[np.ndarray, "B K"]]:
+        return shown.requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B]
+
+    def _listed(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B C"] | None:
+        return shown.requests.candidates[index_B] if self.system.candidates_in_prompt else None
+
+    def _learnt(self, shown: Shown, index_B: Int[np.ndarray, "B"], form: Form) -> Prompts | PromptTrees:
+        """With their answers; samples of a block are asked in one phrasing, whether they share what is read or not."""
+        asked, listed_BC, block = self._asked(shown, index_B), self._listed(shown, index_B), self.system.block
+        start_B = None if block is None else starts(asked[0], block)
+        if shown.trunk_N is None:
+            return self.builder.answered(*asked, listed_BC, form, start_B)
+        return self.builder.answered_trees(*asked, shown.trunk_N[index_B], listed_BC, form, start_B)
 
     def batches(self, shown: Shown, cost: Cost) -> Curriculum:
         def gather(index_B: Int[np.ndarray, "B"], form: Form) -> PersonalBatch:
-            return cost.counting(shown.batch(self._prompts(shown, index_B, form, answered=True), index_B))
+            return cost.counting(shown.batch(self._learnt(shown, index_B, form), index_B))
 
         return Curriculum(gather, self.system.item_form, self.context.recipe.seed)
 
