@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from lifelora.llm.trees.layout import Block, Layout
@@ -31,15 +31,13 @@ class Part:
     q: Float[Tensor, "N H A D"]
     k: Float[Tensor, "N Y K D"]
     v: Float[Tensor, "N Y K D"]
-    sees: Bool[Tensor, "N A K"] | None
+    bias: Float[Tensor, "N 1 A K"] | None
     causal: bool
 
-    @property
-    def bias(self) -> Tensor | None:
-        """What is added to the products."""
-        if self.sees is None:
-            return None
-        return torch.zeros(self.sees.shape, dtype=self.q.dtype, device=self.q.device).masked_fill_(~self.sees, -math.inf)[:, None]
+    def shared(self) -> tuple[Tensor, Tensor]:
+        """Keys and values of every head that asks."""
+        share = self.q.shape[1] // self.k.shape[1]
+        return (self.k, self.v) if share == 1 else (self.k.repeat_interleave(share, 1), self.v.repeat_interleave(share, 1))
 
 
 def parts(layout: Layout, q: Tensor, k: Tensor, v: Tensor, kept: tuple[Tensor, Tensor] | None) -> dict[str, Part]:
@@ -49,34 +47,37 @@ def parts(layout: Layout, q: Tensor, k: Tensor, v: Tensor, kept: tuple[Tensor, T
     if layout.asks_trunk and layout.trunk.index_NX.numel():
         made["trunk"] = Part(layout.trunk.take(q), k_trunk, v_trunk, None, True)
     if layout.cross.asking.index_NX.numel() and layout.cross.width:
-        made["cross"] = Part(layout.cross.asking.take(q), k_trunk, v_trunk, layout.cross.sees, False)
+        made["cross"] = Part(layout.cross.asking.take(q), k_trunk, v_trunk, layout.bias("cross", q.dtype), False)
     if layout.own.asking.index_NX.numel():
-        own = layout.own
-        made["own"] = Part(own.asking.take(q), own.seen.take(k), own.seen.take(v), own.sees_GAQ, own.sees_GAQ is None)
+        own, bias = layout.own, layout.bias("own", q.dtype)
+        made["own"] = Part(own.asking.take(q), own.seen.take(k), own.seen.take(v), bias, bias is None)
     return made
 
 
 def merged(layout: Layout, found: dict[str, tuple[Tensor, Tensor]], like: Tensor) -> tuple[Tensor, Tensor]:
     """o [H, A, D] and l [H, A, 1] of all tokens that ask, of (o, l) of each part."""
-    H, _, D = like.shape
-    wide = torch.promote_types(like.dtype, torch.float32)
+    H, A, D = like.shape[0], layout.asking, like.shape[2]
+    wide, first = torch.promote_types(like.dtype, torch.float32), layout.first
 
-    def put(name: str, block: Block, nothing: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        o, l_HA1 = like.new_zeros(H, layout.asking, D), like.new_full((H, layout.asking, 1), -math.inf, dtype=wide)
+    def spread(name: str, block: Block) -> tuple[Tensor, Tensor]:
+        """Of one part: where it has nothing, o = 0 and l = -inf. A token's heads lie together, as the next layer wants them."""
+        o, l_HA1 = like.new_zeros(A, H, D).transpose(0, 1), like.new_full((H, A, 1), -math.inf, dtype=wide)
         if name in found:
-            o_part, l_part = found[name]
-            if nothing is not None:
-                l_part = l_part.masked_fill(nothing[:, None], -math.inf)  # the kernel says 0
-            block.put(o_part, o)
-            block.put(l_part[..., None].to(wide), l_HA1)
+            block.put(found[name][0], o)
+            block.put(found[name][1][..., None].to(wide), l_HA1)
         return o, l_HA1
 
-    o, l_HA1 = put("cross", layout.cross.asking, layout.cross.sees_nothing)
+    if layout.cross.sees_nothing is not None and "cross" in found:
+        o, l_NHX = found["cross"]  # a softmax over nothing: kernels say what they like
+        nothing_N1X = layout.cross.sees_nothing[:, None]
+        found["cross"] = o.masked_fill(nothing_N1X[..., None], 0.0), l_NHX.masked_fill(nothing_N1X, -math.inf)
+    o, l_HA1 = spread("cross", layout.cross.asking)
     if "own" in found:
-        o_own, l_own = put("own", layout.own.asking)
-        both = torch.logaddexp(l_HA1, l_own)
-        o = (o * (l_HA1 - both).exp().nan_to_num(0.0) + o_own * (l_own - both).exp().nan_to_num(0.0)).to(o.dtype)
-        l_HA1 = both
+        o_own, l_own = (x[:, first:] for x in spread("own", layout.own.asking))
+        o_cross, l_cross = o[:, first:], l_HA1[:, first:]
+        share_own = torch.sigmoid(l_own - l_cross)  # = exp(l_own - l)
+        o[:, first:] = torch.lerp(o_cross.to(wide), o_own.to(wide), share_own).to(o.dtype)
+        l_HA1[:, first:] = torch.logaddexp(l_cross, l_own)
     if "trunk" in found:
         layout.trunk.put(found["trunk"][0], o)
         layout.trunk.put(found["trunk"][1][..., None].to(wide), l_HA1)
@@ -101,21 +102,17 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, do: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v, o, l_HA1 = ctx.saved_tensors
         layout: Layout = ctx.layout
-        dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        blocks = {
-            "trunk": (layout.trunk, layout.trunk),
-            "cross": (layout.cross.asking, layout.trunk),
-            "own": (layout.own.asking, layout.own.seen),
-        }
+        # As the layers before want it: the heads of a token lie together.
+        dq, dk, dv = (x.new_zeros(x.shape[1], x.shape[0], x.shape[2]).transpose(0, 1) for x in (q, k, v))
         for name, part in parts(layout, q, k, v, ctx.kept).items():
-            asking, seen = blocks[name]
-            share = part.q.shape[1] // part.k.shape[1]
+            asking = {"trunk": layout.trunk, "cross": layout.cross.asking, "own": layout.own.asking}[name]
+            do_part = asking.take(do)
+            if not asking.full:  # a cell without a token asks with another one's query, and gives no gradient to keys
+                do_part = do_part.masked_fill(~asking.real_NX[:, None, :, None], 0.0)
             dq_part, dk_part, dv_part = _backward(
-                # A cell without a token asks with another one's query, and must give no gradient to keys.
-                asking.take(do).masked_fill(~asking.real_NX[:, None, :, None], 0.0),
+                do_part,
                 part.q,
-                part.k.repeat_interleave(share, dim=1),
-                part.v.repeat_interleave(share, dim=1),
+                *part.shared(),
                 asking.take(o),
                 asking.take(l_HA1)[..., 0],
                 0.0,
@@ -123,17 +120,21 @@ class _Fused(torch.autograd.Function):
                 attn_mask=part.bias,
                 scale=ctx.scale,
             )
-            asking.add(dq_part, dq)
-            if ctx.kept is None or name == "own":
-                seen.add(dk_part.unflatten(1, (-1, share)).sum(dim=2), dk)
-                seen.add(dv_part.unflatten(1, (-1, share)).sum(dim=2), dv)
+            # Trunk and cross have other queries and the same keys; cross and own the same queries and other keys.
+            (asking.add if name == "own" else asking.put)(dq_part, dq)
+            if ctx.kept is not None and name == "cross":
+                continue
+            if part.k.shape[1] != part.q.shape[1]:
+                dk_part, dv_part = (x.unflatten(1, (part.k.shape[1], -1)).sum(dim=2) for x in (dk_part, dv_part))
+            seen = layout.own.seen if name == "own" else layout.trunk
+            for x_part, x in ((dk_part, dk), (dv_part, dv)):
+                (seen.add if name == "cross" else seen.put)(x_part, x)
         return dq, dk, dv, None, None, None
 
 
 def _plain(part: Part, scale: float, dropout: float) -> tuple[Tensor, Tensor]:
     """By products and softmax, on any device."""
-    share = part.q.shape[1] // part.k.shape[1]
-    k, v = (x.repeat_interleave(share, dim=1) for x in (part.k, part.v))
+    k, v = part.shared()
     s = (part.q @ k.mT * scale).to(torch.promote_types(part.q.dtype, torch.float32))
     if part.bias is not None:
         s = s + part.bias

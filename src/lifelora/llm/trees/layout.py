@@ -8,12 +8,13 @@ which is as large as L x L:
     own      a branch's tokens see those before them in it          causal, G branches of Q tokens
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import final
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -42,10 +43,15 @@ class Block:
         return cls(order_L[stretches.index_NX] if len(order_L) else stretches.index_NX, stretches.real_NX)
 
     @cached_property
+    def full(self) -> bool:
+        """Whether there is a token in every cell."""
+        return bool(self.real_NX.all())
+
+    @cached_property
     def whole(self) -> tuple[int, int] | None:
-        """The stretch that the cells are, read row by row, where none is empty."""
+        """The stretch that the cells are, read row by row, where none is empty: then nothing is copied."""
         flat, count = self.index_NX.flatten(), self.index_NX.numel()
-        if not count or not bool(self.real_NX.all()):
+        if not count or not self.full:
             return None
         start = int(flat[0])
         return (start, start + count) if torch.equal(flat, torch.arange(start, start + count, device=flat.device)) else None
@@ -109,9 +115,10 @@ class Cross:
     "T, of the longest trunk."
 
     @cached_property
-    def sees_nothing(self) -> Bool[Tensor, "R X"]:
-        """Those that see none of it."""
-        return (self.seen_RX == 0) & self.asking.real_NX
+    def sees_nothing(self) -> Bool[Tensor, "R X"] | None:
+        """Those that see none of it; None where each sees some."""
+        nothing_RX = (self.seen_RX == 0) & self.asking.real_NX
+        return nothing_RX if bool(nothing_RX.any()) else None
 
     @cached_property
     def sees(self) -> Bool[Tensor, "R X T"] | None:
@@ -134,6 +141,20 @@ class Layout:
     own: Own
     asking: int
     "How many tokens ask."
+    first: int
+    "The first of those that ask their branch, too: before it are the trunks'."
+    biases: dict[tuple[str, torch.dtype], Tensor | None] = field(default_factory=dict)
+
+    def bias(self, part: str, dtype: torch.dtype) -> Float[Tensor, "N 1 A K"] | None:
+        """What a part adds to its products, made once for all layers; None where all is seen, or as much as is causal."""
+        if (part, dtype) not in self.biases:
+            sees_NAK = {"cross": self.cross.sees, "own": self.own.sees_GAQ}.get(part)
+            self.biases[part, dtype] = None if sees_NAK is None else _bias(sees_NAK, dtype)
+        return self.biases[part, dtype]
+
+
+def _bias(sees_NAK: Bool[Tensor, "N A K"], dtype: torch.dtype) -> Float[Tensor, "N 1 A K"]:
+    return torch.zeros(sees_NAK.shape, dtype=dtype, device=sees_NAK.device).masked_fill_(~sees_NAK, -math.inf)[:, None]
 
 
 def everything(
@@ -152,7 +173,7 @@ def everything(
     seen_RX = place_G[of_X][crossing.index_NX] if len(of_X) else crossing.index_NX
     crossing = Block(crossing.index_NX + before, crossing.real_NX)
     cross = Cross(crossing, torch.where(crossing.real_NX, seen_RX, 1), trunk.index_NX.shape[1])
-    return Layout(trunk, not kept, cross, Own(branches, branches, None), before + len(of_X))
+    return Layout(trunk, not kept, cross, Own(branches, branches, None), before + len(of_X), before)
 
 
 def ends(
@@ -191,4 +212,4 @@ def ends(
     asking = Block(asking.index_NX[:, :width], asking.real_NX[:, :width])
     seen = Block.of(start_G, branch_G)
     sees_GAQ = torch.arange(seen.index_NX.shape[1], device=device) <= own_E[asking.index_NX][..., None] if width else None
-    return Layout(trunk, False, cross, Own(asking, seen, sees_GAQ), len(read_E))
+    return Layout(trunk, False, cross, Own(asking, seen, sees_GAQ), len(read_E), 0)
