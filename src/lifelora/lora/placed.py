@@ -5,8 +5,11 @@ Knows places of tokens, not what they say. A token outside of all parts gets no 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -21,6 +24,42 @@ class Parts:
 
     index_NX: Int[Tensor, "N X"]
     real_NX: Bool[Tensor, "N X"]
+
+    @cached_property
+    def flat(self) -> Int[Tensor, "Y"]:
+        """The token of every cell."""
+        return self.index_NX.flatten()
+
+    @cached_property
+    def stretch(self) -> tuple[int, int] | None:
+        """The tokens that the cells are, read row by row, where they are a stretch of the batch: then nothing is copied."""
+        if not len(self.flat) or not bool(self.real_NX.all()):
+            return None
+        start, stop = int(self.flat[0]), int(self.flat[0]) + len(self.flat)
+        return (start, stop) if torch.equal(self.flat, torch.arange(start, stop, device=self.flat.device)) else None
+
+    @cached_property
+    def cells(self) -> Int[Tensor, "C"]:
+        """The cells with a token, and in ``tokens`` theirs."""
+        return self.real_NX.flatten().nonzero()[:, 0]
+
+    @cached_property
+    def tokens(self) -> Int[Tensor, "C"]:
+        """The token of every cell with one."""
+        return self.flat[self.cells]
+
+    def take(self, x_PT: Tensor) -> Float[Tensor, "P N X"]:
+        """The parts of what has a column for every token."""
+        taken = x_PT.index_select(1, self.flat) if self.stretch is None else x_PT[:, slice(*self.stretch)]
+        return taken.unflatten(1, self.index_NX.shape)
+
+    def put(self, t_QNX: Float[Tensor, "Q N X"], length: int) -> Float[Tensor, "Q T"]:
+        """Back to their places among so many tokens, and 0 at all others."""
+        t_QY = t_QNX.flatten(1)
+        if self.stretch is None:
+            return t_QY.new_zeros(len(t_QY), length).index_copy(1, self.tokens, t_QY[:, self.cells])
+        start, stop = self.stretch
+        return t_QY if stop - start == length else F.pad(t_QY, (start, length - stop))
 
 
 @final
@@ -54,16 +93,12 @@ class Placed(Structure):
     def couple(self, layer: int, h_BPL: Float[Tensor, "B P L"], x_BLI: Float[Tensor, "B L I"]) -> Float[Tensor, "B Q L"]:
         B, P, L = h_BPL.shape
         parts = self.at_length[B * L]
-        N, X = parts.index_NX.shape
-        flat_X = parts.index_NX.flatten()
-        h_NPX = h_BPL.transpose(0, 1).reshape(P, B * L).index_select(1, flat_X).view(P, N, X).transpose(0, 1)
+        h_NPX = parts.take(h_BPL.transpose(0, 1).reshape(P, B * L)).transpose(0, 1)
         # Few couplings look at what comes into a layer, which is as wide as the model.
         x_NXI = x_BLI.flatten(0, 1)[parts.index_NX] if isinstance(self.inner, ByToken) else x_BLI
         t_QNX = self.inner.couple(layer, h_NPX, x_NXI).transpose(0, 1)
-        cell_C = parts.real_NX.flatten().nonzero()[:, 0]
-        t_QC = t_QNX.flatten(1)[:, cell_C]
-        out_QT = t_QC.new_zeros(len(t_QC), B * L).index_copy(1, flat_X[cell_C], t_QC)
-        return out_QT.view(len(t_QC), B, L).transpose(0, 1)
+        out_QT = parts.put(t_QNX, B * L)
+        return out_QT.view(len(out_QT), B, L).transpose(0, 1)
 
     def split(self, layer: int, row: int) -> tuple[Tensor, Tensor | None]:
         raise ConfigError("the couplings of a batch's parts are not one matrix each row; ask for those of the parts.")
