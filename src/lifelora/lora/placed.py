@@ -51,7 +51,7 @@ class Parts:
     def take(self, x_PT: Tensor) -> Float[Tensor, "P N X"]:
         """The parts of what has a column for every token."""
         taken = x_PT.index_select(1, self.flat) if self.stretch is None else x_PT[:, slice(*self.stretch)]
-        return taken.unflatten(1, self.index_NX.shape)
+        return taken.reshape(len(x_PT), *self.index_NX.shape)
 
     def put(self, t_QNX: Float[Tensor, "Q N X"], length: int) -> Float[Tensor, "Q T"]:
         """Back to their places among so many tokens, and 0 at all others."""

@@ -60,12 +60,16 @@ def merged(layout: Layout, found: dict[str, tuple[Tensor, Tensor]], like: Tensor
     wide, first = torch.promote_types(like.dtype, torch.float32), layout.first
 
     def spread(name: str, block: Block) -> tuple[Tensor, Tensor]:
-        """Of one part: where it has nothing, o = 0 and l = -inf. A token's heads lie together, as the next layer wants them."""
-        o, l_HA1 = like.new_zeros(A, H, D).transpose(0, 1), like.new_full((H, A, 1), -math.inf, dtype=wide)
+        """Of one part, of the tokens from ``first`` on: where it has nothing, o = 0 and l = -inf."""
+        nothing = name not in found or block.count < A - first
+        # A token's heads lie together, as the next layer wants them.
+        o, l_HA1 = like.new_empty(A, H, D).transpose(0, 1), like.new_empty(H, A, 1, dtype=wide)
+        if nothing:
+            o, l_HA1 = o.zero_(), l_HA1.fill_(-math.inf)
         if name in found:
             block.put(found[name][0], o)
             block.put(found[name][1][..., None].to(wide), l_HA1)
-        return o, l_HA1
+        return o[:, first:], l_HA1[:, first:]
 
     if layout.cross.sees_nothing is not None and "cross" in found:
         o, l_NHX = found["cross"]  # a softmax over nothing: kernels say what they like
@@ -73,15 +77,15 @@ def merged(layout: Layout, found: dict[str, tuple[Tensor, Tensor]], like: Tensor
         found["cross"] = o.masked_fill(nothing_N1X[..., None], 0.0), l_NHX.masked_fill(nothing_N1X, -math.inf)
     o, l_HA1 = spread("cross", layout.cross.asking)
     if "own" in found:
-        o_own, l_own = (x[:, first:] for x in spread("own", layout.own.asking))
-        o_cross, l_cross = o[:, first:], l_HA1[:, first:]
-        share_own = torch.sigmoid(l_own - l_cross)  # = exp(l_own - l)
-        o[:, first:] = torch.lerp(o_cross.to(wide), o_own.to(wide), share_own).to(o.dtype)
-        l_HA1[:, first:] = torch.logaddexp(l_cross, l_own)
-    if "trunk" in found:
-        layout.trunk.put(found["trunk"][0], o)
-        layout.trunk.put(found["trunk"][1][..., None].to(wide), l_HA1)
-    return o, l_HA1
+        o_own, l_own = spread("own", layout.own.asking)
+        share_own = torch.sigmoid(l_own - l_HA1)  # = exp(l_own - l)
+        o, l_HA1 = torch.lerp(o.to(wide), o_own.to(wide), share_own).to(o.dtype), torch.logaddexp(l_HA1, l_own)
+    if "trunk" not in found:
+        return o, l_HA1
+    o_trunk, l_trunk = like.new_empty(first, H, D).transpose(0, 1), like.new_empty(H, first, 1, dtype=wide)
+    layout.trunk.put(found["trunk"][0], o_trunk)
+    layout.trunk.put(found["trunk"][1][..., None].to(wide), l_trunk)
+    return torch.cat([o_trunk.transpose(0, 1), o.transpose(0, 1)]).transpose(0, 1), torch.cat([l_trunk, l_HA1], dim=1)
 
 
 class _Fused(torch.autograd.Function):
@@ -106,15 +110,15 @@ class _Fused(torch.autograd.Function):
         dq, dk, dv = (x.new_zeros(x.shape[1], x.shape[0], x.shape[2]).transpose(0, 1) for x in (q, k, v))
         for name, part in parts(layout, q, k, v, ctx.kept).items():
             asking = {"trunk": layout.trunk, "cross": layout.cross.asking, "own": layout.own.asking}[name]
-            do_part = asking.take(do)
-            if not asking.full:  # a cell without a token asks with another one's query, and gives no gradient to keys
-                do_part = do_part.masked_fill(~asking.real_NX[:, None, :, None], 0.0)
+            l_NHA = asking.take(l_HA1)[..., 0]
+            if not asking.full:  # a cell without a token asks with another one's query, which finds nothing: exp(s - inf) = 0
+                l_NHA = l_NHA.masked_fill(~asking.real_NX[:, None], math.inf)
             dq_part, dk_part, dv_part = _backward(
-                do_part,
+                asking.take(do),
                 part.q,
                 *part.shared(),
                 asking.take(o),
-                asking.take(l_HA1)[..., 0],
+                l_NHA,
                 0.0,
                 part.causal,
                 attn_mask=part.bias,
@@ -136,12 +140,12 @@ def _plain(part: Part, scale: float, dropout: float) -> tuple[Tensor, Tensor]:
     """By products and softmax, on any device."""
     k, v = part.shared()
     s = (part.q @ k.mT * scale).to(torch.promote_types(part.q.dtype, torch.float32))
-    if part.bias is not None:
-        s = s + part.bias
+    if part.bias is not None:  # a row that sees nothing is left as it is: ``merged`` takes nothing of it
+        s = s + part.bias.masked_fill((part.bias == -math.inf).all(dim=-1, keepdim=True), 0.0)
     if part.causal:
         s = s.masked_fill(torch.ones(s.shape[-2:], dtype=torch.bool, device=s.device).triu(1), -math.inf)
     l_NHA = s.logsumexp(dim=-1)
-    p = (s - l_NHA[..., None]).exp().nan_to_num(0.0)
+    p = (s - l_NHA[..., None]).exp()
     return torch.nn.functional.dropout(p, dropout).to(v.dtype) @ v, l_NHA
 
 

@@ -43,9 +43,14 @@ class Block:
         return cls(order_L[stretches.index_NX] if len(order_L) else stretches.index_NX, stretches.real_NX)
 
     @cached_property
+    def count(self) -> int:
+        """The cells with a token."""
+        return int(self.real_NX.sum())
+
+    @property
     def full(self) -> bool:
         """Whether there is a token in every cell."""
-        return bool(self.real_NX.all())
+        return self.count == self.real_NX.numel()
 
     @cached_property
     def whole(self) -> tuple[int, int] | None:
