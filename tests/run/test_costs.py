@@ -48,3 +48,17 @@ def test_what_earlier_versions_kept(tmp_path: Path):
     assert kept_costs(tmp_path) == {}
     (tmp_path / COSTS).write_text('{"answers": [], "rows": 10, "costs": {"chosen": [250, 5.0]}}')
     assert kept_costs(tmp_path) == {"chosen": Cost(25.0, 0.5)}
+
+
+def test_histories_that_are_read_once_cost_less_than_their_prompts(tmp_path: Path):
+    """In training and in scoring; by how much is what the builder says of the trees of these samples."""
+    run = Run(tiny(history="growing", block=4), tmp_path / "run", Options(device="cpu", progress=False))
+    run.all()
+    scorer, cost = run.scorers["lora"], run.task.costs("lora")["scoring"]
+    shown = scorer.show(run.task.requests("test", run.context.test_samples))
+    trunk_R, branch_N, _ = scorer.builder.tree_lengths(shown.requests.targets, shown.chosen_NK, shown.mask_NK, shown.trunk_N)
+    assert cost.tokens == pytest.approx((trunk_R.sum() + branch_N.sum()) / len(shown))
+    assert cost.own == pytest.approx(scorer.lengths(shown).mean())
+    assert cost.tokens < cost.own
+    training = run.task.costs("lora")["training"]
+    assert training.tokens < training.own
