@@ -122,7 +122,7 @@ def script(path: str, *words: object) -> None:
 def backbones(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The small LMs that studies share among their runs, by the name of the study."""
     made = {}
-    for study in ("factors", "next-item"):
+    for study in ("factors", "next-item", "blocks"):
         run = Run(parse(small(f"{study}/backbone.toml"), study), tmp_path_factory.mktemp(study), OPTIONS)
         run.prepare()
         run.embed()
@@ -170,6 +170,34 @@ def test_next_items_are_told(backbones: dict[str, Path], tmp_path: Path):
     told = json.loads((tmp_path / "told.json").read_text())
     assert told["sets"]["MovieLens-1M"]["seeds"] == [0, 1]
     assert same_keys(tmp_path / "told.json", "next-item/results.json", "sets", "LastFM", "systems") > 5
+    assert (tmp_path / "told.png").stat().st_size > 10_000
+
+
+def test_the_default_block_is_the_fastest_that_cannot_be_told_from_the_best():
+    """By hand: 32 is .012 and .010 behind 4, 11 standard errors; 8 and 16 are behind by less than one."""
+    chosen = runpy.run_path(str(ROOT / "studies/blocks/blocks.py"))["chosen"]
+    valid = {4: [0.70, 0.72], 8: [0.702, 0.717], 16: [0.699, 0.7205], 32: [0.688, 0.710]}
+    block, behind = chosen(valid, {4: 3.0, 8: 2.0, 16: 2.5, 32: 1.0})
+    assert block == 8
+    assert behind[32] == pytest.approx((-0.011, 0.001))
+    assert behind[4] == (0.0, 0.0)
+    assert behind[8] == pytest.approx((-0.0005, 0.0025))
+
+
+@pytest.mark.slow
+def test_blocks_are_told(backbones: dict[str, Path], tmp_path: Path):
+    for seed in (0, 1):
+        ran(small("blocks/recipe.toml", backbones["blocks"], seed=seed), tmp_path / f"{seed}")
+    script(
+        "studies/blocks/blocks.py",
+        tmp_path / "0",
+        tmp_path / "1",
+        "--out",
+        tmp_path / "told.json",
+        "--picture",
+        tmp_path / "told.png",
+    )
+    assert same_keys(tmp_path / "told.json", "blocks/results.json", "figures") == 11
     assert (tmp_path / "told.png").stat().st_size > 10_000
 
 

@@ -46,8 +46,8 @@ def test_what_does_not_fit_is_said(system: dict[str, Any], said: str) -> None:
 
 def test_a_growing_history_has_a_block_and_its_dump_gives_it_back() -> None:
     recipe = made({"history": "growing"})
-    assert recipe.systems["one"].block == 16
-    assert "block = 16" in dump(recipe)
+    assert recipe.systems["one"].block == 4
+    assert "block = 4" in dump(recipe)
     assert made({"history": "growing", "block": "null"}) == recipe
     assert made({}).systems["one"].block is None
 
@@ -56,7 +56,7 @@ def test_systems_that_say_nothing_of_them_are_the_stages_that_they_were(tmp_path
     """Their key holds none of the three; and each of these makes another system."""
     default, *others = (
         Stages(made(FULL | {"behaviours": {"kind": "most-recent", "k": 5}} | some), tmp_path, "source").system("one")
-        for some in ({}, {"history": "growing"}, {"history": "growing", "block": 4}, {"coupling_on": "question"})
+        for some in ({}, {"history": "growing"}, {"history": "growing", "block": 16}, {"coupling_on": "question"})
     )
     assert not {"history", "block", "coupling_on"} & {*default.config}
     assert len({default.key, *(other.key for other in others)}) == 4

@@ -21,7 +21,7 @@ from lifelora.types import NULL, Frozen, Layer, LayerOrRandom, PathText
 
 SYSTEMS = "systems"
 """Of a context: the recipe's systems by name; a folder of such a name is not meant."""
-BLOCK = 16
+BLOCK = 4
 """Events of a user whose samples are shown one growing history, where nothing else is said."""
 
 
@@ -88,7 +88,7 @@ class System(Adaptation):
     """Whether each sample is shown its own behaviours, as in the papers; or those of a block of events one history that grows,
     from ``behaviours.k`` events before the block on, which is read once for all of them."""
     block: int | None = Field(default=None, ge=1)
-    "With a growing history: how many events of a user are a block; 16 when left out."
+    "With a growing history: how many events of a user are a block; 4 when left out, chosen by studies/blocks."
     template: Annotated[AnyTemplate, of_kind("plain")] = Plain()
     max_tokens: int = Field(default=1024, ge=16)
     representation: Annotated[AnyRepresentation, of_kind("model"), table("representation")] | None = None
