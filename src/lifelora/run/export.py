@@ -54,6 +54,11 @@ def export(run: Run, folder: Path, *, system: str | None, users: Sequence[str] |
             f"system '{name}' reads soft tokens from '{config.soft.model}', which an ordinary LoRA does not bring "
             "along; export a system without `soft`."
         )
+    if config.coupling_on == "question":
+        raise ConfigError(
+            f"C(u) of system '{name}' acts on the question alone (coupling_on = 'question'), and an ordinary LoRA acts on every "
+            "token; export a system with coupling_on = 'prompt'."
+        )
     aware, parent = personal and scorer.u_sees_target, scorer.parents.representation
     if aware != (item is not None):
         raise ConfigError(

@@ -28,14 +28,14 @@ from lifelora.lora.saved import save, start_from, tensors
 from lifelora.lora.summary import Summary, summarise
 from lifelora.prompts.fill import Prompts
 from lifelora.recipe.system import RandomRepresentation, Representation, System
-from lifelora.retrieval.growing import blocks, starts
+from lifelora.retrieval.growing import blocks
 from lifelora.retrieval.select import Selector
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.costs import TRAINING, keep_costs
 from lifelora.run.scorers.seen import seen, shown_in_words, soft_tokens, width
-from lifelora.run.scorers.sharing import tell, told, trunks, why_apart
+from lifelora.run.scorers.sharing import may_share, tell, told, trunks, why_apart, why_never
 from lifelora.run.scorers.shown import Shown
 from lifelora.scoring.batches import Scores, in_batches
 from lifelora.stage import Stage
@@ -48,8 +48,6 @@ from lifelora.types import Layer
 SUMMARY = "summary.json"
 SUMMED_UP = 32
 "Validation samples over which the effective rank of updates is measured."
-SHOWN = 1 << 14
-"""Requests whose prompts are looked at together."""
 ADAPTER = "adapter"
 "Folder of a system's adapters in the form that ``lora.load``, readers and (with coupling 'identity') PEFT read."
 LM = TypeVar("LM", bound=Any)
@@ -226,21 +224,11 @@ class LanguageScorer(Scorer, Generic[LM]):
 
     def show(self, requests: Requests, behaviours: Selector.Config | None = None) -> Shown:
         """Requests as the system sees them, or with other behaviours than its own."""
-        shown = seen(self.context, self.system, self.parents.representation, self.parents.soft, requests, behaviours)
-        return replace(shown, trunk_N=self.trunks(shown)) if behaviours is None else shown
-
-    def trunks(self, shown: Shown) -> Int[np.ndarray, "N"] | None:
-        """The trunk that each request hangs on; None where every prompt is read by itself."""
-        targets, block = shown.requests.targets, self.system.block
-        if (block is None and not shown.requests.among) or self.apart:
-            return None
-        # Some at a time: prompts take more memory than what is told of them.
-        kept_N = np.concatenate(
-            [self.kept(shown, np.arange(at, min(at + SHOWN, len(shown)))) for at in range(0, len(shown), SHOWN)]
-        )
-        trunk_N = trunks(targets, targets.position_B if block is None else starts(targets, block), kept_N)
-        # Of own histories a single candidate is a prompt like any other.
-        return None if block is None and trunk_N.max() + 1 == len(trunk_N) else trunk_N
+        system = self.system
+        shown = seen(self.context, system, self.parents.representation, self.parents.soft, requests, behaviours)
+        if behaviours is not None or not may_share(shown, system.block) or self.apart:
+            return shown
+        return replace(shown, trunk_N=trunks(shown, system.block, self.kept))
 
     def asked(self, requests: Requests) -> Shown:
         """``show``, which is not done again for the requests that came last: validation asks the same again and again."""
@@ -286,7 +274,10 @@ class LanguageScorer(Scorer, Generic[LM]):
 
     def facts(self) -> list[tuple[str, str]]:
         made = read_json(self.stage.require() / SUMMARY)
-        return [(f"adapters of {self.name}", f"coupling '{self.system.coupling.kind}' on {Summary(**made)}")]
+        facts = [(f"adapters of {self.name}", f"coupling '{self.system.coupling.kind}' on {Summary(**made)}")]
+        if why := why_never(self.system, self.u_sees_target):
+            facts.append((f"prompts of {self.name}", f"each is read by itself, one user's candidates too: {why}"))
+        return facts
 
 
 def start(adapters: Adapters, system: System, parents: Parents) -> None:

@@ -4,37 +4,57 @@ A trunk is read once for all that hang on it, so it has to be the same for them:
 """
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int
 
 from lifelora.artefacts import read_json, write_atomically
-from lifelora.data.dataset import Targets
 from lifelora.llm.backbone import Backbone
 from lifelora.recipe.system import System
+from lifelora.retrieval.growing import starts
+from lifelora.run.scorers.shown import Shown
 
 SHARING = "sharing.json"
+TOGETHER = 1 << 14
+"""Requests whose prompts are looked at together: these take more memory than what is told of them."""
 
 
-def why_apart(system: System, u_sees_target: bool, backbone: Backbone, wanted: bool) -> str:
-    """Why every prompt is read by itself; empty where trunks may be shared."""
+def why_never(system: System, u_sees_target: bool) -> str:
+    """Why each of a system's prompts is read by itself, whatever the language model; empty where trunks may be shared."""
     if system.behaviours.needs_target:
         return "each target has behaviours of its own"
     if u_sees_target and system.coupling_on == "prompt":
         return "C(u) depends on the target and acts on the behaviours, too"
-    return backbone.trees if wanted else "it was asked for"
+    return ""
 
 
-def trunks(targets: Targets, start_N: Int[np.ndarray, "N"], kept_N: Int[np.ndarray, "N"]) -> Int[np.ndarray, "N"]:
-    """A number for each request, the same for those that hang on one trunk.
+def why_apart(system: System, u_sees_target: bool, backbone: Backbone, wanted: bool) -> str:
+    """The same with this language model, and with what was asked for."""
+    return why_never(system, u_sees_target) or (backbone.trees if wanted else "it was asked for")
 
-    ``start_N`` is the position in its user's history that decides what may be shown: of its block, or its own. ``kept_N`` says
-    how many of the behaviours find room. What the first is of them is the same for all of a trunk, so that none is shown less
-    than its own prompt would show; and a prompt without behaviours begins otherwise.
+
+def may_share(shown: Shown, block: int | None) -> bool:
+    """Whether requests are such that their prompts may have a trunk in common: of growing histories, or one user's candidates."""
+    return block is not None or shown.requests.among
+
+
+def trunks(
+    shown: Shown, block: int | None, kept: Callable[[Shown, Int[np.ndarray, "B"]], Int[np.ndarray, "B"]]
+) -> Int[np.ndarray, "N"] | None:
+    """A number for each request, the same for those that hang on one trunk; None where each would have its own.
+
+    ``kept`` says how many of the behaviours of some requests find room. What the first is of them is the same for all of a trunk,
+    so that none is shown less than its own prompt would show; and a prompt without behaviours begins otherwise.
     """
+    targets, every = shown.requests.targets, range(0, len(shown), TOGETHER)
+    kept_N = np.concatenate([kept(shown, np.arange(at, min(at + TOGETHER, len(shown)))) for at in every])
+    start_N = targets.position_B if block is None else starts(targets, block)
     keys_N4 = np.column_stack([targets.user_B, start_N, targets.position_B - kept_N, kept_N > 0])
-    return np.asarray(np.unique(keys_N4, axis=0, return_inverse=True)[1]).ravel()
+    trunk_N = np.unique(keys_N4, axis=0, return_inverse=True)[1].ravel()
+    # Of own histories a single candidate is a prompt like any other.
+    return None if block is None and trunk_N.max() + 1 == len(trunk_N) else trunk_N
 
 
 def tell(folder: Path, trunk_N: Int[np.ndarray, "N"] | None, apart: str) -> None:
