@@ -28,6 +28,7 @@ from lifelora.llm.likelihoods import likelihoods
 from lifelora.llm.personal import PersonalBatch
 from lifelora.llm.search import choose
 from lifelora.llm.titles import TitleLM
+from lifelora.llm.trees.ready import ready
 from lifelora.llm.write import write
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full
@@ -58,6 +59,7 @@ def made_lm(size: str, seed: int) -> TitleLM:
             max_position_embeddings=1024,
         )
     ).eval()
+    ready(model)
     adapters = personalise(
         model, Adaptation(coupling=Full.Config(rank=8), dropout=0.0), user_width=USER, generator=torch_generator(seed, "adapters")
     )

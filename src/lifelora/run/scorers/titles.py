@@ -4,7 +4,8 @@ So all candidates are ranked; and, as the papers do it, one title is asked for, 
 Neither what is shown nor u may know the target.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -38,6 +39,7 @@ from lifelora.run.scorers.base import Answers, CatalogueScores, Requests
 from lifelora.run.scorers.catalogue import leave_out_seen, shortlisted
 from lifelora.run.scorers.language import LanguageScorer, Parents
 from lifelora.run.scorers.shown import Shown
+from lifelora.scoring.batches import Scores, in_trees
 from lifelora.scoring.budget import token_bytes
 from lifelora.stage import Stage
 from lifelora.tensors import to_device
@@ -56,8 +58,12 @@ class Titles(LanguageScorer[TitleLM]):
         self.shortlist = system.shortlist
 
     def check(self) -> None:
-        if reason := self.context.backbone.titles:
-            raise ConfigError(f"systems.{self.name} asks for titles, and {reason} Take another backbone, or task 'ctr'.")
+        reason = self.context.backbone.titles
+        if reason and self.context.recipe.evaluation.written_tokens:
+            raise ConfigError(
+                f"systems.{self.name} is to write titles, and {reason} Set evaluation.written_tokens = 0, so that "
+                "titles are scored and none is written, or take another backbone."
+            )
         super().check()
 
     @property
@@ -104,6 +110,13 @@ class Titles(LanguageScorer[TitleLM]):
             *self._asked(shown, index_B), self._listed(shown, index_B), form_asked(self.system.item_form)
         )
 
+    def batch(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
+        if shown.trunk_N is None:
+            return super().batch(shown, index_B)
+        listed_BC, form = self._listed(shown, index_B), form_asked(self.system.item_form)
+        trees = self.builder.trees(*self._asked(shown, index_B), shown.trunk_N[index_B], listed_BC, form)
+        return shown.batch(trees, index_B)
+
     def kept(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Int[np.ndarray, "B"]:
         return self.prompts(shown, index_B).shown_B.numpy()
 
@@ -117,10 +130,19 @@ class Titles(LanguageScorer[TitleLM]):
         return (SHARES - 1) * self.tokens_at_once * token_bytes(self.context.backbone.model)
 
     def lengths(self, shown: Shown) -> Int[np.ndarray, "N"]:
-        listed_NC = shown.requests.candidates if self.system.candidates_in_prompt else None
-        return self.builder.lengths(
-            shown.requests.targets, shown.chosen_NK, shown.mask_NK, listed_NC, form_asked(self.system.item_form)
-        )
+        every_N = np.arange(len(shown))
+        listed_NC, form = self._listed(shown, every_N), form_asked(self.system.item_form)
+        return self.builder.lengths(*self._asked(shown, every_N), listed_NC, form)
+
+    def in_batches(self, shown: Shown, score: Callable[[Int[np.ndarray, "B"]], Scores], said: str | None) -> Scores:
+        if shown.trunk_N is None:
+            return super().in_batches(shown, score, said)
+        every_N = np.arange(len(shown))
+        listed_NC, form = self._listed(shown, every_N), form_asked(self.system.item_form)
+        trunk_R, _, tree_N = self.builder.tree_lengths(*self._asked(shown, every_N), shown.trunk_N, listed_NC, form)
+        # What a trunk leaves behind is copied for each question, whose titles read it with the question.
+        lengths = trunk_R, self.lengths(shown), tree_N
+        return in_trees(*lengths, score, tokens=self.tokens_at_once, said=said, progress=self.context.shows_progress)
 
     def _asked(
         self, shown: Shown, index_B: Int[np.ndarray, "B"]
@@ -202,6 +224,7 @@ class Titles(LanguageScorer[TitleLM]):
             shares = {"chosen": chosen.cost.shares(len(index_B))}
             values = [hits(chosen.named_BC.cpu(), target_B)]
             if written_tokens:
+                batch = batch if shown.trunk_N is None else self._ready(replace(shown, trunk_N=None), index_B)[0]
                 assert isinstance(batch.prompts, Prompts)
                 room = self.context.backbone.context + 1 - int(batch.prompts.mask_BL.sum(dim=1).max())
                 written = write(
@@ -253,8 +276,9 @@ def layout(system: System, systems: dict[str, System]) -> tuple[tuple[Place, ...
 
 def alone(batch: PersonalBatch, titles: TitleTokens) -> int:
     """The tokens of a prompt for each title, as the authors read them."""
-    assert isinstance(batch.prompts, Prompts)
-    return int(batch.prompts.mask_BL.sum()) * titles.mask_BCA.shape[1] + int(titles.mask_BCA.sum())
+    prompts = batch.prompts
+    length_B = prompts.mask_BL.sum(dim=1) if isinstance(prompts, Prompts) else prompts.place_G + prompts.branch_G
+    return int(length_B.sum()) * titles.mask_BCA.shape[1] + int(titles.mask_BCA.sum())
 
 
 def candidates_of(targets: Targets, items_NC: Int[np.ndarray, "N C"]) -> Requests:
