@@ -247,7 +247,7 @@ def test_a_setting_alone_changes_one_value_of_a_default_table():
         ("about.x=1", "'about' is a value, not a table"),
         (
             "systems.lora.shot=4",
-            "systems.lora.shot: there is no such key; allowed here: behaviours, candidates_in_prompt, coupling",
+            "systems.lora.shot: there is no such key; allowed here: behaviours, block, candidates_in_prompt",
         ),
         ("seed=many", "seed: Input should be a valid integer"),
     ],
