@@ -202,6 +202,19 @@ def test_blocks_are_told(backbones: dict[str, Path], tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_all_the_data_is_told(backbones: dict[str, Path], tmp_path: Path):
+    ran(small("all-data/recipe.toml", backbones["blocks"]), tmp_path / "0")
+    script("studies/all-data/all_data.py", tmp_path / "0", "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["tokens"]["plain-4096"]["read"] < told["tokens"]["plain-4096"]["alone"]
+    assert same_keys(tmp_path / "told.json", "all-data/results.json", "figures") == 14
+    assert (tmp_path / "told.png").stat().st_size > 10_000
+    ran(small("all-data/question.toml", backbones["blocks"]), tmp_path / "question")
+    script("studies/all-data/question.py", tmp_path / "question", "--out", tmp_path / "told.json")
+    assert same_keys(tmp_path / "told.json", "all-data/question.json", "systems") == 7
+
+
+@pytest.mark.slow
 def test_knowledge_is_told(tmp_path: Path):
     """With one reader, the nano LM: the other one is an encoder that has to be installed."""
     recipe, values = tmp_path / "small.toml", tomllib.loads((ROOT / "studies/laser/ml-1m.toml").read_text())
