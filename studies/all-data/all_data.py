@@ -55,6 +55,11 @@ def main() -> None:
     seconds = run.work.seconds()
     read = {name: tokens(run, name) for name, samples in counts.items() if samples}
     minus = {name: {other: several.minus(name, other)["auc"] for other in ("din", "sasrec")} for name in counts}
+    gained = {
+        name: several.minus(name, twin)["auc"]
+        for name in counts
+        if name.startswith("personal-") and (twin := name.replace("personal", "plain")) in counts
+    }
     rows = {}
     for name in several.judged:
         cells = [f"{counts.get(name, len(run.context.dataset.samples['train'])):,}", with_span(estimate(several.of(name), "auc"))]
@@ -65,6 +70,8 @@ def main() -> None:
             f"{read[name].read / 1e6:.1f} M for {read[name].alone / 1e6:.1f} M" if name in read else "",
         ]
     print(tell.markdown(["system", "samples", "AUC", "minus DIN", "minus SASRec", "log loss", "training", "tokens"], rows))
+    for name, d in gained.items():
+        print(f"{name} minus plain LoRA {with_span(d)} ({p_value(d.p)})")
     curves = {name: along(run, name) for name in counts if name.endswith("-all")}
     tell.write(
         arguments.out,
@@ -75,6 +82,7 @@ def main() -> None:
             "samples seen": counts,
             "tokens": {name: asdict(one) for name, one in read.items()},
             "AUC minus": {name: {other: asdict(d) for other, d in of.items()} for name, of in minus.items()},
+            "AUC of the personal system minus plain LoRA": {name: asdict(d) for name, d in gained.items()},
             "validation along the training": curves,
             "figures": several.figures(METRICS),
         },
