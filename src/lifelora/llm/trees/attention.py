@@ -149,6 +149,13 @@ def _plain(part: Part, scale: float, dropout: float) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.dropout(p, dropout).to(v.dtype) @ v, l_NHA
 
 
+def _alone(part: Part, scale: float, dropout: float) -> tuple[Tensor, Tensor]:
+    """The trunk's tokens, which see nothing else and are merged with nothing: by torch's own attention."""
+    k, v = part.shared()
+    o = torch.nn.functional.scaled_dot_product_attention(part.q, k, v, dropout_p=dropout, is_causal=True, scale=scale)
+    return o, o.new_zeros(o.shape[:-1])
+
+
 def attend(
     layout: Layout,
     q: Float[Tensor, "H A D"],
@@ -162,5 +169,7 @@ def attend(
     if q.device.type == "cpu" and not dropout:
         made: Tensor = _Fused.apply(q, k, v, layout, scale, kept)  # type: ignore[no-untyped-call]
         return made
-    found = {name: _plain(part, scale, dropout) for name, part in parts(layout, q, k, v, kept).items()}
+    found = {
+        name: (_alone if name == "trunk" else _plain)(part, scale, dropout) for name, part in parts(layout, q, k, v, kept).items()
+    }
     return merged(layout, found, q)[0]
