@@ -259,3 +259,14 @@ def test_the_report_says_what_was_shared(run: Run, tmp_path: Path):
     assert re.search(r"\b(8|9|1\d) histories were read for all of them", page)  # of 32 samples, in blocks of 4 or what is left
     assert "every prompt was read by itself: C(u) depends on the target and acts on the behaviours, too" in page
     assert "C(u) acts on the question alone" in page
+
+
+def test_a_language_model_as_it_is_reads_growing_histories(tmp_path: Path):
+    """Without training samples there is nothing to share in training; it is scored on trees all the same."""
+    as_it_is = {"behaviours": {"kind": "most-recent", "k": 2}, "history": "growing", "train_samples": 0}
+    run = Run(parse(VALUES | {"conventional": {}, "systems": {"as-it-is": as_it_is}}, "the tests' recipe"), tmp_path, OPTIONS)
+    run.all()
+    assert "as-it-is" in run.table()
+    scorer = run.scorers["as-it-is"]
+    assert isinstance(scorer, LanguageScorer)
+    assert scorer.asked(run.task.requests("test", run.context.test_samples)).trunk_N is not None

@@ -48,6 +48,8 @@ def trunks(
     ``kept`` says how many of the behaviours of some requests find room. What the first is of them is the same for all of a trunk,
     so that none is shown less than its own prompt would show; and a prompt without behaviours begins otherwise.
     """
+    if not len(shown):  # a language model that is asked as it is learns from no samples
+        return None
     targets, every = shown.requests.targets, range(0, len(shown), TOGETHER)
     kept_N = np.concatenate([kept(shown, np.arange(at, min(at + TOGETHER, len(shown)))) for at in every])
     start_N = targets.position_B if block is None else starts(targets, block)
