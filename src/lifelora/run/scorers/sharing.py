@@ -32,7 +32,7 @@ def why_never(system: System, u_sees_target: bool) -> str:
 
 def why_apart(system: System, u_sees_target: bool, backbone: Backbone, wanted: bool) -> str:
     """The same with this language model, and with what was asked for."""
-    return why_never(system, u_sees_target) or (backbone.trees if wanted else "it was asked for")
+    return why_never(system, u_sees_target) or (backbone.trees if wanted else "Options(trees=False) asks for plain prompts")
 
 
 def may_share(shown: Shown, block: int | None) -> bool:
