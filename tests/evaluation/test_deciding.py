@@ -95,7 +95,7 @@ def test_the_sentence(value: float, low: float, high: float, users: int, sentenc
     difference = Difference(value, low, high, 600, users, 20.0, 0.03)
     one = Deciding("a", "b", "auc", {"a": 0.7, "b": 0.6}, 300, {"auc": difference})
     measured = Measured(
-        rows=600, users=users, rows_hash="", seed=0, reference="a", systems={}, seconds={}, against={}, deciding=one
+        rows=600, users=users, rows_hash="", seed=0, reference="a", systems={}, seconds={}, costs={}, against={}, deciding=one
     )
     assert decided(measured, "AUC") == [f"The best language-model system {sentence}"]
     assert decided(replace(measured, deciding=None), "AUC") == []
