@@ -18,7 +18,7 @@ E     width of an item vector
 import glob
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer, model_validator
 
@@ -70,6 +70,8 @@ class Frozen(BaseModel):
     """Base of every configuration: frozen, and an unknown key is an error that names its place."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    later: ClassVar[frozenset[str]] = frozenset()
+    "Keys that came after runs were kept: their defaults stand in no stage's key, so that those runs stay finished."
 
     @model_validator(mode="before")
     @classmethod

@@ -3,7 +3,7 @@
 What one section may say by itself; what several of them must agree on is ``Recipe``'s.
 """
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -104,11 +104,24 @@ class TwoTower(TwoTowerConfig):
 class Evaluation(Frozen):
     """Which test samples, how sure, and how answers are asked for."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"test_users"})
     test_samples: int | None = Field(default=None, ge=2)
     "Samples that every system is judged on, drawn once by seed; all of them when left out."
+    test_users: int | None = Field(default=None, ge=2)
+    """In place of them: all the test samples of so many users, drawn once by seed. They say more of the order within a user
+    (GAUC), and with a growing history they share what is read."""
     resamples: int = Field(default=1000, ge=100)
     "Draws of chance, from which ECE's value and interval come; no other figure is drawn."
     beams: int = Field(default=1, ge=1)
     "Next item: beams of the LM that chooses or writes a title; with one it is greedy."
     written_tokens: int = Field(default=64, ge=0)
     "Next item: the longest answer, in tokens, of the LM that may write anything; with 0 it is asked for candidates only."
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "Evaluation":
+        if self.test_samples is not None and self.test_users is not None:
+            raise ValueError(
+                f"test_samples = {self.test_samples} draws samples and test_users = {self.test_users} draws users with all of "
+                "theirs; remove one"
+            )
+        return self

@@ -1,7 +1,7 @@
 """A language-model system of a recipe: what it reads, what u is, its soft tokens, its task's keys. Knows no other section."""
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -82,6 +82,8 @@ def table(key: str) -> BeforeValidator:
 
 class System(Adaptation):
     """One language-model system; its adapters are an ``Adaptation``."""
+
+    later: ClassVar[frozenset[str]] = frozenset({"history", "block", "coupling_on"})
 
     behaviours: AnySelector = MostRecent.Config()
     history: Literal["own", "growing"] = "own"

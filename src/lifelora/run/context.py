@@ -28,6 +28,7 @@ from lifelora.vectors.base import Tools, Vectors
 
 VECTORS = "vectors.safetensors"
 TRAINING_STREAM, VALIDATION_STREAM, TEST_STREAM, BLOCK_STREAM = "shots", "validation", "test rows", "blocks"
+TEST_USER_STREAM = "test users"
 """Names of random streams. Another name draws other samples, and no published figure could be made again: they stay."""
 Made = TypeVar("Made")
 
@@ -89,7 +90,13 @@ class Context:
     @property
     def test_samples(self) -> Int[np.ndarray, "N"]:
         """Rows of the log: the samples that every scorer is judged on."""
-        return self.drawn("test", self.recipe.evaluation.test_samples, TEST_STREAM)
+        users = self.recipe.evaluation.test_users
+        if users is None:
+            return self.drawn("test", self.recipe.evaluation.test_samples, TEST_STREAM)
+        rows = np.asarray(self.dataset.samples["test"])
+        user_N = self.dataset.targets(rows).user_B
+        drawn = seeds.generator(self.recipe.seed, TEST_USER_STREAM).permutation(np.unique(user_N))[:users]
+        return rows[np.isin(user_N, drawn)]
 
     def drawn(self, part: Part, count: int | None, stream: str) -> Int[np.ndarray, "N"]:
         """``count`` samples of a part (their rows in the log), drawn once by seed, in the part's order; all for None.

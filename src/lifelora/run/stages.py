@@ -25,7 +25,7 @@ from lifelora.llm.two_tower import encoder_fingerprint
 from lifelora.progress import say
 from lifelora.recipe.files import dump, parse
 from lifelora.recipe.recipe import TASK_KEYS, Recipe
-from lifelora.recipe.system import Representation, System
+from lifelora.recipe.system import Representation
 from lifelora.stage import Stage
 from lifelora.types import KEY
 
@@ -36,8 +36,8 @@ KNOWLEDGE = "2-knowledge"
 SYSTEM_EVALUATION_KEYS = {"retriever", "shortlist"}
 EVALUATION_KEYS = {"ctr": set[str](), "next-item": {"beams", "written_tokens", *SYSTEM_EVALUATION_KEYS}}
 """Of a system and of [evaluation]: what only the evaluation of a language model reads."""
-LATER_KEYS = ("history", "block", "coupling_on")
-"""Of a system: keys whose defaults stand in no stage's key."""
+SAMPLES = {"test_samples", "test_users"}
+"""Of [evaluation]: which samples are scored."""
 NO_SOFT_USER: dict[str, Any] = {"template": {"soft_user"}}
 """A line that only prompts with the user's soft token have makes no other stage where they have none."""
 
@@ -54,7 +54,7 @@ class Stages:
             {
                 "source": _told(recipe.data.source),
                 "source_hash": source or recipe.data.source.fingerprint(),
-                "rules": recipe.data.rules.model_dump(mode="json"),
+                "rules": _told(recipe.data.rules),
             },
         )
 
@@ -214,8 +214,6 @@ class Stages:
         without = dict.fromkeys([*others, *SYSTEM_EVALUATION_KEYS], True)
         if system.soft is None or "user" not in system.soft.at:
             without = NO_SOFT_USER | without
-        # Systems without these keys are what they were before there were any.
-        without |= {key: True for key in LATER_KEYS if getattr(system, key) == System.model_fields[key].default}
         config = _told(system, exclude=without) | {"seed": self.recipe.seed}
         if system.soft is not None:
             config["soft_tokens"] = "inside their lines"  # they stood at the start of the next ones once
@@ -228,7 +226,7 @@ class Stages:
     def scores(self, name: str) -> Stage:
         """What a model or system says of the test samples."""
         evaluation = self.recipe.evaluation
-        config: dict[str, object] = {"test_samples": evaluation.test_samples, "seed": self.recipe.seed}
+        config: dict[str, object] = _told(evaluation, include=SAMPLES) | {"seed": self.recipe.seed}
         inputs = {"system": self.made(name)}
         if name in self.recipe.systems:
             system, keys = self.recipe.systems[name], EVALUATION_KEYS[self.recipe.task]
@@ -240,7 +238,7 @@ class Stages:
     @property
     def report(self) -> Stage:
         """The comparison of all."""
-        config = self.recipe.evaluation.model_dump(mode="json", include={"test_samples", "resamples"})
+        config = _told(self.recipe.evaluation, include={*SAMPLES, "resamples"})
         return Stage(
             self.folder / "6-report",
             "evaluate",
@@ -251,8 +249,19 @@ class Stages:
 
 def _told(config: BaseModel, **options: Any) -> dict[str, Any]:
     """A part of a recipe, and, where it has plug-ins, their versions."""
-    found = plugins(config)
-    return config.model_dump(mode="json", context={KEY: True}, **options) | ({"plugins": found} if found else {})
+    found, told = plugins(config), config.model_dump(mode="json", context={KEY: True}, **options)
+    return _without_later(config, told) | ({"plugins": found} if found else {})
+
+
+def _without_later(config: BaseModel, told: dict[str, Any]) -> dict[str, Any]:
+    """Without the defaults of keys that came later: a stage without them is what it was before there were any."""
+    kept: dict[str, Any] = {}
+    for key, value in told.items():
+        part, field = getattr(config, key, None), type(config).model_fields.get(key)
+        if field is not None and key in getattr(config, "later", ()) and part == field.get_default(call_default_factory=True):
+            continue
+        kept[key] = _without_later(part, value) if isinstance(part, BaseModel) and isinstance(value, dict) else value
+    return kept
 
 
 def _hashes(folder: Path, paths: Sequence[str]) -> dict[str, list[str | None]]:
