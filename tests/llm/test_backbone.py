@@ -11,8 +11,8 @@ import torch
 from llm_world import plain_prompts, saved
 
 from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
-from lifelora.llm import backbone
-from lifelora.llm.backbone import Pretrained, fingerprint, load
+from lifelora.llm import backbone, files
+from lifelora.llm.backbone import Pretrained, load
 from lifelora.llm.personal import PersonalBatch
 from lifelora.llm.yes_no import YesNoLM
 from lifelora.lora.adapters import Adaptation
@@ -122,32 +122,32 @@ def test_a_name_on_the_hub_is_not_fetched_unasked(monkeypatch: pytest.MonkeyPatc
 
 def test_the_fingerprint_follows_every_byte(folder: Path):
     config = Pretrained(path=str(folder))
-    before = fingerprint(config)
-    assert fingerprint(config) == before
+    before = config.fingerprint()
+    assert config.fingerprint() == before
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
-    changed = fingerprint(config)
+    changed = config.fingerprint()
     assert changed != before
     (folder / "README.md").write_text("words that decide nothing")
-    assert fingerprint(config) == changed
+    assert config.fingerprint() == changed
     change_config(folder, rope_theta=5.0)
-    assert fingerprint(config) != changed
+    assert config.fingerprint() != changed
 
 
 def test_the_fingerprint_of_large_files_reads_blocks(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(backbone, "WHOLE_FILE", 100)
+    monkeypatch.setattr(files, "WHOLE_FILE", 100)
     config = Pretrained(path=str(folder))
-    before = fingerprint(config)
+    before = config.fingerprint()
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[0] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
-    assert fingerprint(config) != before
+    assert config.fingerprint() != before
 
 
 def test_the_fingerprint_of_a_hub_name_is_of_the_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
-    assert fingerprint(Pretrained(path="some/model")) != fingerprint(Pretrained(path="other/model"))
+    assert Pretrained(path="some/model").fingerprint() != Pretrained(path="other/model").fingerprint()
 
 
 def test_a_real_pretrained_llama_learns_through_its_adapters(pretrained: Path, tmp_path: Path):

@@ -3,7 +3,6 @@
 Safetensors only, never remote code, and no network unless the user asks for a download.
 """
 
-import hashlib
 from abc import abstractmethod
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -16,9 +15,10 @@ from pydantic import PositiveInt
 from torch import nn
 
 from lifelora.data.dataset import Dataset
-from lifelora.errors import ArtefactError, ConfigError, MissingExtraError
+from lifelora.errors import ConfigError, MissingExtraError
 from lifelora.kinds import BACKBONES, Variant
 from lifelora.llm.context import CONTEXT, named_context
+from lifelora.llm.files import described, fingerprint, read
 from lifelora.llm.probe import probe
 from lifelora.llm.trees.interface import install
 from lifelora.types import PathText
@@ -26,8 +26,6 @@ from lifelora.types import PathText
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ABOUT = "about.json"
 """Of a stage: one line that says which model it holds, so that a report need not load it."""
-WHOLE_FILE = 1 << 31
-"Weights up to this many bytes are hashed whole; of larger files, 64 blocks."
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class Pretrained(BackboneConfig):
 
     def fingerprint(self) -> str:
         """SHA-256 over the files of a local model (blocks of very large ones); of the name for a model on the hub."""
-        return fingerprint(self)
+        return fingerprint(self.path)
 
     def load(self, folder: Path, device: torch.device, download: bool = False) -> Backbone:
         """From its own place; see ``load``."""
@@ -167,89 +165,6 @@ def longest(model: Any, asked: int | None = None, name: str = "") -> int:
             f"backbone.context = {asked:,} is longer than the {named:,} tokens that {name} was made for; give at most so many."
         )
     return asked or named or 0
-
-
-def read(auto: Any, path: str, key: str, download: bool, **options: Any) -> tuple[Any, Any]:
-    """Model and tokenizer from a folder or of a hub name by one of transformers' Auto classes.
-
-    ``key`` is where the recipe says ``path``, for the ConfigError and ArtefactError that ``load`` tells of.
-    """
-    from transformers.utils import logging as transformers_logging
-
-    _, tokenizer = described(path, key, download)
-    transformers_logging.disable_progress_bar()
-    try:
-        model: Any = auto.from_pretrained(path, use_safetensors=True, **_local(download), **options)
-    except (OSError, ValueError) as error:
-        raise _not_loaded(path, key, error) from error
-    return model, tokenizer
-
-
-def described(path: str, key: str, download: bool) -> tuple[Any, Any]:
-    """Configuration and tokenizer of a folder or a hub name, as ``read`` has them."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    folder = Path(path)
-    if folder.exists():
-        _check_folder(folder, key)
-    elif not download and (path.startswith((".", "/", "~")) or path.count("/") > 1):
-        raise ConfigError(f"{key} = {path!r}: no such folder.")
-    try:
-        config: Any = AutoConfig.from_pretrained(path, **_local(download))
-        tokenizer: Any = None if config.is_encoder_decoder else AutoTokenizer.from_pretrained(path, **_local(download))
-    except (OSError, ValueError) as error:
-        raise _not_loaded(path, key, error) from error
-    if config.is_encoder_decoder:
-        raise ConfigError(
-            f"{key} = '{path}' is an encoder-decoder; lifelora needs a causal LM (or, for an encoder's towers, an encoder alone)."
-        )
-    # Where the files are missing, transformers makes a tokenizer that knows the special tokens alone.
-    if not getattr(tokenizer, "is_fast", False) or len(tokenizer) <= len(tokenizer.all_special_ids):
-        raise ConfigError(f"{key} = {path!r} has no fast tokenizer (tokenizer.json); convert it first.")
-    return config, tokenizer
-
-
-def _local(download: bool) -> dict[str, bool]:
-    return {"local_files_only": not download, "trust_remote_code": False}
-
-
-def _not_loaded(path: str, key: str, error: Exception) -> ConfigError:
-    mend = " Set backbone.attention = 'eager'." if "attention implementation" in str(error) else ""
-    return ConfigError(
-        f"{key} = {path!r} could not be loaded: {str(error).splitlines()[0]} {mend} "
-        "Give a folder with config.json, *.safetensors and tokenizer.json, or the name of a model on the hub "
-        "(add --download to fetch it)."
-    )
-
-
-def fingerprint(config: Pretrained) -> str:
-    """SHA-256 over the files of a local model (blocks of very large ones); of the name for a model on the hub."""
-    digest = hashlib.sha256(config.path.encode() if not Path(config.path).exists() else b"")
-    for path in sorted(Path(config.path).glob("*")) if Path(config.path).is_dir() else []:
-        if path.suffix not in (".json", ".safetensors", ".model"):
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}\n".encode())
-        with path.open("rb") as stream:
-            if size <= WHOLE_FILE:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-            else:
-                for part in range(64):
-                    stream.seek(size // 64 * part)
-                    digest.update(stream.read(1 << 20))
-    return digest.hexdigest()
-
-
-def _check_folder(folder: Path, key: str) -> None:
-    if not (folder / "config.json").exists():
-        raise ConfigError(f"{key} = '{folder}' has no config.json; it must hold a model in Hugging Face's layout.")
-    if not list(folder.glob("*.safetensors")):
-        others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
-        raise ArtefactError(
-            f"'{folder}' holds no *.safetensors{f' (only {others[0]}, a pickle, which is never read)' if others else ''}; "
-            "convert the weights with save_pretrained(safe_serialization=True)."
-        )
 
 
 def _quantization(config: Pretrained) -> Any:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from lifelora.errors import ConfigError
 from lifelora.llm.agreement import EXACT, FAILS
-from lifelora.llm.backbone import Backbone, Pretrained, fingerprint, read
+from lifelora.llm.backbone import Backbone
 from lifelora.llm.context import named_context
+from lifelora.llm.files import fingerprint, read
 from lifelora.llm.probe import ordinary
 from lifelora.prompts.towers import TowerBatch, TowerTexts
 from lifelora.types import Frozen, PathText
@@ -150,4 +151,4 @@ def _places(model: nn.Module) -> int:
 
 def encoder_fingerprint(config: TwoTowerConfig) -> str:
     """SHA-256 over the files of a local model; of the name for one on the hub."""
-    return fingerprint(Pretrained(path=model_place(config.path)))
+    return fingerprint(model_place(config.path))
