@@ -10,24 +10,19 @@ import hashlib
 import itertools
 import re
 import tomllib
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
-
-from lifelora.artefacts import file_hash, kept_hash, write_atomically
+from lifelora.artefacts import write_atomically
 from lifelora.errors import ArtefactError, ConfigError
-from lifelora.folders import manifest_of
-from lifelora.kinds import plugins
 from lifelora.llm.two_tower import encoder_fingerprint
 from lifelora.progress import say
 from lifelora.recipe.files import dump, parse
 from lifelora.recipe.recipe import TASK_KEYS, Recipe
 from lifelora.recipe.system import Representation
+from lifelora.run.keys import folder_hash, hashes, kept_value, told
 from lifelora.stage import Stage
-from lifelora.types import KEY
 
 RECIPE_FILE = "recipe.toml"
 SEAL = re.compile(r"# sha256 of the lines above: ([0-9a-f]{64})\n")
@@ -52,9 +47,9 @@ class Stages:
             folder / "1-data",
             "prepare",
             {
-                "source": _told(recipe.data.source),
+                "source": told(recipe.data.source),
                 "source_hash": source or recipe.data.source.fingerprint(),
-                "rules": _told(recipe.data.rules),
+                "rules": told(recipe.data.rules),
             },
         )
 
@@ -75,7 +70,7 @@ class Stages:
                 "the same folder or another."
             )
         recipe = parse(tomllib.loads(text), str(path), kept=True)
-        return cls(recipe, folder, _kept(folder / "1-data", "source_hash"))
+        return cls(recipe, folder, kept_value(folder / "1-data", "source_hash"))
 
     def write_recipe(self) -> None:
         """The fully expanded recipe, beside the artefacts. One there that is not as lifelora wrote it (the user's own, or
@@ -146,7 +141,7 @@ class Stages:
         """A conventional model."""
         step = self.recipe.conventional[name]
         unused = {"knowledge", "knowledge_experts"} if step.knowledge is None else set[str]()
-        config = _told(step, exclude=unused) | {"seed": self.recipe.seed, "task": self.recipe.task}
+        config = told(step, exclude=unused) | {"seed": self.recipe.seed, "task": self.recipe.task}
         inputs = {"data": self.data} | ({"vectors": self.vectors} if self.reads_by_vectors(name) else {})
         if step.knowledge is not None:
             inputs["knowledge"] = self.knowledge(step.knowledge)
@@ -155,14 +150,14 @@ class Stages:
     def knowledge(self, name: str) -> Stage:
         """Vectors of what is known of items and users."""
         known, folder = self.recipe.knowledge[name], self.folder / KNOWLEDGE / name
-        config = _told(known) | _hashes(folder, known.vectors.files())
+        config = told(known) | hashes(folder, known.vectors.files())
         inputs = {"data": self.data} | ({"backbone": self.backbone} if known.needs_backbone else {})
         return Stage(folder, f"embed/knowledge/{name}", config, inputs)
 
     @cached_property
     def backbone(self) -> Stage:
         """The LM: a note of which, or a nano one, which depends on the training samples it reads."""
-        config = _told(self.recipe.backbone, exclude=NO_SOFT_USER)
+        config = told(self.recipe.backbone, exclude=NO_SOFT_USER)
         if not self.recipe.backbone.made:
             return Stage(self.folder / "2-backbone", "embed/backbone", config | {"files": self.recipe.backbone.fingerprint()})
         return Stage(self.folder / "2-backbone", "embed/backbone", config | {"seed": self.recipe.seed}, {"data": self.data})
@@ -177,14 +172,14 @@ class Stages:
     def vectors(self) -> Stage:
         """Item vectors; a sentence encoder brings its own model, and a file needs none."""
         folder, vectors = self.folder / "2-vectors", self.recipe.vectors
-        config = _told(vectors) | {"tensor": "vectors_NE"} | _hashes(folder, vectors.files())
+        config = told(vectors) | {"tensor": "vectors_NE"} | hashes(folder, vectors.files())
         inputs = {"data": self.data} | ({"backbone": self.backbone} if vectors.needs_backbone else {})
         return Stage(folder, "embed/vectors", config, inputs)
 
     def two_tower(self, name: str) -> Stage:
         """An encoder with two towers; it brings its own model."""
         encoder = self.recipe.two_towers[name]
-        config = _told(encoder, exclude=NO_SOFT_USER)
+        config = told(encoder, exclude=NO_SOFT_USER)
         config |= {"seed": self.recipe.seed, "files": self._encoder_files[name]}
         inputs = {"data": self.data} | ({"vectors": self.vectors} if encoder.behaviours.needs_vectors else {})
         return Stage(self.folder / "4-two-towers" / name, f"train/{name}", config, inputs)
@@ -214,19 +209,19 @@ class Stages:
         without = dict.fromkeys([*others, *SYSTEM_EVALUATION_KEYS], True)
         if system.soft is None or "user" not in system.soft.at:
             without = NO_SOFT_USER | without
-        config = _told(system, exclude=without) | {"seed": self.recipe.seed}
+        config = told(system, exclude=without) | {"seed": self.recipe.seed}
         if system.soft is not None:
             config["soft_tokens"] = "inside their lines"  # they stood at the start of the next ones once
         if system.init_from in self.recipe.systems:
             inputs["start"] = self.system(system.init_from)
         elif system.init_from is not None:
-            config["start_hash"] = _folder_hash(Path(system.init_from).expanduser())
+            config["start_hash"] = folder_hash(Path(system.init_from).expanduser())
         return Stage(self.folder / "4-systems" / name, f"train/{name}", config, inputs)
 
     def scores(self, name: str) -> Stage:
         """What a model or system says of the test samples."""
         evaluation = self.recipe.evaluation
-        config: dict[str, object] = _told(evaluation, include=SAMPLES) | {"seed": self.recipe.seed}
+        config: dict[str, object] = told(evaluation, include=SAMPLES) | {"seed": self.recipe.seed}
         inputs = {"system": self.made(name)}
         if name in self.recipe.systems:
             system, keys = self.recipe.systems[name], EVALUATION_KEYS[self.recipe.task]
@@ -238,7 +233,7 @@ class Stages:
     @property
     def report(self) -> Stage:
         """The comparison of all."""
-        config = _told(self.recipe.evaluation, include={*SAMPLES, "resamples"})
+        config = told(self.recipe.evaluation, include={*SAMPLES, "resamples"})
         return Stage(
             self.folder / "6-report",
             "evaluate",
@@ -247,45 +242,8 @@ class Stages:
         )
 
 
-def _told(config: BaseModel, **options: Any) -> dict[str, Any]:
-    """A part of a recipe, and, where it has plug-ins, their versions."""
-    found, told = plugins(config), config.model_dump(mode="json", context={KEY: True}, **options)
-    return _without_later(config, told) | ({"plugins": found} if found else {})
-
-
-def _without_later(config: BaseModel, told: dict[str, Any]) -> dict[str, Any]:
-    """Without the defaults of keys that came later: a stage without them is what it was before there were any."""
-    kept: dict[str, Any] = {}
-    for key, value in told.items():
-        part, field = getattr(config, key, None), type(config).model_fields.get(key)
-        if field is not None and key in getattr(config, "later", ()) and part == field.get_default(call_default_factory=True):
-            continue
-        kept[key] = _without_later(part, value) if isinstance(part, BaseModel) and isinstance(value, dict) else value
-    return kept
-
-
-def _hashes(folder: Path, paths: Sequence[str]) -> dict[str, list[str | None]]:
-    """Of the files that a recipe names, if it names any; a finished stage goes on without them, by those in its manifest."""
-    kept = dict(zip(paths, _kept(folder, "files") or (), strict=False))
-    found = {path: kept_hash(place) if (place := Path(path).expanduser()).is_file() else kept.get(path) for path in paths}
-    return {"files": list(found.values())} if found else {}
-
-
-def _kept(folder: Path, key: str) -> Any:
-    """A value of a finished stage's configuration."""
-    manifest = manifest_of(folder)
-    return None if manifest is None else manifest["config"].get(key)
-
-
-def _folder_hash(folder: Path) -> str:
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("adapter_*")):
-        digest.update(f"{path.name} {file_hash(path)}\n".encode())
-    return digest.hexdigest()
-
-
 def _as_written(path: Path) -> str | None:
     """The text of a kept recipe; None where it is not the one that lifelora wrote."""
     text, _, seal = path.read_bytes().rpartition(b"# sha256")
-    told = SEAL.fullmatch((b"# sha256" + seal).decode(errors="replace"))
-    return text.decode() if told is not None and told[1] == hashlib.sha256(text).hexdigest() else None
+    sealed = SEAL.fullmatch((b"# sha256" + seal).decode(errors="replace"))
+    return text.decode() if sealed is not None and sealed[1] == hashlib.sha256(text).hexdigest() else None
