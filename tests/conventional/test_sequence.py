@@ -92,3 +92,17 @@ def test_the_most_popular_are_counted_in_training_only(ring: Dataset):
 def test_a_model_that_knows_the_target_cannot_be_asked(ring: Dataset):
     with pytest.raises(ConfigError, match="DIN cannot rank what comes next"):
         NextItem(DIN.Config(embedding=4, hidden=4, layers=1).build(ring.schema()))
+
+
+def test_new_items_are_no_candidates_in_training(ring: Dataset):
+    torch.manual_seed(0)
+    model = SASRec.Config(**SIZES).build(ring.schema()).eval()
+    new = np.array([3, 7, 20])
+    some = np.flatnonzero(~np.isin(ring.targets(np.asarray(ring.samples["train"])).item_B, new))[:32]
+    module, samples = NextItem(model, new), batch(ring, "train", model.history_length, some)
+    score_NM = module.scores(samples).detach().double().numpy()
+    left = np.delete(np.arange(ITEMS), new)
+    expected = -np.mean([s[t] - np.log(np.exp(s[left]).sum()) for s, t in zip(score_NM, samples.item_B, strict=True)])
+    assert module.loss(samples).item() == pytest.approx(expected, rel=1e-5)
+    assert np.isfinite(score_NM).all()  # when it is asked, all items are candidates
+    assert NextItem(model).loss(samples).item() != pytest.approx(expected, rel=1e-3)

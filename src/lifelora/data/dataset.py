@@ -124,6 +124,9 @@ class Dataset:
             part: mapped(f"candidates/{part}") for part in PARTS if (folder / f"candidates/{part}.npy").exists()
         }
         """Candidates of each sample, [N, C] item indices in the order of ``samples``; empty where none were asked for."""
+        new = folder / "new_items.npy"
+        self.new_items: Int[np.ndarray, "_"] = np.load(new, allow_pickle=False) if new.exists() else np.zeros(0, np.int64)
+        "Items of which training sees nothing, not even as negatives, by the split ``new-items``; empty with another."
         self.known_users, self.known_items = len(self.users), len(self.items)
         "Users and items of the prepared data, which come first: those that a trained model has vectors of."
         self.user_field_names = tuple(n for n in self.profiles.column_names if n != "user")

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import Field
 
 from lifelora import seeds
-from lifelora.data.candidates import repeated_in_row
+from lifelora.data.candidates import NO_ITEMS, repeated_in_row
 from lifelora.errors import ConfigError
 from lifelora.types import Frozen, Part
 
@@ -90,12 +90,13 @@ def sampled(
     training: Int[np.ndarray, "_"],
     n_items: int,
     known_2P: Int[np.ndarray, "2 P"] = NONE,
+    new_items: Int[np.ndarray, "_"] = NO_ITEMS,
 ) -> tuple[dict[Part, Int[np.ndarray, "_"]], Drawn]:
     """The samples of each part with negatives right behind their likes.
 
     ``parts`` are rows of the log's A events, which stand by user; ``training`` are those that training may look at. ``known`` are
-    users and items of further events, which the log leaves out. Raises ConfigError where fewer than ``count`` items are left for
-    a user.
+    users and items of further events, which the log leaves out; ``new_items`` are never drawn for training. Raises ConfigError
+    where fewer than ``count`` items are left for a user.
     """
     weight_M = np.ones(n_items) if config.by == "uniform" else np.bincount(item_A[training], minlength=n_items).astype(np.float64)
     known_P = np.unique(np.append(user_A.astype(np.int64) * n_items + item_A, known_2P[0] * n_items + known_2P[1]))
@@ -104,7 +105,9 @@ def sampled(
         like_N = np.asarray(label_A[rows_N], np.bool_)
         likes = rows_N[like_N]
         random = seeds.generator(config.seed, "negatives", part)
-        drawn_NC = _drawn(config, random, user_A[likes].astype(np.int64), known_P, weight_M)
+        part_M = weight_M.copy()
+        part_M[new_items if part == "train" else NO_ITEMS] = 0
+        drawn_NC = _drawn(config, random, user_A[likes].astype(np.int64), known_P, part_M)
         place_S = np.repeat(np.arange(len(rows_N)), np.where(like_N, 1 + config.count, 1))
         behind_S = np.append(False, place_S[1:] == place_S[:-1])
         made[part] = rows_N[place_S].astype(np.int64)

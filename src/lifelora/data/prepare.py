@@ -14,7 +14,7 @@ from jaxtyping import Int
 from pydantic import Field, model_validator
 
 from lifelora.artefacts import reserve, write_atomically
-from lifelora.data.candidates import Candidates, candidate_lists
+from lifelora.data.candidates import NO_ITEMS, Candidates, candidate_lists
 from lifelora.data.core import k_core
 from lifelora.data.dataset import Dataset
 from lifelora.data.idmap import IdMap
@@ -23,10 +23,11 @@ from lifelora.data.levels import SHOWN, levels_of, listed
 from lifelora.data.listed import lists_of
 from lifelora.data.log import EVENT_COLUMNS
 from lifelora.data.negatives import Negatives, in_words, sampled
+from lifelora.data.new import without_early_events
 from lifelora.data.parts import HISTORY, part_codes, places, told
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import is_list
-from lifelora.data.split import AnySplit, Given, GlobalTime, OneEach, UsersByTime, split, training_events
+from lifelora.data.split import AnySplit, Given, GlobalTime, NewItems, NewUsers, OneEach, UsersByTime, split, training_events
 from lifelora.data.ties import Ties, draw, tied, told_of
 from lifelora.errors import ConfigError
 
@@ -66,7 +67,7 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     times the order of the file stands in (or, with one sample per user, one that is drawn), and a split by time is refused.
     """
     has_times = "time" in raw.interactions.column_names
-    if not has_times and isinstance(rules.split, GlobalTime | UsersByTime):
+    if not has_times and isinstance(rules.split, GlobalTime | UsersByTime | NewItems | NewUsers):
         raise ConfigError(
             f"this data set has no times, so data.rules.split cannot be '{rules.split.kind}'; choose "
             "'leave-one-out' or 'one-per-user'."
@@ -81,7 +82,7 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         raw, rules = _all_liked(raw, rules)
     levels_of(raw.interactions)  # before keep_from speaks of ratings that are none
     came = raw.interactions.select(["user", "item"])
-    raw = _core(_liked_enough(raw, rules.keep_from), rules.core)
+    raw, new = without_early_events(_core(_liked_enough(raw, rules.keep_from), rules.core), rules.split, rules.min_history)
     levels = levels_of(raw.interactions)
     users = IdMap.of(raw.interactions.column("user"))
     items = IdMap.of(pa.chunked_array([*raw.catalogue.column("item").chunks, *raw.interactions.column("item").chunks]))
@@ -92,6 +93,8 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     pq.write_table(_in_order(raw.catalogue, "item", items), folder / "catalogue.parquet")
     pq.write_table(_in_order(raw.profiles, "user", users), folder / "profiles.parquet")
 
+    new_items = items.known(new.ids).astype(np.int64)
+    new_items = new_items[new_items >= 0]  # one that nothing but its early events named is no item any more
     n = len(raw.interactions)
     events = {
         column: np.lib.format.open_memmap(folder / f"events/{column}.npy", mode="w+", dtype=dtype, shape=(n,))
@@ -122,7 +125,11 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
             "'given' takes them."
         )
     began_N = events["time"][offsets[events["user"][rows]]]
-    parts = split(rules.split, rows, events["time"][rows], events["user"][rows], began_N, given_N[rows].astype(np.int64))
+    given = given_N[rows].astype(np.int64)
+    parts = split(rules.split, rows, events["time"][rows], events["user"][rows], began_N, given, new.training)
+    if isinstance(rules.split, NewItems):
+        notes.append(new.note(rules.split, parts, events["item"], np.isin(np.arange(len(items)), new_items)))
+        np.save(folder / "new_items.npy", new_items)
     if has_times:
         tied_N = tied(events["user"], events["time"])
         notes += told_of({part: float(tied_N[chosen].mean()) for part, chosen in parts.items()}, rules)
@@ -131,8 +138,14 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         if raw.candidates is not None:
             lists_NC, said = lists_of(raw.candidates, part, users, items, events["user"][chosen], events["item"][chosen])
             notes += said
+            if part == "train" and np.isin(lists_NC if lists_NC is not None else [], new_items).any():
+                raise ConfigError(
+                    "data.rules.split = 'new-items': the data set's own lists of training have new items among their candidates; "
+                    "leave out data.source.candidates, or choose another split."
+                )
         if lists_NC is None and rules.candidates is not None:
-            lists_NC = candidate_lists(rules.candidates, part, chosen, events["user"], events["item"], len(items))
+            never, had_2P = new_items if part == "train" else NO_ITEMS, _known(new.left_out, users, items)
+            lists_NC = candidate_lists(rules.candidates, part, chosen, events["user"], events["item"], len(items), never, had_2P)
         if lists_NC is not None:
             (folder / "candidates").mkdir(exist_ok=True)
             np.save(folder / f"candidates/{part}.npy", lists_NC)
@@ -140,7 +153,8 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
         training = training_events(parts["train"], events["user"], len(users))
         columns = events["user"], events["item"], events["label"]
         came = came if raw.seen is None else pa.concat_tables([came, raw.seen])
-        parts, drawn = sampled(rules.negatives, parts, *columns, training, len(items), _known(came, users, items))
+        known_2P = _known(came, users, items)
+        parts, drawn = sampled(rules.negatives, parts, *columns, training, len(items), known_2P, new_items)
         drawn.save(folder / "negatives")
         notes.append(in_words(rules.negatives, drawn, *columns[:2], len(came) - n))
     for part, chosen in parts.items():

@@ -212,7 +212,7 @@ class NextItemModel(ConventionalScorer):
     """A conventional model that is asked which item comes next."""
 
     def asked(self, recommender: Recommender) -> Ranker:
-        return ranker_of(recommender)
+        return ranker_of(recommender, self.context.dataset.new_items)
 
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
         return self._of_candidates(requests, partial(self.catalogue, requests.targets, said))
