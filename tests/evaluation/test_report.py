@@ -10,6 +10,7 @@ import pytest
 
 from lifelora.errors import UNSAFE, ConfigError
 from lifelora.evaluation.costs import Cost
+from lifelora.evaluation.groups import history_buckets
 from lifelora.evaluation.measured import Curves, figures, verdict
 from lifelora.evaluation.metrics import HIGHER_IS_BETTER, auc, expected_calibration_error
 from lifelora.evaluation.page import write_report
@@ -20,7 +21,6 @@ from lifelora.evaluation.report import (
     Report,
     Shown,
     SystemResult,
-    history_buckets,
     measure,
     plain_table,
     summary,
@@ -99,7 +99,7 @@ def html(report, measured, tmp_path_factory):
 def test_measured_figures_are_the_metrics_of_the_rows(report, measured):
     for system in report.systems:
         assert measured.systems[system.name]["auc"].value == auc(report.label_N, system.score_N)
-    assert sum(bucket.rows for bucket in measured.buckets) == len(report.label_N)
+    assert sum(group.rows for group in measured.groups["history"].groups) == len(report.label_N)
     assert list(measured.against) == [report.systems[1].name]
     assert measured.against[report.systems[1].name]["auc"].low > 0
 

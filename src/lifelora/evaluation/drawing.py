@@ -20,7 +20,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from lifelora.evaluation.measured import Curves
 from lifelora.evaluation.metrics import Reliability
-from lifelora.evaluation.report import MeasuredAnswers
 from lifelora.evaluation.significance import Figure as Estimate
 from lifelora.evaluation.tables import short, with_span
 
@@ -64,13 +63,13 @@ def system_colour(index: int) -> str:
     return SYSTEMS[index % len(SYSTEMS)]
 
 
-def _marker(index: int, size: float) -> dict[str, Any]:
+def marker(index: int, size: float) -> dict[str, Any]:
     """How a system's marker is drawn, ``size`` pixels across."""
     kind = index % len(MARKERS)
     return {"marker": MARKERS[kind], "markersize": size * MARKER_SIZES[kind], "markeredgecolor": PAPER}
 
 
-def _canvas(width: float, height: float, left: float, right: float, top: float, bottom: float) -> tuple[Figure, Axes]:
+def canvas(width: float, height: float, left: float, right: float, top: float, bottom: float) -> tuple[Figure, Axes]:
     """One pair of axes in a figure, with margins; all in pixels."""
     figure = Figure(figsize=(width / 72, height / 72))
     box = (left / width, bottom / height, (width - left - right) / width, (height - top - bottom) / height)
@@ -91,7 +90,7 @@ def forest(
     """
     wide, count, top, bottom = width >= WIDE, len(systems), 26.0, 40.0
     row, left, right = (36.0, 182.0, 158.0) if wide else (46.0, 6.0, 6.0)
-    figure, axes = _canvas(width, top + row * count + bottom, left, right, top, bottom)
+    figure, axes = canvas(width, top + row * count + bottom, left, right, top, bottom)
     ends = [end for f in systems.values() for end in (f.low, f.high) if np.isfinite(end)] or [0.4, 0.6]
     if best is not None:
         ends.append(best)
@@ -102,9 +101,9 @@ def forest(
         index, y = colours[name] if colours else place, place + (0.0 if wide else 0.2)
         colour = system_colour(index)
         axes.plot([f.low, f.high], [y, y], color=colour, linewidth=3)
-        axes.plot([f.value], [y], color=colour, **_marker(index, 9.0))
+        axes.plot([f.value], [y], color=colour, **marker(index, 9.0))
         side = axes.get_yaxis_transform()
-        label, figures = _cut(name, 24), with_span(f)
+        label, figures = cut(name, 24), with_span(f)
         if wide:
             axes.text(-left / (width - left - right), y, label, transform=side, va="center")
             axes.text((width - left) / (width - left - right), y, figures, transform=side, va="center", ha="right")
@@ -122,15 +121,15 @@ def forest(
 
 def learning(curves: Mapping[str, Curves], names: Sequence[str], what: str, width: float) -> Figure:
     """Training loss (``what`` = "loss") or validation AUC ("validation") of each system that was trained, by epoch."""
-    labels = [_cut(name, 24) for name in curves]
-    legend = _legend_columns(labels, width)
-    below = 50.0 + LINE * legend[1]
-    figure, axes = _canvas(width, 222.0 + below, 38.0, 10.0, 10.0, below)
+    labels = [cut(name, 24) for name in curves]
+    columns, lines = legend_columns(labels, width)
+    below = 50.0 + LINE * lines
+    figure, axes = canvas(width, 222.0 + below, 38.0, 10.0, 10.0, below)
     for name, curve in curves.items():
         index = names.index(name)
         epoch, value = _thin(np.asarray(getattr(curve, what), dtype=np.float64).reshape(-1, 2)).T
-        dots = _marker(index, 6.5) if what == "validation" else {}
-        axes.plot(epoch, value, color=system_colour(index), label=_cut(name, 24), **dots)
+        dots = marker(index, 6.5) if what == "validation" else {}
+        axes.plot(epoch, value, color=system_colour(index), label=cut(name, 24), **dots)
         if what == "validation" and len(value):
             axes.plot(
                 epoch[value.argmax()],
@@ -147,7 +146,7 @@ def learning(curves: Mapping[str, Curves], names: Sequence[str], what: str, widt
     axes.xaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="epochs (passes over the training samples)")
     axes.margins(x=0.04, y=0.1)
-    _legend(axes, legend[0])
+    legend(axes, columns)
     return figure
 
 
@@ -161,7 +160,7 @@ def _thin(points: np.ndarray) -> np.ndarray:
 def calibration(table: Reliability, index: int, width: float) -> Figure:
     """Share of positives against the mean score in each bin, over the number of rows in each bin."""
     height, colour = 264.0, system_colour(index)
-    figure, axes = _canvas(width, height, 36.0, 10.0, 8.0, 94.0)
+    figure, axes = canvas(width, height, 36.0, 10.0, 8.0, 94.0)
     some_G, many_G = table.rows_G > 0, table.rows_G >= JOINED
     area_G = 14 + 150 * table.rows_G[some_G] / table.rows_G.max()
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.2, dashes=(4, 3), zorder=1)
@@ -181,51 +180,15 @@ def calibration(table: Reliability, index: int, width: float) -> Figure:
     return figure
 
 
-def by_history(measured: MeasuredAnswers, width: float) -> Figure:
-    """AUC with intervals in each bucket of history length, systems side by side."""
-    wide = width >= WIDE
-    names, buckets = list(measured.systems), measured.buckets
-    legend = _legend_columns([_cut(name, 24) for name in names], width)
-    below = 72.0 + LINE * legend[1]
-    figure, axes = _canvas(width, 226.0 + below, 38.0, 4.0, 10.0, below)
-    step = min(0.16, 0.74 / len(names))
-    for index, name in enumerate(names):
-        x = np.arange(len(buckets)) + (index - (len(names) - 1) / 2) * step
-        values = np.array([[b.auc[name].low, b.auc[name].value, b.auc[name].high] for b in buckets])
-        axes.vlines(x, values[:, 0], values[:, 2], color=system_colour(index), linewidth=2.2 if wide else 1.8)
-        axes.plot(
-            x,
-            values[:, 1],
-            color=system_colour(index),
-            linestyle="none",
-            label=_cut(name, 24),
-            **_marker(index, 8.0 if wide else 6.5),
-        )
-    labels = [f"{b.shortest:,}" if b.shortest == b.longest else f"{b.shortest:,}–{b.longest:,}" for b in buckets]
-    counts = [f"n = {b.rows:,}" if wide else f"{b.rows:,}" for b in buckets]
-    axes.set_xticks(range(len(buckets)), [f"{label}\n{n}" for label, n in zip(labels, counts, strict=True)])
-    axes.tick_params(axis="x", length=0)
-    for edge in np.arange(len(buckets) - 1) + 0.5:
-        axes.axvline(edge, color=GRID, linewidth=1)
-    axes.set(
-        xlim=(-0.5, len(buckets) - 0.5),
-        xlabel="earlier behaviours of the user" if wide else "earlier behaviours of the user, and n",
-    )
-    axes.yaxis.set_major_locator(MaxNLocator(6))
-    axes.yaxis.set_major_formatter(DECIMALS)
-    _legend(axes, legend[0])
-    return figure
-
-
 def example_scores(scores: Mapping[str, float], names: Sequence[str], width: float) -> Figure:
     """Each system's score for one target, as bars from 0 to 1."""
     row = 40.0
-    figure, axes = _canvas(width, row * len(scores) + 48.0, 12.0, 12.0, 4.0, 44.0)
+    figure, axes = canvas(width, row * len(scores) + 48.0, 12.0, 12.0, 4.0, 44.0)
     for y, (name, score) in enumerate(scores.items()):
         colour = system_colour(names.index(name))
         axes.barh(y + 0.2, 1, 0.3, color=GRID)
         axes.barh(y + 0.2, score, 0.3, color=colour)
-        axes.text(0, y - 0.2, _cut(name, 30), va="center")
+        axes.text(0, y - 0.2, cut(name, 30), va="center")
         axes.text(1, y - 0.2, short(score, 2), va="center", ha="right", weight="bold")
     axes.axvline(0.5, color=INK, linewidth=1, dashes=(4, 3))
     axes.set(xlim=(0, 1), ylim=(len(scores) - 0.5, -0.5), yticks=[], xlabel="score: probability of a yes")
@@ -236,11 +199,12 @@ def example_scores(scores: Mapping[str, float], names: Sequence[str], width: flo
     return figure
 
 
-def _cut(name: str, most: int) -> str:
+def cut(name: str, most: int) -> str:
+    """A name of at most so many letters."""
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def _legend_columns(labels: Sequence[str], width: float) -> tuple[int, int]:
+def legend_columns(labels: Sequence[str], width: float) -> tuple[int, int]:
     """Columns and lines of a legend that fits the width."""
     wide = [46 + 6.4 * len(label) for label in labels]
     for lines in range(1, len(labels)):  # filled column by column, `lines` names in each
@@ -249,7 +213,8 @@ def _legend_columns(labels: Sequence[str], width: float) -> tuple[int, int]:
     return 1, len(labels)
 
 
-def _legend(axes: Axes, columns: int) -> None:
+def legend(axes: Axes, columns: int) -> None:
+    """The names of all that is drawn, below the picture."""
     handles, labels = axes.get_legend_handles_labels()
     axes.figure.legend(
         handles,

@@ -20,6 +20,8 @@ from lifelora.evaluation import ranking_report as L
 from lifelora.evaluation import report as R
 from lifelora.evaluation import tables as T
 from lifelora.evaluation.costs import rate
+from lifelora.evaluation.group_drawing import by_group
+from lifelora.evaluation.groups import Grouped, left_out
 from lifelora.evaluation.measured import Curves, Measured
 from lifelora.evaluation.metrics import HIGHER_IS_BETTER
 from lifelora.evaluation.significance import Figure as Estimate
@@ -101,9 +103,7 @@ def render(report: R.Report, measured: R.MeasuredAnswers) -> tuple[str, dict[str
             WIDE,
             NARROW,
         ),
-        "history": album.add(
-            "auc-by-history", "AUC by length of history", lambda w: drawing.by_history(measured, w), WIDE, NARROW
-        ),
+        "groups": _groups(album, measured.groups, "auc", "AUC", names),
         "calibration": [
             album.add(
                 f"calibration-{index}",
@@ -128,6 +128,8 @@ def render(report: R.Report, measured: R.MeasuredAnswers) -> tuple[str, dict[str
         headline=first,
         findings=others,
         metrics=R.NAMES,
+        grouped_by={"auc": "AUC"},
+        left_out=left_out,
         best=_best(measured.systems, HIGHER_IS_BETTER),
         ways=_ways(measured),
         basis=R.basis(measured),
@@ -150,6 +152,8 @@ def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tupl
             pictures[where] = album.add(
                 f"ndcg-{where}", f"{said}, of each system with its interval", partial(_forest, shown, said, names), WIDE, NARROW
             )
+    drawn = "ndcg@10" if measured.candidates else "catalogue ndcg@10"
+    pictures["groups"] = _groups(album, measured.groups, drawn, "NDCG@10", names)
     first, *others = L.summary(measured)
     html = ENVIRONMENT.get_template("ranking.html.j2").render(
         report=report,
@@ -161,6 +165,8 @@ def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tupl
         answered=L.table_of(L.ANSWERS, measured.systems),
         whole=L.table_of(L.IN_CATALOGUE, measured.systems),
         compared=[L.table_of(names, measured.against) for names in (L.LIST, L.ANSWERS, L.IN_CATALOGUE)],
+        grouped_by=L.in_groups(measured),
+        left_out=left_out,
         ways=_ways(measured),
         best=_best(measured.systems, dict.fromkeys(L.LIST | L.ANSWERS | L.CATALOGUE, True)),
         basis=L.basis(measured),
@@ -171,6 +177,17 @@ def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tupl
 
 def _forest(shown: Mapping[str, Estimate], said: str, names: Sequence[str], width: float) -> Figure:
     return drawing.forest(shown, width, said, colours={name: place for place, name in enumerate(names)})
+
+
+def _groups(album: _Album, groups: Mapping[str, Grouped], metric: str, said: str, names: list[str]) -> dict[str, Markup]:
+    """A picture of each division that has groups to compare."""
+    return {
+        name: album.add(
+            f"{said.split('@')[0].lower()}-by-{name}", f"{said} by {of.of}", partial(by_group, of, metric, names), WIDE, NARROW
+        )
+        for name, of in groups.items()
+        if (of.tells or name == "history") and any(metric in figures for figures in of.groups[0].systems.values())
+    }
 
 
 def _learning(album: _Album, curves: Mapping[str, Curves | None], names: list[str], said: str) -> dict[str, Any]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 from textwrap import wrap
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation.costs import Cost, cost_table
+from lifelora.evaluation.groups import Grouped, group_tables, grouped
 from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife_means
 from lifelora.evaluation.lists import LISTS, K, Lists
 from lifelora.evaluation.measured import Curves, Measured, Validated, against, check_names, decided, deciding, verdict
@@ -39,6 +40,8 @@ CATALOGUE = {
 IN_CATALOGUE = CATALOGUE | LISTS
 NAMES = LIST | ANSWERS | IN_CATALOGUE
 """The figures, in the order of every table; all but those of ``LISTS`` are better when higher, and these are neither."""
+IN_GROUPS = ("hr@1", "ndcg@10", "catalogue hr@10", "catalogue ndcg@10")
+"""What is measured in each group of samples."""
 ALONE = NAMES | {metric: f"catalogue {name.removeprefix('catalogue ')}" for metric, name in CATALOGUE.items()}
 """Names that are clear without their neighbours."""
 
@@ -77,6 +80,11 @@ class RankingReport:
     candidates: int
     n_items: int
     reference: str
+    history_N: Int[np.ndarray, "N"] | None = None
+    "Number of earlier behaviours of each sample's user; None, here and below: figures are not divided by it."
+    target_events_N: Int[np.ndarray, "N"] | None = None
+    "Number of training events of each sample's right item, and of its user."
+    user_events_N: Int[np.ndarray, "N"] | None = None
     notes: Sequence[str] = ()
     commands: Sequence[tuple[str, str]] = ()
     seed: int = 0
@@ -104,11 +112,20 @@ class MeasuredRanking(Measured):
 
     candidates: int
     n_items: int
+    groups: dict[str, Grouped]
+    "By length of history, by training events of the target (popularity) and of the user."
 
 
 def measure(report: RankingReport) -> MeasuredRanking:
     """Every figure of the report."""
-    found = {s.name: jackknife_means(Rows(report.user_N, row_values(s), report.rows_hash)) for s in report.systems}
+    values = {s.name: row_values(s) for s in report.systems}
+    found = {name: jackknife_means(Rows(report.user_N, of, report.rows_hash)) for name, of in values.items()}
+    numbers = {"history": report.history_N, "popularity": report.target_events_N, "user": report.user_events_N}
+
+    def in_group(keep_N: Bool[np.ndarray, "N"]) -> dict[str, Jackknifed]:
+        some = {name: {m: of[m][keep_N] for m in IN_GROUPS if m in of} for name, of in values.items()}
+        return {name: jackknife_means(Rows(report.user_N[keep_N], of, report.rows_hash)) for name, of in some.items()}
+
     return MeasuredRanking(
         rows=len(report.user_N),
         users=len(np.unique(report.user_N)),
@@ -122,6 +139,7 @@ def measure(report: RankingReport) -> MeasuredRanking:
         costs={s.name: dict(s.costs) for s in report.systems},
         against=against(found, report.reference),
         deciding=deciding(found, {s.name: s.family for s in report.systems}, report.validated, _headline(report.candidates)),
+        groups=grouped(numbers, report.user_N, in_group, report.reference),
     )
 
 
@@ -156,6 +174,7 @@ def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
         tables += in_blocks(columns, width) if len(columns) > 1 else []
     if any(seconds is not None for seconds in measured.seconds.values()):
         tables.append("\n".join(f"{name}: {duration(seconds)}" for name, seconds in measured.seconds.items()))
+    tables += group_tables(measured.groups, _headline(measured.candidates), _unit(measured), width)
     tables += cost_table(measured.costs, width)
     told = ["\n".join(wrap(sentence, width)) for sentence in decided(measured, _unit(measured))]
     return "\n\n".join([*told, *tables, basis(measured)])
@@ -178,6 +197,11 @@ def summary(measured: MeasuredRanking) -> list[str]:
     sentences = [*decided(measured, what), f"{top} has the highest {what}: {with_span(measured.systems[top][metric])}."]
     order = sorted(measured.against, key=lambda name: -value.get(name, 0.0))
     return sentences + [verdict(measured, name, metric, what) for name in order if metric in measured.against[name]]
+
+
+def in_groups(measured: MeasuredRanking) -> dict[str, str]:
+    """The metrics that the page tells of each group, with their names: of the lists, or without any of the catalogue."""
+    return {m: ALONE[m] for m in IN_GROUPS if m.startswith("catalogue") != bool(measured.candidates)}
 
 
 def _headline(candidates: int) -> str:

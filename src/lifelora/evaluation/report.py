@@ -14,13 +14,15 @@ from jaxtyping import Float, Int, Shaped
 from lifelora.errors import ConfigError
 from lifelora.evaluation import metrics as M
 from lifelora.evaluation.costs import Cost, cost_table
+from lifelora.evaluation.groups import Grouped, group_tables, grouped
 from lifelora.evaluation.jackknife import DRAWS, METRICS, Scored, jackknife
 from lifelora.evaluation.measured import Curves, Measured, Validated, against, check_names, decided, deciding, verdict
-from lifelora.evaluation.significance import Figure, estimate
+from lifelora.evaluation.significance import estimate
 from lifelora.evaluation.tables import columns_of, duration, in_blocks, short, sureness, with_span
 
 NAMES = {"auc": "AUC", "gauc": "GAUC", "log_loss": "Log loss", "accuracy": "Accuracy", "ece": "ECE"}
-BUCKETS = 5
+IN_GROUPS = ("auc", "gauc", "log_loss")
+"""What is measured in each group of samples."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +82,11 @@ class Report:
     "Number of earlier behaviours of the sample's user."
     reference: str
     "The system that the others are tested against."
+    target_events_N: Int[np.ndarray, "N"] | None = None
+    "Number of training events of each sample's item, and of its user; None: figures are not divided by it."
+    user_events_N: Int[np.ndarray, "N"] | None = None
+    truth_N: Float[np.ndarray, "N"] | None = None
+    "The probabilities by which the labels were drawn, where a world is simulated."
     positive: str = "liked"
     "What label 1 means, as a word that follows 'the user'."
     best_possible_auc: float | None = None
@@ -102,17 +109,6 @@ class Report:
             raise ConfigError(f"{len(self.history_N)} lengths of history for {len(self.label_N)} test samples.")
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """Test samples with a history of ``shortest`` to ``longest`` behaviours, and each system's AUC on them."""
-
-    shortest: int
-    longest: int
-    rows: int
-    users: int
-    auc: dict[str, Figure]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class MeasuredAnswers(Measured):
     """All figures of a report."""
@@ -122,7 +118,8 @@ class MeasuredAnswers(Measured):
     best_possible_auc: float | None
     ece_as_found: dict[str, float]
     "ECE by its formula, with what chance adds to it."
-    buckets: tuple[Bucket, ...]
+    groups: dict[str, Grouped]
+    "By length of history, by training events of the target (popularity) and of the user."
     reliability: dict[str, M.Reliability]
 
 
@@ -130,11 +127,14 @@ def measure(report: Report) -> MeasuredAnswers:
     """Every figure of the report; .2 s per system for 100,000 rows of 6,000 users."""
     scored = {s.name: Scored(report.user_N, report.item_N, report.label_N, s.score_N) for s in report.systems}
     found = {name: jackknife(rows, draws=report.draws, seed=report.seed) for name, rows in scored.items()}
-    buckets = []
-    for shortest, longest in history_buckets(report.history_N):
-        keep_N = (report.history_N >= shortest) & (report.history_N <= longest)
-        auc = {name: estimate(jackknife(rows.where(keep_N), ("auc",)), "auc") for name, rows in scored.items()}
-        buckets.append(Bucket(shortest, longest, int(keep_N.sum()), len(np.unique(report.user_N[keep_N])), auc))
+    numbers = {"history": report.history_N, "popularity": report.target_events_N, "user": report.user_events_N}
+    groups = grouped(
+        numbers,
+        report.user_N,
+        lambda keep_N: {name: jackknife(rows.where(keep_N), IN_GROUPS) for name, rows in scored.items()},
+        report.reference,
+        lambda keep_N: None if report.truth_N is None else M.auc(report.label_N[keep_N], report.truth_N[keep_N]),
+    )
     return MeasuredAnswers(
         rows=len(report.label_N),
         users=len(np.unique(report.user_N)),
@@ -150,16 +150,9 @@ def measure(report: Report) -> MeasuredAnswers:
         costs={s.name: dict(s.costs) for s in report.systems},
         against=against(found, report.reference),
         deciding=deciding(found, {s.name: s.family for s in report.systems}, report.validated, "auc"),
-        buckets=tuple(buckets),
+        groups=groups,
         reliability={s.name: M.reliability(report.label_N, s.score_N) for s in report.systems},
     )
-
-
-def history_buckets(history_N: Int[np.ndarray, "N"], count: int = BUCKETS) -> list[tuple[int, int]]:
-    """At most ``count`` ranges (both ends included) of history length with about equally many samples each."""
-    cuts = np.unique(np.quantile(history_N, np.arange(1, count) / count, method="lower"))
-    starts = [int(history_N.min()), *(int(cut) + 1 for cut in cuts if cut < history_N.max())]
-    return list(zip(starts, [*(start - 1 for start in starts[1:]), int(history_N.max())], strict=True))
 
 
 def plain_table(measured: MeasuredAnswers, width: int = 110) -> str:
@@ -171,7 +164,8 @@ def plain_table(measured: MeasuredAnswers, width: int = 110) -> str:
         for column, cell in zip(columns, ["best possible", short(measured.best_possible_auc)], strict=False):
             column.append(cell)
     told = ["\n".join(wrap(sentence, width)) for sentence in decided(measured, NAMES["auc"])]
-    return "\n\n".join([*told, *in_blocks(columns, width), *cost_table(measured.costs, width), basis(measured)])
+    groups = group_tables(measured.groups, "auc", NAMES["auc"], width)
+    return "\n\n".join([*told, *in_blocks(columns, width), *groups, *cost_table(measured.costs, width), basis(measured)])
 
 
 def basis(measured: MeasuredAnswers) -> str:

@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from lifelora import seeds
 from lifelora.artefacts import write_atomically
-from lifelora.data.dataset import Dataset
+from lifelora.data.dataset import Dataset, Targets
 from lifelora.evaluation.costs import Cost
 from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.measured import Curves, Validated
@@ -129,6 +129,14 @@ class Task(ABC):
             ("this run again", f"lifelora run {shlex.quote(str(folder / RECIPE_FILE))} --out ANOTHER_FOLDER"),
             ("the table", f"lifelora show {shlex.quote(str(folder))}"),
         ]
+
+    def training_counts(self, targets: Targets) -> tuple[Int[np.ndarray, "N"], Int[np.ndarray, "N"]]:
+        """How many training events the item of each target has, and its user."""
+        dataset = self.context.dataset
+        rows = dataset.training_events()
+        of_items_M = np.bincount(dataset.item_N[rows], minlength=dataset.n_items)
+        of_users_U = np.bincount(dataset.user_N[rows], minlength=dataset.n_users)
+        return of_items_M[targets.item_B], of_users_U[targets.user_B]
 
     def example_user(self) -> str:
         """The outside id of the user that the report tells about."""

@@ -101,6 +101,7 @@ class Ctr(Task):
             )
             for name, scorer in self.scorers.items()
         ]
+        truth_N, (of_target_N, of_user_N) = self._truth(), self.training_counts(targets)
         vectors = context.vectors.notes if context.stages.need_vectors else ()
         return Report(
             title=recipe.about or recipe.name,
@@ -111,7 +112,10 @@ class Ctr(Task):
             label_N=targets.label_B,
             history_N=targets.position_B,
             reference=next(iter(recipe.systems), list(self.scorers)[0 if recipe.knowledge else -1]),
-            best_possible_auc=self._best_possible(),
+            target_events_N=of_target_N,
+            user_events_N=of_user_N,
+            truth_N=truth_N,
+            best_possible_auc=None if truth_N is None else auc(targets.label_B, truth_N),
             example=self._example(scores),
             notes=[*dataset.notes, *knowledge.notes(context), *vectors, *self.about_prompts(), *self.about_nano()],
             commands=self.commands(),
@@ -131,17 +135,17 @@ class Ctr(Task):
         folder = shlex.quote(str(self.context.stages.folder))
         return [first, ("recommendations", f"lifelora recommend {folder} --user {shlex.quote(self.example_user())}"), *rest]
 
-    def _best_possible(self) -> float | None:
-        """The AUC of the probabilities that a source has drawn the labels by, where it knows them."""
+    def _truth(self) -> Float[np.ndarray, "N"] | None:
+        """The probabilities that a source has drawn the labels by, where it knows them; their AUC is the best possible."""
         dataset, truth = self.context.dataset, getattr(self.context.recipe.data.source, "probability", None)
         if truth is None or len(dataset.negatives):  # which were not drawn by it
             return None
         rows = self.context.test_samples
         targets = dataset.targets(rows)
-        truth_N = truth(
+        truth_N: Float[np.ndarray, "N"] = truth(
             dataset.users.outside(targets.user_B), dataset.items.outside(targets.item_B), np.asarray(dataset.time_N[rows])
         )
-        return auc(targets.label_B, truth_N)
+        return truth_N
 
     def _example(self, scores: Mapping[str, np.ndarray]) -> ExampleUser:
         dataset, sample = self.context.dataset, self.example_sample()

@@ -158,12 +158,16 @@ class NextItem(Task):
     def gather(self, seconds: Seconds) -> RankingReport:
         """Everything that the page tells."""
         context, recipe, dataset = self.context, self.context.recipe, self.context.dataset
-        lists = dataset.lists.get("test")
+        lists, targets = dataset.lists.get("test"), dataset.targets(context.test_samples)
+        of_target_N, of_user_N = self.training_counts(targets)
         return RankingReport(
             title=recipe.about or recipe.name,
             facts=self.facts(),
             systems=[replace(self.ranked(name), seconds=seconds.get(scorer.stage.name)) for name, scorer in self.scorers.items()],
-            user_N=dataset.targets(context.test_samples).user_B,
+            user_N=targets.user_B,
+            history_N=targets.position_B,
+            target_events_N=of_target_N,
+            user_events_N=of_user_N,
             rows_hash=self.samples_hash(),
             candidates=0 if lists is None else lists.shape[1],
             n_items=dataset.n_items,
