@@ -158,7 +158,10 @@ def test_every_recipe_that_a_document_shows_parses(path: Path):
 
 def test_the_recipes_of_the_document_parse():
     shown = [parse(tomllib.loads(block), "docs/recipes.md") for block in blocks(ROOT / "docs/recipes.md", "toml")]
-    recipe, alike, knowing, next_items = shown
+    recipe, alike, controlled, knowing, next_items = shown
+    plain, *controls = controlled.systems.values()
+    assert [control.model_copy(update={"control": None}) for control in controls] == [plain, plain]
+    assert [control.control for control in controls] == ["shuffled-history", "titles-as-ids"]
     assert next_items.task == "next-item"
     assert next_items.data.rules.candidates is not None
     assert next_items.systems["ilora"].item_form == "text-to-hybrid"

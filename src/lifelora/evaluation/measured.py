@@ -12,6 +12,7 @@ from lifelora.evaluation.costs import Cost
 from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, paired_test
 from lifelora.evaluation.tables import short
+from lifelora.evaluation.worth import Worth
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Curves:
     """AUC on the validation samples."""
 
 
-CONVENTIONAL, LANGUAGE_MODEL = "conventional", "language model"
-"""Families that the deciding number compares. Two towers are neither: they encode texts, and no language model is asked."""
+CONVENTIONAL, LANGUAGE_MODEL, CONTROL = "conventional", "language model", "control"
+"""Families; the deciding number compares the first two. Two towers are neither: they encode texts, and no language model is
+asked. A control lacks something that its system has, so nobody would choose it."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Measured:
     "Each other system minus the reference."
     deciding: Deciding | None = None
     "None where there is no language-model system, or no conventional model."
+    worth: tuple[Worth, ...] = ()
+    "Of each control: its system minus it."
 
 
 def check_names(names: Sequence[str], reference: str) -> None:

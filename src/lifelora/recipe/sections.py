@@ -3,7 +3,7 @@
 What one section may say by itself; what several of them must agree on is ``Recipe``'s.
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -67,9 +67,13 @@ class Knowledge(Questions):
 class Conventional(Frozen):
     """A conventional model and how it is trained."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"control"})
+
     model: AnyRecommender = SASRec.Config()
     behaviours: AnySelector | None = None
     "Which behaviours it reads; the last ``model.history_length`` when left out. With those like the target DIN is SIM."
+    control: Literal["shuffled-history"] | None = None
+    "As a control, it reads its behaviours in an order drawn by seed for each sample."
     knowledge: str | None = None
     "Of [knowledge.NAME]: what becomes further fields of the model, one of the user and one of the target."
     knowledge_experts: KnowledgeExperts = KnowledgeExperts()
@@ -84,6 +88,8 @@ class Conventional(Frozen):
     def _counts(self) -> "Conventional":
         if self.model.counts and self.behaviours is not None:
             raise ValueError(f"{self.model.kind} counts, and reads no behaviours that are chosen; remove behaviours")
+        if self.model.counts and self.control is not None:
+            raise ValueError(f"{self.model.kind} counts, and reads no order; remove control")
         return self
 
 
@@ -99,23 +105,6 @@ class TwoTower(TwoTowerConfig):
     validation_samples: int | None = Field(default=1000, ge=1)
     'Validation samples, drawn once by seed; all of them with "null".'
     training: TrainingConfig = TrainingConfig()
-
-
-class Blend(Frozen):
-    """Scorers that are weighed together: members of a linear model of which validation samples choose the weights."""
-
-    of: tuple[str, ...]
-    "The members: two or more conventional models, two-tower encoders or systems of the recipe."
-    validation_samples: int | None = Field(default=1000, ge=1)
-    'Validation samples on which the weights are fitted, drawn once by seed, the same for all members; all of them with "null".'
-
-    @model_validator(mode="after")
-    def _several(self) -> "Blend":
-        if twice := sorted({name for name in self.of if self.of.count(name) > 1}):
-            raise ValueError(f"of names {', '.join(map(repr, twice))} twice; name each member once")
-        if len(self.of) < 2:
-            raise ValueError("of names fewer than two members, and one alone needs no weights; name two or more")
-        return self
 
 
 class Evaluation(Frozen):

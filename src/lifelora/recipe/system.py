@@ -16,6 +16,7 @@ from lifelora.prompts.wording.titles import PHRASINGS, Phrasing
 from lifelora.prompts.wording.yes_no import AnyTemplate, Plain
 from lifelora.recipe.sections import of_kind
 from lifelora.retrieval.select import AnySelector, MostRecent
+from lifelora.retrieval.shuffled import SHUFFLED
 from lifelora.training import TrainingConfig
 from lifelora.types import NULL, Frozen, Layer, LayerOrRandom, PathText
 
@@ -83,7 +84,7 @@ def table(key: str) -> BeforeValidator:
 class System(Adaptation):
     """One language-model system; its adapters are an ``Adaptation``."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"history", "block", "coupling_on"})
+    later: ClassVar[frozenset[str]] = frozenset({"history", "block", "coupling_on", "control"})
 
     behaviours: AnySelector = MostRecent.Config()
     history: Literal["own", "growing"] = "own"
@@ -91,6 +92,9 @@ class System(Adaptation):
     from ``behaviours.k`` events before the block on, which is read once for all of them."""
     block: int | None = Field(default=None, ge=1)
     "With a growing history: how many events of a user are a block; 4 when left out, chosen by studies/blocks."
+    control: Literal["shuffled-history", "titles-as-ids"] | None = None
+    """As a control, something is taken away: the order of the behaviours, which is drawn by seed for each sample; or the words,
+    every item in a prompt being called by a number that is drawn by seed. What the system loses, that was worth."""
     template: Annotated[AnyTemplate, of_kind("plain")] = Plain()
     max_tokens: int = Field(default=1024, ge=16)
     representation: Annotated[AnyRepresentation, of_kind("model"), table("representation")] | None = None
@@ -152,6 +156,11 @@ class System(Adaptation):
             raise ValueError(
                 f"history = 'growing' shows all behaviours of a stretch in time, and {kind} leaves some out; choose "
                 "behaviours = { kind = 'most-recent', k = ... } without liked, or history = 'own'"
+            )
+        if self.history == "growing" and self.control == SHUFFLED:
+            raise ValueError(
+                f"control = '{SHUFFLED}' draws an order for each sample, and history = 'growing' has one history for many; "
+                "set history = 'own', or remove control"
             )
         if self.history == "growing" and self.mix_with is not None:
             raise ValueError("mix_with shows every sample a second time, and history = 'growing' has one for many; remove one")

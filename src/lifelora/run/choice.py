@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int
 
 from lifelora.artefacts import read_json, write_atomically
-from lifelora.evaluation.measured import Validated
+from lifelora.evaluation.measured import CONTROL, Validated
 from lifelora.progress import say
 from lifelora.run.scorers.base import Scorer
 from lifelora.run.tasks.base import Task
@@ -47,7 +47,10 @@ class Choice(Generic[One]):
 
 
 def best(task: Task, scorers: Sequence[One]) -> Choice[One]:
-    """The one with the highest AUC, of equal ones the first. A model that was counted is compared as one that was trained."""
+    """The one with the highest AUC, of equal ones the first. A model that was counted is compared as one that was trained, and a
+    control is not compared, unless there is nothing else.
+    """
+    scorers = [scorer for scorer in scorers if task.family(scorer.name) != CONTROL] or scorers
     if len(scorers) == 1:
         return Choice(scorers[0], {}, 0)
     rows = common_samples(task)
@@ -75,7 +78,7 @@ def validated(task: Task, scorer: Scorer, rows: Int[np.ndarray, "N"]) -> float:
 
 
 def kept(task: Task, scorer: Scorer, rows: Int[np.ndarray, "N"]) -> float:
-    """The AUC that its training or the evaluation has kept, or that of kept scores; nan where none is."""
+    """The AUC that its training or the evaluation has kept; nan where none has."""
     path, own = scorer.stage.require() / HISTORY, task.context.validation_samples(scorer.validation_count)
     if path.exists() and len(own) == len(rows):
         history = History.model_validate_json(path.read_text())
@@ -85,8 +88,7 @@ def kept(task: Task, scorer: Scorer, rows: Int[np.ndarray, "N"]) -> float:
         found = read_json(scores.folder / VALIDATION)
         if found["samples"] == len(rows):
             return float(found["auc"])
-    said = scorer.validated(rows)
-    return math.nan if said is None else task.metrics(scorer, task.requests("valid", rows), said)["auc"]
+    return math.nan
 
 
 def all_kept(task: Task) -> Validated:

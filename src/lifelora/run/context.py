@@ -19,6 +19,7 @@ from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event, Told
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import ABOUT, Backbone
+from lifelora.prompts.unnamed import UNNAMED, unnamed
 from lifelora.retrieval.growing import blocks
 from lifelora.retrieval.select import Selector
 from lifelora.run.stages import KNOWLEDGE, Stages
@@ -57,6 +58,7 @@ class Context:
         self._selectors: dict[Selector.Config, Selector] = {}
         self._lines: dict[Hashable, Any] = {}
         self._later_vectors: list[Float[Tensor, "N E"]] = []
+        self._unnamed: tuple[Dataset, Dataset] | None = None
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -86,6 +88,14 @@ class Context:
             self._later_vectors.append(torch.cat([known_ME.new_zeros(without, known_ME.shape[1]), vectors_NE]))
             self._selectors = {config: selector.extended(self._later_vectors[-1]) for config, selector in self._selectors.items()}
         vars(self)["dataset"] = dataset
+
+    def in_prompts(self, control: str | None) -> Dataset:
+        """The data set as prompts tell it, under a system's ``control``."""
+        if control != UNNAMED:
+            return self.dataset
+        if self._unnamed is None or self._unnamed[0] is not self.dataset:
+            self._unnamed = self.dataset, unnamed(self.dataset, self.recipe.seed)
+        return self._unnamed[1]
 
     @property
     def test_samples(self) -> Int[np.ndarray, "N"]:

@@ -3,7 +3,7 @@
 The sample is the report's example, or one of a user, or an item that is put to a user now.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int
@@ -21,6 +21,7 @@ from lifelora.prompts.yes_no import find_answers
 from lifelora.recipe.sections import TwoTower
 from lifelora.recipe.system import System
 from lifelora.retrieval.select import MostRecent, Selector
+from lifelora.retrieval.shuffled import IN_WORDS, SHUFFLED, shuffled
 from lifelora.run.run import Run
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.seen import growing
@@ -77,13 +78,17 @@ def prompt(run: Run, system: str | None = None, user: str | None = None, item: s
     name, config = _named(run, system)
     requests, in_words = _asked(run, user, item)
     selector, how = _selector(run, config)
-    dataset = run.context.dataset
+    control = config.control if isinstance(config, System) else None
+    dataset = run.context.in_prompts(control)
     chosen_1K, mask_1K = selector.select(dataset, requests.targets)
     sample = Sample.of(dataset, requests, in_words, chosen_1K[0][mask_1K[0]])
     if isinstance(config, TwoTower):
         soft, (texts, answers, spelling) = None, _of_towers(run, name, config, sample)
     else:
         soft, (texts, answers, spelling) = config.soft, _of_system(run, config, sample)
+        if control == SHUFFLED:
+            how = f"{how}, {IN_WORDS}"
+            texts = {name: _shuffled(pieces, requests, run.recipe.seed) for name, pieces in texts.items()}
     target, told = sample.target
     return Prompt(
         name,
@@ -115,7 +120,7 @@ def _of_towers(run: Run, name: str, config: TwoTower, sample: Sample) -> Made:
 
 def _of_system(run: Run, config: System, sample: Sample) -> Made:
     template_or_phrasings = config.template if run.recipe.task == "ctr" else TitleTemplate(phrasings=config.phrasings)
-    dataset, spelling = run.context.dataset, spelling_of(run.context, template_or_phrasings)
+    dataset, spelling = run.context.in_prompts(config.control), spelling_of(run.context, template_or_phrasings)
     most, shown = min(config.max_tokens, spelling.context), sample.behaviours(dataset)
     at = () if config.soft is None else config.soft.at
     if run.recipe.task == "ctr":
@@ -138,6 +143,15 @@ def _of_system(run: Run, config: System, sample: Sample) -> Made:
     return {"prompt": made}, (answer_line(sample.words, sample.target[1]),), spelling
 
 
+def _shuffled(prompt: Pieces, requests: Requests, seed: int) -> Pieces:
+    """With the behaviours that found room in the order that is drawn for them."""
+    places = np.array([place for place, piece in enumerate(prompt.pieces) if piece.what == "behaviour"], np.int64)
+    drawn, _ = shuffled((places[None], np.ones((1, len(places)), np.bool_)), requests.targets, seed)
+    order = np.arange(len(prompt.pieces))
+    order[places] = drawn[0]
+    return replace(prompt, pieces=tuple(prompt.pieces[place] for place in order))
+
+
 def _named(run: Run, system: str | None) -> tuple[str, System | TwoTower]:
     recipe = run.recipe
     reading: dict[str, System | TwoTower] = {**recipe.systems, **recipe.two_towers}
@@ -146,9 +160,9 @@ def _named(run: Run, system: str | None) -> tuple[str, System | TwoTower]:
     if system is None:
         return next(iter(reading.items()))
     if system not in reading:
-        what = "is no system of this recipe"
-        for kind, named in (("a conventional model", recipe.conventional), ("a blend", recipe.blends)):
-            what = f"is {kind}, which reads no prompt" if system in named else what
+        what = (
+            "is a conventional model, which reads no prompt" if system in recipe.conventional else "is no system of this recipe"
+        )
         raise ConfigError(f"'{system}' {what}; those that read one are {', '.join(reading)}.")
     return system, reading[system]
 

@@ -22,6 +22,8 @@ from lifelora.data.dataset import Samples, Targets
 from lifelora.knowledge.experts import KnowledgeFields
 from lifelora.progress import Progress
 from lifelora.recipe.sections import Conventional
+from lifelora.retrieval.select import Chosen
+from lifelora.retrieval.shuffled import IN_WORDS, shuffled
 from lifelora.run import knowledge
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, CatalogueScores, Requests, Scorer, Validate
@@ -42,7 +44,6 @@ class ConventionalScorer(Scorer):
     """What both tasks have of a conventional model."""
 
     family = "conventional"
-    ids_alone = True
 
     def __init__(self, context: Context, name: str, stage: Stage, step: Conventional) -> None:
         super().__init__(context, name, stage)
@@ -129,22 +130,30 @@ class ConventionalScorer(Scorer):
 
     def _training(self, model: Asked) -> tuple[Int[np.ndarray, "N"], Callable[[Int[np.ndarray, "B"]], Samples]]:
         """Numbers of the training samples, and what makes a batch of some of them."""
-        context, dataset, behaviours = self.context, self.context.dataset, self.step.behaviours
+        context, dataset = self.context, self.context.dataset
         rows = context.training_samples(self.step.train_samples)
-        if behaviours is None:
+        targets = dataset.targets(rows)
+        chosen = self._chosen(targets, model.history_length)
+        if chosen is None:
             return rows, lambda rows_B: dataset.gather(dataset.targets(rows_B), model.history_length)
         # Chosen once for all: a batch is drawn from everywhere, and choosing goes by user.
-        targets = dataset.targets(rows)
-        chosen_NK, mask_NK = context.selector(behaviours).select(dataset, targets)
+        chosen_NK, mask_NK = chosen
         return np.arange(len(rows)), lambda index_B: dataset.gather(
             targets.at(index_B), model.history_length, (chosen_NK[index_B], mask_NK[index_B])
         )
 
     def samples(self, targets: Targets) -> Samples:
         """What the model reads of targets."""
-        context, behaviours = self.context, self.step.behaviours
-        chosen = None if behaviours is None else context.selector(behaviours).select(context.dataset, targets)
-        return context.dataset.gather(targets, self.model.history_length, chosen)
+        length = self.model.history_length
+        return self.context.dataset.gather(targets, length, self._chosen(targets, length))
+
+    def _chosen(self, targets: Targets, length: int) -> Chosen | None:
+        """The behaviours that it reads; None: the last ones, as they happened."""
+        context, step = self.context, self.step
+        chosen = None if step.behaviours is None else context.selector(step.behaviours).select(context.dataset, targets)
+        if step.control is None:
+            return chosen
+        return shuffled(chosen or context.dataset.history(targets, length), targets, context.recipe.seed)
 
     def represent(self, targets: Targets, layer: LayerOrRandom) -> Float[Tensor, "N D"]:
         """u of each target by one of the model's layers; or numbers drawn for its user, as many as the last layer has."""
@@ -200,6 +209,7 @@ class ConventionalScorer(Scorer):
             user = f"what the user chose among the last {length} behaviours" if length else "the user's number"
             return f"counted in {len(self.context.dataset.training_events()):,} training events; {user}"
         read = step.behaviours.in_words() if step.behaviours else f"the last {length} behaviours"
+        read += f", {IN_WORDS}" if step.control else ""
         known = ""
         if step.knowledge:
             known = f"; fields of {step.knowledge}: {knowledge.told(self.context.recipe.knowledge[step.knowledge])}"

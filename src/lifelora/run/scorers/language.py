@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lifelora import seeds
 from lifelora.artefacts import read_json, write_atomically
+from lifelora.data.dataset import Dataset
 from lifelora.llm.backbone import Backbone
 from lifelora.llm.cost import Cost
 from lifelora.llm.personal import PersonalBatch, Representer
@@ -27,15 +28,18 @@ from lifelora.lora.inject import personalise
 from lifelora.lora.saved import save, start_from, tensors
 from lifelora.lora.summary import Summary, summarise
 from lifelora.prompts.fill import Prompts
+from lifelora.prompts.unnamed import IN_WORDS as IDS
+from lifelora.prompts.unnamed import UNNAMED
 from lifelora.recipe.system import RandomRepresentation, Representation, System
 from lifelora.retrieval.growing import blocks
 from lifelora.retrieval.select import Selector
+from lifelora.retrieval.shuffled import SHUFFLED
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.costs import TRAINING, keep_costs
 from lifelora.run.scorers.seen import seen, shown_in_words, soft_tokens, width
-from lifelora.run.scorers.sharing import may_share, tell, told, trunks, why_apart, why_never
+from lifelora.run.scorers.sharing import may_share, room, tell, told, trunks, why_apart, why_never
 from lifelora.run.scorers.shown import Shown
 from lifelora.scoring.batches import Scores, in_batches
 from lifelora.stage import Stage
@@ -124,6 +128,11 @@ class LanguageScorer(Scorer, Generic[LM]):
     def apart(self) -> str:
         """Why its prompts share nothing that is read; empty where they do if they can."""
         return why_apart(self.system, self.u_sees_target, self.context.backbone, self.context.options.trees)
+
+    @property
+    def in_prompts(self) -> Dataset:
+        """The data set as its prompts tell it."""
+        return self.context.in_prompts(self.system.control)
 
     @property
     def tokens_at_once(self) -> int:
@@ -226,6 +235,8 @@ class LanguageScorer(Scorer, Generic[LM]):
         """Requests as the system sees them, or with other behaviours than its own."""
         system = self.system
         shown = seen(self.context, system, self.parents.representation, self.parents.soft, requests, behaviours)
+        if system.control == SHUFFLED:
+            shown = shown.shuffled(room(shown, self.kept), self.context.recipe.seed)
         if behaviours is not None or not may_share(shown, system.block) or self.apart:
             return shown
         return replace(shown, trunk_N=trunks(shown, system.block, self.kept))
@@ -261,7 +272,7 @@ class LanguageScorer(Scorer, Generic[LM]):
     def reads(self) -> str:
         system, train = self.system, len(self.context.dataset.samples["train"])
         count = train if system.train_samples is None else min(system.train_samples, train)
-        reads = f"words; {shown_in_words(system)}; {count:,} training samples"
+        reads = f"{IDS if system.control == UNNAMED else 'words'}; {shown_in_words(system)}; {count:,} training samples"
         if system.mix_with is not None:
             reads += f", each also with {system.mix_with.in_words()}"
         if isinstance(system.representation, RandomRepresentation):

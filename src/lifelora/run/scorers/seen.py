@@ -10,6 +10,7 @@ from lifelora.llm.soft import SoftTokens
 from lifelora.recipe.system import RandomRepresentation, System
 from lifelora.retrieval.growing import Growing, as_of_starts
 from lifelora.retrieval.select import MostRecent, Selector
+from lifelora.retrieval.shuffled import IN_WORDS, SHUFFLED
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.conventional import ConventionalScorer, drawn
@@ -56,7 +57,8 @@ def growing(system: System) -> Growing | None:
 
 def shown_in_words(system: System) -> str:
     """Which behaviours are shown, for a reader of the report."""
-    return (growing(system) or system.behaviours).in_words()
+    words = (growing(system) or system.behaviours).in_words()
+    return f"{words}, {IN_WORDS}" if system.control == SHUFFLED else words
 
 
 def width(system: System, represents: ConventionalScorer | None) -> int | None:

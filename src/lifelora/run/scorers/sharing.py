@@ -50,13 +50,19 @@ def trunks(
     """
     if not len(shown):  # a language model that is asked as it is learns from no samples
         return None
-    targets, every = shown.requests.targets, range(0, len(shown), TOGETHER)
-    kept_N = np.concatenate([kept(shown, np.arange(at, min(at + TOGETHER, len(shown)))) for at in every])
+    targets, kept_N = shown.requests.targets, room(shown, kept)
     start_N = targets.position_B if block is None else starts(targets, block)
     keys_N4 = np.column_stack([targets.user_B, start_N, targets.position_B - kept_N, kept_N > 0])
     trunk_N = np.unique(keys_N4, axis=0, return_inverse=True)[1].ravel()
     # Of own histories a single candidate is a prompt like any other.
     return None if block is None and trunk_N.max() + 1 == len(trunk_N) else trunk_N
+
+
+def room(shown: Shown, kept: Callable[[Shown, Int[np.ndarray, "B"]], Int[np.ndarray, "B"]]) -> Int[np.ndarray, "N"]:
+    """How many of the behaviours of each request find room."""
+    every = range(0, len(shown), TOGETHER)
+    parts = [kept(shown, np.arange(at, min(at + TOGETHER, len(shown)))) for at in every]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int64)
 
 
 def tell(folder: Path, trunk_N: Int[np.ndarray, "N"] | None, apart: str) -> None:

@@ -15,6 +15,7 @@ from lifelora.data.dataset import Samples, Targets
 from lifelora.llm.personal import CoupledOn, PersonalBatch
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.tree import PromptTrees
+from lifelora.retrieval.shuffled import newest, shuffled
 from lifelora.run.scorers.base import Requests
 
 
@@ -55,6 +56,12 @@ class Shown:
             user_ND=self.user_ND.repeat(2, 1),
             soft_user_NX=soft_user_NX,
         )
+
+    def shuffled(self, room_N: Int[np.ndarray, "N"], seed: int) -> "Shown":
+        """In an order drawn for each request; what finds no room goes before, so that the same behaviours are shown."""
+        kept_NK = newest(self.mask_NK, room_N)
+        chosen_NK, mask_NK = shuffled((self.chosen_NK, kept_NK), self.requests.targets, seed)
+        return replace(self, chosen_NK=chosen_NK, mask_NK=mask_NK)
 
     def batch(self, prompts: Prompts | PromptTrees, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         """The prompts of some of them, or trees of these, with what is known of their users and their labels."""

@@ -31,6 +31,7 @@ from lifelora.prompts.slots import Place
 from lifelora.prompts.titles import TitleBuilder
 from lifelora.prompts.titles import Titles as TitleTokens
 from lifelora.prompts.tree import PromptTrees
+from lifelora.prompts.unnamed import UNNAMED
 from lifelora.prompts.wording.titles import Form
 from lifelora.recipe.system import System
 from lifelora.retrieval.growing import starts
@@ -69,8 +70,8 @@ class Titles(LanguageScorer[TitleLM]):
     @property
     def builder(self) -> TitleBuilder:
         """What writes its prompts."""
-        if self._builder.dataset is not self.context.dataset:
-            self._builder = self._builder.extended(self.context.dataset)
+        if self._builder.dataset is not self.in_prompts:
+            self._builder = self._builder.extended(self.in_prompts)
         return self._builder
 
     @cached_property
@@ -78,10 +79,10 @@ class Titles(LanguageScorer[TitleLM]):
         context, system = self.context, self.system
         at, forms = layout(system, context.recipe.systems)
         lines = context.lines(
-            ("titles", system.phrasings, frozenset(at)),
-            lambda: TitleLines.build(context.dataset, system.phrasings, context.backbone.tokenizer, forms, at),
+            ("titles", system.phrasings, frozenset(at), system.control == UNNAMED),
+            lambda: TitleLines.build(self.in_prompts, system.phrasings, context.backbone.tokenizer, forms, at),
         )
-        return TitleBuilder(context.dataset, lines, self.max_tokens, context.recipe.seed)
+        return TitleBuilder(self.in_prompts, lines, self.max_tokens, context.recipe.seed)
 
     @property
     def highest(self) -> int:
@@ -183,7 +184,7 @@ class Titles(LanguageScorer[TitleLM]):
 
     def probabilities(self, requests: Requests) -> Float[np.ndarray, "N C"]:
         """That each candidate comes next, among these; those that are called the same share their title's."""
-        score_NC, title_M = self.score(requests), np.unique(np.array(self.context.dataset.titles), return_inverse=True)[1]
+        score_NC, title_M = self.score(requests), np.unique(np.array(self.in_prompts.titles), return_inverse=True)[1]
         probability_NC = np.exp(score_NC - score_NC.max(axis=1, keepdims=True))
         same_NCC = title_M[requests.candidates][:, :, None] == title_M[requests.candidates][:, None]
         probability_NC /= same_NCC.sum(axis=2)

@@ -15,6 +15,7 @@ from lifelora.llm.yes_no import YesNoLM
 from lifelora.lora.adapters import Adapters
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.lines.yes_no import YesNoLines
+from lifelora.prompts.unnamed import UNNAMED
 from lifelora.prompts.yes_no import YesNoBuilder, find_answers
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.language import LanguageScorer
@@ -34,8 +35,8 @@ class YesNo(LanguageScorer[YesNoLM]):
     @property
     def builder(self) -> YesNoBuilder:
         """What writes its prompts."""
-        if self._builder.dataset is not self.context.dataset:
-            self._builder = self._builder.extended(self.context.dataset)
+        if self._builder.dataset is not self.in_prompts:
+            self._builder = self._builder.extended(self.in_prompts)
         return self._builder
 
     @cached_property
@@ -44,10 +45,10 @@ class YesNo(LanguageScorer[YesNoLM]):
         tokenizer = context.backbone.tokenizer
         at = () if system.soft is None else system.soft.at
         lines, answers = context.lines(
-            ("yes/no", system.template, frozenset(at)),
-            lambda: (YesNoLines.build(context.dataset, system.template, tokenizer, at), find_answers(tokenizer, system.template)),
+            ("yes/no", system.template, frozenset(at), system.control == UNNAMED),
+            lambda: (YesNoLines.build(self.in_prompts, system.template, tokenizer, at), find_answers(tokenizer, system.template)),
         )
-        return YesNoBuilder(context.dataset, lines, answers, self.max_tokens, at)
+        return YesNoBuilder(self.in_prompts, lines, answers, self.max_tokens, at)
 
     @property
     def highest(self) -> int:

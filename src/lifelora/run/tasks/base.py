@@ -6,21 +6,23 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from lifelora import seeds
 from lifelora.artefacts import write_atomically
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.evaluation.costs import Cost
 from lifelora.evaluation.jackknife import Jackknifed
-from lifelora.evaluation.measured import Curves, Validated
+from lifelora.evaluation.measured import CONTROL, Curves, Validated
+from lifelora.evaluation.worth import Control
+from lifelora.prompts.unnamed import UNNAMED
 from lifelora.recipe.system import Representation
+from lifelora.retrieval.shuffled import SHUFFLED
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import Requests, Scorer
-from lifelora.run.scorers.blend import BlendScorer
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.costs import kept_costs
 from lifelora.run.scorers.language import LanguageScorer, Parents
@@ -32,6 +34,8 @@ from lifelora.training.curve import History
 from lifelora.types import Part
 
 TABLE, FIGURES = "table.txt", "evaluation.json"
+LACKS: dict[str | None, Literal["order", "words"]] = {SHUFFLED: "order", UNNAMED: "words"}
+"""What a control takes away."""
 Seconds = Mapping[str, float | None]
 
 
@@ -40,7 +44,6 @@ class Task(ABC):
 
     conventional: ClassVar[type[ConventionalScorer]]
     language: ClassVar[type[LanguageScorer[Any]]]
-    blend: ClassVar[type[BlendScorer]]
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -65,17 +68,7 @@ class Task(ABC):
         towers = {
             name: TwoTowerScorer(context, name, stages.two_tower(name), config) for name, config in recipe.two_towers.items()
         }
-        made: dict[str, Scorer] = {**models, **towers, **systems}
-        blends = {
-            name: self.blend(context, name, stages.blend(name), config, [made[member] for member in config.of])
-            for name, config in recipe.blends.items()
-        }
-        return {**made, **blends}
-
-    @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """What is tested against what it is made of: each blend against each of its members."""
-        return [(name, member) for name, blend in self.context.recipe.blends.items() for member in blend.of]
+        return {**models, **towers, **systems}
 
     @abstractmethod
     def requests(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Requests:
@@ -90,8 +83,8 @@ class Task(ABC):
         return self.asked(np.array([user]), items_C[None])
 
     @abstractmethod
-    def metrics(self, scorer: Scorer, requests: Requests, score_NC: Float[np.ndarray, "N C"] | None = None) -> dict[str, float]:
-        """What says how good a scorer is on validation samples; ``score_NC`` is what it says of them, where that is known."""
+    def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
+        """What says how good a scorer is on validation samples."""
 
     def validation(self, scorer: Scorer) -> Callable[[], dict[str, float]]:
         """Gives the metrics of a scorer, as it is at the time, on the validation samples that choose its weights."""
@@ -163,6 +156,24 @@ class Task(ABC):
     def costs(self, name: str) -> dict[str, Cost]:
         """What a sample took a scorer in training and in evaluation, where it was counted."""
         return kept_costs(self.scorers[name].stage.require()) | kept_costs(self.context.stages.scores(name).require())
+
+    def controls(self) -> list[Control]:
+        """The recipe's controls, each with the system or model that is the same but for it; without such a one it has none."""
+        recipe = self.context.recipe
+        found = list[Control]()
+        for section in (recipe.conventional, recipe.systems):
+            for name, part in section.items():
+                same = None if part.control is None else part.model_copy(update={"control": None})
+                other = next((other for other, config in section.items() if config == same), None)
+                if other is not None:
+                    found.append(Control(other, name, LACKS[part.control]))
+        return found
+
+    def family(self, name: str) -> str:
+        """What a reader calls a scorer: a control by that, whatever it is."""
+        recipe = self.context.recipe
+        part = recipe.systems.get(name) or recipe.conventional.get(name)
+        return self.scorers[name].family if part is None or part.control is None else CONTROL
 
     def about_prompts(self) -> list[str]:
         """Fields that no prompt says."""
