@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from lifelora.errors import ConfigError
+from lifelora.evaluation.added import Added
 from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.measured import against
 from lifelora.evaluation.significance import ENOUGH_USERS, Difference, Figure, estimate
@@ -51,6 +52,8 @@ class Group:
     "Each other system minus the reference, on the samples of this group."
     best_possible_auc: float | None = None
     "AUC of the true probabilities, where they are known."
+    added: tuple[Added, ...] = ()
+    "What is made of others minus each of these, on the samples of this group."
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,10 @@ def grouped(
     found: Callable[[Mask], Mapping[str, Jackknifed]],
     reference: str,
     best: Callable[[Mask], float | None] = lambda keep_N: None,
+    add: Callable[[Mapping[str, Jackknifed]], tuple[Added, ...]] = lambda found: (),
 ) -> dict[str, Grouped]:
-    """The figures of every division whose ``numbers`` are known; ``found`` judges each system on some samples."""
+    """The figures of every division whose ``numbers`` are known; ``found`` judges each system on some samples,
+    and ``add`` sets what is made of others against these."""
     made = {}
     for name, number_N in numbers.items():
         if number_N is None:
@@ -99,6 +104,7 @@ def grouped(
                     {system: {metric: estimate(of, metric) for metric in of.by_run} for system, of in one.items()},
                     against(one, reference),
                     best(keep_N),
+                    add(one),
                 )
             )
         made[name] = Grouped(division.of, tuple(groups), len(user_N) - sum(group.rows for group in groups))
@@ -162,6 +168,26 @@ def group_tables(grouped: Mapping[str, Grouped], metric: str, said: str, width: 
         first, *others = in_blocks(columns, width)
         tables += [f"{said} by {of.of}:\n{first}", *others, *([left_out(of)] if of.left_out else [])]
     return tables
+
+
+def added_tables(grouped: Mapping[str, Grouped], metric: str, said: str, width: int) -> list[str]:
+    """The same of differences between what is made of others and these, by training events of the target."""
+    of = grouped.get("popularity")
+    if of is None or not of.tells or not of.groups[0].added:
+        return []
+    columns = [["", *(f"{one.name} minus {one.against}" for one in of.groups[0].added)]]
+    for group in of.groups:
+        columns.append(
+            [group.label, *(with_span(one.differences[metric]) if metric in one.differences else "" for one in group.added)]
+        )
+    first, *others = in_blocks(columns, width)
+    return [f"Δ {said} by {of.of}:\n{first}", *others]
+
+
+def never_seen(grouped: Mapping[str, Grouped]) -> tuple[Added, ...]:
+    """What the samples tell whose target has no event in training; nothing where they are no group."""
+    of = grouped.get("popularity")
+    return next((group.added for group in of.groups if group.most == 0), ()) if of is not None else ()
 
 
 def left_out(of: Grouped) -> str:

@@ -7,14 +7,16 @@ the first with one title instead of an order, as it does in the papers.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from textwrap import wrap
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from lifelora.errors import ConfigError
+from lifelora.evaluation.added import Added, added, added_table, answers
 from lifelora.evaluation.costs import Cost, cost_table
-from lifelora.evaluation.groups import Grouped, group_tables, grouped
+from lifelora.evaluation.groups import Grouped, added_tables, group_tables, grouped, never_seen
 from lifelora.evaluation.jackknife import Jackknifed, Rows, jackknife_means
 from lifelora.evaluation.lists import LISTS, K, Lists
 from lifelora.evaluation.measured import Curves, Measured, Validated, against, check_names, decided, deciding, verdict
@@ -45,6 +47,8 @@ IN_GROUPS = ("hr@1", "ndcg@10", "catalogue hr@10", "catalogue ndcg@10")
 """What is measured in each group of samples."""
 ALONE = NAMES | {metric: f"catalogue {name.removeprefix('catalogue ')}" for metric, name in CATALOGUE.items()}
 """Names that are clear without their neighbours."""
+DIFFERENCES = {metric: ALONE[metric] for metric in ("hr@1", "ndcg@10", "mrr", "catalogue ndcg@10")}
+"""What a table of differences tells that has no room for all."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +95,8 @@ class RankingReport:
     seed: int = 0
     validated: Validated | None = None
     "What says which of several systems is the best of its family."
+    pairs: Sequence[tuple[str, str]] = ()
+    "(what is made of others, one of these) that are tested against each other."
     controls: Sequence[Control] = ()
 
     def __post_init__(self) -> None:
@@ -116,6 +122,8 @@ class MeasuredRanking(Measured):
     n_items: int
     groups: dict[str, Grouped]
     "By length of history, by training events of the target (popularity) and of the user."
+    added: tuple[Added, ...] = ()
+    "What is made of others minus each of these."
 
 
 def measure(report: RankingReport) -> MeasuredRanking:
@@ -128,6 +136,8 @@ def measure(report: RankingReport) -> MeasuredRanking:
         some = {name: {m: of[m][keep_N] for m in IN_GROUPS if m in of} for name, of in values.items()}
         return {name: jackknife_means(Rows(report.user_N[keep_N], of, report.rows_hash)) for name, of in some.items()}
 
+    families = {s.name: s.family for s in report.systems}
+    add = partial(added, pairs=report.pairs, families=families, validated=report.validated)
     return MeasuredRanking(
         rows=len(report.user_N),
         users=len(np.unique(report.user_N)),
@@ -140,8 +150,9 @@ def measure(report: RankingReport) -> MeasuredRanking:
         seconds={s.name: s.seconds for s in report.systems},
         costs={s.name: dict(s.costs) for s in report.systems},
         against=against(found, report.reference),
-        deciding=deciding(found, {s.name: s.family for s in report.systems}, report.validated, _headline(report.candidates)),
-        groups=grouped(numbers, report.user_N, in_group, report.reference),
+        deciding=deciding(found, families, report.validated, _headline(report.candidates)),
+        added=add(found),
+        groups=grouped(numbers, report.user_N, in_group, report.reference, add=add),
         worth=worths(found, report.controls),
     )
 
@@ -177,9 +188,11 @@ def plain_table(measured: MeasuredRanking, width: int = 110) -> str:
         tables += in_blocks(columns, width) if len(columns) > 1 else []
     if any(seconds is not None for seconds in measured.seconds.values()):
         tables.append("\n".join(f"{name}: {duration(seconds)}" for name, seconds in measured.seconds.items()))
+    tables += added_table(measured.added, DIFFERENCES, width)
+    tables += added_tables(measured.groups, _headline(measured.candidates), _unit(measured), width)
     tables += group_tables(measured.groups, _headline(measured.candidates), _unit(measured), width)
     tables += [*worth_table(measured.worth, NAMES, width), *cost_table(measured.costs, width)]
-    told = ["\n".join(wrap(sentence, width)) for sentence in decided(measured, _unit(measured))]
+    told = ["\n".join(wrap(sentence, width)) for sentence in _decided(measured)]
     return "\n\n".join([*told, *tables, basis(measured)])
 
 
@@ -197,7 +210,7 @@ def summary(measured: MeasuredRanking) -> list[str]:
     metric, what = _headline(measured.candidates), _unit(measured)
     value = {name: figures[metric].value for name, figures in measured.systems.items() if metric in figures}
     top = max(value, key=lambda name: value[name])
-    sentences = [*decided(measured, what), f"{top} has the highest {what}: {with_span(measured.systems[top][metric])}."]
+    sentences = [*_decided(measured), f"{top} has the highest {what}: {with_span(measured.systems[top][metric])}."]
     order = sorted(measured.against, key=lambda name: -value.get(name, 0.0))
     sentences += worth_in_words(measured.worth, metric, what)
     return sentences + [verdict(measured, name, metric, what) for name in order if metric in measured.against[name]]
@@ -206,6 +219,12 @@ def summary(measured: MeasuredRanking) -> list[str]:
 def in_groups(measured: MeasuredRanking) -> dict[str, str]:
     """The metrics that the page tells of each group, with their names: of the lists, or without any of the catalogue."""
     return {m: ALONE[m] for m in IN_GROUPS if m.startswith("catalogue") != bool(measured.candidates)}
+
+
+def _decided(measured: MeasuredRanking) -> list[str]:
+    """Whether a language model pays, and what words add."""
+    metric, what = _headline(measured.candidates), _unit(measured)
+    return [*decided(measured, what), *answers(measured.added, metric, what, never_seen(measured.groups))]
 
 
 def _headline(candidates: int) -> str:

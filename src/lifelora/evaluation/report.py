@@ -6,6 +6,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from textwrap import wrap
 
 import numpy as np
@@ -13,8 +14,9 @@ from jaxtyping import Float, Int, Shaped
 
 from lifelora.errors import ConfigError
 from lifelora.evaluation import metrics as M
+from lifelora.evaluation.added import Added, added, added_table, answers
 from lifelora.evaluation.costs import Cost, cost_table
-from lifelora.evaluation.groups import Grouped, group_tables, grouped
+from lifelora.evaluation.groups import Grouped, added_tables, group_tables, grouped, never_seen
 from lifelora.evaluation.jackknife import DRAWS, METRICS, Scored, jackknife
 from lifelora.evaluation.measured import Curves, Measured, Validated, against, check_names, decided, deciding, verdict
 from lifelora.evaluation.significance import estimate
@@ -100,6 +102,8 @@ class Report:
     "Of chance, behind the interval of ECE."
     validated: Validated | None = None
     "What says which of several systems is the best of its family."
+    pairs: Sequence[tuple[str, str]] = ()
+    "(what is made of others, one of these) that are tested against each other."
     controls: Sequence[Control] = ()
 
     def __post_init__(self) -> None:
@@ -118,6 +122,8 @@ class MeasuredAnswers(Measured):
     positives: int
     draws: int
     best_possible_auc: float | None
+    added: tuple[Added, ...] = ()
+    "What is made of others minus each of these."
     ece_as_found: dict[str, float]
     "ECE by its formula, with what chance adds to it."
     groups: dict[str, Grouped]
@@ -129,6 +135,8 @@ def measure(report: Report) -> MeasuredAnswers:
     """Every figure of the report; .2 s per system for 100,000 rows of 6,000 users."""
     scored = {s.name: Scored(report.user_N, report.item_N, report.label_N, s.score_N) for s in report.systems}
     found = {name: jackknife(rows, draws=report.draws, seed=report.seed) for name, rows in scored.items()}
+    families = {s.name: s.family for s in report.systems}
+    add = partial(added, pairs=report.pairs, families=families, validated=report.validated)
     numbers = {"history": report.history_N, "popularity": report.target_events_N, "user": report.user_events_N}
     groups = grouped(
         numbers,
@@ -136,6 +144,7 @@ def measure(report: Report) -> MeasuredAnswers:
         lambda keep_N: {name: jackknife(rows.where(keep_N), IN_GROUPS) for name, rows in scored.items()},
         report.reference,
         lambda keep_N: None if report.truth_N is None else M.auc(report.label_N[keep_N], report.truth_N[keep_N]),
+        add,
     )
     return MeasuredAnswers(
         rows=len(report.label_N),
@@ -151,7 +160,8 @@ def measure(report: Report) -> MeasuredAnswers:
         seconds={s.name: s.seconds for s in report.systems},
         costs={s.name: dict(s.costs) for s in report.systems},
         against=against(found, report.reference),
-        deciding=deciding(found, {s.name: s.family for s in report.systems}, report.validated, "auc"),
+        deciding=deciding(found, families, report.validated, "auc"),
+        added=add(found),
         groups=groups,
         worth=worths(found, report.controls),
         reliability={s.name: M.reliability(report.label_N, s.score_N) for s in report.systems},
@@ -166,11 +176,18 @@ def plain_table(measured: MeasuredAnswers, width: int = 110) -> str:
     if measured.best_possible_auc is not None:
         for column, cell in zip(columns, ["best possible", short(measured.best_possible_auc)], strict=False):
             column.append(cell)
-    told = ["\n".join(wrap(sentence, width)) for sentence in decided(measured, NAMES["auc"])]
+    told = ["\n".join(wrap(sentence, width)) for sentence in _decided(measured)]
+    parts = added_table(measured.added, {metric: NAMES[metric] for metric in ("auc", "gauc", "log_loss")}, width)
+    parts += added_tables(measured.groups, "auc", NAMES["auc"], width)
     groups = group_tables(measured.groups, "auc", NAMES["auc"], width)
     worth = worth_table(measured.worth, NAMES, width)
-    tables = [*in_blocks(columns, width), *groups, *worth, *cost_table(measured.costs, width)]
+    tables = [*in_blocks(columns, width), *parts, *groups, *worth, *cost_table(measured.costs, width)]
     return "\n\n".join([*told, *tables, basis(measured)])
+
+
+def _decided(measured: MeasuredAnswers) -> list[str]:
+    """Whether a language model pays, and what words add."""
+    return [*decided(measured, NAMES["auc"]), *answers(measured.added, "auc", NAMES["auc"], never_seen(measured.groups))]
 
 
 def basis(measured: MeasuredAnswers) -> str:
@@ -186,8 +203,7 @@ def summary(measured: MeasuredAnswers) -> list[str]:
     """The findings in plain words, the most important first."""
     auc = {name: system["auc"].value for name, system in measured.systems.items()}
     order = sorted(measured.against, key=lambda name: -np.nan_to_num(auc[name]))
-    told = decided(measured, NAMES["auc"])
-    sentences = told + worth_in_words(measured.worth, "auc", NAMES["auc"])
+    sentences = _decided(measured) + worth_in_words(measured.worth, "auc", NAMES["auc"])
     sentences += [verdict(measured, name, "auc", NAMES["auc"]) for name in order]
     top = max(auc, key=lambda name: float(np.nan_to_num(auc[name])))
     if not order:

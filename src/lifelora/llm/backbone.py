@@ -19,6 +19,7 @@ from lifelora.errors import ConfigError, MissingExtraError
 from lifelora.kinds import BACKBONES, Variant
 from lifelora.llm.context import CONTEXT, named_context
 from lifelora.llm.files import described, fingerprint, read
+from lifelora.llm.lighter import first_layers, in_eight_bits
 from lifelora.llm.probe import probe
 from lifelora.llm.trees.interface import install
 from lifelora.types import PathText
@@ -84,12 +85,17 @@ class BackboneConfig(Variant):
 class Pretrained(BackboneConfig):
     """A pretrained causal LM in Hugging Face's layout."""
 
+    later: ClassVar[frozenset[str]] = frozenset({"layers"})
+
     kind: Literal["pretrained"] = "pretrained"
     path: PathText
     "A folder with config.json, *.safetensors and a tokenizer, or a hub name."
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
-    quantization: Literal["none", "8-bit", "4-bit"] = "none"
-    "8- and 4-bit (NF4, double quantisation) weights need bitsandbytes and a device that it supports."
+    layers: PositiveInt | None = None
+    "The first so many layers alone, before the model's last norm and its head; all of them when left out."
+    quantization: Literal["none", "int8", "8-bit", "4-bit"] = "none"
+    """``int8`` rounds weights alone, on any device (``llm.lighter``). 8- and 4-bit (NF4, double quantisation) weights need
+    bitsandbytes and a device that it supports."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     context: PositiveInt | None = None
     "The longest prompt, in tokens, where not what the model's configuration names. Some name none (Mamba, BLOOM) and need this."
@@ -125,7 +131,8 @@ def load(config: Pretrained, device: torch.device, download: bool = False, label
     if config.attention == "flash_attention_2" and find_spec("flash_attn") is None:
         raise MissingExtraError("flash-attn", "gpu", "backbone.attention = 'flash_attention_2'")
     extra: dict[str, Any] = {}
-    if config.quantization != "none":
+    packed = config.quantization in ("8-bit", "4-bit")
+    if packed:
         extra = {"quantization_config": _quantization(config), "device_map": {"": device}}
     model, tokenizer = read(
         AutoModelForCausalLM,
@@ -136,17 +143,22 @@ def load(config: Pretrained, device: torch.device, download: bool = False, label
         attn_implementation=config.attention,
         **extra,
     )
-    if config.quantization == "none":
+    told = "" if config.layers is None else f"the first {config.layers} of {first_layers(model, config.layers)} layers, "
+    if not packed:
         model.to(device)
+    size = sum(p.numel() for p in model.parameters())
+    told += f"{size / 1e6:,.2f} M parameters"
+    if config.quantization == "int8":
+        in_eight_bits(model)
+        told += " in int8"
     model.eval().requires_grad_(False)
     # What the checkpoint wishes for sampling (temperature, top-p, …) must never reach our scores or beams.
     model.generation_config = type(model.generation_config)()
-    size = sum(p.numel() for p in model.parameters())
     longest(model, config.context)
     found = probe(model, tokenizer, f"backbone.path = '{config.path}'", config.context)
     if not found.trees:
         install(model, early=found.early)
-    label = label or f"{Path(config.path).name} ({size / 1e6:,.2f} M parameters, pretrained)"
+    label = label or f"{Path(config.path).name} ({told}, pretrained)"
     if not found.head and config.dtype != "fp32":
         label += f", scores from logits rounded to {config.dtype}"
     return Backbone(model, tokenizer, label, found.head, found.titles, found.trees, found.early, config.context)

@@ -21,7 +21,7 @@ from lifelora.types import HERE, NULL
 
 SHOWN = 20
 """Mistakes of a recipe that are listed."""
-NAMED = (*SECTIONS, "knowledge")
+NAMED = (*SECTIONS, "knowledge", "blends")
 """Sections whose parts have names of the recipe's own."""
 
 

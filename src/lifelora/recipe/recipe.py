@@ -14,7 +14,7 @@ from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.llm.backbone import AnyBackbone
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
-from lifelora.recipe.sections import Conventional, Data, Evaluation, Knowledge, TwoTower
+from lifelora.recipe.sections import Blend, Conventional, Data, Evaluation, Knowledge, TwoTower
 from lifelora.recipe.system import Representation, System
 from lifelora.types import Frozen, names_a_folder
 from lifelora.vectors.base import AnyVectors
@@ -42,11 +42,12 @@ class Recipe(Frozen):
     vectors: AnyVectors = HiddenStates()
     two_towers: dict[str, TwoTower] = Field(default_factory=dict)
     systems: dict[str, System] = Field(default_factory=dict)
+    blends: dict[str, Blend] = Field(default_factory=dict)
     evaluation: Evaluation = Evaluation()
 
     @model_validator(mode="after")
     def _consistent(self) -> "Recipe":
-        names = [*self.conventional, *self.two_towers, *self.systems]
+        names = [*self.conventional, *self.two_towers, *self.systems, *self.blends]
         if not names:
             raise ValueError("a recipe needs at least one [conventional.NAME], [two_towers.NAME] or [systems.NAME]")
         for name in names:
@@ -54,6 +55,7 @@ class Recipe(Frozen):
                 ("a conventional model", self.conventional),
                 ("a two-tower encoder", self.two_towers),
                 ("a system", self.systems),
+                ("a blend", self.blends),
             )
             kinds = [what for what, named in sections if name in named]
             if len(kinds) > 1:
@@ -77,6 +79,8 @@ class Recipe(Frozen):
         for name, system in self.systems.items():
             self._fits_together(name, system)
         self._starts_exist()
+        for name, blend in self.blends.items():
+            self._weighs(name, blend)
         return self
 
     def _knows(self, name: str, step: Conventional) -> None:
@@ -187,3 +191,17 @@ class Recipe(Frozen):
                 raise ValueError(
                     f"systems.{name}.init_from = '{system.init_from}' has another rank or other targets; make them equal"
                 )
+
+    def _weighs(self, name: str, blend: Blend) -> None:
+        members = [*self.conventional, *self.two_towers, *self.systems]
+        for member in blend.of:
+            if member in self.blends:
+                what = "the blend itself" if member == name else "a blend, too"
+                raise ValueError(f"blends.{name}.of: '{member}' is {what}; name its members in its place")
+            if member not in members:
+                raise ValueError(
+                    f"blends.{name}.of: '{member}' is none of this recipe's models, encoders and systems "
+                    f"({', '.join(members) or 'there are none'})"
+                )
+        if self.task == "next-item" and self.data.rules.candidates is None:
+            raise ValueError(f"blends.{name} weighs scores of candidates, and there are none; give data.rules.candidates")

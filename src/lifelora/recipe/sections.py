@@ -107,6 +107,23 @@ class TwoTower(TwoTowerConfig):
     training: TrainingConfig = TrainingConfig()
 
 
+class Blend(Frozen):
+    """Scorers that are weighed together: members of a linear model of which validation samples choose the weights."""
+
+    of: tuple[str, ...]
+    "The members: two or more conventional models, two-tower encoders or systems of the recipe."
+    validation_samples: int | None = Field(default=1000, ge=1)
+    'Validation samples on which the weights are fitted, drawn once by seed, the same for all members; all of them with "null".'
+
+    @model_validator(mode="after")
+    def _several(self) -> "Blend":
+        if twice := sorted({name for name in self.of if self.of.count(name) > 1}):
+            raise ValueError(f"of names {', '.join(map(repr, twice))} twice; name each member once")
+        if len(self.of) < 2:
+            raise ValueError("of names fewer than two members, and one alone needs no weights; name two or more")
+        return self
+
+
 class Evaluation(Frozen):
     """Which test samples, how sure, and how answers are asked for."""
 

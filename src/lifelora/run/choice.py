@@ -78,7 +78,7 @@ def validated(task: Task, scorer: Scorer, rows: Int[np.ndarray, "N"]) -> float:
 
 
 def kept(task: Task, scorer: Scorer, rows: Int[np.ndarray, "N"]) -> float:
-    """The AUC that its training or the evaluation has kept; nan where none has."""
+    """The AUC that its training or the evaluation has kept, or that of kept scores; nan where none is."""
     path, own = scorer.stage.require() / HISTORY, task.context.validation_samples(scorer.validation_count)
     if path.exists() and len(own) == len(rows):
         history = History.model_validate_json(path.read_text())
@@ -88,7 +88,8 @@ def kept(task: Task, scorer: Scorer, rows: Int[np.ndarray, "N"]) -> float:
         found = read_json(scores.folder / VALIDATION)
         if found["samples"] == len(rows):
             return float(found["auc"])
-    return math.nan
+    said = scorer.validated(rows)
+    return math.nan if said is None else task.metrics(scorer, task.requests("valid", rows), said)["auc"]
 
 
 def all_kept(task: Task) -> Validated:

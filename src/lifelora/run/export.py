@@ -35,6 +35,11 @@ def export(run: Run, folder: Path, *, system: str | None, users: Sequence[str] |
     """
     context, dataset = run.context, run.context.dataset
     systems = {name: one for name, one in run.scorers.items() if isinstance(one, LanguageScorer)}
+    if system in run.recipe.blends:
+        weighed = ", ".join(name for name in run.recipe.blends[system].of if name in systems)
+        raise ConfigError(
+            f"'{system}' is a blend, which has no adapter; export a system that it weighs: {weighed or 'it has none'}."
+        )
     if not systems or (system is not None and system not in systems):
         raise ConfigError(
             f"this run has no language-model system{f' {system!r}' if system else ''}; it has "

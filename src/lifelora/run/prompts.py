@@ -160,9 +160,9 @@ def _named(run: Run, system: str | None) -> tuple[str, System | TwoTower]:
     if system is None:
         return next(iter(reading.items()))
     if system not in reading:
-        what = (
-            "is a conventional model, which reads no prompt" if system in recipe.conventional else "is no system of this recipe"
-        )
+        what = "is no system of this recipe"
+        for kind, named in (("a conventional model", recipe.conventional), ("a blend", recipe.blends)):
+            what = f"is {kind}, which reads no prompt" if system in named else what
         raise ConfigError(f"'{system}' {what}; those that read one are {', '.join(reading)}.")
     return system, reading[system]
 

@@ -19,7 +19,9 @@ from lifelora.run import knowledge, nano
 from lifelora.run.choice import all_kept, keep_validated
 from lifelora.run.context import VECTORS, Context, Options
 from lifelora.run.scorers.base import Scorer
+from lifelora.run.scorers.blend import BlendScorer
 from lifelora.run.scorers.conventional import ConventionalScorer
+from lifelora.run.scorers.kept import keep_scores
 from lifelora.run.stages import Stages
 from lifelora.run.tasks import Task, task_of
 from lifelora.run.tasks.base import TABLE
@@ -130,8 +132,17 @@ class Run:
 
     @_alone
     def train(self) -> None:
-        """4. Tune the two-tower encoders, and each system's adapters (and its coupling); the backbone stays frozen."""
-        self._train([scorer for scorer in self.scorers.values() if not isinstance(scorer, ConventionalScorer)])
+        """4. Tune the two-tower encoders, and each system's adapters (and its coupling); the backbone stays frozen. Then ask the
+        members of blends about validation samples, and fit their weights.
+        """
+        self._train([scorer for scorer in self.scorers.values() if not isinstance(scorer, ConventionalScorer | BlendScorer)])
+        for name in self.stages.members:
+            with self.work.making(self.stages.validation(name), together=True) as folder:
+                if folder is not None:
+                    rows = self.context.validation_samples(self.stages.validation_count(name))
+                    requests, said = self.task.requests("valid", rows), f"{name}: scoring validation samples, for blends"
+                    keep_scores(folder, self.scorers[name].score(requests, said))
+        self._train([scorer for scorer in self.scorers.values() if isinstance(scorer, BlendScorer)])
 
     def _train(self, scorers: list[Scorer]) -> None:
         for scorer in scorers:

@@ -3,7 +3,8 @@
     1-data ─► 2-backbone ─► 2-vectors, 2-knowledge/NAME ─► 3-conventional/NAME ─► 4-systems/NAME ─► 5-scores/NAME ─► 6-report
 
 Each stage reads what it needs of those before it: a conventional model 2-vectors where they choose its behaviours, and
-2-knowledge/NAME where that is among its fields. A two-tower encoder, 4-two-towers/NAME, brings its own model.
+2-knowledge/NAME where that is among its fields. A two-tower encoder, 4-two-towers/NAME, brings its own model. A blend,
+4-blends/NAME, reads what its members say of validation samples, 4-validation/MEMBER, and of test samples, 5-scores/MEMBER.
 """
 
 import hashlib
@@ -95,7 +96,9 @@ class Stages:
             *([self.backbone] if self.need_backbone else []),
             *([self.vectors] if self.need_vectors else []),
             *map(self.knowledge, self.recipe.knowledge),
-            *map(self.made, self.names),
+            *(self.made(name) for name in self.names if name not in self.recipe.blends),
+            *map(self.validation, self.members),
+            *map(self.blend, self.recipe.blends),
             *map(self.scores, self.names),
             self.report,
         ]
@@ -118,7 +121,12 @@ class Stages:
     @property
     def names(self) -> list[str]:
         """Everything that is compared, conventional models first."""
-        return [*self.recipe.conventional, *self.recipe.two_towers, *self.recipe.systems]
+        return [*self.recipe.conventional, *self.recipe.two_towers, *self.recipe.systems, *self.recipe.blends]
+
+    @property
+    def members(self) -> list[str]:
+        """Everything that some blend weighs."""
+        return [name for name in self.names if any(name in blend.of for blend in self.recipe.blends.values())]
 
     @property
     def need_vectors(self) -> bool:
@@ -189,9 +197,11 @@ class Stages:
         return {name: encoder_fingerprint(encoder) for name, encoder in self.recipe.two_towers.items()}
 
     def made(self, name: str) -> Stage:
-        """What is called so: a conventional model, an encoder or a system."""
+        """What is called so: a conventional model, an encoder, a system or a blend."""
         if name in self.recipe.conventional:
             return self.conventional(name)
+        if name in self.recipe.blends:
+            return self.blend(name)
         return self.two_tower(name) if name in self.recipe.two_towers else self.system(name)
 
     def system(self, name: str) -> Stage:
@@ -218,6 +228,22 @@ class Stages:
             config["start_hash"] = folder_hash(Path(system.init_from).expanduser())
         return Stage(self.folder / "4-systems" / name, f"train/{name}", config, inputs)
 
+    def blend(self, name: str) -> Stage:
+        """The weights of a blend's members."""
+        blend = self.recipe.blends[name]
+        config = told(blend) | {"seed": self.recipe.seed}
+        return Stage(self.folder / "4-blends" / name, f"train/{name}", config, {m: self.validation(m) for m in blend.of})
+
+    def validation(self, name: str) -> Stage:
+        """What a member of blends says of validation samples; a language model is asked once for all blends."""
+        config = {"validation_samples": self.validation_count(name), "seed": self.recipe.seed}
+        return Stage(self.folder / "4-validation" / name, f"train/validation/{name}", config, {"system": self.made(name)})
+
+    def validation_count(self, name: str) -> int | None:
+        """As many as the blend with the most of them asks for; fewer are the first of more. None: all."""
+        counts = [blend.validation_samples for blend in self.recipe.blends.values() if name in blend.of]
+        return None if None in counts else max(count for count in counts if count is not None)
+
     def scores(self, name: str) -> Stage:
         """What a model or system says of the test samples."""
         evaluation = self.recipe.evaluation
@@ -228,6 +254,8 @@ class Stages:
             config |= evaluation.model_dump(include=keys) | system.model_dump(include=keys)
             if "retriever" in keys and system.retriever_name is not None:
                 inputs["retriever"] = self.conventional(system.retriever_name)
+        if name in self.recipe.blends:
+            inputs |= {member: self.scores(member) for member in self.recipe.blends[name].of}
         return Stage(self.folder / "5-scores" / name, f"evaluate/{name}", config, inputs)
 
     @property

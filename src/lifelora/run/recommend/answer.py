@@ -15,7 +15,6 @@ from lifelora.run.recommend.pool import Pool, pool
 from lifelora.run.recommend.ranking import NONE, Ranking
 from lifelora.run.run import Run
 from lifelora.run.scorers.base import Scorer
-from lifelora.run.scorers.conventional import ConventionalScorer
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def recommend(
         how = f"{int(ranking.allowed(user_1).sum()):,} items{chosen.said}{unseen}{ranking.how}"
     notes = [fewer(len(item_K), k)] if len(item_K) < k and items is None else []
     notes += [] if not (unknown := scores.count(None)) else [unscored(unknown, scorer)]
-    if isinstance(scorer, ConventionalScorer) and user_1[0] >= dataset.known_users:
+    if scorer.ids_alone and user_1[0] >= dataset.known_users:
         told = dataset.profiles.drop_columns("user").slice(int(user_1[0]), 1).to_pylist()[0]
         notes += [f"'{scorer.name}' reads no profile of a user who came after training."] if any(told.values()) else []
     made = [Recommended(n, ids[n - 1], titles[int(item)], scores[n - 1], shown[n - 1]) for n, item in enumerate(item_K, start=1)]
@@ -146,7 +145,6 @@ def fewer(count: int, k: int) -> str:
 
 def unscored(count: int, scorer: Scorer) -> str:
     """Of items that came after training."""
-    assert isinstance(scorer, ConventionalScorer)
     return f"{count:,} new items stand last and have no score: '{scorer.name}' reads ids, and has learnt nothing of them."
 
 

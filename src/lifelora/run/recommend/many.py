@@ -17,7 +17,6 @@ from lifelora.run.recommend.cold import POPULARITY, Cold, most_popular
 from lifelora.run.recommend.pool import pool
 from lifelora.run.recommend.ranking import NONE, Ranking
 from lifelora.run.run import Run
-from lifelora.run.scorers.conventional import ConventionalScorer
 
 SCHEMA = pa.schema(
     [
@@ -85,7 +84,7 @@ class Batch:
         # An unknown one among them is refused by name.
         self.user_U = (dataset.users.known if cold == POPULARITY else dataset.users.inside)(self.users).astype(np.int64)
         self.scorer, self.why = scorer_of(run, system)
-        if isinstance(self.scorer, ConventionalScorer):  # it would read no profile of a user who came after training
+        if self.scorer.ids_alone:  # it would read no profile of a user who came after training
             nothing_U = (self.user_U >= dataset.known_users) & (dataset.log.count(np.maximum(self.user_U, 0)) == 0)
             self.user_U[nothing_U] = NONE
         self.pool = pool(dataset, among, where)
@@ -174,5 +173,5 @@ class Batch:
             *([f"{unknown:,} users are unknown: they get the most popular items, and 'how' says so."] if unknown else []),
             *([f"{empty:,} users have no rows: they have seen every item that may be recommended."] if empty else []),
             *([f"{short:,} users have fewer than {self.k:,} rows: no more items are left for them."] if short else []),
-            *([unscored(new, self.scorer)] if new and isinstance(self.scorer, ConventionalScorer) else []),
+            *([unscored(new, self.scorer)] if new and self.scorer.ids_alone else []),
         ]

@@ -61,7 +61,7 @@ class Ranking:
     @property
     def at_once(self) -> int:
         """How many users are ranked together. It depends on nothing but what is asked for, so a batch is always cut alike."""
-        if self.shortlist is not None or not isinstance(self.scorer, ConventionalScorer):
+        if self.shortlist is not None or not self.scorer.ids_alone:
             return SHORTLISTED
         return max(1, min(1024, CELLS // max(1, len(self.pool_P))))
 
@@ -106,13 +106,13 @@ class Ranking:
         return Ranked(item_BK, score_BK, among_BC)
 
     def _scores(self, scorer: Scorer, user_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B P"]:
-        """Of every item of the pool; nan for one that a conventional model cannot know."""
+        """Of every item of the pool; nan for one that a scorer cannot know."""
         targets = self.run.context.dataset.candidates(user_B, np.full(len(user_B), self.pool_P[0]))
         made_BP = scorer.over(targets, self.pool_P)
         if made_BP is None:
             rows = max(1, PAIRS // len(self.pool_P))
             made_BP = np.concatenate([self._pairs(scorer, user_B[start : start + rows]) for start in range(0, len(user_B), rows)])
-        if isinstance(scorer, ConventionalScorer) and self._new_P.any():
+        if scorer.ids_alone and self._new_P.any():
             made_BP = np.where(self._new_P, np.nan, made_BP)
         return made_BP
 

@@ -1,7 +1,7 @@
 """What a run compares: anything that trains itself into a folder, opens from it and scores requests. Knows no task.
 
 The classes beside this one are the scorers: conventional models, two towers, language models that are asked yes or no or for
-titles. What one needs of another (a representation, item vectors, a first choice from the catalogue) is handed to it.
+titles, blends. What one needs of another (a representation, item vectors, a first choice from the catalogue) is handed to it.
 """
 
 from abc import ABC, abstractmethod
@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from lifelora.data.dataset import Targets
 from lifelora.llm.cost import Cost
 from lifelora.run.context import Context
+from lifelora.run.scorers.kept import of_validation
 from lifelora.stage import Stage
 
 MODEL = "model.safetensors"
@@ -61,7 +62,9 @@ class Scorer(ABC):
     """One of the things that a run compares."""
 
     family: ClassVar[str]
-    "What a reader calls such a thing: conventional, two towers, language model."
+    "What a reader calls such a thing: conventional, two towers, language model, blend."
+    ids_alone: bool = False
+    "Whether it knows users and items by their numbers alone, and so nothing of those that came after training."
     shortlist: int | None = None
     "How many candidates it can rank; None where it ranks any number."
     retriever: "Scorer | None" = None
@@ -90,6 +93,14 @@ class Scorer(ABC):
     @abstractmethod
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
         """A number for each candidate, more for a better one; ``said`` names the progress, None shows none."""
+
+    def judged(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
+        """``score`` of the run's test samples; a blend takes what is kept of them, and asks no member again."""
+        return self.score(requests, said)
+
+    def validated(self, rows_N: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N C"] | None:
+        """``score`` of validation samples, by their rows in the log, as a stage keeps it; None where none does."""
+        return of_validation(self.context, self.name, rows_N)
 
     @abstractmethod
     def reads(self) -> str:

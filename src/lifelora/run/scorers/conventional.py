@@ -44,6 +44,7 @@ class ConventionalScorer(Scorer):
     """What both tasks have of a conventional model."""
 
     family = "conventional"
+    ids_alone = True
 
     def __init__(self, context: Context, name: str, stage: Stage, step: Conventional) -> None:
         super().__init__(context, name, stage)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from lifelora import seeds
 from lifelora.artefacts import write_atomically
@@ -23,6 +23,7 @@ from lifelora.recipe.system import Representation
 from lifelora.retrieval.shuffled import SHUFFLED
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import Requests, Scorer
+from lifelora.run.scorers.blend import BlendScorer
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.costs import kept_costs
 from lifelora.run.scorers.language import LanguageScorer, Parents
@@ -44,6 +45,7 @@ class Task(ABC):
 
     conventional: ClassVar[type[ConventionalScorer]]
     language: ClassVar[type[LanguageScorer[Any]]]
+    blend: ClassVar[type[BlendScorer]]
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -68,7 +70,17 @@ class Task(ABC):
         towers = {
             name: TwoTowerScorer(context, name, stages.two_tower(name), config) for name, config in recipe.two_towers.items()
         }
-        return {**models, **towers, **systems}
+        made: dict[str, Scorer] = {**models, **towers, **systems}
+        blends = {
+            name: self.blend(context, name, stages.blend(name), config, [made[member] for member in config.of])
+            for name, config in recipe.blends.items()
+        }
+        return {**made, **blends}
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """What is tested against what it is made of: each blend against each of its members."""
+        return [(name, member) for name, blend in self.context.recipe.blends.items() for member in blend.of]
 
     @abstractmethod
     def requests(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Requests:
@@ -83,8 +95,8 @@ class Task(ABC):
         return self.asked(np.array([user]), items_C[None])
 
     @abstractmethod
-    def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
-        """What says how good a scorer is on validation samples."""
+    def metrics(self, scorer: Scorer, requests: Requests, score_NC: Float[np.ndarray, "N C"] | None = None) -> dict[str, float]:
+        """What says how good a scorer is on validation samples; ``score_NC`` is what it says of them, where that is known."""
 
     def validation(self, scorer: Scorer) -> Callable[[], dict[str, float]]:
         """Gives the metrics of a scorer, as it is at the time, on the validation samples that choose its weights."""

@@ -20,13 +20,13 @@ from lifelora.evaluation.report import ExampleUser, Report, Shown, SystemResult,
 from lifelora.run import knowledge
 from lifelora.run.behaviours import behaviours
 from lifelora.run.scorers.base import Requests, Scorer
+from lifelora.run.scorers.blend import LikeBlend
 from lifelora.run.scorers.costs import SCORING, counted, keep_costs
+from lifelora.run.scorers.kept import keep_scores, of_test
 from lifelora.run.scorers.like import LikeModel
 from lifelora.run.scorers.yes_no import YesNo
 from lifelora.run.tasks.base import Seconds, Task, curves, keep
 from lifelora.types import PARTS, Part
-
-SCORES = "score.npy"
 
 
 class Ctr(Task):
@@ -34,6 +34,7 @@ class Ctr(Task):
 
     conventional = LikeModel
     language = YesNo
+    blend = LikeBlend
     nano_also_read: ClassVar[str] = ", ratings and answers among them"
 
     def requests(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Requests:
@@ -49,21 +50,20 @@ class Ctr(Task):
                 names, above = dataset.level_names if dataset.has_ratings else None, self.context.recipe.data.rules.label_above
                 raise ConfigError(one_class(names, above, part, len(label_N), likes=bool(label_N.all())))
 
-    def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
-        label_N, score_N = requests.targets.label_B, scorer.score(requests)[:, 0]
+    def metrics(self, scorer: Scorer, requests: Requests, score_NC: Float[np.ndarray, "N C"] | None = None) -> dict[str, float]:
+        label_N, score_N = requests.targets.label_B, (scorer.score(requests) if score_NC is None else score_NC)[:, 0]
         return {"auc": auc(label_N, score_N), "log_loss": log_loss(label_N, score_N)}
 
     def judge(self, scorer: Scorer, folder: Path) -> None:
         requests = self.requests("test", self.context.test_samples)
-        score_N1, took = counted(scorer, lambda: scorer.score(requests, f"{scorer.name}: scoring test samples"))
-        np.save(folder / SCORES, score_N1[:, 0])
+        score_N1, took = counted(scorer, lambda: scorer.judged(requests, f"{scorer.name}: scoring test samples"))
+        keep_scores(folder, score_N1)
         if took.samples:
             keep_costs(folder, {SCORING: took}, took.samples)
 
     def scores(self, name: str) -> Float[np.ndarray, "N"]:
         """What ``judge`` kept of a scorer."""
-        kept: np.ndarray = np.load(self.context.stages.scores(name).require() / SCORES, allow_pickle=False)
-        return kept
+        return of_test(self.context, name)[:, 0]
 
     def scored(self, name: str) -> Scored:
         """It, with whom and what the scores are about."""
@@ -111,7 +111,7 @@ class Ctr(Task):
             item_N=targets.item_B,
             label_N=targets.label_B,
             history_N=targets.position_B,
-            reference=next(iter(recipe.systems), list(self.scorers)[0 if recipe.knowledge else -1]),
+            reference=next(iter(recipe.systems), [*recipe.conventional, *recipe.two_towers][0 if recipe.knowledge else -1]),
             target_events_N=of_target_N,
             user_events_N=of_user_N,
             truth_N=truth_N,
@@ -123,6 +123,7 @@ class Ctr(Task):
             positive="liked" if dataset.has_ratings else "chose",
             seed=recipe.seed,
             draws=recipe.evaluation.resamples,
+            pairs=self.pairs,
         )
 
     def own_facts(self) -> list[tuple[str, str]]:

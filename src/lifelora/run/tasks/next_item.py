@@ -16,10 +16,13 @@ from lifelora.evaluation.lists import K, Lists, bits
 from lifelora.evaluation.measured import Validated, figures
 from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, measure, plain_table, row_values
 from lifelora.evaluation.ranks import Ranks
+from lifelora.llm.cost import Cost
 from lifelora.run.scorers.base import Requests, Scorer
+from lifelora.run.scorers.blend import RankingBlend
 from lifelora.run.scorers.catalogue import first, leave_out_seen
 from lifelora.run.scorers.conventional import NextItemModel
 from lifelora.run.scorers.costs import COSTS, counted, keep_costs
+from lifelora.run.scorers.kept import keep_scores
 from lifelora.run.scorers.titles import Titles, candidates_of
 from lifelora.run.tasks.base import Seconds, Task, curves, keep
 from lifelora.types import Part
@@ -32,6 +35,7 @@ class NextItem(Task):
 
     conventional = NextItemModel
     language = Titles
+    blend = RankingBlend
 
     def requests(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Requests:
         return Requests(self.context.dataset.targets(rows_N), self.context.candidates(part, rows_N))
@@ -39,10 +43,12 @@ class NextItem(Task):
     def asked(self, user_B: Int[np.ndarray, "B"], items_BC: Int[np.ndarray, "B C"]) -> Requests:
         return candidates_of(self.context.dataset.candidates(user_B, items_BC[:, 0]), items_BC)
 
-    def metrics(self, scorer: Scorer, requests: Requests) -> dict[str, float]:
+    def metrics(self, scorer: Scorer, requests: Requests, score_NC: Float[np.ndarray, "N C"] | None = None) -> dict[str, float]:
         """AUC (the share of other candidates behind the target), HR@1, NDCG@10 and MRR; of the catalogue without lists."""
-        ranks, among = self.among_candidates(scorer, requests), requests.candidates.shape[1]
-        if ranks is None:
+        among = requests.candidates.shape[1]
+        if requests.listed_NC is not None:
+            ranks = among_candidates(scorer.score(requests) if score_NC is None else score_NC, requests)
+        else:
             found, among = self.in_catalogue(scorer, requests.targets), self.context.dataset.n_items
             assert found is not None
             ranks = found.ranks
@@ -53,13 +59,6 @@ class NextItem(Task):
             "ndcg10": float(ranks.ndcg(10).mean()),
             "mrr": float(ranks.reciprocal().mean()),
         }
-
-    def among_candidates(self, scorer: Scorer, requests: Requests, said: str | None = None) -> Ranks | None:
-        """Where the targets stand among their candidates; None where there are no lists."""
-        if requests.listed_NC is None:
-            return None
-        own_N = (requests.listed_NC == requests.targets.item_B[:, None]).argmax(axis=1)
-        return Ranks.of(scorer.score(requests, said), own_N)
 
     def in_catalogue(self, scorer: Scorer, targets: Targets, said: str | None = None) -> "InCatalogue | None":
         """Where they stand among all items that their users had not seen; None where a scorer ranks no catalogue.
@@ -77,13 +76,17 @@ class NextItem(Task):
         return InCatalogue(ranks, np.concatenate(top))
 
     def judge(self, scorer: Scorer, folder: Path) -> None:
-        """Keep the ranks: better and tied ones among the candidates, then of all items (-1 where there are none).
+        """Keep the scores of the candidates, and the ranks: better and tied ones among them, then of all items (-1: none).
 
         Keep the first items of the catalogue, too; and where a scorer can be asked for one title, its answers, and what each
         way took.
         """
         requests, evaluation, name = self.requests("test", self.context.test_samples), self.context.recipe.evaluation, scorer.name
-        listed, took = counted(scorer, lambda: self.among_candidates(scorer, requests, f"{name}: ranking candidates"))
+        listed, took = None, Cost()
+        if requests.listed_NC is not None:
+            score_NC, took = counted(scorer, lambda: scorer.judged(requests, f"{name}: ranking candidates"))
+            keep_scores(folder, score_NC)
+            listed = among_candidates(score_NC, requests)
         answers = scorer.answers(requests, evaluation.beams, evaluation.written_tokens, f"{name}: answering with a title")
         all_items, took_whole = counted(
             scorer, lambda: self.in_catalogue(scorer, requests.targets, f"{name}: ranking the catalogue")
@@ -176,7 +179,13 @@ class NextItem(Task):
             notes=[*dataset.notes, *self.about_prompts(), *self.about_nano()],
             seed=recipe.seed,
             commands=self.commands(),
+            pairs=self.pairs,
         )
+
+
+def among_candidates(score_NC: Float[np.ndarray, "N C"], requests: Requests) -> Ranks:
+    """Where the targets stand among their candidates."""
+    return Ranks.of(score_NC, (requests.candidates == requests.targets.item_B[:, None]).argmax(axis=1))
 
 
 @dataclass(frozen=True, eq=False)
