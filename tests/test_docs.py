@@ -20,6 +20,7 @@ from lifelora.commands import parser
 from lifelora.commands.stages import STAGES
 from lifelora.data.negatives import Negatives
 from lifelora.data.sources import parse_source
+from lifelora.data.split import NewItems
 from lifelora.lora.coupling import Full
 from lifelora.prompts.yes_no import YesNoBuilder
 from lifelora.recipe.files import load, parse
@@ -177,11 +178,12 @@ def test_the_recipes_of_the_document_parse():
 
 
 def test_the_papers_data_of_the_document_are_settings_of_a_recipe():
-    (block,) = [block for block in blocks(ROOT / "docs/data.md", "toml") if block.startswith("[data")]
+    papers, new = [block for block in blocks(ROOT / "docs/data.md", "toml") if block.startswith("[data")]
     rest = {"name": "x", "conventional": {"popular": {"model": {"kind": "popularity"}}}}
-    recipe = parse(tomllib.loads(block) | rest, "docs/data.md")
+    recipe = parse(tomllib.loads(papers) | rest, "docs/data.md")
     assert recipe.data.source.kind == "bookcrossing"
     assert recipe.data.rules.split.kind == "one-per-user"
+    assert parse(tomllib.loads(new) | rest, "docs/data.md").data.rules.split == NewItems(min_events=20)
 
 
 def test_the_negatives_of_the_document_are_rules_of_a_recipe():

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
-from lifelora.errors import ConfigError
 from lifelora.evaluation.added import Added
 from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.measured import against
@@ -86,8 +85,6 @@ def grouped(
     for name, number_N in numbers.items():
         if number_N is None:
             continue
-        if len(number_N) != len(user_N):
-            raise ConfigError(f"the division by {name} has {len(number_N):,} numbers for {len(user_N):,} test samples.")
         division = DIVISIONS[name]
         ranges = by_training_events(number_N, user_N) if division.none else history_buckets(number_N)
         groups = []
