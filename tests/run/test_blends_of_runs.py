@@ -23,7 +23,7 @@ from lifelora.run.scorers.blend import WEIGHTS
 from lifelora.run.scorers.conventional import ConventionalScorer, NextItemModel
 from lifelora.run.scorers.kept import SCORES
 from lifelora.run.scorers.like import LikeModel
-from lifelora.run.scorers.titles import Titles
+from lifelora.run.scorers.titles import Titles, candidates_of
 from lifelora.run.scorers.weights import RIDGE
 from lifelora.run.scorers.yes_no import YesNo
 
@@ -122,14 +122,30 @@ def test_a_ranking_blend_ranks_by_the_sum(ranking: Run):
     np.testing.assert_allclose(ranking.scorers["both"].probabilities(requests), softmax(sum_NC, axis=1), atol=1e-6)
 
 
+def test_a_shortlist_that_a_language_model_ranked_is_put_in_order_by_the_blend(ranking: Run):
+    """The shortlist is SASRec's first 12 of what the user had not seen; behind it SASRec's order stays."""
+    dataset, found = ranking.context.dataset, ranking.task.ranked("both")
+    assert found.answers is None
+    targets = dataset.targets(ranking.context.test_samples)
+    (_, sasrec_BM) = next(ranking.scorers["sasrec"].catalogue(targets))
+    number_P, event_P = dataset.log.past(targets.user_B, targets.position_B)
+    weight, other = ranking.scorers["both"].weights.weights
+    for row, target in enumerate(targets.item_B.tolist()):
+        seen = {int(dataset.item_N[event]) for event in event_P[number_P == row]} - {target}
+        unseen = [item for item in np.argsort(-sasrec_BM[row], kind="stable").tolist() if item not in seen]
+        short = np.sort(unseen[:12])
+        text_1C = ranking.scorers["text"].score(candidates_of(targets.at(slice(row, row + 1)), short[None]))
+        order = short[np.argsort(-(weight * sasrec_BM[row, short] + other * text_1C[0]), kind="stable")].tolist() + unseen[12:]
+        assert found.catalogue.better_N[row] == order.index(target)
+        assert found.lists.top_NK[row].tolist() == order[:10]
+
+
 def test_the_catalogue_is_ranked_where_every_member_ranks_it_alone(ranking: Run):
-    assert ranking.task.ranked("both").catalogue is None
-    assert ranking.task.ranked("both").answers is None
     targets = ranking.context.dataset.targets(ranking.context.test_samples)
     (_, popular_BM), (_, sasrec_BM) = (next(ranking.scorers[name].catalogue(targets)) for name in ("popularity", "sasrec"))
     first, second = ranking.scorers["ids"].weights.weights
     sum_BM = first * popular_BM.astype(np.float64) + second * sasrec_BM.astype(np.float64)
-    seen = [set(ranking.context.dataset.item_N[:0]) for _ in range(len(targets))]
+    seen: list[set[int]] = [set() for _ in range(len(targets))]
     number_P, event_P = ranking.context.dataset.log.past(targets.user_B, targets.position_B)
     for row, event in zip(number_P, event_P, strict=True):
         seen[row].add(int(ranking.context.dataset.item_N[event]))

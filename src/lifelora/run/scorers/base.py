@@ -98,6 +98,10 @@ class Scorer(ABC):
         """``score`` of the run's test samples; a blend takes what is kept of them, and asks no member again."""
         return self.score(requests, said)
 
+    def judged_catalogue(self, targets: Targets, said: str | None = None) -> CatalogueScores | None:
+        """``catalogue`` of the run's test samples, of which a blend takes what is kept."""
+        return self.catalogue(targets, said)
+
     def validated(self, rows_N: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N C"] | None:
         """``score`` of validation samples, by their rows in the log, as a stage keeps it; None where none does."""
         return of_validation(self.context, self.name, rows_N)

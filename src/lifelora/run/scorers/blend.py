@@ -11,7 +11,7 @@ list apart would forget that a member is surer of one list than of another.
 
 import json
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -26,8 +26,9 @@ from lifelora.evaluation.metrics import CLIP
 from lifelora.recipe.sections import Blend
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import CatalogueScores, Requests, Scorer, Validate
+from lifelora.run.scorers.catalogue import leave_out_seen, lifted
 from lifelora.run.scorers.conventional import ConventionalScorer
-from lifelora.run.scorers.kept import of_test, of_validation
+from lifelora.run.scorers.kept import of_test, of_validation, shortlists_of_test
 from lifelora.run.scorers.weights import Fitted, conditional, logistic
 from lifelora.stage import Stage
 
@@ -196,3 +197,36 @@ class RankingBlend(BlendScorer):
     def _catalogue(self, members: Sequence[CatalogueScores]) -> Iterator[tuple[slice, Float[np.ndarray, "B M"]]]:
         for together in zip(*members, strict=True):
             yield together[0][0], self.weighed([of_all_BM.astype(np.float64) for _, of_all_BM in together])
+
+    def judged_catalogue(self, targets: Targets, said: str | None = None) -> CatalogueScores | None:
+        """Where language models are members, the shortlist that all of them ranked is put in order; the rest stays."""
+        short = {one.name: shortlists_of_test(self.context, one.name) for one in self.members if one.shortlist is not None}
+        if not short:
+            return self.catalogue(targets, said)
+        kept = {name: one for name, one in short.items() if one is not None}
+        lists = [item_NS for item_NS, _ in kept.values()]
+        blocks = {one.name: one.catalogue(targets) for one in self.members if one.shortlist is None}
+        known = {name: one for name, one in blocks.items() if one is not None}
+        first = None if self.retriever is None else self.retriever.catalogue(targets, said)
+        alike = all(np.array_equal(lists[0], other) for other in lists[1:]) if lists else False
+        if first is None or not alike or len(kept) + len(known) < len(self.members):
+            return None
+        return self._two_stages(targets, first, lists[0], {name: score_NS for name, (_, score_NS) in kept.items()}, known)
+
+    def _two_stages(
+        self,
+        targets: Targets,
+        first: CatalogueScores,
+        item_NS: Int[np.ndarray, "N S"],
+        kept: Mapping[str, Float[np.ndarray, "N S"]],
+        others: Mapping[str, CatalogueScores],
+    ) -> Iterator[tuple[slice, Float[np.ndarray, "B M"]]]:
+        for some, first_BM in first:
+            leave_out_seen(first_BM, self.context.dataset, targets.at(some))
+            item_BS = item_NS[some]
+            left_out_BS = item_BS < 0
+            said = {name: score_NS[some] for name, score_NS in kept.items()}
+            for name, blocks in others.items():
+                said[name] = np.take_along_axis(next(blocks)[1], np.maximum(item_BS, 0), axis=1).astype(np.float64)
+            among_BS = self.weighed([np.where(left_out_BS, -np.inf, said[one.name]) for one in self.members])
+            yield some, lifted(first_BM, item_BS, among_BS)

@@ -1,4 +1,6 @@
-"""Scores of a whole catalogue: what the user has seen is left out, and the first become a shortlist. Knows no scorer."""
+"""Scores of a whole catalogue: what the user has seen is left out, the first become a shortlist, which a second
+stage puts in order. Knows no scorer.
+"""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -31,3 +33,16 @@ def first(score_BM: Float[np.ndarray, "B M"], count: int) -> Int[np.ndarray, "B 
 def shortlisted(score_BM: Float[np.ndarray, "B M"], count: int) -> Int[np.ndarray, "B C"]:
     """The ``count`` items of each row with the highest scores (of equal ones the first), in the catalogue's order."""
     return np.sort(np.argsort(-score_BM, axis=1, kind="stable")[:, :count], axis=1)
+
+
+def lifted(
+    first_BM: Float[np.ndarray, "B M"], short_BC: Int[np.ndarray, "B C"], among_BC: Float[np.ndarray, "B C"]
+) -> Float[np.ndarray, "B M"]:
+    """Scores of a first stage, with those of a second above all others; a shortlist's item of -1, or with -inf, is none."""
+    scores_BM = first_BM.astype(np.float64)
+    above_B1 = np.where(np.isfinite(scores_BM), scores_BM, -np.inf).max(axis=1, keepdims=True)
+    real_BC = np.isfinite(among_BC) & (short_BC >= 0)
+    least_B1 = np.where(real_BC, among_BC, np.inf).min(axis=1, keepdims=True)
+    row_P, column_P = np.nonzero(real_BC)
+    scores_BM[row_P, short_BC[row_P, column_P]] = (above_B1 + 1 + among_BC - least_B1)[row_P, column_P]
+    return scores_BM

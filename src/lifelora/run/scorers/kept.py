@@ -10,6 +10,8 @@ from lifelora.run.context import Context
 
 SCORES = "score.npy"
 """One number for each sample (``ctr``), or for each of its candidates."""
+SHORT, SHORT_SCORES = "shortlist.npy", "shortlist_score.npy"
+"""The items of each test sample's shortlist, -1 for one that is left out, and their scores, a constant of each list aside."""
 
 
 def keep_scores(folder: Path, score_NC: Float[np.ndarray, "N C"]) -> None:
@@ -26,6 +28,21 @@ def of_test(context: Context, name: str) -> Float[np.ndarray, "N C"]:
             f"Move it away; `lifelora run {context.stages.folder}` makes it again."
         )
     return _read(folder)
+
+
+def keep_shortlists(folder: Path, item_NS: Int[np.ndarray, "N S"], score_NS: Float[np.ndarray, "N S"]) -> None:
+    """Into a stage's folder."""
+    np.save(folder / SHORT, item_NS.astype(np.int32))
+    np.save(folder / SHORT_SCORES, score_NS)
+
+
+def shortlists_of_test(context: Context, name: str) -> tuple[Int[np.ndarray, "N S"], Float[np.ndarray, "N S"]] | None:
+    """What a scorer ranked of the catalogue for the test samples; None where it ranked no shortlist."""
+    folder = context.stages.scores(name).require()
+    if not (folder / SHORT).exists():
+        return None
+    items, scores = (np.load(folder / file, allow_pickle=False) for file in (SHORT, SHORT_SCORES))
+    return items.astype(np.int64), scores
 
 
 def of_validation(context: Context, name: str, rows_N: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N C"] | None:

@@ -37,7 +37,7 @@ from lifelora.recipe.system import System
 from lifelora.retrieval.growing import starts
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import Answers, CatalogueScores, Requests
-from lifelora.run.scorers.catalogue import leave_out_seen, shortlisted
+from lifelora.run.scorers.catalogue import leave_out_seen, lifted, shortlisted
 from lifelora.run.scorers.language import LanguageScorer, Parents
 from lifelora.run.scorers.shown import Shown
 from lifelora.scoring.batches import Scores, in_trees
@@ -206,11 +206,7 @@ class Titles(LanguageScorer[TitleLM]):
             among_BC = self.score(candidates_of(targets.at(some), short_BC))
             # In a small catalogue the shortlist may reach into what the user has seen.
             left_out_BC = np.isneginf(np.take_along_axis(first_BM, short_BC, axis=1))
-            scores_BM = first_BM.astype(np.float64)
-            above_B1 = np.where(np.isfinite(scores_BM), scores_BM, -np.inf).max(axis=1, keepdims=True)
-            lifted_BC = above_B1 + 1 + among_BC - among_BC.min(axis=1, keepdims=True)
-            np.put_along_axis(scores_BM, short_BC, np.where(left_out_BC, -np.inf, lifted_BC), axis=1)
-            yield some, scores_BM
+            yield some, lifted(first_BM, short_BC, np.where(left_out_BC, -np.inf, among_BC))
 
     def answers(self, requests: Requests, beams: int, written_tokens: int, said: str | None = None) -> Answers:
         """One title for each: held to the candidates (``chosen``), and, unless there are no tokens for it, free (``written``)."""

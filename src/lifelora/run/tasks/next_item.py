@@ -17,12 +17,12 @@ from lifelora.evaluation.measured import Validated, figures
 from lifelora.evaluation.ranking_report import RankedSystem, RankingReport, measure, plain_table, row_values
 from lifelora.evaluation.ranks import Ranks
 from lifelora.llm.cost import Cost
-from lifelora.run.scorers.base import Requests, Scorer
+from lifelora.run.scorers.base import CatalogueScores, Requests, Scorer
 from lifelora.run.scorers.blend import RankingBlend
 from lifelora.run.scorers.catalogue import first, leave_out_seen
 from lifelora.run.scorers.conventional import NextItemModel
 from lifelora.run.scorers.costs import COSTS, counted, keep_costs
-from lifelora.run.scorers.kept import keep_scores
+from lifelora.run.scorers.kept import keep_scores, keep_shortlists
 from lifelora.run.scorers.titles import Titles, candidates_of
 from lifelora.run.tasks.base import Seconds, Task, curves, keep
 from lifelora.types import Part
@@ -65,15 +65,22 @@ class NextItem(Task):
 
         A target that comes again is one all the same.
         """
-        blocks, found, top = scorer.catalogue(targets, said), list[Ranks](), list[Int[np.ndarray, "B K"]]()
+        return self.ranked_in(scorer.catalogue(targets, said), targets)
+
+    def ranked_in(self, blocks: CatalogueScores | None, targets: Targets, short: int | None = None) -> "InCatalogue | None":
+        """The same of scores, of which the first ``short`` are kept."""
+        found, top, shorts = list[Ranks](), list[Int[np.ndarray, "B K"]](), list[tuple[np.ndarray, np.ndarray]]()
         if blocks is None:
             return None
         for some, score_BM in blocks:
             leave_out_seen(score_BM, self.context.dataset, targets.at(some))
             found.append(Ranks.of(score_BM, targets.item_B[some]))
             top.append(first(score_BM, K))
+            if short:
+                item_BS = first(score_BM, short)
+                shorts.append((item_BS, np.take_along_axis(score_BM, np.maximum(item_BS, 0), axis=1)))
         ranks = Ranks(np.concatenate([r.better_N for r in found]), np.concatenate([r.tied_N for r in found]))
-        return InCatalogue(ranks, np.concatenate(top))
+        return InCatalogue(ranks, np.concatenate(top), [np.concatenate(column) for column in zip(*shorts, strict=True)])
 
     def judge(self, scorer: Scorer, folder: Path) -> None:
         """Keep the scores of the candidates, and the ranks: better and tied ones among them, then of all items (-1: none).
@@ -88,9 +95,8 @@ class NextItem(Task):
             keep_scores(folder, score_NC)
             listed = among_candidates(score_NC, requests)
         answers = scorer.answers(requests, evaluation.beams, evaluation.written_tokens, f"{name}: answering with a title")
-        all_items, took_whole = counted(
-            scorer, lambda: self.in_catalogue(scorer, requests.targets, f"{name}: ranking the catalogue")
-        )
+        blocks = scorer.judged_catalogue(requests.targets, f"{name}: ranking the catalogue")
+        all_items, took_whole = counted(scorer, lambda: self.ranked_in(blocks, requests.targets, scorer.shortlist))
         costs = {f"likelihoods of {requests.candidates.shape[1]} titles": took, **answers.costs}
         if scorer.retriever is not None:
             costs[f"after {scorer.retriever.name}: likelihoods of {scorer.shortlist} titles"] = took_whole
@@ -99,6 +105,8 @@ class NextItem(Task):
         np.save(folder / RANKS, np.stack(columns, axis=1).astype(np.int32))
         if all_items is not None:
             np.save(folder / TOP, all_items.top_NK.astype(np.int32))
+            if all_items.short:
+                keep_shortlists(folder, *all_items.short)
         if answers.values:
             np.save(folder / ANSWERS, np.stack(list(answers.values.values()), axis=1).astype(np.float32))
             keep_costs(folder, costs, len(requests), answers=list(answers.values))
@@ -195,3 +203,5 @@ class InCatalogue:
     ranks: Ranks
     top_NK: Int[np.ndarray, "N K"]
     "The first items of each, as ``first`` has them."
+    short: Sequence[np.ndarray] = ()
+    "The items of a shortlist and their scores, where a scorer ranks one."
