@@ -41,6 +41,8 @@ def test_without_validation_nothing_says_which_is_the_best_and_an_only_one_needs
     prior = added(found, [("lora", "sasrec")], FAMILIES, None)  # a system that has a conventional model in it
     assert [one.words for one in prior] == [True]
     assert not added(found, [], FAMILIES, None)
+    assert not any(one.words for one in added(found, PAIRS, FAMILIES | {"lora": "control"}, VALIDATED))  # it lacks the words
+    assert any(one.words for one in added(found, PAIRS, FAMILIES | {"lora": "two towers"}, VALIDATED))
 
 
 def one(value: float, low: float, high: float, users: int = 143) -> Added:

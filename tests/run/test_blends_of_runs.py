@@ -26,6 +26,8 @@ from lifelora.run.scorers.like import LikeModel
 from lifelora.run.scorers.titles import Titles, candidates_of
 from lifelora.run.scorers.weights import RIDGE
 from lifelora.run.scorers.yes_no import YesNo
+from lifelora.study.compare import minus
+from lifelora.study.seeds import over_seeds
 
 OPTIONS = Options(device="cpu", progress=False)
 CTR: dict[str, Any] = VALUES | {
@@ -230,6 +232,8 @@ def test_a_blend_recommends(which: str, name: str, request: pytest.FixtureReques
 def test_show_minus_measures_blends_and_export_says_no(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["show", str(run.folder), "--minus", "din"]) == 0
     assert "both" in capsys.readouterr().out
+    over = over_seeds([run], "din")
+    assert over.systems["both"].minus["auc"] == minus(run, "din").systems["both"]["auc"]
     assert main(["show", str(run.folder)]) == 0
     status = capsys.readouterr().out
     assert all(f"ready          {run.folder / stage}" in status for stage in ("4-validation/lora", "4-blends/both"))

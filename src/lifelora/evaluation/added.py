@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lifelora.evaluation.jackknife import Jackknifed
-from lifelora.evaluation.measured import CONVENTIONAL, Validated, why_untested
+from lifelora.evaluation.measured import CONVENTIONAL, LANGUAGE_MODEL, TWO_TOWERS, Validated, why_untested
 from lifelora.evaluation.significance import Difference, paired_test
 from lifelora.evaluation.tables import in_blocks, p_value, short, with_span
 
@@ -36,10 +36,11 @@ def added(
 
 
 def _best(name: str, parts: Sequence[str], families: Mapping[str, str], validated: Validated | None) -> str | None:
-    """The best conventional part of what has words; None where nothing says which, or there are no words."""
+    """The best conventional part of what has words; None where nothing says which, or where no words are beside it: those of a
+    control are none.
+    """
     plain = [part for part in parts if families[part] == CONVENTIONAL]
-    alone = families[name] == CONVENTIONAL or (len(parts) > 1 and len(plain) == len(parts))
-    if not plain or alone:
+    if not plain or not any(families[one] in (LANGUAGE_MODEL, TWO_TOWERS) for one in (name, *parts)):
         return None
     auc = {part: validated.auc.get(part, math.nan) if validated else math.nan for part in plain}
     if len(plain) > 1 and all(map(math.isnan, auc.values())):

@@ -24,7 +24,7 @@ class Curves:
     """AUC on the validation samples."""
 
 
-CONVENTIONAL, LANGUAGE_MODEL, CONTROL = "conventional", "language model", "control"
+CONVENTIONAL, LANGUAGE_MODEL, TWO_TOWERS, CONTROL = "conventional", "language model", "two towers", "control"
 """Families; the deciding number compares the first two. Two towers are neither: they encode texts, and no language model is
 asked. A control lacks something that its system has, so nobody would choose it."""
 
