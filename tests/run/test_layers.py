@@ -14,7 +14,7 @@ from lifelora.lora.saved import load, save, tensors
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.export import export
-from lifelora.run.scorers.language import ADAPTER, start
+from lifelora.run.scorers.start import ADAPTER, start
 from lifelora.run.stages import Stages
 from lifelora.seeds import torch_generator
 

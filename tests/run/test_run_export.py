@@ -19,7 +19,7 @@ from lifelora.lora.saved import load
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.export import COHORT, export, read_cohort
-from lifelora.run.scorers.language import ADAPTER
+from lifelora.run.scorers.start import ADAPTER
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 

@@ -45,6 +45,8 @@ class PersonalBatch:
     "What u is made from, where its maker stands beside the adapters."
     soft_user_BX: Float[Tensor, "B X"] | None = None
     "What the user's soft token is made from; None where there is none."
+    prior_B: Float[Tensor, "B"] | None = None
+    "log(p / (1 - p)) of a prior's p(yes), to which the LM's is added; about whatever the labels are about."
 
 
 @runtime_checkable

@@ -4,7 +4,11 @@
 
 (ReLLa, section 3), from the two rows of its head in full precision (``llm.head``). The loss is that of instruction tuning:
 -log p(answer word) over the whole vocabulary. With ``loss = "yes"`` (CoLLM's code) p(yes) = σ(s_yes), s_no has no part, and the
-loss is the binary cross-entropy of that.
+loss is the binary cross-entropy of that. With a ``Prior``, a frozen model whose p_prior comes with the batch,
+
+    p(yes) = σ(log(p_prior / (1 - p_prior)) + α (s_yes - s_no - m) + β),   m the mean of s_yes - s_no before training
+
+and the loss is the binary cross-entropy of that, so that the LM learns what is left to say.
 """
 
 from typing import Literal, Unpack, cast, final
@@ -26,6 +30,36 @@ Loss = Literal["answer", "yes"]
 
 
 @final
+class Prior(nn.Module):
+    """log(p_prior / (1 - p_prior)) + α (s - m) + β. α and β start at zero: before the first step it is the prior.
+
+    The gradient of A and B is α times what it would be without a prior, so it is zero at the first step, which moves α and β
+    alone, and small at the next ones. Adam divides by its size, so that A and B learn at their full rate from then on. m is there
+    for the sign of α: its gradient is the mean of (p - y)(s - m), and an LM that likes one word better, whatever it is asked,
+    would give it the sign of the mean of p - y. α = ``RATE`` a and β = ``RATE`` b, so that Adam moves them quicker than weights.
+    """
+
+    RATE = 10.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+        self.m: Tensor
+        self.register_buffer("m", torch.zeros(()))
+
+    @property
+    def alpha(self) -> Tensor:
+        return self.RATE * self.a
+
+    @property
+    def beta(self) -> Tensor:
+        return self.RATE * self.b
+
+    def forward(self, prior_B: Float[Tensor, "B"], s_B: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        return prior_B + self.alpha * (s_B - self.m) + self.beta
+
+
+@final
 class YesNoLM(PersonalLM):
     """A backbone with adapters in it, asked yes or no."""
 
@@ -36,11 +70,12 @@ class YesNoLM(PersonalLM):
         answers: Answers,
         *,
         loss: Loss = "answer",
+        prior: Prior | None = None,
         **options: Unpack[Options],
     ) -> None:
-        """As of every PersonalLM; without ``head`` all words are computed where two are asked."""
+        """As of every PersonalLM; without ``head`` all words are computed where two are asked. A ``prior`` has its own loss."""
         super().__init__(model, adapters, **options)
-        self.answers, self.learns = answers, loss
+        self.answers, self.learns, self.prior = answers, loss, prior
 
     def logits(self, batch: PersonalBatch) -> Float[Tensor, "B V"]:
         """Next-token logits at the end of each prompt or branch; needs ``scope(batch)`` around it."""
@@ -56,9 +91,12 @@ class YesNoLM(PersonalLM):
         return logits_BV if logits_BV.shape[1] == len(two) else logits_BV[:, two]
 
     def loss(self, batch: PersonalBatch) -> Float[Tensor, ""]:
-        """Mean of -log p(answer word | prompt) over the vocabulary; or of -y log σ(s_yes) - (1 - y) log(1 - σ(s_yes))."""
+        """Mean of -log p(answer word | prompt) over the vocabulary; or of -y log σ(z) - (1 - y) log(1 - σ(z)), z being s_yes, or
+        with a prior what its p(yes) is the sigmoid of."""
         if batch.label_B is None:
             raise ConfigError("the loss needs answers: give it a batch with label_B.")
+        if self.prior is not None:
+            return F.binary_cross_entropy_with_logits(self.logit(batch), batch.label_B)
         if self.learns == "yes":
             return F.binary_cross_entropy_with_logits(self.logits(batch)[:, self.answers.yes], batch.label_B)
         answer_B = torch.where(batch.label_B > 0.5, self.answers.yes, self.answers.no)
@@ -67,5 +105,19 @@ class YesNoLM(PersonalLM):
     def score(self, batch: PersonalBatch) -> Float[Tensor, "B"]:
         """P(yes); opens the scope itself."""
         with self.scope(batch):
-            yes_B, no_B = self.answer_logits(batch).unbind(dim=1)
-        return torch.sigmoid(yes_B if self.learns == "yes" else yes_B - no_B)
+            return torch.sigmoid(self.logit(batch))
+
+    def logit(self, batch: PersonalBatch) -> Float[Tensor, "B"]:
+        """log(p / (1 - p)) of p(yes); needs ``scope(batch)`` around it."""
+        own_B = self.own_logit(batch)
+        if self.prior is None:
+            return own_B
+        if batch.prior_B is None:
+            raise ConfigError("the LM adds to a prior, and the batch brings none: give it one with prior_B.")
+        made: Tensor = self.prior(batch.prior_B, own_B)
+        return made
+
+    def own_logit(self, batch: PersonalBatch) -> Float[Tensor, "B"]:
+        """The same without a prior."""
+        yes_B, no_B = self.answer_logits(batch).unbind(dim=1)
+        return yes_B if self.learns == "yes" else yes_B - no_B

@@ -29,6 +29,8 @@ class Prompt:
     answers: tuple[str, ...]
     soft: str
     "Whose soft tokens there are, and what they are made of; empty where there are none."
+    prior: str
+    "To whose logit the language model's is added; empty where to none."
     tokenizer: str
     exact: bool
     "Whether the tokenizer is the language model's own."
@@ -47,6 +49,7 @@ class Prompt:
             "behaviours": self.how,
             "answers": list(self.answers),
             "soft": self.soft or None,
+            "prior": self.prior or None,
             "tokenizer": {"label": self.tokenizer, "exact": self.exact},
         }
 
@@ -87,6 +90,7 @@ class Prompt:
         if self.answers:
             lines.append("answer: " + " or ".join(repr(answer) for answer in self.answers))
         lines += [f"soft tokens (▢): {self.soft}"] * bool(self.soft)
+        lines += [f"prior: the language model's logit is added to that of '{self.prior}'"] * bool(self.prior)
         return "\n".join([*lines, f"tokenizer: {self.tokenizer}"])
 
     def _cut(self, pieces: Pieces) -> list[str]:

@@ -14,6 +14,7 @@ from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.llm.backbone import AnyBackbone
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
+from lifelora.recipe import fed
 from lifelora.recipe.sections import Blend, Conventional, Data, Evaluation, Knowledge, TwoTower
 from lifelora.recipe.system import Representation, System
 from lifelora.types import Frozen, names_a_folder
@@ -78,6 +79,8 @@ class Recipe(Frozen):
             self._asks_what_comes_next()
         for name, system in self.systems.items():
             self._fits_together(name, system)
+        for name, step in self.conventional.items():
+            fed.check(name, step, self.systems)
         self._starts_exist()
         for name, blend in self.blends.items():
             self._weighs(name, blend)
@@ -104,6 +107,8 @@ class Recipe(Frozen):
         for key in sorted(set().union(*TASK_KEYS.values()) - TASK_KEYS[self.task]):
             if getattr(system, key) != System.model_fields[key].default:
                 raise ValueError(f"systems.{name}.{key} has no meaning where task = '{self.task}'; remove it")
+        if system.prior is not None:
+            self._has_its_prior(name, system.prior)
         u, soft = system.representation, system.soft
         allowed = sorted(n for n, c in self.conventional.items() if not c.model.counts)
         for key, model in (("representation", u.model if isinstance(u, Representation) else None), ("soft", soft and soft.model)):
@@ -117,6 +122,18 @@ class Recipe(Frozen):
                 f"systems.{name}: coupling '{system.coupling.kind}' depends on the user, so it needs "
                 f"representation = {{ model = NAME }}, and NAME is one of: "
                 f"{', '.join(allowed) or '(add a [conventional.NAME] first)'}"
+            )
+
+    def _has_its_prior(self, name: str, prior: str) -> None:
+        if self.task == "next-item":
+            raise ValueError(
+                f"systems.{name}.prior = '{prior}' is a logit of p(like), which task = 'next-item' does not ask for; remove it, "
+                f'and weigh both in a blend: [blends.NAME] with of = ["{prior}", "{name}"]'
+            )
+        if prior not in self.conventional:
+            raise ValueError(
+                f"systems.{name}.prior = '{prior}' is none of this recipe's conventional models "
+                f"({', '.join(self.conventional) or 'there are none'})"
             )
 
     def _asks_what_comes_next(self) -> None:

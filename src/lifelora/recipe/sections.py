@@ -67,7 +67,7 @@ class Knowledge(Questions):
 class Conventional(Frozen):
     """A conventional model and how it is trained."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"control"})
+    later: ClassVar[frozenset[str]] = frozenset({"control", "held_out", "folds"})
 
     model: AnyRecommender = SASRec.Config()
     behaviours: AnySelector | None = None
@@ -80,6 +80,12 @@ class Conventional(Frozen):
     "What turns its vectors into fields, trained with the model."
     train_samples: int | None = Field(default=None, ge=1)
     "Drawn once by seed (the first of them are the systems' training samples, too); all of them when left out (Few2Many)."
+    held_out: Literal["none", "systems"] = "none"
+    """Which training samples it is not fitted on: those that the systems learn from to which it gives u, soft tokens or a prior,
+    so that it knows no more of their answers there than it will of new ones; ``train_samples`` are drawn from the rest."""
+    folds: int | None = Field(default=None, ge=2)
+    """For priors alone: so many further copies, each fitted without one part of the training samples, and a system's prior of a
+    sample is that of the copy that was not fitted on it; of validation and test it is the model's own."""
     validation_samples: int | None = Field(default=None, ge=1)
     "Validation samples, drawn once by seed; all of them when left out."
     training: TrainingConfig = TrainingConfig()

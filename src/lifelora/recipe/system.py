@@ -84,7 +84,7 @@ def table(key: str) -> BeforeValidator:
 class System(Adaptation):
     """One language-model system; its adapters are an ``Adaptation``."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"history", "block", "coupling_on", "control"})
+    later: ClassVar[frozenset[str]] = frozenset({"history", "block", "coupling_on", "control", "prior"})
 
     behaviours: AnySelector = MostRecent.Config()
     history: Literal["own", "growing"] = "own"
@@ -107,6 +107,9 @@ class System(Adaptation):
     loss: Loss = "answer"
     """What is learnt: the answer word among all words, and the score is p(yes) against p(no); or (CoLLM) the logit of yes
     alone, and the score is its sigmoid."""
+    prior: str | None = None
+    """Of [conventional.NAME]: a frozen model to whose logit the LM's is added, in training and in scoring, with two learnt
+    numbers that start at zero, so that before the first step the system is that model. What is learnt is the sum."""
     phrasings: tuple[Phrasing, ...] = Field(default=PHRASINGS, min_length=1)
     "Next item: the ways to ask. Training draws one for each sample; evaluation uses the first."
     item_form: ItemForm = "text"
@@ -174,6 +177,16 @@ class System(Adaptation):
     @model_validator(mode="after")
     def _learns_something(self) -> "System":
         plain, u = isinstance(self.coupling, Identity.Config), self.representation
+        if self.prior is not None and self.loss == "yes":
+            raise ValueError(
+                f"loss = 'yes' learns the logit of yes alone, and with prior = '{self.prior}' the sum of two logits is learnt; "
+                "remove loss or prior"
+            )
+        if self.train_samples == 0 and self.prior is not None:
+            raise ValueError(
+                f"with train_samples = 0 nothing is trained, and before that a system is its prior, '{self.prior}', whatever the "
+                "LM says; remove prior, or give training samples"
+            )
         if self.train_samples == 0 and self.loss == "yes":
             raise ValueError(
                 "loss = 'yes' makes a probability of the logit of yes, which only training gives, and with "
@@ -214,6 +227,18 @@ class System(Adaptation):
                 "'behaviours' or 'target' to it"
             )
         return self
+
+    @property
+    def fed_by(self) -> frozenset[str]:
+        """The conventional models of which it takes u, soft tokens or its prior."""
+        u, soft = self.representation, self.soft
+        return frozenset(
+            [
+                *([u.model] if isinstance(u, Representation) else []),
+                *([soft.model] if soft is not None else []),
+                *([self.prior] if self.prior is not None else []),
+            ]
+        )
 
     @property
     def retriever_name(self) -> str | None:

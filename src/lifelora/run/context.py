@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lifelora import seeds
@@ -108,15 +108,20 @@ class Context:
         drawn = seeds.generator(self.recipe.seed, TEST_USER_STREAM).permutation(np.unique(user_N))[:users]
         return rows[np.isin(user_N, drawn)]
 
-    def drawn(self, part: Part, count: int | None, stream: str) -> Int[np.ndarray, "N"]:
+    def drawn(
+        self, part: Part, count: int | None, stream: str, among: Bool[np.ndarray, "_"] | None = None
+    ) -> Int[np.ndarray, "N"]:
         """``count`` samples of a part (their rows in the log), drawn once by seed, in the part's order; all for None.
 
-        Fewer samples are the first of more: ``stream`` names the order, so that every scorer draws from the same one.
+        Fewer samples are the first of more: ``stream`` names the order, so that every scorer draws from the same one. ``among``
+        says which of the part's samples may be drawn.
         """
         rows = np.asarray(self.dataset.samples[part])
-        if count is None or count >= len(rows):
+        if among is None and (count is None or count >= len(rows)):
             return rows
-        return rows[np.sort(seeds.generator(self.recipe.seed, stream).permutation(len(rows))[:count])]
+        order = seeds.generator(self.recipe.seed, stream).permutation(len(rows))
+        drawn: np.ndarray = rows[np.sort((order if among is None else order[among[order]])[:count])]
+        return drawn
 
     def training_samples(self, count: int | None, block: int | None = None) -> Int[np.ndarray, "N"]:
         """The samples that a model learns from; whole blocks of a user's events, of which the last may be cut, if they grow."""

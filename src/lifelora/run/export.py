@@ -59,6 +59,11 @@ def export(run: Run, folder: Path, *, system: str | None, users: Sequence[str] |
             f"system '{name}' reads soft tokens from '{config.soft.model}', which an ordinary LoRA does not bring "
             "along; export a system without `soft`."
         )
+    if config.prior is not None:
+        raise ConfigError(
+            f"system '{name}' adds α (s_yes - s_no) + β to the logit of '{config.prior}', and an ordinary LoRA brings neither "
+            "that model nor the two numbers: alone it is half an answer. Serve the run, or export a system without `prior`."
+        )
     if config.coupling_on == "question":
         raise ConfigError(
             f"C(u) of system '{name}' acts on the question alone (coupling_on = 'question'), and an ordinary LoRA acts on every "

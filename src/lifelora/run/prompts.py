@@ -83,9 +83,9 @@ def prompt(run: Run, system: str | None = None, user: str | None = None, item: s
     chosen_1K, mask_1K = selector.select(dataset, requests.targets)
     sample = Sample.of(dataset, requests, in_words, chosen_1K[0][mask_1K[0]])
     if isinstance(config, TwoTower):
-        soft, (texts, answers, spelling) = None, _of_towers(run, name, config, sample)
+        soft, prior, (texts, answers, spelling) = None, None, _of_towers(run, name, config, sample)
     else:
-        soft, (texts, answers, spelling) = config.soft, _of_system(run, config, sample)
+        soft, prior, (texts, answers, spelling) = config.soft, config.prior, _of_system(run, config, sample)
         if control == SHUFFLED:
             how = f"{how}, {IN_WORDS}"
             texts = {name: _shuffled(pieces, requests, run.recipe.seed) for name, pieces in texts.items()}
@@ -100,6 +100,7 @@ def prompt(run: Run, system: str | None = None, user: str | None = None, item: s
         how,
         answers,
         "" if soft is None else f"of {' and '.join(soft.at)}, made of vectors of '{soft.model}'",
+        prior or "",
         spelling.label,
         spelling.exact,
         sample.names,

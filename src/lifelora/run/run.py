@@ -127,8 +127,9 @@ class Run:
 
     @_alone
     def fit(self) -> None:
-        """3. Train each conventional model on its training samples; validation chooses the weights."""
-        self._train([scorer for scorer in self.scorers.values() if isinstance(scorer, ConventionalScorer)])
+        """3. Train each conventional model on its training samples, and its copies; validation chooses the weights."""
+        models = [scorer for scorer in self.scorers.values() if isinstance(scorer, ConventionalScorer)]
+        self._train([one for model in models for one in (model, *model.copies)])
 
     @_alone
     def train(self) -> None:

@@ -19,6 +19,7 @@ from lifelora.artefacts import write_atomically
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.llm.two_tower import encoder_fingerprint
 from lifelora.progress import say
+from lifelora.recipe.fed import learnt_from
 from lifelora.recipe.files import dump, parse
 from lifelora.recipe.recipe import TASK_KEYS, Recipe
 from lifelora.recipe.system import Representation
@@ -96,7 +97,9 @@ class Stages:
             *([self.backbone] if self.need_backbone else []),
             *([self.vectors] if self.need_vectors else []),
             *map(self.knowledge, self.recipe.knowledge),
-            *(self.made(name) for name in self.names if name not in self.recipe.blends),
+            *map(self.made, self.recipe.conventional),
+            *(stage for name in self.recipe.conventional for stage in self.folds(name)),
+            *map(self.made, [*self.recipe.two_towers, *self.recipe.systems]),
             *map(self.validation, self.members),
             *map(self.blend, self.recipe.blends),
             *map(self.scores, self.names),
@@ -145,15 +148,24 @@ class Stages:
         behaviours = self.recipe.conventional[name].behaviours
         return behaviours is not None and behaviours.needs_vectors
 
-    def conventional(self, name: str) -> Stage:
-        """A conventional model."""
+    def conventional(self, name: str, fold: int | None = None) -> Stage:
+        """A conventional model, or the copy of it that is not fitted on a fold of the samples."""
         step = self.recipe.conventional[name]
-        unused = {"knowledge", "knowledge_experts"} if step.knowledge is None else set[str]()
+        unused = {"folds"} | ({"knowledge", "knowledge_experts"} if step.knowledge is None else set[str]())
         config = told(step, exclude=unused) | {"seed": self.recipe.seed, "task": self.recipe.task}
+        if step.held_out != "none":
+            config["learnt_from"] = [list(drawn) for drawn in learnt_from(self.recipe.systems, name).items()]
         inputs = {"data": self.data} | ({"vectors": self.vectors} if self.reads_by_vectors(name) else {})
         if step.knowledge is not None:
             inputs["knowledge"] = self.knowledge(step.knowledge)
+        if fold is not None:
+            config |= {"fold": fold, "folds": step.folds}
+            return Stage(self.folder / "3-folds" / name / str(fold), f"fit/{name}/{fold}", config, inputs)
         return Stage(self.folder / "3-conventional" / name, f"fit/{name}", config, inputs)
+
+    def folds(self, name: str) -> list[Stage]:
+        """The copies of a conventional model."""
+        return [self.conventional(name, fold) for fold in range(self.recipe.conventional[name].folds or 0)]
 
     def knowledge(self, name: str) -> Stage:
         """Vectors of what is known of items and users."""
@@ -214,6 +226,9 @@ class Stages:
             inputs["representation"] = self.conventional(system.representation.model)
         if system.soft is not None:
             inputs["soft"] = self.conventional(system.soft.model)
+        if system.prior is not None:
+            inputs["prior"] = self.conventional(system.prior)
+            inputs |= {f"prior, fold {fold}": stage for fold, stage in enumerate(self.folds(system.prior))}
         # What only the other task has, or what only an evaluation asks, makes no other system.
         others = set().union(*TASK_KEYS.values()) - TASK_KEYS[self.recipe.task]
         without = dict.fromkeys([*others, *SYSTEM_EVALUATION_KEYS], True)

@@ -114,6 +114,10 @@ class Scorer(ABC):
         """Further facts for the report."""
         return []
 
+    def notes(self) -> list[str]:
+        """What a reader of the report has to know of its figures."""
+        return []
+
     def chosen(self, requests: Requests) -> tuple[str, Sequence[Int[np.ndarray, "_"]]] | None:
         """In words how behaviours were chosen to be shown, and which (event rows of each request); None: none are shown."""
         return None

@@ -26,6 +26,7 @@ from lifelora.retrieval.select import Chosen
 from lifelora.retrieval.shuffled import IN_WORDS, shuffled
 from lifelora.run import knowledge
 from lifelora.run.context import Context
+from lifelora.run.fitted import Folds, fitted
 from lifelora.run.scorers.base import MODEL, CatalogueScores, Requests, Scorer, Validate
 from lifelora.stage import Stage
 from lifelora.tensors import read_tensors, to_device, write_tensors
@@ -46,9 +47,21 @@ class ConventionalScorer(Scorer):
     family = "conventional"
     ids_alone = True
 
-    def __init__(self, context: Context, name: str, stage: Stage, step: Conventional) -> None:
+    def __init__(self, context: Context, name: str, stage: Stage, step: Conventional, fold: int | None = None) -> None:
+        """``fold`` makes it the copy that is not fitted on that part of the training samples."""
         super().__init__(context, name, stage)
-        self.step = step
+        self.step, self.fold = step, fold
+
+    @cached_property
+    def copies(self) -> list["ConventionalScorer"]:
+        """As many as there are folds, each of which was not fitted on one."""
+        stages = self.context.stages.folds(self.name) if self.fold is None else []
+        return [type(self)(self.context, self.name, stage, self.step, fold) for fold, stage in enumerate(stages)]
+
+    @cached_property
+    def fitted(self) -> Int[np.ndarray, "N"]:
+        """The training samples that it is fitted on."""
+        return fitted(self.context, self.name) if self.fold is None else Folds.of(self.context, self.name).without(self.fold)
 
     @property
     def validation_count(self) -> int | None:
@@ -124,15 +137,14 @@ class ConventionalScorer(Scorer):
             step.training,
             folder,
             context.recipe.seed,
-            name=self.name,
+            name=self.name if self.fold is None else f"{self.name} without fold {self.fold + 1} of {step.folds}",
             device=context.device,
             progress=context.shows_progress,
         )
 
     def _training(self, model: Asked) -> tuple[Int[np.ndarray, "N"], Callable[[Int[np.ndarray, "B"]], Samples]]:
         """Numbers of the training samples, and what makes a batch of some of them."""
-        context, dataset = self.context, self.context.dataset
-        rows = context.training_samples(self.step.train_samples)
+        rows, dataset = self.fitted, self.context.dataset
         targets = dataset.targets(rows)
         chosen = self._chosen(targets, model.history_length)
         if chosen is None:
@@ -196,14 +208,13 @@ class ConventionalScorer(Scorer):
         """Where vectors of a layer come from, for a reader."""
         if layer == "random":
             return "drawn at random for each user"
-        train = len(self.context.dataset.samples["train"])
-        count = min(self.step.train_samples or train, train)
+        train, count = len(self.context.dataset.samples["train"]), len(self.fitted)
         of = "" if layer == "final" else f"layer '{layer}' of "
         return f"from {of}{self.name}, trained on {'all ' if count == train else ''}{count:,} samples"
 
     def reads(self) -> str:
         step, train = self.step, len(self.context.dataset.samples["train"])
-        length, count = getattr(step.model, "history_length", 0), min(step.train_samples or train, train)
+        length, count = getattr(step.model, "history_length", 0), len(self.fitted)
         if not length and step.model.kind == "popularity":
             return f"{train:,} training samples, no user"
         if step.model.counts:

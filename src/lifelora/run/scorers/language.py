@@ -25,7 +25,7 @@ from lifelora.llm.personal import PersonalBatch, Representer
 from lifelora.llm.soft import SoftTokens
 from lifelora.lora.adapters import Adapters
 from lifelora.lora.inject import personalise
-from lifelora.lora.saved import save, start_from, tensors
+from lifelora.lora.saved import save, tensors
 from lifelora.lora.summary import Summary, summarise
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.unnamed import IN_WORDS as IDS
@@ -41,6 +41,7 @@ from lifelora.run.scorers.costs import TRAINING, keep_costs
 from lifelora.run.scorers.seen import seen, shown_in_words, soft_tokens, width
 from lifelora.run.scorers.sharing import may_share, room, tell, told, trunks, why_apart, why_never
 from lifelora.run.scorers.shown import Shown
+from lifelora.run.scorers.start import ADAPTER, start
 from lifelora.scoring.batches import Scores, in_batches
 from lifelora.stage import Stage
 from lifelora.tensors import to_device
@@ -52,8 +53,6 @@ from lifelora.types import Layer
 SUMMARY = "summary.json"
 SUMMED_UP = 32
 "Validation samples over which the effective rank of updates is measured."
-ADAPTER = "adapter"
-"Folder of a system's adapters in the form that ``lora.load``, readers and (with coupling 'identity') PEFT read."
 LM = TypeVar("LM", bound=Any)
 
 
@@ -63,6 +62,7 @@ class Parents:
 
     representation: ConventionalScorer | None = None
     soft: ConventionalScorer | None = None
+    prior: ConventionalScorer | None = None
     retriever: ConventionalScorer | None = None
     init_from: "LanguageScorer[Any] | None" = None
 
@@ -189,13 +189,14 @@ class LanguageScorer(Scorer, Generic[LM]):
         if system.mix_with is not None:
             shown = shown.mixed(self.show(drawn, system.mix_with))
         self.lm = lm = self.untrained()
-        start(lm.adapters, system, self.parents)
+        start(lm.adapters, system, self.parents.init_from)
         with lm.adapters.loaded():
             if context.options.checkpointing:
                 lm.adapters.enable_checkpointing()
             if len(shown):
                 if system.block is not None:
                     tell(folder, shown.trunk_N, self.apart)
+                self.begin(lm, shown)
                 cost = Cost()
                 with cost.clock(context.device):
                     fit(
@@ -221,6 +222,9 @@ class LanguageScorer(Scorer, Generic[LM]):
             some = self.show(self.some_requests(SUMMED_UP))
             summary = summarise(lm.adapters, self.represented(some, np.arange(len(some))))
             write_atomically(folder / SUMMARY, json.dumps(asdict(summary), indent=1))
+
+    def begin(self, lm: LM, shown: Shown) -> None:
+        """Measure what training needs to know of the model before its first step, its adapters being in place."""
 
     @abstractmethod
     def requests_of_training(self) -> Requests:
@@ -289,11 +293,3 @@ class LanguageScorer(Scorer, Generic[LM]):
         if why := why_never(self.system, self.u_sees_target):
             facts.append((f"prompts of {self.name}", f"each is read by itself, one user's candidates too: {why}"))
         return facts
-
-
-def start(adapters: Adapters, system: System, parents: Parents) -> None:
-    """Put the LoRA that a system starts from into its adapters."""
-    if parents.init_from is not None:
-        start_from(adapters, parents.init_from.stage.require() / ADAPTER)
-    elif system.init_from is not None:
-        start_from(adapters, Path(system.init_from).expanduser())

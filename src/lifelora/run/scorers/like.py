@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lifelora.conventional.base import Recommender
 from lifelora.data.dataset import Samples, Targets
+from lifelora.run.fitted import Folds
 from lifelora.run.scorers.base import Requests
-from lifelora.run.scorers.conventional import BATCH, ConventionalScorer
+from lifelora.run.scorers.conventional import BATCH, ConventionalScorer, slices
 from lifelora.scoring import in_batches
 
 
@@ -32,6 +33,25 @@ class LikeModel(ConventionalScorer):
         with torch.inference_mode():
             scores_N: np.ndarray = in_batches(same_N, scored, tokens=BATCH, said=said, progress=self.context.shows_progress)
         return scores_N[:, None]
+
+    def prior(self, targets: Targets) -> Float[Tensor, "N"]:
+        """The logit of each target, of samples that it was fitted on by the copies that were not (``folds``)."""
+        logit_N = self.logits(targets)
+        fold_N = Folds.of(self.context, self.name).at(targets) if self.copies else None
+        for copy in self.copies:
+            assert isinstance(copy, LikeModel)
+            own = np.flatnonzero(fold_N == copy.fold)
+            logit_N[own] = copy.logits(targets.at(own))
+        return logit_N
+
+    def logits(self, targets: Targets) -> Float[Tensor, "N"]:
+        """log(p / (1 - p)) of each target, on the CPU."""
+        model = self.model.to(self.context.device).eval()
+        assert isinstance(model, Recommender)
+        with torch.inference_mode():
+            parts = [model.logits(self._placed(some)).float().cpu() for some in slices(targets, BATCH)]
+        # A plain tensor: those of inference mode cannot be saved for backward.
+        return torch.cat([torch.zeros(0), *parts]).clone()
 
     def over(self, targets: Targets, items_P: Int[np.ndarray, "P"]) -> Float[np.ndarray, "B P"] | None:
         """What a model reads of a user's past is read once, and not for each item."""

@@ -33,6 +33,8 @@ class Shown:
     "What the user's soft token is made from."
     known: Targets | None = None
     "As of when u is made; None: as of the targets."
+    prior_N: Float[Tensor, "N"] | None = None
+    "The logit that the system's is added to; None where it stands alone."
     trunk_N: Int[np.ndarray, "N"] | None = None
     "Requests with one number hang on one trunk; None: every prompt is read by itself."
     coupling_on: CoupledOn = "prompt"
@@ -48,6 +50,7 @@ class Shown:
             for pair in ((self.chosen_NK, other.chosen_NK), (self.mask_NK, other.mask_NK))
         )
         soft_user_NX = None if self.soft_user_NX is None else self.soft_user_NX.repeat(2, 1)
+        prior_N = None if self.prior_N is None else self.prior_N.repeat(2)
         return replace(
             self,
             requests=self.requests.at(np.tile(np.arange(len(self)), 2)),
@@ -55,6 +58,7 @@ class Shown:
             mask_NK=mask_NK,
             user_ND=self.user_ND.repeat(2, 1),
             soft_user_NX=soft_user_NX,
+            prior_N=prior_N,
         )
 
     def shuffled(self, room_N: Int[np.ndarray, "N"], seed: int) -> "Shown":
@@ -75,4 +79,5 @@ class Shown:
             torch.from_numpy(targets.label_B[index_B].astype(np.float32)),
             samples=None if self.gather is None else self.gather((self.known or targets).at(of_R)),
             soft_user_BX=None if self.soft_user_NX is None else self.soft_user_NX[rows_B],
+            prior_B=None if self.prior_N is None else self.prior_N[rows_B],
         )

@@ -1,6 +1,7 @@
 """A language model that is asked whether the user would like an item: its scores are P(yes). Knows prompts, no other question."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -11,26 +12,37 @@ from lifelora.llm.backbone import Backbone
 from lifelora.llm.cost import Cost
 from lifelora.llm.personal import PersonalBatch, Representer
 from lifelora.llm.soft import SoftTokens
-from lifelora.llm.yes_no import YesNoLM
+from lifelora.llm.yes_no import Prior, YesNoLM
 from lifelora.lora.adapters import Adapters
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.lines.yes_no import YesNoLines
 from lifelora.prompts.unnamed import UNNAMED
 from lifelora.prompts.yes_no import YesNoBuilder, find_answers
+from lifelora.retrieval.select import Selector
+from lifelora.run.scorers import prior
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.language import LanguageScorer
+from lifelora.run.scorers.like import LikeModel
 from lifelora.run.scorers.shown import Shown
 from lifelora.scoring.batches import Scores, in_trees
 from lifelora.tensors import to_device
 
 SHORTLIST = 100
 "How many candidates a recommendation takes from the retriever."
+MEASURED = 128
+"Training samples, evenly spaced, whose prompts tell what an LM says before it learns, where it adds to a prior."
 
 
 class YesNo(LanguageScorer[YesNoLM]):
     """One system, asked yes or no."""
 
     shortlist = SHORTLIST
+
+    @property
+    def prior(self) -> LikeModel | None:
+        """The model whose logit its own is added to."""
+        assert isinstance(self.parents.prior, LikeModel | None)
+        return self.parents.prior
 
     @property
     def builder(self) -> YesNoBuilder:
@@ -65,14 +77,39 @@ class YesNo(LanguageScorer[YesNoLM]):
             layer=self.layer,
             soft=soft,
             loss=self.system.loss,
+            prior=None if self.prior is None else Prior(),
             head=backbone.head,
             coupling_on=self.system.coupling_on,
             early=backbone.early,
         )
 
+    @property
+    def _learnt_from(self) -> Int[np.ndarray, "N"]:
+        return self.context.training_samples(self.system.train_samples, self.system.block)
+
     def requests_of_training(self) -> Requests:
-        rows = self.context.training_samples(self.system.train_samples, self.system.block)
-        return Requests(self.context.dataset.targets(rows))
+        return Requests(self.context.dataset.targets(self._learnt_from))
+
+    def begin(self, lm: YesNoLM, shown: Shown) -> None:
+        if lm.prior is None:
+            return
+        some = np.unique(np.linspace(0, len(shown) - 1, MEASURED).astype(np.int64))
+        lm.to(self.context.device).eval()
+        with torch.no_grad():
+            batches = [to_device(self.batch(shown, part), self.context.device) for part in some[:, None]]
+            lm.prior.m.copy_(torch.cat([self._own(lm, batch) for batch in batches]).mean())
+
+    def _own(self, lm: YesNoLM, batch: PersonalBatch) -> Float[torch.Tensor, "B"]:
+        with lm.scope(batch):
+            return lm.own_logit(batch)
+
+    def notes(self) -> list[str]:
+        said = "" if self.prior is None else prior.note(self.name, self.prior, self._learnt_from)
+        return [said] * bool(said)
+
+    def show(self, requests: Requests, behaviours: Selector.Config | None = None) -> Shown:
+        shown = super().show(requests, behaviours)
+        return shown if self.prior is None else replace(shown, prior_N=self.prior.prior(requests.targets))
 
     def prompts(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Prompts:
         return self.builder.build(shown.requests.targets.at(index_B), shown.chosen_NK[index_B], shown.mask_NK[index_B])
@@ -115,8 +152,10 @@ class YesNo(LanguageScorer[YesNoLM]):
         return scores_N[:, None]
 
     def reads(self) -> str:
-        soft, parent = self.system.soft, self.parents.soft
-        if soft is None or parent is None:
-            return super().reads()
-        layer = soft.layer if "user" in soft.at else "final"
-        return f"{super().reads()}; soft tokens of {' and '.join(soft.at)} {parent.from_(layer)}"
+        reads, soft, parent = super().reads(), self.system.soft, self.parents.soft
+        if soft is not None and parent is not None:
+            layer = soft.layer if "user" in soft.at else "final"
+            reads += f"; soft tokens of {' and '.join(soft.at)} {parent.from_(layer)}"
+        if self.prior is not None:
+            reads += f"; {prior.told(self.prior, self._learnt_from, self.stage.require())}"
+        return reads

@@ -63,6 +63,7 @@ class Task(ABC):
             parents = Parents(
                 representation=models[u.model] if isinstance(u, Representation) else None,
                 soft=None if soft is None else models[soft.model],
+                prior=models.get(system.prior or ""),
                 retriever=models.get(system.retriever_name or ""),
                 init_from=systems.get(system.init_from or ""),
             )
@@ -79,8 +80,10 @@ class Task(ABC):
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """What is tested against what it is made of: each blend against each of its members."""
-        return [(name, member) for name, blend in self.context.recipe.blends.items() for member in blend.of]
+        """What is tested against what it is made of: a blend against each of its members, a system against its prior."""
+        recipe = self.context.recipe
+        priors = [(name, system.prior) for name, system in recipe.systems.items() if system.prior is not None]
+        return priors + [(name, member) for name, blend in recipe.blends.items() for member in blend.of]
 
     @abstractmethod
     def requests(self, part: Part, rows_N: Int[np.ndarray, "N"]) -> Requests:
@@ -200,6 +203,10 @@ class Task(ABC):
             f"The nano language model was pre-trained on item texts and training-period histories{self.nano_also_read}: it "
             "has read more of the training data than the training samples."
         ]
+
+    def about_scorers(self) -> list[str]:
+        """What a reader has to know of some scorers' figures."""
+        return [note for scorer in self.scorers.values() for note in scorer.notes()]
 
     nano_also_read: ClassVar[str] = ""
 

@@ -105,7 +105,7 @@ class Ctr(Task):
         vectors = context.vectors.notes if context.stages.need_vectors else ()
         return Report(
             title=recipe.about or recipe.name,
-            facts=self.facts(),
+            facts=[*self.facts(), *self._copies(seconds)],
             systems=systems,
             user_N=targets.user_B,
             item_N=targets.item_B,
@@ -118,7 +118,14 @@ class Ctr(Task):
             best_possible_auc=None if truth_N is None else auc(targets.label_B, truth_N),
             example=self._example(scores),
             controls=self.controls(),
-            notes=[*dataset.notes, *knowledge.notes(context), *vectors, *self.about_prompts(), *self.about_nano()],
+            notes=[
+                *dataset.notes,
+                *knowledge.notes(context),
+                *vectors,
+                *self.about_prompts(),
+                *self.about_nano(),
+                *self.about_scorers(),
+            ],
             commands=self.commands(),
             positive="liked" if dataset.has_ratings else "chose",
             seed=recipe.seed,
@@ -131,6 +138,16 @@ class Ctr(Task):
         label = f"rating > {rules.label_above:g}" if dataset.has_ratings else "every event of the log is a like"
         negatives = f"; {rules.negatives.count} drawn beside each like, by {rules.negatives.by}" if rules.negatives else ""
         return [("label", f"{label}{negatives}; at least {rules.min_history} earlier behaviours")]
+
+    def _copies(self, seconds: Seconds) -> list[tuple[str, str]]:
+        """The copies of conventional models that make priors, and what they cost."""
+        found = []
+        for name, scorer in self.scorers.items():
+            if isinstance(scorer, LikeModel) and scorer.copies:
+                took = [second for copy in scorer.copies if (second := seconds.get(copy.stage.name)) is not None]
+                cost = f"; they took {sum(took):,.0f} s" if len(took) == len(scorer.copies) else ""
+                found.append((f"{len(scorer.copies)} copies of {name}", f"each fitted without the users of one fold{cost}"))
+        return found
 
     def commands(self) -> list[tuple[str, str]]:
         first, *rest = super().commands()
