@@ -145,7 +145,7 @@ def test_behaviours_like_the_target_make_any_u_depend_on_it(run: Run, tmp_path: 
 
 def test_in_collms_second_stage_only_the_projectors_learn(run: Run):
     before, after = run.scorers["collm"].untrained(), run.scorers["collm"].lm
-    start(before.adapters, run.scorers["collm"].system, run.scorers["collm"].parents)
+    start(before.adapters, run.scorers["collm"].system, run.scorers["collm"].parents.init_from)
     for name, tensor in tensors(run.stages.system("lora").require() / ADAPTER).items():
         assert torch.equal(after.adapters.state()[name], tensor)
         assert torch.equal(before.adapters.state()[name], tensor)

@@ -117,6 +117,8 @@ def test_two_numbers_are_learnt_kept_and_told(finished: Run):
     page = (finished.stages.report.require() / "report.html").read_text()
     assert f"prior: din, fitted on 32 of them; α = {alpha}, β = {beta}" in page
     assert "The prior of identity was fitted on 32 of the 32 samples" in page
+    assert ("identity", "din") in finished.task.pairs
+    assert "identity minus din" in finished.table()
 
 
 def test_opened_again_it_says_the_same(finished: Run):
