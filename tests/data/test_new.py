@@ -111,6 +111,9 @@ def test_the_users_who_appear_last_are_new_with_all_their_samples(tmp_path: Path
         "test": [("d", "z", 4), ("b", "x", 12), ("a", "z", 13), ("b", "z", 14)],
     }
     assert {user for user, _, _ in in_training(dataset)} == {"a", "b"}
+    (note,) = (note for note in dataset.notes if note.startswith("new users"))
+    assert "2 of the 4 users who have samples are in no training event, those whose first event is the latest" in note
+    assert note.endswith(": 2 samples of valid are of 1 and 1 samples of test are of 1 of them.")
     assert dataset.targets(dataset.samples["test"]).position_B[0] == 1  # d's first event is behaviour
 
 

@@ -1,7 +1,8 @@
-"""Items of which training sees no event, for the split ``new-items``: which they are, and what leaves the log. Knows no part.
+"""Items and users of which training sees no event: which items they are, what leaves the log, and what is noted. Knows no file.
 
-The training samples are those of a global-time split of the log without these items. Their events until the last training
-sample's time leave the log; the later ones stay. So whatever they were, nothing of training can depend on them.
+With the split ``new-items`` the training samples are those of a global-time split of the log without these items. Their events
+until the last training sample's time leave the log; the later ones stay. So whatever they were, nothing of training can depend on
+them.
 """
 
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ from jaxtyping import Bool, Int
 from lifelora import seeds
 from lifelora.data.idmap import IdMap
 from lifelora.data.raw import RawTables
-from lifelora.data.split import AnySplit, NewItems
+from lifelora.data.split import AnySplit, NewItems, NewUsers
 from lifelora.errors import ConfigError
 from lifelora.types import Part
 
@@ -53,6 +54,25 @@ class New:
             f"{len(self.left_out):,} of their events, all until the last training sample, left the log; {count['valid']:,} "
             f"samples of valid and {count['test']:,} of test are theirs."
         )
+
+
+def users_note(
+    config: NewUsers,
+    parts: dict[Part, Int[np.ndarray, "_"]],
+    user_A: Int[np.ndarray, "A"],
+    user_U: Int[np.ndarray, "U"],
+    began_U: Int[np.ndarray, "U"],
+) -> str:
+    """What a reader has to know of new users, among the users who have samples and by when these began."""
+    new = config.drawn(user_U, began_U)
+    own = {part: user_A[rows][np.isin(user_A[rows], new)] for part, rows in parts.items()}
+    how = f"drawn by seed {config.seed}" if config.by == "seed" else "those whose first event is the latest"
+    told = " and ".join(
+        f"{len(own[part]):,} samples of {part} are of {len(np.unique(own[part])):,}" for part in ("valid", "test")
+    )
+    return (
+        f"new users: {len(new):,} of the {len(user_U):,} users who have samples are in no training event, {how}: {told} of them."
+    )
 
 
 def without_early_events(raw: RawTables, config: AnySplit, min_history: int) -> tuple[RawTables, New]:

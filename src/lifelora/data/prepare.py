@@ -23,7 +23,7 @@ from lifelora.data.levels import SHOWN, levels_of, listed
 from lifelora.data.listed import lists_of
 from lifelora.data.log import EVENT_COLUMNS
 from lifelora.data.negatives import Negatives, in_words, sampled
-from lifelora.data.new import without_early_events
+from lifelora.data.new import users_note, without_early_events
 from lifelora.data.parts import HISTORY, part_codes, places, told
 from lifelora.data.raw import RawTables
 from lifelora.data.rows import is_list
@@ -130,6 +130,9 @@ def prepare(raw: RawTables, rules: Rules, folder: Path, name: str) -> Dataset:
     if isinstance(rules.split, NewItems):
         notes.append(new.note(rules.split, parts, events["item"], np.isin(np.arange(len(items)), new_items)))
         np.save(folder / "new_items.npy", new_items)
+    if isinstance(rules.split, NewUsers):
+        sampled_U = np.unique(events["user"][rows])
+        notes.append(users_note(rules.split, parts, events["user"], sampled_U, events["time"][offsets[sampled_U]]))
     if has_times:
         tied_N = tied(events["user"], events["time"])
         notes += told_of({part: float(tied_N[chosen].mean()) for part, chosen in parts.items()}, rules)
