@@ -27,6 +27,7 @@ NEEDED = (
 OPTIONAL = {
     "peft": ("peft", "loading exported adapters with stock PEFT"),
     "bitsandbytes": ("gpu", "4- and 8-bit backbones"),
+    "gguf": ("gguf", "backbones from .gguf files"),
     "sentence-transformers": ("text", "item vectors from a sentence encoder"),
 }
 GIB = 1 << 30

@@ -1,4 +1,4 @@
-"""The frozen LM: any Hugging Face causal LM from a folder or a hub name. Knows nothing of users or items.
+"""The frozen LM: any causal LM from a folder, a hub name or a .gguf file. Knows nothing of users or items.
 
 Safetensors only, never remote code, and no network unless the user asks for a download.
 """
@@ -11,18 +11,19 @@ from types import SimpleNamespace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import PositiveInt
+from pydantic import PositiveInt, field_serializer
 from torch import nn
 
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError, MissingExtraError
 from lifelora.kinds import BACKBONES, Variant
 from lifelora.llm.context import CONTEXT, named_context
-from lifelora.llm.files import described, fingerprint, read
+from lifelora.llm.files import described, read
 from lifelora.llm.lighter import first_layers, in_eight_bits
+from lifelora.llm.place import fingerprint, here, located, name
 from lifelora.llm.probe import probe
 from lifelora.llm.trees.interface import install
-from lifelora.types import PathText
+from lifelora.types import KEY, PathText
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ABOUT = "about.json"
@@ -83,13 +84,13 @@ class BackboneConfig(Variant):
 
 
 class Pretrained(BackboneConfig):
-    """A pretrained causal LM in Hugging Face's layout."""
+    """A pretrained causal LM."""
 
     later: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     kind: Literal["pretrained"] = "pretrained"
     path: PathText
-    "A folder with config.json, *.safetensors and a tokenizer, or a hub name."
+    "A folder with config.json, *.safetensors and a tokenizer, a hub name, a .gguf file, or a name that `lifelora models` lists."
     dtype: Literal["fp32", "bf16", "fp16"] = "fp32"
     layers: PositiveInt | None = None
     "The first so many layers alone, before the model's last norm and its head; all of them when left out."
@@ -100,9 +101,13 @@ class Pretrained(BackboneConfig):
     context: PositiveInt | None = None
     "The longest prompt, in tokens, where not what the model's configuration names. Some name none (Mamba, BLOOM) and need this."
 
+    @field_serializer("path")
+    def _written(self, path: str, info: Any) -> str:
+        return name(path) if (info.context or {}).get(KEY) else path
+
     @property
     def place(self) -> str:
-        return self.path
+        return here(self.path)
 
     def fingerprint(self) -> str:
         """SHA-256 over the files of a local model (blocks of very large ones); of the name for a model on the hub."""
@@ -114,7 +119,7 @@ class Pretrained(BackboneConfig):
 
     def spelling(self, folder: Path, download: bool = False) -> tuple[Any, int]:
         """From the configuration and the tokenizer's files; no weights are read."""
-        config, tokenizer = described(self.path, "backbone.path", download)
+        config, tokenizer = described(located(self.path, "backbone.path", download), "backbone.path", download)
         return tokenizer, longest(SimpleNamespace(config=config), self.context, type(config).__name__)
 
 
@@ -136,7 +141,7 @@ def load(config: Pretrained, device: torch.device, download: bool = False, label
         extra = {"quantization_config": _quantization(config), "device_map": {"": device}}
     model, tokenizer = read(
         AutoModelForCausalLM,
-        config.path,
+        located(config.path, "backbone.path", download),
         "backbone.path",
         download,
         dtype=DTYPES[config.dtype],

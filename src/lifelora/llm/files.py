@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from lifelora.artefacts import kept_hash
 from lifelora.errors import ArtefactError, ConfigError
 
 WHOLE_FILE = 1 << 31
@@ -70,24 +71,38 @@ def fingerprint(path: str) -> str:
     """SHA-256 over the files of a local model (blocks of very large ones); of the name for a model on the hub."""
     digest = hashlib.sha256(path.encode() if not Path(path).exists() else b"")
     for file in sorted(Path(path).glob("*")) if Path(path).is_dir() else []:
-        if file.suffix not in (".json", ".safetensors", ".model"):
-            continue
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}\n".encode())
-        with file.open("rb") as stream:
-            if size <= WHOLE_FILE:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-            else:
-                for part in range(64):
-                    stream.seek(size // 64 * part)
-                    digest.update(stream.read(1 << 20))
+        if file.suffix in (".json", ".safetensors", ".model"):
+            digest.update(f"{file.name}:{file.stat().st_size}\n".encode())
+            _add(digest, file)
     return digest.hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of one file, whatever its name; of a very large one, of its size and blocks."""
+    if (size := path.stat().st_size) <= WHOLE_FILE:
+        return kept_hash(path)
+    digest = hashlib.sha256(f"{size}\n".encode())
+    _add(digest, path)
+    return digest.hexdigest()
+
+
+def _add(digest: "hashlib._Hash", file: Path) -> None:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        if size <= WHOLE_FILE:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        else:
+            for part in range(64):
+                stream.seek(size // 64 * part)
+                digest.update(stream.read(1 << 20))
 
 
 def _check_folder(folder: Path, key: str) -> None:
     if not (folder / "config.json").exists():
-        raise ConfigError(f"{key} = '{folder}' has no config.json; it must hold a model in Hugging Face's layout.")
+        packed = next(iter(sorted(folder.glob("*.gguf"))), None)
+        mend = "it must hold a model in Hugging Face's layout" if packed is None else f"give the file itself: {key} = '{packed}'"
+        raise ConfigError(f"{key} = '{folder}' has no config.json; {mend}.")
     if not list(folder.glob("*.safetensors")):
         others = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
         raise ArtefactError(

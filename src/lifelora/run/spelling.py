@@ -41,9 +41,9 @@ def spelling_of(context: Context, template: Plain | Rella | TitleTemplate) -> Sp
         tokenizer, longest = config.spelling(stage.folder, download)
         return Spelling(tokenizer, longest, f"that of {config.place or config.kind}")
     except (ConfigError, MissingExtraError):
-        if Path(config.place).is_dir():
+        if Path(config.place).exists():
             raise
         own = Nano(template=template)
         why = "a nano language model's, made from these texts, so counts are approximate: that of "
-        why += f"{config.place or config.kind} is not on this machine (--download fetches what has a hub name)"
+        why += f"{config.place or config.kind} is not on this machine (--download fetches what has a name)"
         return Spelling(train_tokenizer(own, context.dataset), own.context, why, exact=False)
