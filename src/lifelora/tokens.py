@@ -22,6 +22,8 @@ from lifelora.errors import ConfigError
 
 AT_ONCE = 4096
 """Texts given to the tokenizer in one call."""
+BRACKETS = ("⟦", "⟧")
+"""Around a control token, where a text is shown to a reader."""
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -71,6 +73,16 @@ class LineTokenizer:
         if self._salt not in text:
             return text
         return self._marks.sub(lambda match: self._controls[int(match[1])].content, text)
+
+    def visible(self, text: str) -> str:
+        """The same, with each control token in ``BRACKETS``."""
+        left, right = BRACKETS
+        return self._marks.sub(lambda match: f"{left}{self._controls[int(match[1])].content}{right}", text)
+
+    def through_control(self, text: str) -> str:
+        """A template's own words up to and with the first control token that they spell; nothing where they spell none."""
+        found = self._spelled.search(text) if self._controls else None
+        return text[: found.end()] if found else ""
 
     def whole(self, text: str) -> list[int]:
         """The reference: special tokens at the start, then the text as one string, and no token of an end."""

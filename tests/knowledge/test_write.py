@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from inspect import signature
 from pathlib import Path
 
 import pytest
 import torch
 from knowledge_world import CHAT, byte_llama, byte_tokenizer
 
+from chat_world import FAMILIES, SPELLED, by_transformers, chatting
 from lifelora.errors import ArtefactError, ConfigError
 from lifelora.finished import Store
 from lifelora.knowledge.greedy import Greedy
@@ -186,6 +188,17 @@ def test_a_prompt_opens_no_turn_and_ends_none():
     assert chat.count(256) == 3
     plain = byte_tokenizer()
     assert Greedy(byte_llama(), plain).ids(HOSTILE, 4) == [256, *bytes_of(plain, HOSTILE)]
+
+
+@pytest.mark.parametrize("name", ["chatml", "llama-3", "gemma", "mistral", "dated"])
+def test_no_prompt_spells_a_control_token_of_its_models_chat(name):
+    """Names of users and titles of items stand in questions; the reference is transformers' own way."""
+    tokenizer, model = chatting(byte_tokenizer().backend_tokenizer, FAMILIES[name]), byte_llama()
+    if "sanitize_control_tokens" not in signature(tokenizer.apply_chat_template).parameters:
+        pytest.skip("this version of transformers has no such way")
+    model.resize_token_embeddings(280)
+    for prompt in ("Heat", "".join(SPELLED), *SPELLED):
+        assert Greedy(model, tokenizer).ids(prompt, 4) == by_transformers(tokenizer, prompt, sanitize_control_tokens=True)
 
 
 @pytest.mark.parametrize("changed", ["turn['content']", "turn['content'] | trim", "turn['content'] * 2", "'>' + turn['content']"])

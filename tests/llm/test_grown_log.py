@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from llm_world import tiny_llama, tiny_tokenizer
 
+from chat_world import FAMILIES, chatting
 from lifelora.conventional.als import ALS
 from lifelora.conventional.base import Counted, Recommender
 from lifelora.conventional.bpr import BPR
@@ -244,17 +245,23 @@ def test_selectors_choose_the_same(folder, case: Drawn):
 
 
 TOKENIZER = tiny_tokenizer()
+CHATTING = chatting(tiny_tokenizer().backend_tokenizer, FAMILIES["chatml"])
 
 
+@pytest.mark.parametrize("chat", [False, True])
 @given(drawn())
 @example(TIES)
 @settings(EVERYTHING, max_examples=3)
-def test_prompts_are_the_same_token_by_token(folder, case: Drawn):
+def test_prompts_are_the_same_token_by_token(folder, chat: bool, case: Drawn):
+    tokenizer = CHATTING if chat else TOKENIZER
     whole, base = case.prepared(folder(), None), case.prepared(folder(), case.cuts[0])
     *_, grown = steps = case.grown(base)
-    yes_no, ours = (YesNoBuilder.make(one, Plain(), TOKENIZER, ROOM, ("behaviours", "target", "user")) for one in (whole, base))
+    yes_no, ours = (
+        YesNoBuilder.make(one, Plain(chat=chat), tokenizer, ROOM, ("behaviours", "target", "user")) for one in (whole, base)
+    )
     titles, our_titles = (
-        TitleBuilder.make(one, TitleTemplate(), TOKENIZER, 3 * ROOM, 0, ("text", "hybrid", "ids")) for one in (whole, base)
+        TitleBuilder.make(one, TitleTemplate(chat=chat), tokenizer, 3 * ROOM, 0, ("text", "hybrid", "ids"))
+        for one in (whole, base)
     )
     towers, our_towers = (TowerBuilder(one, Plain(), TOKENIZER, ROOM) for one in (whole, base))
     before = ours.lines.tokens_T.copy()

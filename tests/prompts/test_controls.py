@@ -1,12 +1,14 @@
 """Data that spell control tokens and line breaks, in every prompt: they are text, on one line; controls are the template's."""
 
 import sys
+from inspect import signature
 
 import numpy as np
 import pyarrow as pa
 import pytest
 from tokenizers import Tokenizer, models
 
+from chat_world import FAMILIES, SPELLED, by_transformers, chatting
 from control_world import CONTROLS, KINDS, WRITE_ANY_TEXT, with_controls
 from lifelora.data.prepare import Rules, prepare
 from lifelora.data.raw import RawTables, Words
@@ -14,9 +16,10 @@ from lifelora.data.split import LeaveOneOut
 from lifelora.errors import ConfigError
 from lifelora.prompts.lines.titles import TitleLines
 from lifelora.prompts.lines.yes_no import YesNoLines
+from lifelora.prompts.pieces import of_yes_no
 from lifelora.prompts.towers import TowerBuilder
 from lifelora.prompts.wording.fields import marked
-from lifelora.prompts.wording.titles import Phrasing, answer_line
+from lifelora.prompts.wording.titles import PHRASINGS, Phrasing, TitleTemplate
 from lifelora.prompts.wording.yes_no import Plain
 from lifelora.prompts.yes_no import YesNoBuilder, find_answers
 from lifelora.tokens import LineTokenizer
@@ -116,7 +119,7 @@ def test_the_controls_of_a_question_for_a_title_are_its_phrasings(ordinary, host
     assert found.prompt(0, range(5), range(2, 8), 1) == line_tokenizer.whole(text)
     answer = found.tokens_T[found.offsets_N[found.answer_M[1]] : found.offsets_N[found.answer_M[1] + 1]].tolist()
     assert spelling.decode(answer, skip_special_tokens=True).strip() == "</s>"
-    assert answer_line(hostile.words.model_dump(), items[1]) == " </s>\n"
+    assert PHRASING.answer_line(hostile.words.model_dump(), items[1]) == " </s>\n"
 
 
 def test_the_controls_of_two_towers_are_the_tokenizers(hostile):
@@ -160,3 +163,59 @@ def test_a_text_of_data_is_never_several_lines(broken, tmp_path):
     assert len(text.splitlines()) == 1 + 1 + 1 + 3 + 2 + 1  # opening, profile, history, behaviours, question, answer
     text = PHRASING.render(words, items[:3], items[2:5], items[4])
     assert len(text.splitlines()) == 1 + 1 + 3 + 1 + 3 + 1 + 1
+
+
+def spelled_out(tokenizer, ids):
+    """The numbers of control tokens, and the characters of the text between them: transformers cuts that once more."""
+    pieces = [""]
+    for number, token in zip(ids, tokenizer.convert_ids_to_tokens(ids), strict=True):
+        pieces[-1:] = [pieces[-1], number, ""] if number in tokenizer.added_tokens_decoder else [pieces[-1] + token]
+    return pieces
+
+
+def encoded(tokenizer, text):
+    """The characters of a text, by transformers, with whatever begins a text."""
+    return LineTokenizer(tokenizer).start + tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+@pytest.mark.parametrize("chat", [False, True])
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "closed"])
+def test_no_text_of_the_data_is_a_control_token_of_a_chat(fresh, tmp_path, name, chat):
+    """Titles, descriptions, fields, profiles, words, levels and answers; the reference is transformers' own way."""
+    family = FAMILIES[name]
+    tokenizer = chatting(fresh(family.kind), family)
+    if chat and "sanitize_control_tokens" not in signature(tokenizer.apply_chat_template).parameters:
+        pytest.skip("this version of transformers has no such way")
+    spelled = [*dict.fromkeys([*SPELLED, *family.controls])]
+    dataset = made([f"The {control} of {control}Zorro{control}" for control in [*spelled, *spelled][:16]], tmp_path)
+    words, user = dataset.words.model_dump(), dataset.profiles.to_pylist()[0]
+    items, level = dataset.catalogue.to_pylist(), spelled[0]
+
+    def reference(text, answer=None):
+        if not chat:
+            return encoded(tokenizer, text)
+        return by_transformers(tokenizer, text, answer=answer, sanitize_control_tokens=True)
+
+    template, plain = (
+        Plain(profile="[[{job}]]", question=(*TEMPLATE.question[1:], "Of {title} ({genre})?"), chat=on) for on in (chat, False)
+    )
+    plain = plain.model_copy(update={"answer": template.answer})
+    for item in items:
+        shown = [(number, items[number], level) for number in range(3)]
+        pieces = of_yes_no(template, tokenizer, words, user, shown, (9, item), 4096)
+        text = plain.render(words, user, [(texts, level) for _, texts, _ in shown], item)
+        made_of = [token for piece in pieces.pieces for token in piece.ids]
+        assert spelled_out(tokenizer, made_of) == spelled_out(tokenizer, reference(text))
+    ask = PHRASINGS[0]
+    lines = TitleLines.build(dataset, PHRASINGS, tokenizer, chat=TitleTemplate(chat=chat))
+    for target, item in enumerate(items):
+        shown, listed = items[1:3], [items[3], items[4], item]
+        ids = lines.prompt(0, [1, 2], [3, 4, target])
+        assert spelled_out(tokenizer, ids) == spelled_out(tokenizer, reference(ask.render(words, shown, listed)))
+        answered = lines.prompt(0, [1, 2], [3, 4, target], target)
+        if not chat:
+            assert answered == encoded(tokenizer, ask.render(words, shown, listed, item))
+        elif name != "thinking":  # of an answer that is there it writes no place to think
+            whole = spelled_out(tokenizer, reference(ask.render(words, shown, listed), item["title"]))
+            found = spelled_out(tokenizer, answered)
+            assert found[:-1] == whole[: len(found) - 1]

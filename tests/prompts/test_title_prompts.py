@@ -11,7 +11,7 @@ from tokenizers.decoders import ByteLevel
 from lifelora.errors import ConfigError
 from lifelora.prompts.lines.titles import TitleLines
 from lifelora.prompts.titles import TitleBuilder
-from lifelora.prompts.wording.titles import PHRASINGS, Form, Phrasing, TitleTemplate, answer_line
+from lifelora.prompts.wording.titles import PHRASINGS, Form, Phrasing, TitleTemplate
 from lifelora.tokens import LineTokenizer
 
 C = 7
@@ -176,7 +176,7 @@ def test_titles_are_the_answers(dataset, pieces, builder):
     for row in range(2):
         for column, item in enumerate(items_BC[row]):
             ids = titles.tokens_BCA[row, column][titles.mask_BCA[row, column]].tolist()
-            whole = prompt + answer_line(words, texts_of(dataset, [item])[0])
+            whole = prompt + PHRASINGS[0].answer_line(words, texts_of(dataset, [item])[0])
             assert line_tokenizer.whole(prompt) + ids == line_tokenizer.whole(whole)
     assert (titles.tokens_BCA[~titles.mask_BCA] == 0).all()
     assert titles.tokens_BCA.dtype == torch.int64

@@ -9,12 +9,11 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from lifelora.errors import ConfigError
+from lifelora.prompts.chat import rendered
 from lifelora.tokens import LineTokenizer, check_fits
 
 ANSWER, PROMPT = "ANSWER", "PROMPT-3f0c"
 """Stand in a chat template for what is not the template's own text."""
-TEMPLATE = {"enable_thinking": False, "date_string": "26 Jul 2024"}
-"""For chat templates that know them: a short text has no room for thinking aloud, and today's date would change the prompt."""
 
 
 @final
@@ -85,7 +84,9 @@ class Greedy:
         if self._tokenizer.eos_token_id is not None:
             ends.add(self._tokenizer.eos_token_id)
         if self.template:
-            after = self._chat({"role": "user", "content": "A"}, {"role": "assistant", "content": ANSWER}).rpartition(ANSWER)[2]
+            after = rendered(
+                self._tokenizer, {"role": "user", "content": "A"}, {"role": "assistant", "content": ANSWER}
+            ).rpartition(ANSWER)[2]
             first = self._encoder.ids(self._encoder.marked(after.strip()))[:1]
             ends |= {token for token in first if token in special}
         return sorted(ends)
@@ -94,7 +95,7 @@ class Greedy:
         """The chat up to the answer; marked is what the template alone says, so that no prompt ends a turn or opens another."""
         text = prompt.strip()
         # With the prompt's own space around it, which the template may take away.
-        chat = self._chat({"role": "user", "content": prompt.replace(text, PROMPT)}, add_generation_prompt=True)
+        chat = rendered(self._tokenizer, {"role": "user", "content": prompt.replace(text, PROMPT)}, answer=True)
         around = chat.split(PROMPT)
         if len(around) == 1:
             raise ConfigError(
@@ -102,12 +103,6 @@ class Greedy:
                 "repair chat_template (tokenizer_config.json, chat_template.jinja) or take another backbone."
             )
         return text.join(map(self._encoder.marked, around))
-
-    def _chat(self, *turns: dict[str, str], add_generation_prompt: bool = False) -> str:
-        text: str = self._tokenizer.apply_chat_template(
-            list(turns), tokenize=False, add_generation_prompt=add_generation_prompt, **TEMPLATE
-        )
-        return text
 
 
 @contextmanager

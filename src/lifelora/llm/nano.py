@@ -26,7 +26,7 @@ from lifelora.prompts.lines.base import table_texts
 from lifelora.prompts.lines.titles import TitleLines
 from lifelora.prompts.lines.yes_no import YesNoLines
 from lifelora.prompts.wording.fields import marked
-from lifelora.prompts.wording.titles import TitleTemplate, answer_line
+from lifelora.prompts.wording.titles import TitleTemplate
 from lifelora.prompts.wording.yes_no import Plain, Rella, Template
 from lifelora.seeds import generator, torch_seeded
 from lifelora.tokens import LineTokenizer
@@ -221,7 +221,11 @@ def _lines(template: Template | TitleTemplate, dataset: Dataset) -> Iterator[str
         for phrasing in (one.leaving_out(dataset.left_out) for one in template.phrasings):
             yield phrasing.render(words, [], [])
             for item in items:
-                yield phrasing.behaviour_line(words, item) + phrasing.candidate_line(words, item) + answer_line(words, item)
+                yield (
+                    phrasing.behaviour_line(words, item)
+                    + phrasing.candidate_line(words, item)
+                    + phrasing.answer_line(words, item)
+                )
         return
     template = template.leaving_out(dataset.left_out)
     for item in items:
@@ -275,7 +279,7 @@ def _histories(config: Nano, dataset: Dataset, tokenizer: Any, seed: int) -> lis
     stretches = [stretch for order_N in orders for stretch in _stretches(order_N, dataset.user_N[order_N], config.behaviours)]
     line_tokenizer = LineTokenizer(tokenizer)
     own = marked(config.template, line_tokenizer.marked)
-    answers = [np.array(line_tokenizer.ids(word), np.int32) for word in (own.no, own.yes)]
+    answers = [np.array(line_tokenizer.ids(word), np.int32) for word in own.words[::-1]]
     negatives = dataset.negatives.beside(np.asarray(dataset.samples["train"]))
     documents = []
     for *shown, asked in _kept(config, stretches, seed):

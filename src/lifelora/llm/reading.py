@@ -17,17 +17,23 @@ from lifelora.prompts.titles import Titles
 class Reader:
     """Reads what the LM wrote."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, end: int | None = None) -> None:
+        """``end`` is a token with which answers end, beside newlines and the tokenizer's own end of a text."""
         self._backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
         size = self._backend.get_vocab_size(with_added_tokens=True)
         texts = self._backend.decode_batch([[token] for token in range(size)], skip_special_tokens=False)
-        end = getattr(tokenizer, "eos_token_id", None)
-        self.ends = sorted({token for token, text in enumerate(texts) if "\n" in text} | ({end} if end is not None else set()))
+        lines = {token for token, text in enumerate(texts) if "\n" in text}
+        given = (getattr(tokenizer, "eos_token_id", None), end)
+        self._end = None if end in lines else end
+        self.ends = sorted(lines | {int(token) for token in given if token is not None})
         "Tokens with which a line ends; a newline is one byte, so it is never more than one token."
 
     def line(self, ids: Sequence[int]) -> str:
         """The first line of tokens, trimmed."""
-        text: str = self._backend.decode(list(ids), skip_special_tokens=True)
+        ids = list(ids)
+        if self._end in ids:
+            ids = ids[: ids.index(self._end)]
+        text: str = self._backend.decode(ids, skip_special_tokens=True)
         return text.partition("\n")[0].strip()
 
     def titles(self, titles: Titles) -> list[list[str]]:

@@ -13,13 +13,15 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from lifelora.prompts.chat import spelled
 from lifelora.prompts.fill import newest_that_fit
-from lifelora.prompts.slots import ITEM_SLOT, USER_SLOT, Place, SlotTokenizer
+from lifelora.prompts.slots import ITEM_SLOT, USER_SLOT, Place
+from lifelora.prompts.wording.chat import Chat
 from lifelora.prompts.wording.fields import Texts, marked
 from lifelora.prompts.wording.others import ITEM_COLUMNS, USER_COLUMNS, Part, title_of
-from lifelora.prompts.wording.titles import Form, Phrasing, answer_line
+from lifelora.prompts.wording.titles import Form, Phrasing
 from lifelora.prompts.wording.yes_no import Template
-from lifelora.tokens import LineTokenizer
+from lifelora.tokens import BRACKETS, LineTokenizer
 
 SOFT = "▢"
 """How a soft token is shown."""
@@ -39,11 +41,18 @@ class Piece:
     "The token ids; ``slots.ITEM`` and ``slots.USER`` for soft tokens."
     shortened: tuple[Part, ...] = ()
     "What the lines tell in part, or not at all."
+    visible: str = ""
+    "The text with its control tokens in ``BRACKETS``."
 
     @property
     def shown(self) -> str:
         """The text with ``SOFT`` for its soft tokens."""
-        return self.text.replace(ITEM_SLOT, SOFT).replace(USER_SLOT, SOFT)
+        return _soft(self.text)
+
+    @property
+    def controls(self) -> str:
+        """The same with control tokens in ``BRACKETS``, so that they can be told from a text that spells them."""
+        return _soft(self.visible)
 
 
 @dataclass(frozen=True)
@@ -84,8 +93,7 @@ def of_yes_no(
     shared: Sequence[int] = (),
 ) -> Pieces:
     """A prompt that is answered yes or no; ``shared`` are the tokens that end it (``yes_no.Answers.shared``)."""
-    by = SlotTokenizer(tokenizer) if soft else LineTokenizer(tokenizer)
-    own, (item, texts) = marked(template.slotted(soft), by.marked), target
+    (by, (own,)), (item, texts) = spelled([template.slotted(soft)], tokenizer, template, slots=bool(soft)), target
     question = Piece("question", own.question_lines(words, texts), item, (), _short(own, own.question, texts, words))
     return _about_user(by, own, words, user, behaviours, [question], max_tokens, shared)
 
@@ -105,7 +113,8 @@ def of_towers(
     of_user = _about_user(by, own, words, user, behaviours, [], max_tokens, by.end)
     text = own.item_text(words, texts)
     ids = (*by.start, *by.ids(text)[: max_tokens - len(by.start) - len(by.end)], *by.end)
-    piece = Piece("question", by.plain(text) + "\n", item, ids, _short(own, own.question, texts, words))
+    short = _short(own, own.question, texts, words)
+    piece = Piece("question", by.plain(text) + "\n", item, ids, short, by.visible(text) + "\n")
     return of_user, Pieces((piece,), 0, max_tokens)
 
 
@@ -119,11 +128,12 @@ def of_titles(
     max_tokens: int,
     form: Form = "text",
     soft: Sequence[Place] = (),
+    chat: Chat | None = None,
 ) -> Pieces:
     """A prompt that is answered with a title; room is kept for the longest of ``answers``."""
-    plain = LineTokenizer(tokenizer)
-    by = plain if form == "text" else SlotTokenizer(tokenizer)
-    own, unslotted = marked(phrasing.slotted(form, soft), by.marked), marked(phrasing, plain.marked)
+    chat = chat or Chat()
+    by, (own,) = spelled([phrasing.slotted(form, soft)], tokenizer, chat, slots=form != "text")
+    plain, (unslotted,) = spelled([phrasing], tokenizer, chat)
     lines = [
         Piece("behaviour", own.behaviour_line(words, texts), item, (), _short(own, (own.behaviour,), texts, words))
         for item, texts in behaviours
@@ -136,7 +146,7 @@ def of_titles(
             for item, texts in candidates
         ]
     rest.append(Piece("question", own.question_lines(words)))
-    texts = list(dict.fromkeys(answer_line(words, answer) for answer in answers))
+    texts = list(dict.fromkeys(unslotted.answer_line(words, answer) for answer in answers))
     longest = max(map(len, plain.lines(texts, unslotted.question_lines(words), "")), default=0)
     heads = [Piece("head", own.head(words, shown)) for shown in (False, True)]
     return _fitted(by, heads, lines, rest, max_tokens, longest)
@@ -187,5 +197,13 @@ def _tokenised(by: LineTokenizer, pieces: Sequence[Piece]) -> list[Piece]:
     made, texts = [], [piece.text for piece in pieces]
     for number, piece in enumerate(pieces):
         ids = next(by.lines([piece.text], "".join(texts[:number]), "".join(texts[number + 1 :]))).tolist()
-        made.append(replace(piece, text=by.plain(piece.text), ids=(*(by.start if number == 0 else ()), *ids)))
+        ids = [*(by.start if number == 0 else ()), *ids]
+        made.append(replace(piece, text=by.plain(piece.text), visible=by.visible(piece.text), ids=tuple(ids)))
     return made
+
+
+def _soft(text: str) -> str:
+    left, right = BRACKETS
+    for slot in (ITEM_SLOT, USER_SLOT):
+        text = text.replace(f"{left}{slot}{right}", SOFT).replace(slot, SOFT)
+    return text

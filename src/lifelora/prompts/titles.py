@@ -59,7 +59,8 @@ class TitleBuilder:
         soft: Collection[Place] = ITEMS,
     ) -> "TitleBuilder":
         """Tokenise the lines of prompts in these forms first; ``soft`` says whose soft tokens they have."""
-        return cls(dataset, TitleLines.build(dataset, template.phrasings, tokenizer, forms, soft), max_tokens, seed)
+        lines = TitleLines.build(dataset, template.phrasings, tokenizer, forms, soft, template)
+        return cls(dataset, lines, max_tokens, seed)
 
     def extended(self, dataset: Dataset) -> "TitleBuilder":
         """This builder for the data set extended: its lines are shared, and what is new is tokenised. It asks; phrasings for

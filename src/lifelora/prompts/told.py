@@ -7,6 +7,7 @@ from typing import Any
 from lifelora.errors import on_one_line
 from lifelora.prompts.pieces import Pieces
 from lifelora.prompts.slots import ITEM, USER
+from lifelora.tokens import BRACKETS
 
 LISTED = 5
 """Texts that were cut and are listed."""
@@ -65,6 +66,7 @@ class Prompt:
                 {
                     "what": piece.what,
                     "text": piece.shown,
+                    "with_control_tokens": piece.controls,
                     "tokens": len(piece.ids),
                     "item": None if piece.item is None else self.names[piece.item],
                     "soft": ["user" if token == USER else "item" for token in piece.ids if token in (ITEM, USER)],
@@ -84,13 +86,15 @@ class Prompt:
             if name != "prompt":
                 lines.append(f"the {name}'s text:")
             for piece in pieces.pieces:
-                first, *more = piece.shown.splitlines() or [""]
+                first, *more = piece.controls.splitlines() or [""]
                 lines += [f"{len(piece.ids):>6}  {on_one_line(first)}", *(f"        {on_one_line(line)}" for line in more)]
             lines += [f"{pieces.tokens():>6}  in all: {_said(pieces)}", *self._cut(pieces)]
         if self.answers:
             lines.append("answer: " + " or ".join(repr(answer) for answer in self.answers))
         lines += [f"soft tokens (▢): {self.soft}"] * bool(self.soft)
         lines += [f"prior: the language model's logit is added to that of '{self.prior}'"] * bool(self.prior)
+        if any(piece.controls != piece.shown for pieces in self.texts.values() for piece in pieces.pieces):
+            lines.append(f"control tokens ({' '.join(BRACKETS)}): of the template's own words; what looks so without is text")
         return "\n".join([*lines, f"tokenizer: {self.tokenizer}"])
 
     def _cut(self, pieces: Pieces) -> list[str]:

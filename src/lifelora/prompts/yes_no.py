@@ -14,13 +14,12 @@ from jaxtyping import Bool, Int
 
 from lifelora.data.dataset import Dataset, Targets
 from lifelora.errors import ConfigError
+from lifelora.prompts.chat import spelled
 from lifelora.prompts.fill import Plan, Prompts, Segments
 from lifelora.prompts.lines.yes_no import YesNoLines
 from lifelora.prompts.slots import Place
 from lifelora.prompts.tree import PromptTrees, TreePlan
-from lifelora.prompts.wording.fields import marked
 from lifelora.prompts.wording.yes_no import Template
-from lifelora.tokens import LineTokenizer
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,8 @@ def find_answers(tokenizer: Any, template: Template) -> Answers:
 
     Raises ConfigError where the two words begin with no different token, or change the tokens of the cue.
     """
-    line_tokenizer = LineTokenizer(tokenizer)
-    own = marked(template, line_tokenizer.marked)
-    cue, yes, no = (line_tokenizer.whole(f"{own.history}\n{own.answer}{word}") for word in ("", own.yes, own.no))
+    line_tokenizer, (own,) = spelled([template], tokenizer, template)
+    cue, yes, no = (line_tokenizer.whole(f"{own.history}\n{own.cue}{word}") for word in ("", *own.words))
     for word, ids in ((template.yes, yes), (template.no, no)):
         if ids[: len(cue)] != cue:
             raise ConfigError(

@@ -14,6 +14,7 @@ from lifelora.knowledge.experts import KnowledgeExperts
 from lifelora.llm.backbone import AnyBackbone
 from lifelora.llm.nano import Nano
 from lifelora.lora.coupling import Identity
+from lifelora.prompts.wording.yes_no import Plain
 from lifelora.recipe import fed
 from lifelora.recipe.sections import Blend, Conventional, Data, Evaluation, Knowledge, TwoTower
 from lifelora.recipe.system import Representation, System
@@ -105,8 +106,17 @@ class Recipe(Frozen):
 
     def _fits_together(self, name: str, system: System) -> None:
         for key in sorted(set().union(*TASK_KEYS.values()) - TASK_KEYS[self.task]):
-            if getattr(system, key) != System.model_fields[key].default:
-                raise ValueError(f"systems.{name}.{key} has no meaning where task = '{self.task}'; remove it")
+            said, unsaid = getattr(system, key), System.model_fields[key].default
+            if key == "template":
+                unsaid = Plain(chat=said.chat, system=said.system)
+            if said != unsaid:
+                mend = "remove all of it but chat and system" if key == "template" else "remove it"
+                raise ValueError(f"systems.{name}.{key} has no meaning where task = '{self.task}'; {mend}")
+        if system.template.chat and self.backbone.made:
+            raise ValueError(
+                f"systems.{name}.template.chat = true, and backbone.kind = '{self.backbone.kind}', which the run makes, has no "
+                f"chat template; choose a pretrained chat model (backbone.path), or set systems.{name}.template.chat = false"
+            )
         if system.prior is not None:
             self._has_its_prior(name, system.prior)
         u, soft = system.representation, system.soft

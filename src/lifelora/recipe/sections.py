@@ -112,6 +112,12 @@ class TwoTower(TwoTowerConfig):
     'Validation samples, drawn once by seed; all of them with "null".'
     training: TrainingConfig = TrainingConfig()
 
+    @model_validator(mode="after")
+    def _no_chat(self) -> "TwoTower":
+        if self.template.chat:
+            raise ValueError("template.chat = true asks a chat model, and an encoder reads texts and answers nothing; remove it")
+        return self
+
 
 class Blend(Frozen):
     """Scorers that are weighed together: members of a linear model of which validation samples choose the weights."""

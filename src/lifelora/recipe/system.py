@@ -12,7 +12,7 @@ from lifelora.llm.yes_no import Loss
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Identity
 from lifelora.prompts.slots import Place
-from lifelora.prompts.wording.titles import PHRASINGS, Phrasing
+from lifelora.prompts.wording.titles import PHRASINGS, Phrasing, TitleTemplate
 from lifelora.prompts.wording.yes_no import AnyTemplate, Plain
 from lifelora.recipe.sections import of_kind
 from lifelora.retrieval.select import AnySelector, MostRecent
@@ -96,6 +96,8 @@ class System(Adaptation):
     """As a control, something is taken away: the order of the behaviours, which is drawn by seed for each sample; or the words,
     every item in a prompt being called by a number that is drawn by seed. What the system loses, that was worth."""
     template: Annotated[AnyTemplate, of_kind("plain")] = Plain()
+    """The words of a prompt that is answered yes or no. Where next items are asked, ``chat`` and ``system`` alone: of all the
+    phrasings."""
     max_tokens: int = Field(default=1024, ge=16)
     representation: Annotated[AnyRepresentation, of_kind("model"), table("representation")] | None = None
     "The u that feeds the coupling; needed by every coupling that depends on the user."
@@ -239,6 +241,11 @@ class System(Adaptation):
                 *([self.prior] if self.prior is not None else []),
             ]
         )
+
+    @property
+    def titles(self) -> TitleTemplate:
+        """Next item: the ways to ask, in a chat or not."""
+        return TitleTemplate(phrasings=self.phrasings, chat=self.template.chat, system=self.template.system)
 
     @property
     def retriever_name(self) -> str | None:

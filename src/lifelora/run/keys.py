@@ -43,8 +43,8 @@ def kept_value(folder: Path, key: str) -> Any:
     return None if manifest is None else manifest["config"].get(key)
 
 
-def folder_hash(folder: Path) -> str:
+def folder_hash(folder: Path, pattern: str = "adapter_*") -> str:
     digest = hashlib.sha256()
-    for path in sorted(folder.glob("adapter_*")):
+    for path in sorted(folder.glob(pattern)):
         digest.update(f"{path.name} {file_hash(path)}\n".encode())
     return digest.hexdigest()

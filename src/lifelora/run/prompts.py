@@ -12,11 +12,12 @@ from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError
 from lifelora.llm.item_form import form_asked
 from lifelora.llm.two_tower import load_encoder
+from lifelora.prompts.chat import spelled
 from lifelora.prompts.lines.base import table_texts
 from lifelora.prompts.pieces import Pieces, Rated, of_titles, of_towers, of_yes_no
 from lifelora.prompts.told import Prompt
 from lifelora.prompts.wording.fields import Texts
-from lifelora.prompts.wording.titles import TitleTemplate, answer_line
+from lifelora.prompts.wording.yes_no import Template
 from lifelora.prompts.yes_no import find_answers
 from lifelora.recipe.sections import TwoTower
 from lifelora.recipe.system import System
@@ -120,18 +121,23 @@ def _of_towers(run: Run, name: str, config: TwoTower, sample: Sample) -> Made:
 
 
 def _of_system(run: Run, config: System, sample: Sample) -> Made:
-    template_or_phrasings = config.template if run.recipe.task == "ctr" else TitleTemplate(phrasings=config.phrasings)
-    dataset, spelling = run.context.in_prompts(config.control), spelling_of(run.context, template_or_phrasings)
+    asks = config.template if run.recipe.task == "ctr" else config.titles
+    dataset, spelling = run.context.in_prompts(config.control), spelling_of(run.context, asks)
+    if asks.chat and not spelling.exact:
+        asks = asks.model_copy(update={"chat": False})
+        spelling = replace(spelling, label=f"{spelling.label}; so the prompt stands in no chat template")
     most, shown = min(config.max_tokens, spelling.context), sample.behaviours(dataset)
     at = () if config.soft is None else config.soft.at
-    if run.recipe.task == "ctr":
-        template = config.template.leaving_out(dataset.left_out)
-        shared = find_answers(spelling.tokenizer, template).shared
-        made = of_yes_no(template, spelling.tokenizer, sample.words, sample.user, shown, sample.target, most, at, shared)
-        return {"prompt": made}, (template.yes, template.no), spelling
+    if isinstance(asks, Template):
+        template, tokenizer = asks.leaving_out(dataset.left_out), spelling.tokenizer
+        shared = find_answers(tokenizer, template).shared
+        made = of_yes_no(template, tokenizer, sample.words, sample.user, shown, sample.target, most, at, shared)
+        by, (own,) = spelled([template], tokenizer, template)
+        return {"prompt": made}, (by.plain(own.words[0]), by.plain(own.words[1])), spelling
     listed = [(one, sample.items[one]) for one in sample.requests.candidates[0].tolist()] if config.candidates_in_prompt else None
+    phrasing = asks.phrasings[0].leaving_out(dataset.left_out)
     made = of_titles(
-        config.phrasings[0].leaving_out(dataset.left_out),
+        phrasing,
         spelling.tokenizer,
         sample.words,
         [(one, texts) for one, texts, _ in shown],
@@ -140,8 +146,10 @@ def _of_system(run: Run, config: System, sample: Sample) -> Made:
         most,
         form_asked(config.item_form),
         at,
+        asks,
     )
-    return {"prompt": made}, (answer_line(sample.words, sample.target[1]),), spelling
+    by, (said,) = spelled([phrasing], spelling.tokenizer, asks)
+    return {"prompt": made}, (by.plain(said.answer_line(sample.words, sample.target[1])),), spelling
 
 
 def _shuffled(prompt: Pieces, requests: Requests, seed: int) -> Pieces:

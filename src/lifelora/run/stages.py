@@ -235,6 +235,9 @@ class Stages:
         if system.soft is None or "user" not in system.soft.at:
             without = NO_SOFT_USER | without
         config = told(system, exclude=without) | {"seed": self.recipe.seed}
+        if system.template.chat:
+            config["chat"] = system.template.model_dump(include={"chat", "system"})
+            config["chat_template"] = folder_hash(Path(self.recipe.backbone.place), "*.jinja")
         if system.soft is not None:
             config["soft_tokens"] = "inside their lines"  # they stood at the start of the next ones once
         if system.init_from in self.recipe.systems:

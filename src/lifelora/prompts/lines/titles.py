@@ -12,10 +12,12 @@ from jaxtyping import Int
 from lifelora.data.column import Column, Values, longer
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError
+from lifelora.prompts.chat import spelled
 from lifelora.prompts.lines.base import CHECKED, CHECKED_BEHAVIOURS, Lines, flat, table_texts
-from lifelora.prompts.slots import Place, SlotTokenizer
-from lifelora.prompts.wording.fields import Texts, marked
-from lifelora.prompts.wording.titles import ITEMS, WORDS_ALONE, Form, Phrasing, answer_line
+from lifelora.prompts.slots import Place
+from lifelora.prompts.wording.chat import Chat
+from lifelora.prompts.wording.fields import Texts
+from lifelora.prompts.wording.titles import ITEMS, WORDS_ALONE, Form, Phrasing
 from lifelora.tokens import LineTokenizer, lines_join
 
 
@@ -48,7 +50,7 @@ class Writer:
 
     def answers(self, items: Sequence[Texts]) -> list[Int[np.ndarray, "_"]]:
         """Titles after the cue, and the ends of their lines."""
-        texts = [answer_line(self.words, item) for item in items]
+        texts = [self.phrasings[0].answer_line(self.words, item) for item in items]
         return list(self.by.lines(texts, self.phrasings[0].question_lines(self.words), ""))
 
 
@@ -75,25 +77,26 @@ class TitleLines(Lines):
         tokenizer: Any,
         forms: Collection[Form] = WORDS_ALONE,
         soft: Collection[Place] = ITEMS,
+        chat: Chat | None = None,
     ) -> "TitleLines":
         """Tokenise every line that a prompt about ``dataset`` in one of these forms can need.
 
-        ``soft`` says whose soft tokens there are, in forms that have any. Raises ConfigError for fields that the data
-        lack, for a tokenizer that joins lines, and for one that writes no end of a line, so that one title begins another.
+        ``soft`` says whose soft tokens there are, in forms that have any; ``chat`` whether it is a chat. Raises ConfigError for
+        fields that the data lack, for a tokenizer that joins lines, for one that writes no end of a line, so that one title
+        begins another, and for one without the chat template that is asked for.
         """
         words, items = dataset.words.model_dump(), table_texts(dataset.catalogue)
         for phrasing in phrasings:
             phrasing.check(dataset.catalogue.column_names, words)
         phrasings = [phrasing.leaving_out(dataset.left_out) for phrasing in phrasings]
-        line_tokenizer = LineTokenizer(tokenizer)
-        tokenizers: dict[Form, LineTokenizer] = {
-            form: line_tokenizer if form == "text" else SlotTokenizer(tokenizer) for form in forms
-        }
+        line_tokenizer, plain = spelled(phrasings, tokenizer, chat or Chat())
         in_form = {
-            form: (own, [marked(phrasing.slotted(form, soft), own.marked) for phrasing in phrasings])
-            for form, own in tokenizers.items()
+            form: (line_tokenizer, plain)
+            if form == "text"
+            else spelled([phrasing.slotted(form, soft) for phrasing in phrasings], tokenizer, chat or Chat(), slots=True)
+            for form in forms
         }
-        phrasings = [marked(phrasing, line_tokenizer.marked) for phrasing in phrasings]
+        phrasings = plain
         writer = Writer(phrasings, line_tokenizer, in_form, words)
         neighbour = phrasings[0].behaviour_line(words, {"title": "A"})
         segments: list[Int[np.ndarray, "_"]] = []
@@ -109,7 +112,7 @@ class TitleLines(Lines):
                     (
                         [add(phrasing.head(words, shown), "", neighbour, line_tokenizer.start) for shown in (False, True)],
                         add(phrasing.announcement_line(words), neighbour, neighbour),
-                        add(phrasing.question_lines(words), neighbour, answer_line(words, {"title": "A"})),
+                        add(phrasing.question_lines(words), neighbour, phrasing.answer_line(words, {"title": "A"})),
                     )
                     for phrasing in phrasings
                 ),
@@ -154,6 +157,11 @@ class TitleLines(Lines):
     def longest_answer(self) -> int:
         """Tokens of the longest title of the catalogue."""
         return int(self.lengths[np.asarray(self.answer_M)].max())
+
+    @property
+    def end(self) -> int:
+        """A token with which an answer ends."""
+        return int(self.tokens_T[self.offsets_N[int(self.answer_M[0]) + 1] - 1])
 
     def prompt(
         self,

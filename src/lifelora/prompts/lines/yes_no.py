@@ -9,9 +9,10 @@ from jaxtyping import Int
 
 from lifelora.data.column import Values, longer
 from lifelora.data.dataset import Dataset
+from lifelora.prompts.chat import spelled
 from lifelora.prompts.lines.base import CHECKED, CHECKED_BEHAVIOURS, Lines, flat, table_texts
-from lifelora.prompts.slots import Place, SlotTokenizer
-from lifelora.prompts.wording.fields import Texts, marked
+from lifelora.prompts.slots import Place
+from lifelora.prompts.wording.fields import Texts
 from lifelora.prompts.wording.yes_no import Template
 from lifelora.tokens import LineTokenizer, lines_join
 
@@ -72,13 +73,14 @@ class YesNoLines(Lines):
     def build(cls, dataset: Dataset, template: Template, tokenizer: Any, soft: Collection[Place] = ()) -> "YesNoLines":
         """Tokenise every line that a prompt about ``dataset`` can need; ``soft`` says whose soft tokens it has.
 
-        Raises ConfigError for a template with fields that the data lack, and for a tokenizer that joins lines.
+        Raises ConfigError for a template with fields that the data lack, for a tokenizer that joins lines, and for one that lacks
+        the chat template which is asked for.
         """
         words = dataset.words.model_dump()
         template.check(dataset.catalogue.column_names, dataset.profiles.column_names, words, dataset.levels)
-        line_tokenizer = SlotTokenizer(tokenizer) if soft else LineTokenizer(tokenizer)
-        template = template.leaving_out(dataset.left_out)
-        writer = Writer(marked(template.slotted(soft), line_tokenizer.marked), line_tokenizer, words, dataset.levels)
+        own = template.leaving_out(dataset.left_out).slotted(soft)
+        line_tokenizer, (own,) = spelled([own], tokenizer, template, slots=bool(soft))
+        writer = Writer(own, line_tokenizer, words, dataset.levels)
         items = table_texts(dataset.catalogue)
         n_ratings = len(dataset.rating_levels)
 

@@ -16,7 +16,7 @@ from lifelora.types import Frozen
 FIELD = re.compile(r"\{([^{}]+)\}")
 OPTIONAL = re.compile(r"\[\[(.*?)\]\]")
 
-NO_LINES = ("kind", "leave_out")
+NO_LINES = ("kind", "leave_out", "system")
 """Keys of a template with words that no prompt says."""
 
 AnyFrozen = TypeVar("AnyFrozen", bound=Frozen)

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
+from lifelora.prompts.wording.chat import PLAIN, Around
 from lifelora.prompts.wording.fields import FIELD, Texts, fill
 from lifelora.types import Frozen
 
@@ -39,7 +40,7 @@ class Part:
 
 
 class Telling(Frozen):
-    """How much of what is known the lines of a prompt tell."""
+    """How much of what is known the lines of a prompt tell, and what stands around them."""
 
     description_words: int = Field(default=60, ge=1)
     "Longer descriptions are cut to this many words, and so is every field in {others}."
@@ -47,6 +48,14 @@ class Telling(Frozen):
     "{others} has at most so many words: the first fields, in the order of the data, and then the description."
     leave_out: tuple[str, ...] = ()
     "Fields that {others} leaves out; a line may name them all the same."
+
+    _around: Around = PrivateAttr(default=PLAIN)
+
+    def within(self: AnyTelling, around: Around) -> AnyTelling:
+        """The same lines as a message of a chat."""
+        made = self.model_copy()
+        made._around = around
+        return made
 
     def leaving_out(self: AnyTelling, names: Collection[str]) -> AnyTelling:
         """With more fields that ``{others}`` leaves out: a data set has some of its own (``RawTables.left_out``)."""

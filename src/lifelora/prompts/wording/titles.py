@@ -15,9 +15,9 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from lifelora.prompts.slots import ITEM_SLOT, USER_SLOT, Place, one_mark, with_slot
+from lifelora.prompts.wording.chat import Chat
 from lifelora.prompts.wording.fields import FIELD, Texts, check_fields, fill, whole_lines
 from lifelora.prompts.wording.others import OTHERS, Telling, title_of
-from lifelora.types import Frozen
 
 Form = Literal["text", "hybrid", "ids"]
 """How items stand in a prompt: their titles, each title and a soft token, a soft token alone on its line."""
@@ -95,7 +95,7 @@ class Phrasing(Telling):
 
     def head(self, words: Texts, shown: bool) -> str:
         """All that comes before the behaviours; ``shown`` says whether any follow."""
-        return _lines((*self.opening, self.history if shown else self.nothing), words)
+        return self._around.before + _lines((*self.opening, self.history if shown else self.nothing), words)
 
     def behaviour_line(self, words: Texts, item: Texts) -> str:
         """One behaviour."""
@@ -115,7 +115,11 @@ class Phrasing(Telling):
 
     def question_lines(self, words: Texts) -> str:
         """The question, up to and with the cue."""
-        return _lines(self.question, words) + self.answer
+        return _lines(self.question, words) + self.answer + self._around.after
+
+    def answer_line(self, words: Texts, item: Texts) -> str:
+        """The title after the cue, and the end of its line or message: so no answer is the beginning of another."""
+        return self._around.lead + fill("{title}", {"title": title_of(item, words)}) + self._around.end
 
     def render(
         self,
@@ -141,14 +145,9 @@ class Phrasing(Telling):
             self.user_line(words) if user else "",
             *listed,
             self.question_lines(words),
-            "" if target is None else answer_line(words, target),
+            "" if target is None else self.answer_line(words, target),
         ]
         return "".join(lines)
-
-
-def answer_line(words: Texts, item: Texts) -> str:
-    """The title after the cue, and the end of its line: so no answer is the beginning of another."""
-    return " " + _lines(("{title}",), {"title": title_of(item, words)})
 
 
 def _lines(lines: Sequence[str], texts: Texts) -> str:
@@ -178,7 +177,7 @@ PHRASINGS = (
 """Three ways to ask the same, as LLaRA has them."""
 
 
-class TitleTemplate(Frozen):
+class TitleTemplate(Chat):
     """The ways to ask: training draws one for every row, and whatever is evaluated is asked in the first way."""
 
     kind: Literal["next-item"] = "next-item"

@@ -12,17 +12,18 @@ for words that are left out where a field in them is missing. Texts are squeezed
 begin a new line of the prompt. ``{soft}`` is where a soft token stands (``slots``).
 """
 
-from collections.abc import Collection, Iterable, Sequence
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from lifelora.prompts.slots import ITEM_SLOT, MARK, USER_SLOT, Place, one_mark, with_slot
+from lifelora.prompts.wording.chat import Chat
 from lifelora.prompts.wording.fields import FIELD, Texts, check_fields, fill, level_texts, whole_lines
 from lifelora.prompts.wording.others import OTHERS, USER_COLUMNS, Telling
 
 
-class Template(Telling):
+class Template(Chat, Telling):
     """The lines of a prompt. ``Plain`` and ``Rella`` give the words; every line of either can be replaced."""
 
     opening: tuple[str, ...]
@@ -45,6 +46,13 @@ class Template(Telling):
     "The cue at the very end; the answer word brings its own space."
     yes: str = " Yes"
     no: str = " No"
+    in_chat: ClassVar[Mapping[str, Any]] = {"answer": "Answer yes or no."}
+    "What lines that are not given are where ``chat`` is said: a message says how to answer, and has no cue."
+
+    @model_validator(mode="before")
+    @classmethod
+    def _said_in_chat(cls, values: Any) -> Any:
+        return {**cls.in_chat, **values} if isinstance(values, dict) and values.get("chat") is True else values
 
     @field_validator("opening", "question", "profile", "history", "nothing", "behaviour", "soft_user")
     @classmethod
@@ -107,7 +115,7 @@ class Template(Telling):
         profile = self.told(self.profile, user, words, USER_COLUMNS).strip(" ,;.")
         last = self.history if shown else self.nothing
         lines = [*(fill(line, words) for line in self.opening), profile, fill(last, words)]
-        return "".join(f"{line}\n" for line in lines if line)
+        return self._around.before + "".join(f"{line}\n" for line in lines if line)
 
     def behaviour_line(self, words: Texts, item: Texts, level: float | str) -> str:
         """One line; ``1 star``, ``3.5 stars``, or the level's name."""
@@ -121,7 +129,20 @@ class Template(Telling):
         """The question up to the end of the line that names its target, and the rest, up to and with the cue."""
         lines = [f"{line}\n" if (line := self.about_item(asked, item, words)) else "" for asked in self.question]
         named = 1 + next(place for place, line in enumerate(self.question) if "{title}" in line)
-        return "".join(lines[:named]), "".join(lines[named:]) + self.answer
+        return "".join(lines[:named]), "".join(lines[named:]) + self.cue
+
+    @property
+    def cue(self) -> str:
+        """What ends every prompt: ``answer``, and in a chat what opens the assistant's message."""
+        return self.answer + self._around.after
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """Yes and no after the cue; in a chat they begin the assistant's message."""
+        if not self.chat:
+            return self.yes, self.no
+        lead = self._around.lead
+        return f"{lead}{self.yes.lstrip()}", f"{lead}{self.no.lstrip()}"
 
     def item_text(self, words: Texts, item: Texts) -> str:
         """The question's lines alone, without the answer: what an encoder reads of an item."""
@@ -146,8 +167,15 @@ class Plain(Template):
     answer: str = "Answer:"
 
 
+_RELLA_ASKS = (
+    "Judging by these {items}, will the user like the {item} ***{title}***[[ ({others})]]?",
+    "[[More {stars} mean that the user liked it better.]]",
+    "Reply with yes or no and nothing else.",
+)
+
+
 class Rella(Template):
-    """The structure of ReLLa's prompts in our own words, inside the chat wrapper of Vicuna v1.1.
+    """The structure of ReLLa's prompts in our own words, inside the chat wrapper of Vicuna v1.1, or in a chat template.
 
     One difference: behaviours carry no running number, so that a line's tokens do not depend on its place.
     """
@@ -162,12 +190,9 @@ class Rella(Template):
     nothing: str = "Nothing is known of the {items} that the user {did}."
     behaviour: str = "{title}[[ ({level})]]"
     soft_user: str = "This feature holds what the user likes: {soft}"
-    question: tuple[str, ...] = (
-        "Judging by these {items}, will the user like the {item} ***{title}***[[ ({others})]]?",
-        "[[More {stars} mean that the user liked it better.]]",
-        "Reply with yes or no and nothing else.",
-    )
+    question: tuple[str, ...] = _RELLA_ASKS
     answer: str = "ASSISTANT:"
+    in_chat: ClassVar[Mapping[str, Any]] = {"opening": (), "question": _RELLA_ASKS[:2], "answer": _RELLA_ASKS[2]}
 
 
 AnyTemplate = Annotated[Plain | Rella, Field(discriminator="kind")]

@@ -78,9 +78,10 @@ class Titles(LanguageScorer[TitleLM]):
     def _builder(self) -> TitleBuilder:
         context, system = self.context, self.system
         at, forms = layout(system, context.recipe.systems)
+        asks, tokenizer = system.titles, context.backbone.tokenizer
         lines = context.lines(
-            ("titles", system.phrasings, frozenset(at), system.control == UNNAMED),
-            lambda: TitleLines.build(self.in_prompts, system.phrasings, context.backbone.tokenizer, forms, at),
+            ("titles", asks, frozenset(at), system.control == UNNAMED),
+            lambda: TitleLines.build(self.in_prompts, asks.phrasings, tokenizer, forms, at, asks),
         )
         return TitleBuilder(self.in_prompts, lines, self.max_tokens, context.recipe.seed)
 
@@ -210,7 +211,8 @@ class Titles(LanguageScorer[TitleLM]):
 
     def answers(self, requests: Requests, beams: int, written_tokens: int, said: str | None = None) -> Answers:
         """One title for each: held to the candidates (``chosen``), and, unless there are no tokens for it, free (``written``)."""
-        shown, reader, normalised = self.asked(requests), Reader(self.context.backbone.tokenizer), self.system.length_normalised
+        shown, normalised = self.asked(requests), self.system.length_normalised
+        reader = Reader(self.context.backbone.tokenizer, self.builder.lines.end)
         names = ["chosen hr@1", *(("written hr@1", "valid ratio", "exact hr@1", "exact valid ratio") if written_tokens else ())]
 
         def answered(index_B: Int[np.ndarray, "B"]) -> tuple[Float[np.ndarray, "B V"], dict[str, Float[np.ndarray, "B 3"]]]:
@@ -263,7 +265,7 @@ def layout(system: System, systems: dict[str, System]) -> tuple[tuple[Place, ...
 
     Prompts of words alone are in every layout, so a system without soft tokens takes that of another in the same words.
     """
-    alike = [other for other in systems.values() if other.phrasings == system.phrasings and other.soft is not None]
+    alike = [other for other in systems.values() if other.titles == system.titles and other.soft is not None]
     soft = system.soft or next((other.soft for other in alike), None)
     at = () if soft is None else soft.at
     sharing = [other for other in alike if other.soft is not None and other.soft.at == at]

@@ -111,7 +111,7 @@ class Ctr(Task):
             item_N=targets.item_B,
             label_N=targets.label_B,
             history_N=targets.position_B,
-            reference=next(iter(recipe.systems), [*recipe.conventional, *recipe.two_towers][0 if recipe.knowledge else -1]),
+            reference=([*recipe.systems] or [*recipe.conventional, *recipe.two_towers][0 if recipe.knowledge else -1 :])[0],
             target_events_N=of_target_N,
             user_events_N=of_user_N,
             truth_N=truth_N,
