@@ -24,6 +24,7 @@ SMALLEST = [
         "--out",
         "OUT",
     ),
+    ("backbones.py", "--size", "nano", "--prompts", "8", "--json", "OUT"),
     ("conventional.py", "throughput", "--steps", "1"),
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--out", "OUT"),
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--soft-at", "behaviours", "target", "--out", "OUT"),

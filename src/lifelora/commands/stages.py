@@ -24,13 +24,23 @@ def add(command: Add) -> None:
         sub.add_argument("--out", type=Path, help="The run's folder. By default runs/RECIPE-SOURCE.")
         settings(sub)
         training(sub)
+        if name == "run":
+            sub.add_argument(
+                "--estimate",
+                action="store_true",
+                help="Make the data and the language model ready, say what time and memory the rest will take, and stop.",
+            )
         sub.closing = recipes
 
 
 def handle(arguments: argparse.Namespace) -> int:
     """One stage, or all."""
     run = opened(arguments)
-    if arguments.command == "run":
+    if arguments.command == "run" and arguments.estimate:
+        ahead = run.estimate()
+        say(str(ahead))
+        ahead.refuse(checkpointing=run.options.checkpointing)
+    elif arguments.command == "run":
         run.all()
         say(closing(run))
     else:

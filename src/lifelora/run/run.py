@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from functools import cached_property, wraps
 from pathlib import Path
+from typing import TypeVar
 
 from lifelora.artefacts import write_atomically
 from lifelora.data.prepare import prepare
@@ -18,6 +19,8 @@ from lifelora.recipe.recipe import Recipe
 from lifelora.run import knowledge, nano
 from lifelora.run.choice import all_kept, keep_validated
 from lifelora.run.context import VECTORS, Context, Options
+from lifelora.run.estimate import forecast
+from lifelora.run.forecast import WORTH, Forecast
 from lifelora.run.scorers.base import Scorer
 from lifelora.run.scorers.blend import BlendScorer
 from lifelora.run.scorers.conventional import ConventionalScorer
@@ -27,15 +30,18 @@ from lifelora.run.tasks import Task, task_of
 from lifelora.run.tasks.base import TABLE
 from lifelora.run.unsaid import notes
 from lifelora.run.work import Work
+from lifelora.training import parallel
+
+Made = TypeVar("Made")
 
 
-def _alone(method: Callable[["Run"], None]) -> Callable[["Run"], None]:
+def _alone(method: Callable[["Run"], Made]) -> Callable[["Run"], Made]:
     """A method that runs as the one owner of the run's folder."""
 
     @wraps(method)
-    def alone(run: "Run") -> None:
+    def alone(run: "Run") -> Made:
         with run.work.owned():
-            method(run)
+            return method(run)
 
     return alone
 
@@ -67,8 +73,11 @@ class Run:
 
     @_alone
     def all(self) -> None:
-        """All stages in order, skipping finished ones."""
+        """All stages in order, skipping finished ones; what a language model will take long for is said before."""
         self.prepare()
+        self._ready_backbone()
+        if foretold(self.recipe):
+            self._foretell()
         self.embed()
         self.fit()
         self.train()
@@ -95,8 +104,7 @@ class Run:
         What training would refuse after hours (a prompt that does not fit, a model that cannot be asked for titles) is refused
         here.
         """
-        if self.stages.need_backbone:
-            self._ready_backbone()
+        self._ready_backbone()
         if self.stages.need_vectors:
             with self.work.making(self.stages.vectors) as folder:
                 if folder is not None:
@@ -111,6 +119,8 @@ class Run:
                 scorer.check()
 
     def _ready_backbone(self) -> None:
+        if not self.stages.need_backbone:
+            return
         stage, config = self.stages.backbone, self.recipe.backbone
         with self.work.making(stage, together=True) as folder:
             if folder is None:
@@ -124,6 +134,20 @@ class Run:
                 self.context.dataset, folder, self.recipe.seed, device=self.context.device, progress=self.options.progress
             )
         nano.keep(stage)
+
+    @_alone
+    def estimate(self) -> Forecast:
+        """What language models have yet to do, counted and timed; the data and the language model are made ready for it."""
+        self.prepare()
+        self._ready_backbone()
+        return forecast(self.task)
+
+    def _foretell(self) -> None:
+        """Refuse what does not fit in memory, and say what takes long."""
+        ahead = forecast(self.task)
+        ahead.refuse(checkpointing=self.options.checkpointing)
+        if self.options.progress and ahead.seconds >= WORTH:
+            say(str(ahead))
 
     @_alone
     def fit(self) -> None:
@@ -180,3 +204,8 @@ class Run:
         lines = [f"  {lacking or 'ready':<14} {stage.folder}" for stage, lacking in states]
         table = [] if self.stages.report.lacking() else [self.table(), ""]
         return "\n".join([*table, f"recipe '{self.recipe.name}' in {self.folder}:", *lines])
+
+
+def foretold(recipe: Recipe) -> bool:
+    """Whether it is counted and timed beforehand what language models will do: not of small ones, nor of several processes."""
+    return bool(recipe.systems) and not recipe.backbone.made and parallel.processes() == 1
