@@ -56,7 +56,7 @@ def stand_in(scorer: Scorer) -> Scorer:
     context, system = copy(scorer.context), scorer.system
     context.options = replace(context.options, trees=not _apart(scorer))
     update: dict[str, Any] = {"coupling": Identity.Config(rank=system.coupling.rank), "representation": None, "soft": None}
-    update |= {"item_form": "text", "init_from": None, "train": "all"}
+    update |= {"prior": None, "item_form": "text", "init_from": None, "train": "all"}
     if not (context.stages.need_vectors and context.stages.vectors.complete()):
         chosen = {key: getattr(system, key) for key in ("behaviours", "mix_with")}
         update |= {key: MostRecent.Config(k=found.k) for key, found in chosen.items() if found and found.needs_vectors}
