@@ -18,6 +18,7 @@ from lifelora.evaluation.metrics import auc
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.choice import all_kept, best
+from lifelora.run.estimate import forecast
 from lifelora.run.scorers.base import Scorer
 from lifelora.run.scorers.blend import WEIGHTS
 from lifelora.run.scorers.conventional import ConventionalScorer, NextItemModel
@@ -179,6 +180,14 @@ def test_no_member_is_asked_again(which: str, request: pytest.FixtureRequest, tm
         assert kept[0] == kept[1]
         scores = [np.load(folder / "5-scores" / name / SCORES) for folder in (made.folder, again.folder)]
         np.testing.assert_array_equal(*scores)
+
+
+def test_an_estimate_knows_that_members_are_asked(run: Run, tmp_path: Path):
+    shutil.copytree(run.folder, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run/4-validation/lora")
+    (part,) = forecast(Run.open(tmp_path / "run", OPTIONS).task).parts
+    assert (part.system, part.way, part.samples) == ("lora", "for blends", 22)
+    assert not forecast(run.task).parts
 
 
 def test_validation_counts_are_the_first_of_those_of_the_blend_with_most(run: Run):

@@ -75,8 +75,10 @@ def _apart(scorer: Scorer) -> str:
 
 
 def _parts(task: Task, scorer: Scorer) -> Iterator[Part]:
-    trains, scores = not scorer.stage.complete(), not task.context.stages.scores(scorer.name).complete()
-    if not (trains or scores):
+    stages, name = task.context.stages, scorer.name
+    trains, scores = not scorer.stage.complete(), not stages.scores(name).complete()
+    blends = name in stages.members and not stages.validation(name).complete()
+    if not (trains or scores or blends):
         return
     made, evaluation = stand_in(scorer), task.context.recipe.evaluation
 
@@ -95,6 +97,10 @@ def _parts(task: Task, scorer: Scorer) -> Iterator[Part]:
         requests = task.requests("valid", task.context.validation_samples(made.validation_count))
         whole = isinstance(made, Titles) and requests.listed_NC is None
         yield asking(made, "validation", shortlists(made, requests) if whole else requests, scored, ahead.evaluations)
+    if blends:
+        yield asking(
+            made, "for blends", task.requests("valid", task.context.validation_samples(stages.validation_count(name))), scored
+        )
     if scores:
         requests = task.requests("test", task.context.test_samples)
         if not isinstance(made, Titles) or requests.listed_NC is not None:
