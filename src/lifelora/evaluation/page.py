@@ -131,6 +131,7 @@ def render(report: R.Report, measured: R.MeasuredAnswers) -> tuple[str, dict[str
         added=R.NAMES,
         added_by=("auc", R.NAMES["auc"]),
         grouped_by={"auc": "AUC"},
+        drawn_by_group="AUC",
         left_out=left_out,
         best=_best(measured.systems, HIGHER_IS_BETTER),
         ways=_ways(measured),
@@ -155,8 +156,8 @@ def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tupl
             pictures[where] = album.add(
                 f"ndcg-{where}", f"{said}, of each system with its interval", partial(_forest, shown, said, names), WIDE, NARROW
             )
-    drawn = "ndcg@10" if measured.candidates else "catalogue ndcg@10"
-    pictures["groups"] = _groups(album, measured.groups, drawn, "NDCG@10", names)
+    *_, (drawn, drawn_as) = L.in_groups(measured).items()
+    pictures["groups"] = _groups(album, measured.groups, drawn, drawn_as, names)
     first, *others = L.summary(measured)
     html = ENVIRONMENT.get_template("ranking.html.j2").render(
         report=report,
@@ -171,6 +172,7 @@ def render_ranking(report: L.RankingReport, measured: L.MeasuredRanking) -> tupl
         added_by=next(iter(L.in_groups(measured).items())),
         compared=[L.table_of(names, measured.against) for names in (L.LIST, L.ANSWERS, L.IN_CATALOGUE)],
         grouped_by=L.in_groups(measured),
+        drawn_by_group=drawn_as,
         left_out=left_out,
         worth_columns=[
             L.table_of(names, {one.control: one.differences for one in measured.worth})
@@ -192,7 +194,11 @@ def _groups(album: _Album, groups: Mapping[str, Grouped], metric: str, said: str
     """A picture of each division that has groups to compare."""
     return {
         name: album.add(
-            f"{said.split('@')[0].lower()}-by-{name}", f"{said} by {of.of}", partial(by_group, of, metric, names), WIDE, NARROW
+            f"{metric.removeprefix('catalogue ').partition('@')[0]}-by-{name}",
+            f"{said} by {of.of}",
+            partial(by_group, of, metric, names),
+            WIDE,
+            NARROW,
         )
         for name, of in groups.items()
         if (of.tells or name == "history") and any(metric in figures for figures in of.groups[0].systems.values())
