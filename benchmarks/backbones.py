@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--size", choices=SIZES, default="smollm2-135m", help="the shape of random weights")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(USUAL))
     parser.add_argument("--prompts", type=int, default=16)
-    parser.add_argument("--learnt", type=int, default=4, help="prompts of a step of training")
+    parser.add_argument("--learnt", type=int, default=2, help="prompts of a step of training")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="a file for the results; what other models left in it stays")
     args = parser.parse_args()

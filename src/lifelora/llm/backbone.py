@@ -23,6 +23,7 @@ from lifelora.llm.lighter import first_layers, in_eight_bits
 from lifelora.llm.place import fingerprint, here, located, name
 from lifelora.llm.probe import probe
 from lifelora.llm.trees.interface import install
+from lifelora.llm.weights import check_fits
 from lifelora.types import KEY, PathText
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -126,9 +127,9 @@ class Pretrained(BackboneConfig):
 def load(config: Pretrained, device: torch.device, download: bool = False, label: str | None = None) -> Backbone:
     """Load, freeze and put on ``device``.
 
-    Raises ConfigError for a place that holds no such model, for a model that names no context and for one that does not answer in
-    a batch as it does alone (``llm.probe``); ArtefactError for weights that are not safetensors; MissingExtraError for
-    quantisation or flash attention without its package.
+    Raises ConfigError for a place that holds no such model, for weights that memory has no room for, for a model that names no
+    context and for one that does not answer in a batch as it does alone (``llm.probe``); ArtefactError for weights that are not
+    safetensors; MissingExtraError for quantisation or flash attention without its package.
     """
     # transformers takes long to import, and much of lifelora works without it.
     from transformers import AutoModelForCausalLM
@@ -139,9 +140,11 @@ def load(config: Pretrained, device: torch.device, download: bool = False, label
     packed = config.quantization in ("8-bit", "4-bit")
     if packed:
         extra = {"quantization_config": _quantization(config), "device_map": {"": device}}
+    place = located(config.path, "backbone.path", download)
+    check_fits(config.path, Path(place), config.quantization if packed else config.dtype, device)
     model, tokenizer = read(
         AutoModelForCausalLM,
-        located(config.path, "backbone.path", download),
+        place,
         "backbone.path",
         download,
         dtype=DTYPES[config.dtype],
