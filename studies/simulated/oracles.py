@@ -42,6 +42,14 @@ def main() -> None:
         for name, score_B in found.scores.items()
     }
     figures = {name: estimate(one, "auc") for name, one in found_by.items()}
+    groups = {"never rated": ~found.rated_B, "rated": found.rated_B}
+    by_group = {
+        group: {
+            name: estimate(jackknife(Scored(found.user_B, found.item_B, found.label_B, score_B).where(keep_B), ("auc",)), "auc")
+            for name, score_B in found.scores.items()
+        }
+        for group, keep_B in groups.items()
+    }
     differences = {what: paired_test(found_by[a], found_by[b])["auc"] for what, a, b in PAIRS}
     n = len(found.rows_B)
     print(
@@ -52,6 +60,16 @@ def main() -> None:
         tell.markdown(
             ["oracle", "AUC", "95 % interval"],
             {name: [f"{f.value:.3f}", f"{f.low:.3f} – {f.high:.3f}"] for name, f in figures.items()},
+        ),
+        "\n",
+    )
+    print(
+        tell.markdown(
+            ["oracle", *(f"AUC, {group} in training (n = {int(keep_B.sum()):,})" for group, keep_B in groups.items())],
+            {
+                name: [f"{f.value:.3f} [{f.low:.3f}, {f.high:.3f}]" for f in (by_group[g][name] for g in groups)]
+                for name in figures
+            },
         ),
         "\n",
     )
@@ -77,6 +95,7 @@ def main() -> None:
             "cpu_seconds_to_make": round(made, 2),
             "config": source.model_dump(),
             "auc": {name: asdict(figure) for name, figure in figures.items()},
+            "auc_by_group": {group: {name: asdict(f) for name, f in of.items()} for group, of in by_group.items()},
             "worth": {what: asdict(difference) for what, difference in differences.items()},
         },
     )

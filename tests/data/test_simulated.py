@@ -45,6 +45,28 @@ def test_same_seed_same_tables_and_another_seed_others(raw):
         assert not getattr(raw, name).equals(getattr(other, name))
 
 
+def test_a_world_without_the_field_is_the_same_world(raw):
+    """Its books lack the genre as a field; titles tell it, and nothing else differs."""
+    other = Simulated(users=200, items=400, events_per_user=90, seed=3, genre="words").read()
+    assert other.interactions.equals(raw.interactions)
+    assert other.profiles.equals(raw.profiles)
+    assert other.catalogue.equals(raw.catalogue.drop_columns("genre"))
+
+
+def test_of_a_book_that_nobody_rated_ids_tell_little_and_words_as_much_as_of_others(ablations: Ablations):
+    """And the truth is as good on both: the ceiling is as high where models of ids must guess."""
+
+    def of(name: str, keep_B: np.ndarray) -> float:
+        return auc(ablations.label_B[keep_B], ablations.scores[name][keep_B])
+
+    new_B, old_B = ~ablations.rated_B, ablations.rated_B
+    assert new_B.sum() > 250
+    assert of("no words, no genre", old_B) - of("no words, no genre", new_B) > 0.1
+    assert of("no words", old_B) - of("no words", new_B) > 0.05
+    for name in ("truth", "similar 10"):
+        assert abs(of(name, old_B) - of(name, new_B)) < 0.05
+
+
 def test_ordered_logit_worked():
     # η = 0: P(rating > 3) = σ(0) = 1/2, and P(5) = 1 - σ(1.7) = 1 / (1 + e^1.7) = 0.15447.
     chance = rating_probability(np.arange(1, 6), np.zeros(1))

@@ -113,14 +113,17 @@ def test_figures_of_groups_are_those_of_scikit_learn_on_the_samples(report: Repo
             keep_N = number_N == number if number is not None else number_N > 0
             label_N, user_N = report.label_N[keep_N], report.user_N[keep_N]
             assert (group.rows, group.users) == (keep_N.sum(), len({*user_N}))
-            assert group.best_possible_auc == pytest.approx(roc_auc_score(label_N, report.truth_N[keep_N]))
+            users = [u for u in {*user_N} if 0 < label_N[user_N == u].mean() < 1]
+            weights = [(user_N == u).sum() for u in users]
+            truth = [roc_auc_score(label_N[user_N == u], report.truth_N[keep_N][user_N == u]) for u in users]
+            assert group.best_possible["auc"] == pytest.approx(roc_auc_score(label_N, report.truth_N[keep_N]))
+            assert group.best_possible["gauc"] == pytest.approx(np.average(truth, weights=weights))
             for system in report.systems:
                 found, score_N = group.systems[system.name], system.score_N[keep_N]
                 assert found["auc"].value == pytest.approx(roc_auc_score(label_N, score_N))
                 assert found["log_loss"].value == pytest.approx(log_loss(label_N, score_N))
-                users = [u for u in {*user_N} if 0 < label_N[user_N == u].mean() < 1]
                 own = [roc_auc_score(label_N[user_N == u], score_N[user_N == u]) for u in users]
-                assert found["gauc"].value == pytest.approx(np.average(own, weights=[(user_N == u).sum() for u in users]))
+                assert found["gauc"].value == pytest.approx(np.average(own, weights=weights))
                 assert found["auc"].low < found["auc"].value < found["auc"].high
 
 
@@ -173,8 +176,8 @@ def test_groups_on_the_page_and_in_json(report: Report, tmp_path: Path):
     measured = measure(report)
     page = write_report(tmp_path, report, measured).read_text()
     section = page[page.index("How well known is the target?") : page.index("How well known is the user?")]
-    assert section.count('data-label="never seen"') == 3  # two systems and the best possible
-    assert section.count("Δ ") == 4 + 1  # of words in each group, and the note
+    assert section.count('data-label="never seen"') == 6  # two systems and the best possible, by AUC and by GAUC
+    assert section.count("Δ ") == 2 * 4 + 1  # of words in each group by both metrics, and the note
     assert "p &lt; .001" in section
     assert {p.stem for p in (tmp_path / "figures").iterdir()} >= {"auc-by-history", "auc-by-popularity", "auc-by-user"}
     plain = json.loads(json.dumps(figures(measured), allow_nan=False))
@@ -220,7 +223,7 @@ def test_next_items_by_popularity_of_the_target(ranking: RankingReport, tmp_path
     difference = never.against["words"]["hr@1"]
     assert difference.value == pytest.approx(never.systems["words"]["hr@1"].value - never.systems["ids"]["hr@1"].value)
     assert difference.low > 0
-    assert never.best_possible_auc is None
+    assert not never.best_possible
     text = ranking_table(measured)
     assert "HR@1 among 20 by events of the target in training:" in text
     assert "HR@1 among 20 by events of the user in training:" in text

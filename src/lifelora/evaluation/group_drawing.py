@@ -29,7 +29,7 @@ def by_group(grouped: Grouped, metric: str, names: Sequence[str], width: float) 
     """
     wide, groups = width >= WIDE, grouped.groups
     drawn = [name for name in names if any(metric in group.systems[name] for group in groups)]
-    best = metric == "auc" and any(group.best_possible_auc is not None for group in groups)
+    best = any(metric in group.best_possible for group in groups)
     columns, lines = legend_columns([cut(name, 24) for name in drawn] + ["best possible"] * best, width)
     below = 72.0 + LINE * lines
     figure, axes = canvas(width, 226.0 + below, 38.0, 4.0, 10.0, below)
@@ -44,7 +44,7 @@ def by_group(grouped: Grouped, metric: str, names: Sequence[str], width: float) 
         axes.vlines(x, values[:, 0], values[:, 2], color=colour, linewidth=2.2 if wide else 1.8)
         axes.plot(x, values[:, 1], color=colour, linestyle="none", label=cut(name, 24), **marker(index, 8.0 if wide else 6.5))
     if best:
-        ceiling = [np.nan if group.best_possible_auc is None else group.best_possible_auc for group in groups]
+        ceiling = [group.best_possible.get(metric, np.nan) for group in groups]
         places = np.arange(len(groups))
         axes.hlines(ceiling, places - 0.42, places + 0.42, color=INK, linewidth=1.3, linestyle=(0, (4, 3)), label="best possible")
     counts = [f"n = {group.rows:,}" if wide else f"{group.rows:,}" for group in groups]

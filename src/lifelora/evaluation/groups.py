@@ -3,8 +3,9 @@
 It measures systems in each group and writes the groups as text. Knows arrays and figures; no report and no model.
 """
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -49,8 +50,8 @@ class Group:
     systems: dict[str, dict[str, Figure]]
     against: dict[str, dict[str, Difference]]
     "Each other system minus the reference, on the samples of this group."
-    best_possible_auc: float | None = None
-    "AUC of the true probabilities, where they are known."
+    best_possible: dict[str, float] = field(default_factory=dict)
+    "AUC and GAUC of the true probabilities, where they are known."
     added: tuple[Added, ...] = ()
     "What is made of others minus each of these, on the samples of this group."
 
@@ -76,7 +77,7 @@ def grouped(
     user_N: Int[np.ndarray, "N"],
     found: Callable[[Mask], Mapping[str, Jackknifed]],
     reference: str,
-    best: Callable[[Mask], float | None] = lambda keep_N: None,
+    best: Callable[[Mask], dict[str, float]] = lambda keep_N: {},
     add: Callable[[Mapping[str, Jackknifed]], tuple[Added, ...]] = lambda found: (),
 ) -> dict[str, Grouped]:
     """The figures of every division whose ``numbers`` are known; ``found`` judges each system on some samples,
@@ -156,11 +157,11 @@ def group_tables(grouped: Mapping[str, Grouped], metric: str, said: str, width: 
         if not DIVISIONS[name].none or not of.tells:
             continue
         names = [system for system in of.groups[0].systems if any(metric in g.systems[system] for g in of.groups)]
-        best = ["best possible"] if any(group.best_possible_auc is not None for group in of.groups) else []
+        best = ["best possible"] if any(metric in group.best_possible for group in of.groups) else []
         columns = [["", *names, *best, "n", "users"]]
         for group in of.groups:
             cells = [with_span(group.systems[system][metric]) for system in names]
-            cells += [] if not best else ["–" if group.best_possible_auc is None else short(group.best_possible_auc)]
+            cells += [] if not best else [short(group.best_possible.get(metric, math.nan))]
             columns.append([group.label, *cells, f"{group.rows:,}", f"{group.users:,}"])
         first, *others = in_blocks(columns, width)
         tables += [f"{said} by {of.of}:\n{first}", *others, *([left_out(of)] if of.left_out else [])]

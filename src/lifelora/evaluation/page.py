@@ -130,7 +130,7 @@ def render(report: R.Report, measured: R.MeasuredAnswers) -> tuple[str, dict[str
         metrics=R.NAMES,
         added=R.NAMES,
         added_by=("auc", R.NAMES["auc"]),
-        grouped_by={"auc": "AUC"},
+        grouped_by={metric: R.NAMES[metric] for metric in R.TOLD_IN_GROUPS},
         drawn_by_group="AUC",
         left_out=left_out,
         best=_best(measured.systems, HIGHER_IS_BETTER),

@@ -16,7 +16,7 @@ from lifelora.errors import ConfigError
 from lifelora.evaluation import metrics as M
 from lifelora.evaluation.added import Added, added, added_table, answers
 from lifelora.evaluation.costs import Cost, cost_table
-from lifelora.evaluation.groups import Grouped, added_tables, group_tables, grouped, never_seen
+from lifelora.evaluation.groups import Grouped, Mask, added_tables, group_tables, grouped, never_seen
 from lifelora.evaluation.jackknife import DRAWS, METRICS, Scored, jackknife
 from lifelora.evaluation.measured import Curves, Measured, Validated, against, check_names, decided, deciding, verdict
 from lifelora.evaluation.significance import estimate
@@ -24,7 +24,8 @@ from lifelora.evaluation.tables import columns_of, duration, in_blocks, short, s
 from lifelora.evaluation.worth import Control, worth_in_words, worth_table, worths
 
 NAMES = {"auc": "AUC", "gauc": "GAUC", "log_loss": "Log loss", "accuracy": "Accuracy", "ece": "ECE"}
-IN_GROUPS = ("auc", "gauc", "log_loss")
+TOLD_IN_GROUPS = ("auc", "gauc")
+IN_GROUPS = (*TOLD_IN_GROUPS, "log_loss")
 """What is measured in each group of samples."""
 
 
@@ -143,7 +144,7 @@ def measure(report: Report) -> MeasuredAnswers:
         report.user_N,
         lambda keep_N: {name: jackknife(rows.where(keep_N), IN_GROUPS) for name, rows in scored.items()},
         report.reference,
-        lambda keep_N: None if report.truth_N is None else M.auc(report.label_N[keep_N], report.truth_N[keep_N]),
+        lambda keep_N: {} if report.truth_N is None else _ranked(report.user_N, report.label_N, report.truth_N, keep_N),
         add,
     )
     return MeasuredAnswers(
@@ -168,6 +169,14 @@ def measure(report: Report) -> MeasuredAnswers:
     )
 
 
+def _ranked(
+    user_N: Int[np.ndarray, "N"], label_N: Shaped[np.ndarray, "N"], score_N: Float[np.ndarray, "N"], keep_N: Mask
+) -> dict[str, float]:
+    """How well scores rank some of the samples, over all users and within each."""
+    user_K, label_K, score_K = user_N[keep_N], label_N[keep_N], score_N[keep_N]
+    return {"auc": M.auc(label_K, score_K), "gauc": M.gauc(user_K, label_K, score_K).value}
+
+
 def plain_table(measured: MeasuredAnswers, width: int = 110) -> str:
     """The systems by the metrics as text, in as many blocks as keep the lines within ``width``."""
     columns = columns_of(measured.systems, NAMES)
@@ -180,6 +189,8 @@ def plain_table(measured: MeasuredAnswers, width: int = 110) -> str:
     parts = added_table(measured.added, {metric: NAMES[metric] for metric in ("auc", "gauc", "log_loss")}, width)
     parts += added_tables(measured.groups, "auc", NAMES["auc"], width)
     groups = group_tables(measured.groups, "auc", NAMES["auc"], width)
+    # Of an item that nobody has rated, AUC over all users mostly tells who rates kindly.
+    groups += group_tables({k: of for k, of in measured.groups.items() if k == "popularity"}, "gauc", NAMES["gauc"], width)
     worth = worth_table(measured.worth, NAMES, width)
     tables = [*in_blocks(columns, width), *parts, *groups, *worth, *cost_table(measured.costs, width)]
     return "\n\n".join([*told, *tables, basis(measured)])

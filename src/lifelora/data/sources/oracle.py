@@ -26,6 +26,8 @@ class Ablations:
     user_B: Int[np.ndarray, "B"]
     item_B: Int[np.ndarray, "B"]
     label_B: Bool[np.ndarray, "B"]
+    rated_B: Bool[np.ndarray, "B"]
+    "Whether the item has a training rating."
     scores: dict[str, Float[np.ndarray, "B"]]
 
 
@@ -53,7 +55,7 @@ def ablate(
         scores[f"similar {k}"] = from_behaviours(world, log, rows_B, "similar", k)
     if whole_past:
         scores["whole past"] = from_behaviours(world, log, rows_B, "recent", len(log.user_N))
-    return Ablations(rows_B, user_B, item_B, log.rating_N[rows_B] > 3, scores)
+    return Ablations(rows_B, user_B, item_B, log.rating_N[rows_B] > 3, np.isin(item_B, log.item_N[seen_N]), scores)
 
 
 def evidence(world: World, log: Log, seen_N: Bool[np.ndarray, "N"]) -> Float[np.ndarray, "M C"]:

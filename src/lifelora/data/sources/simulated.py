@@ -64,6 +64,7 @@ class Simulated(Source):
     """A world with a known truth, drawn anew from its seed whenever it is asked for."""
 
     form: ClassVar[str] = "simulated"
+    later: ClassVar[frozenset[str]] = frozenset({"genre"})
     kind: Literal["simulated"] = "simulated"
     users: int = Field(default=500, ge=2, le=20_000)
     items: int = Field(default=800, ge=60, le=20_000)
@@ -71,6 +72,9 @@ class Simulated(Source):
     "About the mean: more for a user who is there for long, and at most a third of the items."
     tastes: float = Field(default=1.3, ge=0)
     "How strong likes and dislikes are, in log-odds; at 0 users differ by their profile and severity only."
+    genre: Literal["field", "words"] = "field"
+    """Whether the genre is a field of the catalogue, which models of ids read, too; or to be read from titles and descriptions
+    alone, as mood and place are: then models of ids know nothing of a book that nobody has rated."""
     seed: int = 0
 
     @model_validator(mode="after")
@@ -116,6 +120,7 @@ class Simulated(Source):
         user_ids, item_ids = pa.array(_names("u", self.users)), pa.array(_names("b", self.items))
         titles, descriptions = texts(self.world, self.seed)
         gender_U, age_U = self.world.profile_UF.T
+        genre = {"genre": _named(tuple(VOCABULARY[0]), self.world.attribute_MA[:, 0])} if self.genre == "field" else {}
         return RawTables(
             interactions=pa.table(
                 {
@@ -125,14 +130,7 @@ class Simulated(Source):
                     "time": self.log.time_N,
                 }
             ),
-            catalogue=pa.table(
-                {
-                    "item": item_ids,
-                    "title": titles,
-                    "genre": _named(tuple(VOCABULARY[0]), self.world.attribute_MA[:, 0]),
-                    "description": descriptions,
-                }
-            ),
+            catalogue=pa.table({"item": item_ids, "title": titles, **genre, "description": descriptions}),
             profiles=pa.table({"user": user_ids, "gender": _named(GENDERS, gender_U), "age": _named(AGES, age_U)}),
             words=Words(item="book", items="books", did="read"),
             notes=("simulated: users, books and ratings are drawn from a known world; none of them is real",),
