@@ -12,7 +12,7 @@ import pytest
 import lifelora
 from lifelora.cli import main
 
-COMMANDS = ("demo", "data", "prepare", "fit", "embed", "train", "evaluate", "run", "recommend", "show", "doctor")
+COMMANDS = ("demo", "data", "prepare", "fit", "embed", "train", "evaluate", "run", "recommend", "show", "models", "doctor")
 
 
 def test_threads_sleep_while_they_wait():

@@ -161,7 +161,9 @@ def test_every_recipe_that_a_document_shows_parses(path: Path):
 
 def test_the_recipes_of_the_document_parse():
     shown = [parse(tomllib.loads(block), "docs/recipes.md") for block in blocks(ROOT / "docs/recipes.md", "toml")]
-    recipe, alike, controlled, knowing, next_items = shown
+    recipe, alike, controlled, mended, knowing, next_items, together = shown
+    assert any(system.prior for system in mended.systems.values())
+    assert together.blends
     plain, *controls = controlled.systems.values()
     assert [control.model_copy(update={"control": None}) for control in controls] == [plain, plain]
     assert [control.control for control in controls] == ["shuffled-history", "titles-as-ids"]
