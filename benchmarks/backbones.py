@@ -168,7 +168,7 @@ class Asked:
 def every_tensor(module: nn.Module) -> list[Tensor]:
     """Parameters and buffers, also those that torch.ao packs away."""
     modules: list[Any] = list(module.modules())
-    packed = [m.weight().int_repr() for m in modules if hasattr(m, "set_weight_bias")]
+    packed = [m.weight().int_repr() for m in modules if callable(getattr(m, "weight", None)) and not isinstance(m.weight, Tensor)]
     return [*module.parameters(), *module.buffers(), *packed]
 
 
