@@ -203,6 +203,16 @@ def test_blocks_are_told(backbones: dict[str, Path], tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_what_was_fitted_is_told(backbones: dict[str, Path], tmp_path: Path):
+    run = Run(parse(small("unfitted/recipe.toml", backbones["blocks"]), "a small study"), tmp_path / "0", OPTIONS)
+    run.prepare()
+    run.embed()
+    run.fit()
+    script("studies/unfitted/unfitted.py", tmp_path / "0", "--out", tmp_path / "told.json")
+    assert same_keys(tmp_path / "told.json", "unfitted/results.json", "figures") == 8
+
+
+@pytest.mark.slow
 def test_all_the_data_is_told(backbones: dict[str, Path], tmp_path: Path):
     ran(small("all-data/recipe.toml", backbones["blocks"]), tmp_path / "0")
     script("studies/all-data/all_data.py", tmp_path / "0", "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
