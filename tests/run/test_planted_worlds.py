@@ -7,20 +7,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from lifelora.data.sources import parse_source
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 
+pytestmark = pytest.mark.slow
 COLOURS = ("red", "green", "blue")
-USERS, EVENTS, K = 40, 30, 3
+USERS, EVENTS, K = 60, 30, 3
 TEMPLATE = {"kind": "plain", "behaviour": "{title}", "question": ["Would they like {title}?"]}
 TRAINING = {"batch_size": 32, "epochs": 4, "learning_rate": 1e-2}
 SYSTEM = {
     "template": TEMPLATE,
     "behaviours": {"kind": "most-recent", "k": K},
     "coupling": {"kind": "identity", "rank": 8},
-    "train_samples": 600,
-    "validation_samples": 60,
+    "train_samples": 1000,
+    "validation_samples": 100,
     "training": TRAINING,
 }
 NANO = {"kind": "nano", "width": 32, "layers": 2, "heads": 2, "vocabulary": 300, "behaviours": K + 1, "template": TEMPLATE}
