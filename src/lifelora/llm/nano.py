@@ -221,11 +221,8 @@ def _lines(template: Template | TitleTemplate, dataset: Dataset) -> Iterator[str
         for phrasing in (one.leaving_out(dataset.left_out) for one in template.phrasings):
             yield phrasing.render(words, [], [])
             for item in items:
-                yield (
-                    phrasing.behaviour_line(words, item)
-                    + phrasing.candidate_line(words, item)
-                    + phrasing.answer_line(words, item)
-                )
+                lines = (phrasing.behaviour_line, phrasing.candidate_line, phrasing.answer_line)
+                yield "".join(line(words, item) for line in lines)
         return
     template = template.leaving_out(dataset.left_out)
     for item in items:
