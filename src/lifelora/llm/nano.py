@@ -37,7 +37,6 @@ BEGIN = "<begin>"
 IGNORED = -100
 ITEMS_TOGETHER = 16
 
-
 TRAINING = TrainingConfig(
     batch_size=8, epochs=3, learning_rate=5e-3, weight_decay=0.01, schedule="cosine", warmup=0.05, select="-loss"
 )
@@ -221,8 +220,8 @@ def _lines(template: Template | TitleTemplate, dataset: Dataset) -> Iterator[str
         for phrasing in (one.leaving_out(dataset.left_out) for one in template.phrasings):
             yield phrasing.render(words, [], [])
             for item in items:
-                lines = (phrasing.behaviour_line, phrasing.candidate_line, phrasing.answer_line)
-                yield "".join(line(words, item) for line in lines)
+                told = phrasing.behaviour_line(words, item) + phrasing.candidate_line(words, item)
+                yield told + phrasing.answer_line(words, item)
         return
     template = template.leaving_out(dataset.left_out)
     for item in items:
