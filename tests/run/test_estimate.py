@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from kills_world import asked_next
@@ -14,7 +15,9 @@ from lifelora.recipe.files import dump
 from lifelora.run import Options, Run, estimate
 from lifelora.run import run as story
 from lifelora.run.forecast import GIB, Forecast, Part, Step, gib
+from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.language import LanguageScorer
+from lifelora.run.scorers.yes_no import YesNo
 
 OPTIONS = Options(device="cpu", progress=False)
 
@@ -85,6 +88,27 @@ def test_the_counts_are_what_is_read(growing: dict[str, object], tmp_path: Path)
     # Item vectors, which choose what 'personal' is shown, were not there yet: as many of the latest behaviours stood for them.
     assert ahead["personal", "scoring"].tokens == pytest.approx(run.task.costs("personal")["scoring"].tokens * 24, rel=0.2)
     assert run.estimate().parts == []
+
+
+def test_what_all_are_compared_by_is_counted_where_nothing_has_kept_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An LM as it is has no training that kept its AUC; the other chose by 20 validation samples, and is compared by 12."""
+    recipe = tiny(train_samples=0, training={}, validation_samples=12)
+    run = Run(recipe, tmp_path / "run", OPTIONS)
+    ahead = ahead_of(run)
+    assert [way for name, way in ahead if name == "lora"] == ["comparison", "scoring"]
+    assert [way for name, way in ahead if name == "personal"] == ["training", "validation", "comparison", "scoring"]
+    asked = list[tuple[str, int]]()
+    score = YesNo.score
+
+    def counted(scorer: YesNo, requests: Requests, said: str | None = None) -> np.ndarray:
+        asked.append((scorer.name, len(requests)))
+        return score(scorer, requests, said)
+
+    monkeypatch.setattr(YesNo, "score", counted)
+    run.all()
+    assert [count for name, count in asked if name == "lora"] == [24, 12]
+    assert [count for name, count in asked if name == "personal"] == [20, 24, 12]
+    assert ahead["lora", "comparison"].samples == ahead["personal", "comparison"].samples == 12
 
 
 def test_epochs_and_evaluations_are_counted(tmp_path: Path):

@@ -19,6 +19,7 @@ from lifelora.llm.cost import Cost
 from lifelora.lora.coupling import Identity
 from lifelora.recipe.system import Representation
 from lifelora.retrieval.select import MostRecent
+from lifelora.run.choice import common_samples
 from lifelora.run.forecast import Forecast, Part, Step
 from lifelora.run.learning import LearningAhead
 from lifelora.run.scorers.base import Requests
@@ -91,12 +92,19 @@ def _parts(task: Task, scorer: Scorer) -> Iterator[Part]:
             whole.add(cost)
         return whole
 
-    if trains and made.system.train_samples != 0:
+    def on_validation(way: str, rows_N: Int[np.ndarray, "N"], times: int = 1) -> Part:
+        requests = task.requests("valid", rows_N)
+        whole = isinstance(made, Titles) and requests.listed_NC is None
+        return asking(made, way, shortlists(made, requests) if whole else requests, scored, times)
+
+    own, common = task.context.validation_samples(made.validation_count), common_samples(task)
+    learns = made.system.train_samples != 0
+    if trains and learns:
         ahead = LearningAhead.of(made)
         yield ahead.part()
-        requests = task.requests("valid", task.context.validation_samples(made.validation_count))
-        whole = isinstance(made, Titles) and requests.listed_NC is None
-        yield asking(made, "validation", shortlists(made, requests) if whole else requests, scored, ahead.evaluations)
+        yield on_validation("validation", own, ahead.evaluations)
+    if scores and len(common) and not (learns and len(own) == len(common)) and name not in stages.members:
+        yield on_validation("comparison", common)
     if blends:
         yield asking(
             made, "for blends", task.requests("valid", task.context.validation_samples(stages.validation_count(name))), scored
