@@ -174,6 +174,31 @@ def test_next_items_are_told(backbones: dict[str, Path], tmp_path: Path):
     assert (tmp_path / "told.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
+def test_what_an_lm_knows_of_films_is_told(tmp_path: Path):
+    """The LM writes of films alone; reads them, and users after every five."""
+    values = small("laser-smollm2/recipe.toml")
+    values["data"]["rules"] = {"split": {"kind": "new-items", "share": 0.2}}
+    values["knowledge"]["written"]["text"]["max_new_tokens"] = 2
+    values["knowledge"]["read"]["every"] = 5
+    for seed in (0, 1):
+        ran(values | {"seed": seed}, tmp_path / f"{seed}")
+    script(
+        "studies/laser-smollm2/known.py",
+        tmp_path / "0",
+        tmp_path / "1",
+        "--out",
+        tmp_path / "told.json",
+        "--picture",
+        tmp_path / "told.png",
+    )
+    told = json.loads((tmp_path / "told.json").read_text())
+    count = {group: told["groups"][group]["figures"]["din-1"]["auc"]["n"] for group in told["groups"]}
+    assert count["all"] == count["known"] + count["new"] > count["new"] > 0
+    assert same_keys(tmp_path / "told.json", "laser-smollm2/results.json", "groups", "new", "figures") == 12
+    assert (tmp_path / "told.png").stat().st_size > 10_000
+
+
 def test_the_default_block_is_the_fastest_that_cannot_be_told_from_the_best():
     """By hand: 32 is .012 and .010 behind 4, 11 standard errors; 8 and 16 are behind by less than one."""
     chosen = runpy.run_path(str(ROOT / "studies/blocks/blocks.py"))["chosen"]
