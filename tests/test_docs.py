@@ -211,7 +211,8 @@ def test_the_prompt_of_the_document_is_what_is_printed(workplace: Path, capsys: 
     (command,) = commands(ROOT / "docs/prompts.md")
     assert main(command) == 0
     assert f"```\n{capsys.readouterr().out}```\n" in (ROOT / "docs/prompts.md").read_text()
-    (block,) = blocks(ROOT / "docs/prompts.md", "toml")
+    chat, block = blocks(ROOT / "docs/prompts.md", "toml")
+    assert parse(tomllib.loads(chat), "docs/prompts.md").systems["lora"].template.chat
     template = parse(tomllib.loads(block), "docs/prompts.md").systems["lora"].template
     words, item = {"star": "star", "stars": "stars"}, {"title": "Kettle", "brand": "Argo", "description": "for tea"}
     assert template.behaviour_line({"item": "article", **words}, item, 5.0) == "Kettle of Argo: 5 stars\n"
