@@ -175,6 +175,29 @@ def test_next_items_are_told(backbones: dict[str, Path], tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_lists_in_prompts_are_told(backbones: dict[str, Path], tmp_path: Path):
+    """The authors' rows are split already, which the simulated world's are not."""
+    values = small("ilora/recipe.toml", backbones["next-item"])
+    values["data"]["rules"]["split"] = {"kind": "leave-one-out"}
+    run = ran(values, tmp_path / "0")
+    assert all(system.candidates_in_prompt for system in run.recipe.systems.values())
+    script(
+        "studies/next-item/next_item.py",
+        "--set",
+        "MovieLens",
+        tmp_path / "0",
+        "--out",
+        tmp_path / "told.json",
+        "--picture",
+        tmp_path / "told.png",
+    )
+    told = json.loads((tmp_path / "told.json").read_text())["sets"]["MovieLens"]["systems"]
+    kept = json.loads((ROOT / "studies/ilora/results.json").read_text())["sets"]["MovieLens"]["systems"]
+    assert told.keys() == kept.keys() | {"llara", "ilora"}  # which were not scored
+    assert (tmp_path / "told.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_what_an_lm_knows_of_films_is_told(tmp_path: Path):
     """The LM writes of films alone; reads them, and users after every five."""
     values = small("laser-smollm2/recipe.toml")
