@@ -42,7 +42,7 @@ def test_members_are_models_encoders_and_systems_and_a_thousand_validation_sampl
         ({"din": {"of": ["sasrec", "lora"]}}, r"the name 'din' stands for a conventional model and a blend; rename one"),
         ({"Lora": {"of": ["din", "lora"]}}, r"the names 'lora' and 'Lora' are one folder"),
         ({"a/b": {"of": ["din", "lora"]}}, r"'a/b' cannot be the name of a folder"),
-        ({"b": {"off": ["din", "lora"]}}, r"blends.b.off: there is no such key; allowed here: new_items, of, validation_samples"),
+        ({"b": {"off": ["din", "lora"]}}, r"blends.b.off: there is no such key; allowed here: of, validation_samples"),
     ],
 )
 def test_what_does_not_fit_is_refused(blends: dict[str, Any], said: str):

@@ -20,7 +20,7 @@ from lifelora.run import Options, Run
 from lifelora.run.choice import all_kept, best
 from lifelora.run.estimate import forecast
 from lifelora.run.scorers.base import Scorer
-from lifelora.run.scorers.blend import WEIGHTS, LikeBlend
+from lifelora.run.scorers.blend import WEIGHTS
 from lifelora.run.scorers.conventional import ConventionalScorer, NextItemModel
 from lifelora.run.scorers.kept import SCORES
 from lifelora.run.scorers.like import LikeModel
@@ -285,7 +285,7 @@ def test_an_item_that_a_member_does_not_know_has_the_mean_of_its_list(ranking: R
     evidence_NC = blend.evidence(np.array([[1.0, 3.0, -np.inf, 8.0]]))
     np.testing.assert_allclose(evidence_NC, [[-3.0, -1.0, 0.0, 4.0]])  # the mean of 1, 3 and 8 is 4
     said = [np.array([[1.0, -np.inf]]), np.array([[2.0, -np.inf]])]
-    assert blend.weighed(said, np.array([[0, 1]]))[0, 1] == -np.inf  # no member knows it
+    assert blend.weighed(said)[0, 1] == -np.inf  # no member knows it
 
 
 def test_scorers_that_know_ids_alone(run: Run):
@@ -294,49 +294,3 @@ def test_scorers_that_know_ids_alone(run: Run):
     both: Scorer = run.scorers["both"]
     assert isinstance(both.retriever, ConventionalScorer)
     assert (both.retriever.name, both.shortlist, run.scorers["ids"].shortlist) == ("din", 100, None)
-
-
-def test_new_items_have_weights_of_their_own(tmp_path: Path):
-    """Two regressions, as scikit-learn fits them to the samples of items that training has seen and to those of the others."""
-    rules = {"min_history": 2, "split": {"kind": "new-items", "share": 0.4, "train": 0.5, "valid": 0.25}}
-    source = VALUES["data"]["source"] | {"users": 40}
-    blend = {"of": ["popular", "din"], "validation_samples": "null", "new_items": "apart"}
-    values = {key: CTR[key] for key in ("name", "conventional", "evaluation")}
-    values |= {"data": {"source": source, "rules": rules}, "blends": {"both": blend}, "evaluation": {"resamples": 100}}
-    run = Run(parse(values, "the tests' recipe"), tmp_path / "run", OPTIONS)
-    run.all()
-    context = run.context
-    dataset, scorer = context.dataset, run.scorers["both"]
-    assert isinstance(scorer, LikeBlend)
-    seen = set(dataset.item_N[dataset.training_events()].tolist())
-
-    def told(part: Any, rows_N: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Logits of the members, whether the target is new, labels."""
-        targets = dataset.targets(rows_N)
-        new_N = np.array([item not in seen for item in targets.item_B.tolist()])
-        return logit(said(run, ("popular", "din"), part, rows_N)[:, 0]), new_N, targets.label_B
-
-    x_NJ, new_N, label_N = told("valid", context.validation_samples(None))
-    test_NJ, test_new_N, _ = told("test", context.test_samples)
-    by_hand_N = np.zeros(len(test_NJ))
-    for of_valid_N, of_test_N, found in ((~new_N, ~test_new_N, scorer.weights), (new_N, test_new_N, scorer.of_new)):
-        assert min(of_valid_N.sum(), of_test_N.sum()) > 20
-        spread_J = np.where(x_NJ[of_valid_N].std(axis=0) > 1e-9, x_NJ[of_valid_N].std(axis=0), np.inf)
-        fitted = LogisticRegression(C=1 / RIDGE, tol=1e-10, max_iter=10_000).fit(x_NJ[of_valid_N] / spread_J, label_N[of_valid_N])
-        assert found is not None
-        np.testing.assert_allclose(np.array(found.weights), fitted.coef_[0] / spread_J, rtol=1e-3, atol=1e-5)
-        assert found.samples == of_valid_N.sum()
-        by_hand_N[of_test_N] = expit(found.bias + test_NJ[of_test_N] @ np.array(found.weights))
-    np.testing.assert_allclose(scorer.judged(run.task.requests("test", context.test_samples))[:, 0], by_hand_N, rtol=1e-6)
-    assert scorer.of_new is not None
-    assert scorer.of_new.weights[0] == pytest.approx(0.0, abs=1e-3)  # popularity says the same of all that it has never seen
-    assert "; of items never seen in training " in scorer.reads()
-    again = Run.open(run.folder, OPTIONS).scorers["both"]
-    assert isinstance(again, LikeBlend)
-    assert (again.weights, again.of_new) == (scorer.weights, scorer.of_new)
-
-
-def test_new_items_apart_are_for_ctr():
-    blend = {"of": ["popularity", "sasrec"], "new_items": "apart"}
-    with pytest.raises(ConfigError, match="blends.ids.new_items = 'apart' is about P\\(like\\)"):
-        parse(NEXT | {"blends": {"ids": blend}}, "the tests' recipe")

@@ -232,8 +232,3 @@ class Recipe(Frozen):
                 )
         if self.task == "next-item" and self.data.rules.candidates is None:
             raise ValueError(f"blends.{name} weighs scores of candidates, and there are none; give data.rules.candidates")
-        if self.task == "next-item" and blend.new_items != "alike":
-            raise ValueError(
-                f"blends.{name}.new_items = '{blend.new_items}' is about P(like), and task = 'next-item' has seen and new items "
-                "in one list; remove it"
-            )

@@ -122,13 +122,10 @@ class TwoTower(TwoTowerConfig):
 class Blend(Frozen):
     """Scorers that are weighed together: members of a linear model of which validation samples choose the weights."""
 
-    later: ClassVar[frozenset[str]] = frozenset({"new_items"})
     of: tuple[str, ...]
     "The members: two or more conventional models, two-tower encoders or systems of the recipe."
     validation_samples: int | None = Field(default=1000, ge=1)
     'Validation samples on which the weights are fitted, drawn once by seed, the same for all members; all of them with "null".'
-    new_items: Literal["alike", "apart"] = "alike"
-    "ctr: whether items of which training has seen no event have weights of their own."
 
     @model_validator(mode="after")
     def _several(self) -> "Blend":

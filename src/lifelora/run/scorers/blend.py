@@ -3,11 +3,10 @@
     ctr:        P(like) = σ(b + Σ_j w_j · logit p_j)
     next-item:  P(c comes next, of the candidates) = softmax_c(Σ_j w_j · s_jc)
 
-The weights are those of the highest likelihood on validation samples (``weights``); with ctr, items that training has never seen
-may have their own, for ids say nothing of them. Scores of candidates are taken as they are, a constant of each list aside, which
-a softmax does not see. So a log-likelihood and a logit of a softmax are the same thing, a log-probability, and a weight is the
-power to which a member's distribution is taken. Counts enter as they are, too. Scaling each list apart would forget that a member
-is surer of one list than of another.
+The weights are those of the highest likelihood on validation samples (``weights``). Scores of candidates are taken as they are,
+a constant of each list aside, which a softmax does not see. So a log-likelihood and a logit of a softmax are the same thing, a
+log-probability, and a weight is the power to which a member's distribution is taken. Counts enter as they are, too. Scaling each
+list apart would forget that a member is surer of one list than of another.
 """
 
 import json
@@ -15,10 +14,9 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.special import expit, logit, softmax
 
 from lifelora.artefacts import read_json, write_atomically
@@ -34,7 +32,7 @@ from lifelora.run.scorers.kept import of_test, of_validation, shortlists_of_test
 from lifelora.run.scorers.weights import Fitted, conditional, logistic
 from lifelora.stage import Stage
 
-WEIGHTS, NEVER_SEEN = "weights.json", "never seen"
+WEIGHTS = "weights.json"
 
 
 class BlendScorer(Scorer):
@@ -60,14 +58,10 @@ class BlendScorer(Scorer):
 
     @cached_property
     def weights(self) -> Fitted:
-        """As they were fitted; those of items that training has seen, where others have weights of their own (``of_new``)."""
-        return self._read(read_json(self.stage.require() / WEIGHTS))
-
-    @cached_property
-    def of_new(self) -> Fitted | None:
-        """The weights of items without a training event, where they have their own."""
-        kept = read_json(self.stage.require() / WEIGHTS).get(NEVER_SEEN)
-        return None if kept is None else self._read(kept)
+        """As they were fitted."""
+        kept = read_json(self.stage.require() / WEIGHTS)
+        of = [kept["members"][one.name] for one in self.members]
+        return Fitted(kept["bias"], tuple(m["weight"] for m in of), tuple(m["spread"] for m in of), kept["samples"])
 
     def train(self, folder: Path, validate: Validate) -> None:
         """Fit the weights to what is kept of the members' validation samples: no member is asked."""
@@ -78,8 +72,12 @@ class BlendScorer(Scorer):
             self.context.stages.validation(one.name).require()
         said = self._said(rows)
         assert said is not None  # each stage holds as many samples as any blend asks for
-        self.weights, self.of_new = self.fitted([self.evidence(score_NC) for score_NC in said], self._samples(rows))
-        told = self._told(self.weights) | ({} if self.of_new is None else {NEVER_SEEN: self._told(self.of_new)})
+        self.weights = found = self.fitted([self.evidence(score_NC) for score_NC in said], self._samples(rows))
+        members = {
+            one.name: {"weight": weight, "spread": spread}
+            for one, weight, spread in zip(self.members, found.weights, found.spread, strict=True)
+        }
+        told = {"bias": found.bias, "members": members, "samples": found.samples}
         write_atomically(folder / WEIGHTS, json.dumps(told, indent=1))
 
     @abstractmethod
@@ -87,30 +85,29 @@ class BlendScorer(Scorer):
         """What a weight is multiplied by, of a member's scores."""
 
     @abstractmethod
-    def fitted(self, evidence: Sequence[Float[np.ndarray, "N C"]], samples: Requests) -> tuple[Fitted, Fitted | None]:
-        """The weights of the highest likelihood, and those of new items where these have their own."""
+    def fitted(self, evidence: Sequence[Float[np.ndarray, "N C"]], samples: Requests) -> Fitted:
+        """The weights of the highest likelihood."""
 
     @abstractmethod
-    def weighed(self, said: Sequence[Float[np.ndarray, "N C"]], items_NC: Int[np.ndarray, "_ C"]) -> Float[np.ndarray, "N C"]:
-        """The blend's scores, of each member's; ``items_NC`` may be one row for all."""
+    def weighed(self, said: Sequence[Float[np.ndarray, "N C"]]) -> Float[np.ndarray, "N C"]:
+        """The blend's scores, of each member's."""
 
-    def sum(self, said: Sequence[Float[np.ndarray, "N C"]], found: Fitted) -> Float[np.ndarray, "N C"]:
+    def sum(self, said: Sequence[Float[np.ndarray, "N C"]]) -> Float[np.ndarray, "N C"]:
         """b + Σ_j w_j s_j, in this order, so that candidates of which all members say the same have the same sum."""
-        total_NC = np.full(said[0].shape, found.bias)
-        for weight, score_NC in zip(found.weights, said, strict=True):
+        total_NC = np.full(said[0].shape, self.weights.bias)
+        for weight, score_NC in zip(self.weights.weights, said, strict=True):
             total_NC += weight * self.evidence(score_NC)
         return total_NC
 
     def score(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
-        asked = [one.score(requests, None if said is None else f"{said}, by {one.name}") for one in self.members]
-        return self.weighed(asked, requests.candidates)
+        return self.weighed([one.score(requests, None if said is None else f"{said}, by {one.name}") for one in self.members])
 
     def judged(self, requests: Requests, said: str | None = None) -> Float[np.ndarray, "N C"]:
-        return self.weighed([of_test(self.context, one.name) for one in self.members], requests.candidates)
+        return self.weighed([of_test(self.context, one.name) for one in self.members])
 
     def validated(self, rows_N: Int[np.ndarray, "N"]) -> Float[np.ndarray, "N C"] | None:
         said = self._said(rows_N)
-        return None if said is None else self.weighed(said, self._samples(rows_N).candidates)
+        return None if said is None else self.weighed(said)
 
     def shown(self, requests: Requests) -> Sequence[Int[np.ndarray, "_"]]:
         """What the first member is shown that is shown anything."""
@@ -123,23 +120,11 @@ class BlendScorer(Scorer):
         return items_C
 
     def reads(self) -> str:
-        told = self._in_words(self.weights)
-        return told if self.of_new is None else f"{told}; of items never seen in training {self._in_words(self.of_new)}"
-
-    def _in_words(self, found: Fitted) -> str:
+        found = self.weights
         terms = [(weight, f"{abs(weight):.3g} · {one.name}") for weight, one in zip(found.weights, self.members, strict=True)]
         terms += [(found.bias, f"{abs(found.bias):.3g}")] if found.bias else []
         formula = " ".join(f"{'−' if value < 0 else '+'} {text}" for value, text in terms)
         return f"{formula.removeprefix('+ ')}, fitted on {found.samples:,} validation samples"
-
-    def _told(self, found: Fitted) -> dict[str, Any]:
-        parts = zip(self.members, found.weights, found.spread, strict=True)
-        members = {one.name: {"weight": weight, "spread": spread} for one, weight, spread in parts}
-        return {"bias": found.bias, "members": members, "samples": found.samples}
-
-    def _read(self, kept: Mapping[str, Any]) -> Fitted:
-        of = [kept["members"][one.name] for one in self.members]
-        return Fitted(kept["bias"], tuple(m["weight"] for m in of), tuple(m["spread"] for m in of), kept["samples"])
 
     def _said(self, rows_N: Int[np.ndarray, "N"]) -> list[Float[np.ndarray, "N C"]] | None:
         said = [of_validation(self.context, one.name, rows_N) for one in self.members]
@@ -157,44 +142,23 @@ class LikeBlend(BlendScorer):
         made: Float[np.ndarray, "N C"] = logit(np.clip(score_NC, CLIP, 1 - CLIP))
         return made
 
-    def fitted(self, evidence: Sequence[Float[np.ndarray, "N C"]], samples: Requests) -> tuple[Fitted, Fitted | None]:
-        x_NJ, label_N = np.column_stack([one_N1[:, 0] for one_N1 in evidence]), np.asarray(samples.targets.label_B, np.bool_)
-        if self.config.new_items == "alike":
-            return self._of_some(x_NJ, label_N), None
-        new_N = self._new(samples.targets.item_B)
-        seen = self._of_some(x_NJ[~new_N], label_N[~new_N], " of items seen in training")
-        return seen, self._of_some(x_NJ[new_N], label_N[new_N], " of items never seen in training")
-
-    def _of_some(self, x_NJ: Float[np.ndarray, "N J"], label_N: Bool[np.ndarray, "N"], which: str = "") -> Fitted:
+    def fitted(self, evidence: Sequence[Float[np.ndarray, "N C"]], samples: Requests) -> Fitted:
+        label_N = np.asarray(samples.targets.label_B, np.bool_)
         if label_N.all() or not label_N.any():
-            mend = ", or remove new_items" if which else ""
             raise ConfigError(
-                f"blends.{self.name}.validation_samples = {self.config.validation_samples}: all {len(label_N):,}{which} have the "
-                f"same answer, and weights need both; give more{mend}."
+                f"blends.{self.name}.validation_samples = {self.config.validation_samples}: all {len(label_N):,} have the same "
+                "answer, and weights need both; give more."
             )
-        return logistic(x_NJ, label_N)
+        return logistic(np.column_stack([one_N1[:, 0] for one_N1 in evidence]), label_N)
 
-    def _new(self, items_X: Int[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
-        """Whether training has no event of them; items that came later are new."""
-        known_M = self._known
-        return np.asarray((items_X >= len(known_M)) | ~known_M[np.minimum(items_X, len(known_M) - 1)])
-
-    @cached_property
-    def _known(self) -> Bool[np.ndarray, "M"]:
-        dataset = self.context.dataset
-        return np.bincount(dataset.item_N[dataset.training_events()], minlength=dataset.n_items) > 0
-
-    def weighed(self, said: Sequence[Float[np.ndarray, "N C"]], items_NC: Int[np.ndarray, "_ C"]) -> Float[np.ndarray, "N C"]:
-        total_NC = self.sum(said, self.weights)
-        if self.of_new is not None:
-            total_NC = np.where(self._new(items_NC), self.sum(said, self.of_new), total_NC)
-        made: Float[np.ndarray, "N C"] = expit(total_NC)
+    def weighed(self, said: Sequence[Float[np.ndarray, "N C"]]) -> Float[np.ndarray, "N C"]:
+        made: Float[np.ndarray, "N C"] = expit(self.sum(said))
         return made
 
     def over(self, targets: Targets, items_P: Int[np.ndarray, "P"]) -> Float[np.ndarray, "B P"] | None:
         made = [one.over(targets, items_P) for one in self.members]
         known = [one for one in made if one is not None]
-        return self.weighed(known, items_P[None]) if len(known) == len(made) else None
+        return self.weighed(known) if len(known) == len(made) else None
 
 
 class RankingBlend(BlendScorer):
@@ -206,13 +170,13 @@ class RankingBlend(BlendScorer):
         mean_N1 = plain_NC.sum(axis=1, keepdims=True) / np.maximum(known_NC.sum(axis=1, keepdims=True), 1)
         return np.where(known_NC, plain_NC - mean_N1, 0.0)
 
-    def fitted(self, evidence: Sequence[Float[np.ndarray, "N C"]], samples: Requests) -> tuple[Fitted, Fitted | None]:
+    def fitted(self, evidence: Sequence[Float[np.ndarray, "N C"]], samples: Requests) -> Fitted:
         own_NC = samples.candidates == samples.targets.item_B[:, None]
-        return conditional(np.stack(evidence, axis=2), own_NC.argmax(axis=1)), None
+        return conditional(np.stack(evidence, axis=2), own_NC.argmax(axis=1))
 
-    def weighed(self, said: Sequence[Float[np.ndarray, "N C"]], items_NC: Int[np.ndarray, "_ C"]) -> Float[np.ndarray, "N C"]:
+    def weighed(self, said: Sequence[Float[np.ndarray, "N C"]]) -> Float[np.ndarray, "N C"]:
         unknown_NC = ~np.isfinite(said).any(axis=0)
-        return np.where(unknown_NC, -np.inf, self.sum(said, self.weights))
+        return np.where(unknown_NC, -np.inf, self.sum(said))
 
     def probabilities(self, requests: Requests) -> Float[np.ndarray, "N C"]:
         """That each candidate comes next, of those that are listed."""
@@ -232,8 +196,7 @@ class RankingBlend(BlendScorer):
 
     def _catalogue(self, members: Sequence[CatalogueScores]) -> Iterator[tuple[slice, Float[np.ndarray, "B M"]]]:
         for together in zip(*members, strict=True):
-            said = [of_all_BM.astype(np.float64) for _, of_all_BM in together]
-            yield together[0][0], self.weighed(said, np.arange(said[0].shape[1])[None])
+            yield together[0][0], self.weighed([of_all_BM.astype(np.float64) for _, of_all_BM in together])
 
     def judged_catalogue(self, targets: Targets, said: str | None = None) -> CatalogueScores | None:
         """Where language models are members, the shortlist that all of them ranked is put in order; the rest stays."""
@@ -265,5 +228,5 @@ class RankingBlend(BlendScorer):
             said = {name: score_NS[some] for name, score_NS in kept.items()}
             for name, blocks in others.items():
                 said[name] = np.take_along_axis(next(blocks)[1], np.maximum(item_BS, 0), axis=1).astype(np.float64)
-            among_BS = self.weighed([np.where(left_out_BS, -np.inf, said[one.name]) for one in self.members], item_BS)
+            among_BS = self.weighed([np.where(left_out_BS, -np.inf, said[one.name]) for one in self.members])
             yield some, lifted(first_BM, item_BS, among_BS)
