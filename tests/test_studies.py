@@ -274,6 +274,21 @@ def test_all_the_data_is_told(backbones: dict[str, Path], tmp_path: Path):
 
 
 @pytest.mark.slow
+def test_what_words_add_is_told(backbones: dict[str, Path], tmp_path: Path):
+    values = small("words/recipe.toml", backbones["blocks"])
+    values["data"]["rules"] = {"split": {"kind": "new-items", "share": 0.3}}
+    values["evaluation"] = {"test_users": 30, "resamples": 100}
+    ran(values, tmp_path / "0")
+    script("studies/words/words.py", tmp_path / "0", "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
+    told = json.loads((tmp_path / "told.json").read_text())
+    counts = told["samples of groups"][0]
+    assert counts["all"] == counts["seen"] + counts["new"] == told["test samples"][0]
+    assert same_keys(tmp_path / "told.json", "words/results.json", "figures") == 6
+    assert same_keys(tmp_path / "told.json", "words/results.json", "minus", "din") == 5
+    assert (tmp_path / "told.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_knowledge_is_told(tmp_path: Path):
     """With one reader, the nano LM: the other one is an encoder that has to be installed."""
     recipe, values = tmp_path / "small.toml", tomllib.loads((ROOT / "studies/laser/ml-1m.toml").read_text())
