@@ -87,7 +87,9 @@ def test_the_counts_are_what_is_read(growing: dict[str, object], tmp_path: Path)
     assert ahead["lora", "validation"].samples == 20
     # Item vectors, which choose what 'personal' is shown, were not there yet: as many of the latest behaviours stood for them.
     assert ahead["personal", "scoring"].tokens == pytest.approx(run.task.costs("personal")["scoring"].tokens * 24, rel=0.2)
-    assert run.estimate().parts == []
+    again = Run.open(run.folder, OPTIONS)
+    assert again.estimate().parts == []
+    assert "loaded_backbone" not in vars(again.context)  # a finished run does not load its model for it
 
 
 def test_what_all_are_compared_by_is_counted_where_nothing_has_kept_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -44,12 +44,14 @@ Ask: TypeAlias = Callable[[Requests], Cost]
 
 def forecast(task: Task) -> Forecast:
     """Of all that language models have yet to do in a run whose data and backbone are ready."""
-    context = task.context
-    model, device = context.backbone.model, context.device
-    parts = [part for scorer in task.scorers.values() if isinstance(scorer, LanguageScorer) for part in _parts(task, scorer)]
-    threads = torch.get_num_threads()
+    context, device, threads = task.context, task.context.device, torch.get_num_threads()
     machine = f"{device} ({threads} thread{'s' if threads > 1 else ''})" if device.type == "cpu" else str(device)
-    return Forecast(parts, machine, sum(p.numel() * p.element_size() for p in model.parameters()), free_memory(device))
+    left = [scorer for scorer in task.scorers.values() if isinstance(scorer, LanguageScorer) and any(_left(task, scorer))]
+    if not left:  # then the model is not loaded
+        return Forecast([], machine, 0, None)
+    parts = [part for scorer in left for part in _parts(task, scorer)]
+    weights = sum(p.numel() * p.element_size() for p in context.backbone.model.parameters())
+    return Forecast(parts, machine, weights, free_memory(device))
 
 
 def stand_in(scorer: Scorer) -> Scorer:
@@ -75,12 +77,16 @@ def _apart(scorer: Scorer) -> str:
     return why_apart(scorer.system, likely, context.backbone, context.options.trees)
 
 
+def _left(task: Task, scorer: Scorer) -> tuple[bool, bool, bool]:
+    """Whether it has yet to be trained, to score test samples, and to score validation samples for blends."""
+    stages, name = task.context.stages, scorer.name
+    blends = name in stages.members and not stages.validation(name).complete()
+    return not scorer.stage.complete(), not stages.scores(name).complete(), blends
+
+
 def _parts(task: Task, scorer: Scorer) -> Iterator[Part]:
     stages, name = task.context.stages, scorer.name
-    trains, scores = not scorer.stage.complete(), not stages.scores(name).complete()
-    blends = name in stages.members and not stages.validation(name).complete()
-    if not (trains or scores or blends):
-        return
+    trains, scores, blends = _left(task, scorer)
     made, evaluation = stand_in(scorer), task.context.recipe.evaluation
 
     def scored(requests: Requests) -> Cost:
