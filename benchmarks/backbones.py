@@ -1,6 +1,6 @@
 """What a language model takes on a small machine by how it is loaded: speed, memory, and how far its answers move.
 
-    python benchmarks/backbones.py --json FILE             SmolLM2-135M's shape with random weights, four minutes
+    python benchmarks/backbones.py --json FILE             SmolLM2-135M's shape with random weights, some minutes
     python benchmarks/backbones.py --path FOLDER           real weights: only of these do differences of p(yes) say much
     python benchmarks/backbones.py --ways fp32 bf16 int8
 
@@ -11,7 +11,7 @@ Ways, each in the place of the one before, on one thread. The first is what the 
     int8          quantization = "int8"
     layers        layers = half of them
     layers-int8   both
-    compile       torch.compile; no key of a recipe (see docs/models.md)
+    compile       torch.compile; no key of a recipe: after four minutes on one core it was not through its first steps
     dynamic       torch.ao's dynamic quantisation by output channel; no key, for a prompt's answer depends on its company
     8-bit         bitsandbytes' LLM.int8, quantization = "8-bit", which also runs on a CPU
 
@@ -57,7 +57,7 @@ from lifelora.seeds import torch_generator
 from prompts import made_log
 
 WAYS = ("fp32", "bf16", "int8", "layers", "layers-int8", "compile", "dynamic", "8-bit")
-USUAL = WAYS[:6]
+USUAL = WAYS[:5]
 SHOWN = 10
 Found = dict[str, Any]
 """Figures as JSON has them."""
