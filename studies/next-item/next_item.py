@@ -39,7 +39,8 @@ def main() -> None:
         print(f"{name}\n{told}\n")
         if arguments.picture and len(found) == 1:
             figures = {system: one.mean["hr@1"] for system, one in told.systems.items()}
-            said = f"{name}: HR@1 among 20, mean of {len(folders)} seeds, with its interval over users"
+            over = f", mean of {len(folders)} seeds" if len(folders) > 1 else ""
+            said = f"{name}: HR@1 among 20{over}, with its interval over users"
             tell.draw_forest(arguments.picture, figures, said)
     tell.write(arguments.out, tell.origin(sorted(seeds)) | {"sets": found})
 

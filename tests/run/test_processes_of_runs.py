@@ -20,6 +20,8 @@ from lifelora.recipe.files import dump
 from lifelora.training import HISTORY, History
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+LATER = ('systems.added={like="lora", prior="din", dropout=0}',)
+"""An LM that adds to a conventional model."""
 RECIPES = {"ctr": (tiny, ("din", "lora", "personal")), "next-item": (asked_next, ("sasrec", "text"))}
 
 
@@ -50,7 +52,8 @@ def recipe(task: str, folder: Path) -> tuple[str, ...]:
     path = folder / "recipe.toml"
     path.write_text(dump(make()))
     parts = [f"systems.{name}" if name in make().systems else f"conventional.{name}.model" for name in names]
-    return ("run", str(path), *(word for part in parts for word in ("--set", f"{part}.dropout=0")), "--device", "cpu")
+    more = [f"{part}.dropout=0" for part in parts] + [*(LATER if task == "ctr" else ())]
+    return ("run", str(path), *(word for setting in more for word in ("--set", setting)), "--device", "cpu")
 
 
 def arrays(folder: Path) -> dict[str, np.ndarray]:
