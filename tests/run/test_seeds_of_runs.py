@@ -51,6 +51,7 @@ def test_one_run_is_its_own_mean(runs: list[Run]):
     found = over_seeds([runs[0]])
     assert found.reference == "popular"
     assert "± –" in str(found)
+    assert "\n1 run (seed 0), 24 test samples" in str(found)
 
 
 def test_few_users_get_no_interval_and_no_p_over_seeds_nor_against_another_run(

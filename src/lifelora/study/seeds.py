@@ -73,11 +73,12 @@ class OverSeeds:
             else "[95 % interval] and p over users and seeds, p not corrected for several comparisons"
         )
         seeds = ", ".join(map(str, self.seeds))
+        runs = f"{len(self.seeds)} runs (seeds {seeds})" if len(self.seeds) > 1 else f"1 run (seed {seeds})"
         return "\n".join(
             [
                 *lines,
                 "",
-                f"{len(self.seeds)} runs (seeds {seeds}), {first.n:,} test samples of {first.users:,} users in all; {sure}",
+                f"{runs}, {first.n:,} test samples of {first.users:,} users in all; {sure}",
             ]
         )
 
