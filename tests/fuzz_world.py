@@ -39,7 +39,7 @@ from lifelora.lora.saved import load as load_adapter
 from lifelora.lora.saved import read_peft, save
 from lifelora.recipe.files import dump, load, parse
 from lifelora.recipe.shipped import built_in
-from lifelora.run.export import read_cohort
+from lifelora.run.cohort import read_cohort
 from lifelora.vectors.precomputed import VectorFile, by_item
 
 Judge = Callable[[Any, Mapping[str, bytes]], list[str]]

@@ -18,7 +18,8 @@ from lifelora.lora.export import CONFIG
 from lifelora.lora.saved import load
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
-from lifelora.run.export import COHORT, export, read_cohort
+from lifelora.run.cohort import read_cohort
+from lifelora.run.export import COHORT, export
 from lifelora.run.scorers.start import ADAPTER
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
@@ -131,16 +132,6 @@ def test_a_cohort_has_a_folder_each(run: Run, tmp_path: Path, capsys: pytest.Cap
     assert len(set(weights)) == 3
     assert main(words) == 1  # never over what is there
     assert "already holds adapters" in capsys.readouterr().err
-
-
-def test_ids_that_are_no_names_of_folders(run: Run):
-    from lifelora.run.export import _folder_name
-
-    assert [_folder_name(user) for user in ("u1", "..", "a/b", "é~.")] == ["u1", "%2E%2E", "a%2Fb", "%C3%A9%7E%2E"]
-    assert _folder_name("\x1b[31m\n\0") == "%1B%5B31m%0A%00"
-    long = [_folder_name(user) for user in ("é" * 300, "é" * 301, "x" * 5000)]
-    assert len(set(long)) == 3
-    assert max(len(name.encode()) for name in long) <= 255
 
 
 @pytest.mark.parametrize(

@@ -81,10 +81,16 @@ def write_peft_adapter(
     write_files(folder, *peft_adapter(adapters, u_1D, base_model))
 
 
+def packed(config: dict[str, Any], tensors: dict[str, Tensor]) -> dict[str, bytes]:
+    """The two files of an adapter by name, the configuration last; equal adapters give equal bytes."""
+    written = json.dumps(config, indent=2, sort_keys=True).encode()
+    return {TENSORS: safetensors.torch.save(tensors, {"format": "pt"}), CONFIG: written}
+
+
 def write_files(folder: Path, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """The two files of an adapter; the configuration last, so that it is there only when all is."""
-    write_atomically(folder / TENSORS, safetensors.torch.save(tensors, {"format": "pt"}))
-    write_atomically(folder / CONFIG, json.dumps(config, indent=2, sort_keys=True))
+    for name, content in packed(config, tensors).items():
+        write_atomically(folder / name, content)
 
 
 def lost_in_peft(adapters: Adapters) -> list[str]:

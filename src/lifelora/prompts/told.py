@@ -28,6 +28,8 @@ class Prompt:
     how: str
     "Which behaviours are chosen, in words."
     answers: tuple[str, ...]
+    answer_ids: tuple[int, ...]
+    "The tokens that come after the prompt and tell yes from no; empty where titles are the answers."
     soft: str
     "Whose soft tokens there are, and what they are made of; empty where there are none."
     prior: str
@@ -49,6 +51,7 @@ class Prompt:
             "texts": {name: self._as_json(pieces) for name, pieces in self.texts.items()},
             "behaviours": self.how,
             "answers": list(self.answers),
+            "answer_ids": list(self.answer_ids),
             "soft": self.soft or None,
             "prior": self.prior or None,
             "tokenizer": {"label": self.tokenizer, "exact": self.exact},
@@ -68,6 +71,7 @@ class Prompt:
                     "text": piece.shown,
                     "with_control_tokens": piece.controls,
                     "tokens": len(piece.ids),
+                    "ids": [None if token in (ITEM, USER) else token for token in piece.ids],
                     "item": None if piece.item is None else self.names[piece.item],
                     "soft": ["user" if token == USER else "item" for token in piece.ids if token in (ITEM, USER)],
                     "cut": [

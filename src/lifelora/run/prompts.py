@@ -84,9 +84,9 @@ def prompt(run: Run, system: str | None = None, user: str | None = None, item: s
     chosen_1K, mask_1K = selector.select(dataset, requests.targets)
     sample = Sample.of(dataset, requests, in_words, chosen_1K[0][mask_1K[0]])
     if isinstance(config, TwoTower):
-        soft, prior, (texts, answers, spelling) = None, None, _of_towers(run, name, config, sample)
+        soft, prior, (texts, answers, ids, spelling) = None, None, _of_towers(run, name, config, sample)
     else:
-        soft, prior, (texts, answers, spelling) = config.soft, config.prior, _of_system(run, config, sample)
+        soft, prior, (texts, answers, ids, spelling) = config.soft, config.prior, _of_system(run, config, sample)
         if control == SHUFFLED:
             how = f"{how}, {IN_WORDS}"
             texts = {name: _shuffled(pieces, requests, run.recipe.seed) for name, pieces in texts.items()}
@@ -100,6 +100,7 @@ def prompt(run: Run, system: str | None = None, user: str | None = None, item: s
         texts,
         how,
         answers,
+        ids,
         "" if soft is None else f"of {' and '.join(soft.at)}, made of vectors of '{soft.model}'",
         prior or "",
         spelling.label,
@@ -108,8 +109,8 @@ def prompt(run: Run, system: str | None = None, user: str | None = None, item: s
     )
 
 
-Made = tuple[dict[str, Pieces], tuple[str, ...], Spelling]
-"""Texts by name, the answers, and what they were tokenised by."""
+Made = tuple[dict[str, Pieces], tuple[str, ...], tuple[int, ...], Spelling]
+"""Texts by name, the answers, the tokens that tell them apart, and what they were tokenised by."""
 
 
 def _of_towers(run: Run, name: str, config: TwoTower, sample: Sample) -> Made:
@@ -117,7 +118,7 @@ def _of_towers(run: Run, name: str, config: TwoTower, sample: Sample) -> Made:
     most = min(config.max_tokens, encoder.context, encoder.tokenizer.model_max_length)
     template, shown = config.template.leaving_out(dataset.left_out), sample.behaviours(dataset)
     user, item = of_towers(template, encoder.tokenizer, sample.words, sample.user, shown, sample.target, most)
-    return {"user": user, "item": item}, (), Spelling(encoder.tokenizer, encoder.context, encoder.label)
+    return {"user": user, "item": item}, (), (), Spelling(encoder.tokenizer, encoder.context, encoder.label)
 
 
 def _of_system(run: Run, config: System, sample: Sample) -> Made:
@@ -130,10 +131,10 @@ def _of_system(run: Run, config: System, sample: Sample) -> Made:
     at = () if config.soft is None else config.soft.at
     if isinstance(asks, Template):
         template, tokenizer = asks.leaving_out(dataset.left_out), spelling.tokenizer
-        shared = find_answers(tokenizer, template).shared
-        made = of_yes_no(template, tokenizer, sample.words, sample.user, shown, sample.target, most, at, shared)
+        found = find_answers(tokenizer, template)
+        made = of_yes_no(template, tokenizer, sample.words, sample.user, shown, sample.target, most, at, found.shared)
         by, (own,) = spelled([template], tokenizer, template)
-        return {"prompt": made}, (by.plain(own.words[0]), by.plain(own.words[1])), spelling
+        return {"prompt": made}, (by.plain(own.words[0]), by.plain(own.words[1])), (found.yes, found.no), spelling
     listed = [(one, sample.items[one]) for one in sample.requests.candidates[0].tolist()] if config.candidates_in_prompt else None
     phrasing = asks.phrasings[0].leaving_out(dataset.left_out)
     made = of_titles(
@@ -149,7 +150,7 @@ def _of_system(run: Run, config: System, sample: Sample) -> Made:
         asks,
     )
     by, (said,) = spelled([phrasing], spelling.tokenizer, asks)
-    return {"prompt": made}, (by.plain(said.answer_line(sample.words, sample.target[1])),), spelling
+    return {"prompt": made}, (by.plain(said.answer_line(sample.words, sample.target[1])),), (), spelling
 
 
 def _shuffled(prompt: Pieces, requests: Requests, seed: int) -> Pieces:
