@@ -69,9 +69,10 @@ def test_the_score_is_of_the_sum():
         torch.testing.assert_close(lm.score(made), 1 / (1 + torch.exp(-z_B)), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (0.7, -0.4)])
+@pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (0.7, -0.4), (-0.2, 0.1)])
 def test_gradients_by_hand(alpha: float, beta: float):
-    """Of L = -mean(y log p + (1 - y) log(1 - p)), p = σ(z): dL/dz = (p - y) / B, dz/dα = s - m, dz/dβ = 1 and dz/ds = α."""
+    """Of L = -mean(y log p + (1 - y) log(1 - p)), p = σ(z): dL/dz = (p - y) / B, dz/dα = s - m, dz/dβ = 1; and for dz/ds, which is
+    α, stands 1, whatever α is, its sign above all."""
     lm, made = personal(alpha, beta), batch()
     assert lm.prior is not None
     with lm.scope(made):
@@ -86,14 +87,14 @@ def test_gradients_by_hand(alpha: float, beta: float):
     assert lm.prior.alpha.grad.item() == pytest.approx((of_z_B * (s_B - M)).sum().item(), abs=1e-6)
     assert lm.prior.beta.grad.item() == pytest.approx(of_z_B.sum().item(), abs=1e-6)
     learnt = [p for p in lm.adapters.parameters() if p.requires_grad]
-    by_hand = torch.autograd.grad((alpha * of_z_B * s_B).sum(), learnt)
+    by_hand = torch.autograd.grad((of_z_B * s_B).sum(), learnt)
     for parameter, gradient in zip(learnt, by_hand, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
-        assert (parameter.grad.abs().max() > 0) == (alpha > 0), "at the start α and β alone move"
+        assert parameter.grad.abs().max() > 0
 
 
 def test_two_steps_move_everything():
-    """The first step gives α its sign, and from the second on A and B learn at their full rate, small as α is."""
+    """B and C at the first, A too as soon as B is not zero, each at its full rate, small as α is."""
     lm, made = personal(), batch()
     lm.train()
     before = {name: p.detach().clone() for name, p in lm.named_parameters() if p.requires_grad}
@@ -106,7 +107,7 @@ def test_two_steps_move_everything():
         moved = {name: (p.detach() - before[name]).abs().max().item() for name, p in lm.named_parameters() if name in before}
         adapters = [moved[name] for name in moved if not name.startswith("prior.")]
         assert moved["prior.alpha"] > 0
-        assert max(adapters) == 0 if step == 1 else min(adapters) > 1e-4
+        assert (max(adapters) if step == 1 else min(adapters)) > 1e-4
 
 
 @pytest.mark.parametrize("coupling", ["identity", "experts", "full"])
