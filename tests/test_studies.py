@@ -193,7 +193,7 @@ def test_lists_in_prompts_are_told(backbones: dict[str, Path], tmp_path: Path):
     )
     told = json.loads((tmp_path / "told.json").read_text())["sets"]["MovieLens"]["systems"]
     kept = json.loads((ROOT / "studies/ilora/results.json").read_text())["sets"]["MovieLens"]["systems"]
-    assert told.keys() == kept.keys() | {"llara", "ilora"}  # which were not scored
+    assert told.keys() == kept.keys()
     assert (tmp_path / "told.png").stat().st_size > 10_000
 
 
@@ -253,11 +253,13 @@ def test_blocks_are_told(backbones: dict[str, Path], tmp_path: Path):
 @pytest.mark.slow
 def test_what_was_fitted_is_told(backbones: dict[str, Path], tmp_path: Path):
     run = Run(parse(small("unfitted/recipe.toml", backbones["blocks"]), "a small study"), tmp_path / "0", OPTIONS)
-    run.prepare()
-    run.embed()
-    run.fit()
+    run.all()
     script("studies/unfitted/unfitted.py", tmp_path / "0", "--out", tmp_path / "told.json")
     assert same_keys(tmp_path / "told.json", "unfitted/results.json", "figures") == 8
+    script("studies/unfitted/learnt.py", tmp_path / "0", "--out", tmp_path / "told.json", "--picture", tmp_path / "told.png")
+    assert same_keys(tmp_path / "told.json", "unfitted/learnt.json", "minus") == 8
+    assert same_keys(tmp_path / "told.json", "unfitted/learnt.json", "figures") == 9
+    assert (tmp_path / "told.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow
@@ -285,6 +287,28 @@ def test_what_words_add_is_told(backbones: dict[str, Path], tmp_path: Path):
     assert counts["all"] == counts["seen"] + counts["new"] == told["test samples"][0]
     assert same_keys(tmp_path / "told.json", "words/results.json", "figures") == 6
     assert same_keys(tmp_path / "told.json", "words/results.json", "minus", "din") == 5
+    assert (tmp_path / "told.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "systems"), [("few-shot", 12), ("zero-shot", 12)])
+def test_rella_is_told(name: str, systems: int, backbones: dict[str, Path], tmp_path: Path):
+    values = small(f"rella/{name}.toml", backbones["blocks"])
+    values["evaluation"] = {"test_users": 30, "resamples": 100}
+    made = ran(values, tmp_path / "0")
+    script(
+        f"studies/rella/{name.replace('-', '_')}.py",
+        tmp_path / "0",
+        "--out",
+        tmp_path / "told.json",
+        "--picture",
+        tmp_path / "told.png",
+    )
+    assert len(made.recipe.systems) == systems
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert told["figures"].keys() == made.scorers.keys()
+    kept = json.loads((ROOT / f"studies/rella/{name}.json").read_text())
+    assert kept["figures"].keys() <= told["figures"].keys()
     assert (tmp_path / "told.png").stat().st_size > 10_000
 
 

@@ -12,7 +12,7 @@ from trees_world import prompts, trees
 from lifelora.errors import ConfigError
 from lifelora.evaluation.metrics import auc, log_loss
 from lifelora.llm.personal import PersonalBatch
-from lifelora.llm.yes_no import Prior, YesNoLM
+from lifelora.llm.yes_no import SPEED, Prior, YesNoLM
 from lifelora.lora.adapters import Adaptation
 from lifelora.lora.coupling import Full, Identity
 from lifelora.lora.inject import personalise
@@ -34,8 +34,8 @@ def personal(alpha: float = 0.0, beta: float = 0.0) -> YesNoLM:
     lm = YesNoLM(adapters.model, adapters, Answers(YES, NO), prior=Prior())
     assert lm.prior is not None
     with torch.no_grad():
-        lm.prior.alpha.fill_(alpha)
-        lm.prior.beta.fill_(beta)
+        lm.prior.a.fill_(alpha / SPEED)
+        lm.prior.b.fill_(beta / SPEED)
         lm.prior.m.fill_(M)
     return lm.eval()
 
@@ -71,8 +71,8 @@ def test_the_score_is_of_the_sum():
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (0.7, -0.4), (-0.2, 0.1)])
 def test_gradients_by_hand(alpha: float, beta: float):
-    """Of L = -mean(y log p + (1 - y) log(1 - p)), p = σ(z): dL/dz = (p - y) / B, dz/dα = s - m, dz/dβ = 1; and for dz/ds, which is
-    α, stands 1, whatever α is, its sign above all."""
+    """Of L = -mean(y log p + (1 - y) log(1 - p)), p = σ(z): dL/dz = (p - y) / B, dz/dα = s - m, dz/dβ = 1; and A and B have the
+    gradient of p = σ(prior + s - m), whatever α is."""
     lm, made = personal(alpha, beta), batch()
     assert lm.prior is not None
     with lm.scope(made):
@@ -84,10 +84,11 @@ def test_gradients_by_hand(alpha: float, beta: float):
     expected = -(y_B * p_B.log() + (1 - y_B) * (1 - p_B).log()).mean()
     torch.testing.assert_close(loss.detach(), expected, rtol=0, atol=1e-6)
     of_z_B = (p_B - y_B) / B
-    assert lm.prior.alpha.grad.item() == pytest.approx((of_z_B * (s_B - M)).sum().item(), abs=1e-6)
-    assert lm.prior.beta.grad.item() == pytest.approx(of_z_B.sum().item(), abs=1e-6)
+    assert lm.prior.a.grad.item() == pytest.approx(SPEED * (of_z_B * (s_B - M)).sum().item(), abs=1e-6)
+    assert lm.prior.b.grad.item() == pytest.approx(SPEED * of_z_B.sum().item(), abs=1e-6)
     learnt = [p for p in lm.adapters.parameters() if p.requires_grad]
-    by_hand = torch.autograd.grad((of_z_B * s_B).sum(), learnt)
+    of_s_B = (torch.sigmoid(made.prior_B + s_B - M).detach() - y_B) / B
+    by_hand = torch.autograd.grad((of_s_B * s_B).sum(), learnt)
     for parameter, gradient in zip(learnt, by_hand, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-7)
         assert parameter.grad.abs().max() > 0
@@ -106,7 +107,7 @@ def test_two_steps_move_everything():
         optimizer.step()
         moved = {name: (p.detach() - before[name]).abs().max().item() for name, p in lm.named_parameters() if name in before}
         adapters = [moved[name] for name in moved if not name.startswith("prior.")]
-        assert moved["prior.alpha"] > 0
+        assert moved["prior.a"] > 0
         assert (max(adapters) if step == 1 else min(adapters)) > 1e-4
 
 
@@ -116,7 +117,7 @@ def test_a_tree_equals_its_prompts(coupling: str):
     made, lm = trees(VOCABULARY), adapted(coupling, lambda *parts: YesNoLM(*parts, Answers(7, 8), prior=Prior()))
     assert isinstance(lm, YesNoLM)
     assert lm.prior is not None
-    torch.nn.init.constant_(lm.prior.alpha, 0.8)
+    torch.nn.init.constant_(lm.prior.a, 0.8 / SPEED)
     user_RD = torch.randn(2, 6)
     whole = PersonalBatch(
         prompts(made), user_RD[made.tree_G], torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0]), prior_B=3 * torch.randn(len(made))
@@ -149,8 +150,8 @@ def rows(made: PersonalBatch, index: Tensor) -> PersonalBatch:
 
 
 def test_words_are_added_to_what_the_prior_knows():
-    """After 80 steps it beats the prior, and the LM that learnt as long without one, and is near the truth."""
-    made, test = world(960, 1)[0], world(2000, 2)
+    """After 80 steps, on other samples each, it beats the prior, and the LM that learnt without one, and nears the truth."""
+    made, test = world(80 * 48, 1)[0], world(2000, 2)
     scores = {"prior": torch.sigmoid(test[0].prior_B)}
     for name, prior in (("both", Prior()), ("words", None)):
         adaptation = Adaptation(coupling=Identity.Config(rank=8), targets=("all-linear",), dropout=0.0)
@@ -158,7 +159,7 @@ def test_words_are_added_to_what_the_prior_knows():
         lm = YesNoLM(adapters.model, adapters, Answers(YES, NO), prior=prior)
         optimizer = torch.optim.AdamW([p for p in lm.parameters() if p.requires_grad], lr=4e-3, weight_decay=0.0)
         for step in range(80):
-            some = rows(made, torch.arange(48) + 48 * (step % 20))
+            some = rows(made, torch.arange(48) + 48 * step)
             optimizer.zero_grad()
             with lm.scope(some):
                 lm.loss(some).backward()

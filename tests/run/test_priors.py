@@ -11,7 +11,7 @@ from scipy.special import expit, logit
 from test_growing_runs import GROWING, QUESTION, SASREC, U, everything, trained
 
 from lifelora.errors import ConfigError
-from lifelora.llm.yes_no import YesNoLM
+from lifelora.llm.yes_no import SPEED, YesNoLM
 from lifelora.recipe.files import parse
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import Options, Run
@@ -84,8 +84,8 @@ def test_what_it_says_is_added(run: Run, name: str):
     own_N = logit(scorer.score(requests)[:, 0])
     scorer.lm.prior = added
     assert added is not None
-    torch.nn.init.constant_(added.alpha, 0.5)
-    torch.nn.init.constant_(added.beta, -0.25)
+    torch.nn.init.constant_(added.a, 0.5 / SPEED)
+    torch.nn.init.constant_(added.b, -0.25 / SPEED)
     torch.nn.init.constant_(added.m, 0.3)
     z_N = logit(run.scorers["din"].score(requests)[:, 0]) + 0.5 * (own_N - 0.3) - 0.25
     np.testing.assert_allclose(scorer.score(requests)[:, 0], expit(z_N), rtol=0, atol=2e-5)
@@ -112,8 +112,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_two_numbers_are_learnt_kept_and_told(finished: Run):
     kept, _ = read_tensors(finished.stages.system("identity").require() / MODEL)
-    alpha, beta = (f"{float(kept[f'prior.{which}']):.3g}".replace("-", "\N{MINUS SIGN}") for which in ("alpha", "beta"))
-    assert float(kept["prior.alpha"]) != 0 != float(kept["prior.beta"])
+    alpha, beta = (f"{SPEED * float(kept[f'prior.{which}']):.3g}".replace("-", "\N{MINUS SIGN}") for which in ("a", "b"))
+    assert float(kept["prior.a"]) != 0 != float(kept["prior.b"])
     page = (finished.stages.report.require() / "report.html").read_text()
     assert f"prior: din, fitted on 32 of them; α = {alpha}, β = {beta}" in page
     assert "The prior of identity was fitted on 32 of the 32 samples" in page

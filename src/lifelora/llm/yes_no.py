@@ -8,7 +8,7 @@ loss is the binary cross-entropy of that. With a ``Prior``, a frozen model whose
 
     p(yes) = σ(log(p_prior / (1 - p_prior)) + α (s_yes - s_no - m) + β),   m the mean of s_yes - s_no before training
 
-and the loss is the binary cross-entropy of that, so that the LM learns what is left to say.
+and the loss is the binary cross-entropy of that (``Prior.loss``), so that the LM learns what is left to say.
 """
 
 from typing import Literal, Unpack, cast, final
@@ -27,31 +27,35 @@ from lifelora.prompts.yes_no import Answers
 
 Loss = Literal["answer", "yes"]
 """What is learnt: the answer word among all words, or the logit of yes alone."""
+SPEED = 10.0
+"""By which α and β are quicker than a weight."""
 
 
 @final
 class Prior(nn.Module):
     """log(p_prior / (1 - p_prior)) + α (s - m) + β. α and β start at zero: before the first step it is the prior.
 
-    A and B learn as if α were 1: their gradient is (p - y) ds in place of α (p - y) ds. Where α > 0 that is the same direction, and
-    Adam divides by its size. Where α is zero or below, as at the start, they learn to say what is left to say all the same, and α,
-    whose gradient is the mean of (p - y)(s - m), follows. With their own gradient a small α that changes its sign turns the
-    direction around each time, and nothing is learnt (studies/unfitted: α .005 after 250 steps). m is there for the sign
-    of α, too: an LM that likes one word better, whatever it is asked, would give it the sign of the mean of p - y. α moves no
-    quicker than a weight: ten times as fast, the LM learns the training samples by heart (tests/llm/test_prior.py's world: log
-    loss .65 in place of .47).
+    A and B learn what is left to say as if α were 1 and β 0; α and β learn how much of that to trust. With one loss for all, A
+    and B have α times that gradient: where α is small its sign turns them around each time, and s grows without an end, since
+    Adam divides by the size (studies/unfitted: α .005 after 250 steps). m is there for the sign of α, whose gradient is the mean
+    of (p - y)(s - m): an LM that likes one word better, whatever it is asked, would give it the sign of the mean of p - y. α and
+    β are ``SPEED`` times what is learnt, as Adam moves each weight by the learning rate a step, and α has the way to 1 before it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.alpha, self.beta = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
+        self.a, self.b = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(()))
         self.m: Tensor
         self.register_buffer("m", torch.zeros(()))
 
     def forward(self, prior_B: Float[Tensor, "B"], s_B: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
-        own_B = s_B - self.m
-        # The last two are zero together, and carry the gradient.
-        return prior_B + self.alpha * own_B.detach() + self.beta + (own_B - own_B.detach())
+        return prior_B + SPEED * self.a * (s_B - self.m) + SPEED * self.b
+
+    def loss(self, prior_B: Float[Tensor, "B"], s_B: Float[Tensor, "B"], label_B: Float[Tensor, "B"]) -> Float[Tensor, ""]:
+        """Of the sum; its gradient reaches α and β, and that of α = 1 and β = 0 what s is made of."""
+        of_sum = F.binary_cross_entropy_with_logits(self(prior_B, s_B.detach()), label_B)
+        of_s = F.binary_cross_entropy_with_logits(prior_B + s_B - self.m, label_B)
+        return of_sum + (of_s - of_s.detach())
 
 
 @final
@@ -87,11 +91,12 @@ class YesNoLM(PersonalLM):
 
     def loss(self, batch: PersonalBatch) -> Float[Tensor, ""]:
         """Mean of -log p(answer word | prompt) over the vocabulary; or of -y log σ(z) - (1 - y) log(1 - σ(z)), z being s_yes, or
-        with a prior what its p(yes) is the sigmoid of."""
+        with a prior what its p(yes) is the sigmoid of (``Prior.loss``)."""
         if batch.label_B is None:
             raise ConfigError("the loss needs answers: give it a batch with label_B.")
         if self.prior is not None:
-            return F.binary_cross_entropy_with_logits(self.logit(batch), batch.label_B)
+            made: Tensor = self.prior.loss(_given(batch), self.own_logit(batch), batch.label_B)
+            return made
         if self.learns == "yes":
             return F.binary_cross_entropy_with_logits(self.logits(batch)[:, self.answers.yes], batch.label_B)
         answer_B = torch.where(batch.label_B > 0.5, self.answers.yes, self.answers.no)
@@ -107,12 +112,16 @@ class YesNoLM(PersonalLM):
         own_B = self.own_logit(batch)
         if self.prior is None:
             return own_B
-        if batch.prior_B is None:
-            raise ConfigError("the LM adds to a prior, and the batch brings none: give it one with prior_B.")
-        made: Tensor = self.prior(batch.prior_B, own_B)
+        made: Tensor = self.prior(_given(batch), own_B)
         return made
 
     def own_logit(self, batch: PersonalBatch) -> Float[Tensor, "B"]:
         """The same without a prior."""
         yes_B, no_B = self.answer_logits(batch).unbind(dim=1)
         return yes_B if self.learns == "yes" else yes_B - no_B
+
+
+def _given(batch: PersonalBatch) -> Float[Tensor, "B"]:
+    if batch.prior_B is None:
+        raise ConfigError("the LM adds to a prior, and the batch brings none: give it one with prior_B.")
+    return batch.prior_B

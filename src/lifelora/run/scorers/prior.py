@@ -4,18 +4,19 @@ from pathlib import Path
 
 import numpy as np
 
+from lifelora.llm.yes_no import SPEED
 from lifelora.run.scorers.base import MODEL
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.tensors import read_tensors
 
-ALPHA, BETA = "prior.alpha", "prior.beta"
-"""Of the weights that a system keeps (``llm.yes_no.Prior``)."""
+ALPHA, BETA = "prior.a", "prior.b"
+"""Of the weights that a system keeps; α and β are ``SPEED`` times these (``llm.yes_no.Prior``)."""
 
 
 def told(model: ConventionalScorer, samples_N: np.ndarray, folder: Path) -> str:
     """For a reader: the model, what it knew of a system's training samples, and the α and β that the system has learnt."""
     kept, _ = read_tensors(folder / MODEL)
-    alpha, beta = (f"{float(kept[key]):.3g}".replace("-", "\N{MINUS SIGN}") for key in (ALPHA, BETA))
+    alpha, beta = (f"{SPEED * float(kept[key]):.3g}".replace("-", "\N{MINUS SIGN}") for key in (ALPHA, BETA))
     return f"prior: {model.name}, {_knew(model, samples_N)}; α = {alpha}, β = {beta}"
 
 
