@@ -11,7 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lifelora.errors import ArtefactError, ConfigError
@@ -55,6 +55,9 @@ def test_ids_are_parts_of_names_and_can_be_read_back():
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
+@example("Ann@home")
+@example("../a\0b")
+@example("é" * 300)
 def test_any_id_makes_a_folder_on_any_file_system(user: str):
     name = Entry.of(user, files(), 2).name
     assert len(name) <= 255

@@ -3,6 +3,7 @@
 vLLM itself is not here: what its endpoint promises is computed with PEFT."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,7 @@ from lifelora.run.vllm import Plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
+DOCUMENT = Path(__file__).parents[2] / "docs/vllm.md"
 USERS = ["a/b", "..", "Ann@home", "ann@HOME", "x" * 300, "é~ \U0001f600", "%41", "A", "\x1b[31m", "u9", "u10", "nul\0l"]
 SMALL = {"behaviours": {"kind": "most-recent", "k": 3}, "train_samples": 16, "validation_samples": 8, "training": TRAINING}
 SYSTEM = SMALL | {"dropout": 0.0, "representation": {"model": "sasrec"}}
@@ -144,7 +146,7 @@ def test_the_command_says_what_it_will_take_and_how_vllm_finds_them(
     assert (
         f"vllm serve {read_json(tmp_path / 'out' / told['adapters'][0]['path'] / CONFIG)['base_model_name_or_path']}" in said.out
     )
-    assert "--enable-lora --max-lora-rank 8" in said.out
+    assert "--enable-lora --max-lora-rank 8 \\\n  --max-loras 3 --max-cpu-loras 3" in said.out
     assert f"VLLM_LORA_RESOLVER_CACHE_DIR={tmp_path / 'out'} " in said.out
     assert main(export(folder, tmp_path / "out", "--system", "personal", "--cohort", "all")) == 0
     assert f"{len(USERS) - 3} of them written now" in capsys.readouterr().out
@@ -326,6 +328,8 @@ def test_the_tokens_are_those_of_the_printed_prompt(run: Run, folder: Path, tmp_
         assert body["label_token_ids"] == told["answer_ids"]
     assert body["items"][0][0] != body["items"][1][0]  # all that is shared is in the query
     assert body["model"] == Collection.read(tmp_path).current["a/b"].name
+    (example,) = re.findall(r"^```json\n(.*?)^```$", DOCUMENT.read_text(), re.DOTALL | re.MULTILINE)
+    assert {name: type(value) for name, value in json.loads(example).items()} == {name: type(v) for name, v in body.items()}
 
 
 def test_a_prompt_that_vllm_would_cut_is_refused_with_its_length(run: Run, tmp_path: Path):

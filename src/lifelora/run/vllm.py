@@ -1,6 +1,8 @@
 """Adapters of many users in folders that vLLM finds by name: what it will take, said before it begins. Knows scorers and files.
 
-seconds = users · (seconds of the timed users / their number),   bytes = users without a folder of theirs · bytes of one
+    seconds = users · (seconds of the timed users / their number),   bytes = users without a folder of theirs · bytes of one
+
+What is there already is not written again.
 """
 
 import shlex
@@ -29,6 +31,8 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 Dtype = Literal["fp32", "bf16", "fp16"]
 TIMED = 4
 """Users that are made before it begins; the first is not timed where there are others, since it loads what all need."""
+BATCH = 32
+"""Adapters in one batch of vLLM's, as the printed command has it: it keeps a place on the GPU for each."""
 ROOM = 8192
 """Bytes of disk that a folder may take beside those of its files."""
 SAVED = 500
@@ -147,7 +151,7 @@ class Written:
             return self.collection.prune()
 
     def __str__(self) -> str:
-        folder, plan, old = self.collection.folder, self.plan, len(self.collection.old)
+        folder, plan, old, count = self.collection.folder, self.plan, len(self.collection.old), len(self.collection.current)
         lines = [
             f"export: {plan.count:,} adapter{'s' * (plan.count > 1)} in {folder}, {self.written:,} of them written now; "
             f"{folder / INDEX} says which is whose, for {self.collection.base_model}"
@@ -158,7 +162,8 @@ class Written:
             "vLLM finds them by name with",
             "  VLLM_ALLOW_RUNTIME_LORA_UPDATING=True VLLM_PLUGINS=lora_filesystem_resolver \\",
             f"  VLLM_LORA_RESOLVER_CACHE_DIR={shlex.quote(str(folder.resolve()))} \\",
-            f"  vllm serve {shlex.quote(self.collection.base_model)} --enable-lora --max-lora-rank {plan.max_lora_rank}",
+            f"  vllm serve {shlex.quote(self.collection.base_model)} --enable-lora --max-lora-rank {plan.max_lora_rank} \\",
+            f"  --max-loras {min(count, BATCH)} --max-cpu-loras {count}",
         ]
         return "\n".join(lines)
 
