@@ -13,7 +13,7 @@ import re
 import tomllib
 import zipfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +33,7 @@ from lifelora.door import cut
 from lifelora.errors import UNSAFE, LifeloraError
 from lifelora.knowledge.read import EVENTS
 from lifelora.lora.adapters import Adaptation
+from lifelora.lora.collection import INDEX, Collection, Entry
 from lifelora.lora.coupling import Full
 from lifelora.lora.inject import personalise
 from lifelora.lora.saved import load as load_adapter
@@ -507,6 +508,17 @@ def _cohort(users: list[str], files: Mapping[str, bytes]) -> list[str]:
     return [] if users == due and len(set(users)) == len(users) else ["other users than the file has"]
 
 
+def _index() -> dict[str, bytes]:
+    made = [asdict(Entry.of(user, {"adapter_config.json": b"{}"}, 2)) for user in ("u1", "é/..", "x" * 300, "u2")]
+    told = {"format": 1, "system": "personal", "base_model": "x", "adapters": made[:3], "old": made[3:]}
+    return {INDEX: json.dumps(told).encode()}
+
+
+def _collection(found: Collection, _: Mapping[str, bytes]) -> list[str]:
+    entries = [*found.current.values(), *found.old.values()]
+    return [f"{one.path!r} leads out of its folder" for one in entries if one.path in ("", ".", "..") or "/" in one.path]
+
+
 def inputs(folder: Path) -> dict[str, Input]:
     """Every kind of foreign file, by name; ``folder`` is for what has to be written first."""
     item_map = IdMap.of([str(i) for i in ITEMS])
@@ -558,6 +570,7 @@ def inputs(folder: Path) -> dict[str, Input]:
             _cohort,
             ("cohort.txt",),
         ),
+        "index of adapters": Input(_index(), Collection.read, _collection, (INDEX,)),
         "adapter of peft": Input(_peft(), lambda at: (load_adapter(Tiny(), at), read_peft(at)), _adapters, CONFIG),
         "adapter of ours": Input(_own(folder), lambda at: (load_adapter(Tiny(), at), None), _adapters, CONFIG),
     }

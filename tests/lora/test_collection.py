@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -200,6 +201,9 @@ def test_what_else_has_the_name_of_an_adapter_is_left_alone(tmp_path: Path):
     assert [path.name for path in place.iterdir()] == [TENSORS]
 
 
+SOUND = asdict(Entry.of("u1", files(), 2))
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -211,6 +215,8 @@ def test_what_else_has_the_name_of_an_adapter_is_left_alone(tmp_path: Path):
         ),
         ({"old": [{"user": "u1", "name": "u1@/x", "path": "u1@/x", "bytes": 1, "hash": "/x", "rank": 2}]}, "'u1@/x' is not the"),
         ({"old": [7]}, "is damaged"),
+        ({"adapters": [SOUND | {"bytes": "many"}]}, "is no adapter"),
+        ({"adapters": [SOUND | {"user": "\ud800"}]}, "is damaged"),
         ({"adapters": None}, "is damaged"),
     ],
 )

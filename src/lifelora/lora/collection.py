@@ -20,6 +20,7 @@ from urllib.parse import quote
 from lifelora import foreign
 from lifelora.artefacts import TORN, flush_folder, key_of, write_atomically
 from lifelora.errors import ArtefactError, ConfigError
+from lifelora.folders import KEY
 from lifelora.lora.export import CONFIG, TENSORS
 
 INDEX = "adapters.json"
@@ -89,7 +90,7 @@ class Collection:
             found = cls(folder, str(told["system"]), str(told["base_model"]))
             found.current = {one.user: one for one in map(_entry, told["adapters"])}
             found.old = {one.name: one for one in map(_entry, told["old"])}
-        except (foreign.Unreadable, KeyError, TypeError) as error:
+        except (foreign.Unreadable, KeyError, TypeError, ValueError) as error:  # ValueError: an id that is no text
             raise ArtefactError(f"{path} is damaged ({error}); move {folder} away, and export again.") from error
         return found
 
@@ -167,10 +168,11 @@ class Collection:
 
 def _entry(told: Any) -> Entry:
     """Of an index, whose paths lead nowhere but to the folders that their names say."""
-    entry = Entry(**{field.name: told[field.name] for field in fields(Entry)})
-    if not all(isinstance(text, str) for text in (entry.user, entry.name, entry.path, entry.hash)):
+    values = {field.name: told[field.name] for field in fields(Entry)}
+    if not all(isinstance(value, int if name in ("bytes", "rank") else str) for name, value in values.items()):
         raise foreign.Unreadable(f"{foreign.shown(told)} is no adapter")
-    if not entry.path == entry.name == f"{as_name(entry.user)}@{entry.hash}" or not entry.hash.isalnum():
+    entry = Entry(**values)
+    if not KEY.fullmatch(entry.hash) or not entry.path == entry.name == f"{as_name(entry.user)}@{entry.hash}":
         raise foreign.Unreadable(f"{foreign.shown(entry.name)} is not the name of that user's adapter")
     return entry
 
