@@ -41,6 +41,10 @@ class BusyError(LifeloraError, RuntimeError):
     """Another process works in a folder that one process at a time may write in."""
 
 
+class StoreError(LifeloraError, RuntimeError):
+    """The database of an event store does not answer or refuses. What was asked may be asked again."""
+
+
 class PeerError(LifeloraError, RuntimeError):
     """Another of the processes that work together has ended; ``told``: it has said itself why."""
 
@@ -94,3 +98,7 @@ class DataError(LifeloraError, ValueError):
         more = self.count - min(len(self.problems), self.SHOWN)
         rest = f"\n  … and {more:,} more" if more > 0 else ""
         super().__init__(f"{self.count:,} problem{'s' if self.count != 1 else ''} in the data:\n{shown}{rest}")
+
+
+class ConflictError(DataError):
+    """A key of an event stands for another event already; nothing of the bulk is kept."""
