@@ -31,6 +31,7 @@ SMALLEST = [
     ("recommend.py", "--users", "5"),
     ("reading.py", "--rows", "2000", "--rounds", "1", "--out", "OUT"),
     ("retrieval.py", "--part", "growth", "online", "--events", "3000", "--dimensions", "8", "--history", "30", "--out", "OUT"),
+    ("store.py", "--quick", "--out", "OUT"),
     ("titles.py", "--rounds", "2", "--rows", "1", "--out", "OUT"),
     (
         "trees.py",
