@@ -32,6 +32,9 @@ def lacking() -> str | None:
 class Server:
     """One server. It refuses to run as root, so there it runs as nobody."""
 
+    # No test cuts the power: what a killed server has written, the system keeps.
+    settings = ("listen_addresses=", "max_connections=60", "fsync=off")
+
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pg"))  # pytest's own folders are closed to other users
         self.data = self.folder / "data"
@@ -63,9 +66,7 @@ class Server:
 
     def start(self) -> None:
         """Until it answers; after a kill its old processes may still end, and it is tried again."""
-        # No test cuts the power: what a killed server has written, the system keeps.
-        settings = ["listen_addresses=", "max_connections=60", "fsync=off"]
-        words = ["-D", str(self.data), "-k", str(self.folder), *(word for one in settings for word in ("-c", one))]
+        words = ["-D", str(self.data), "-k", str(self.folder), *(word for one in self.settings for word in ("-c", one))]
         for _ in range(200):
             if self.process is None or self.process.poll() is not None:
                 with (self.folder / "log").open("ab") as log:

@@ -9,6 +9,7 @@ from store_world import FORM, event
 
 from lifelora.errors import BusyError, ConflictError, StoreError
 from lifelora.serving.store import Accepted, Store, sqlite
+from lifelora.serving.store import writer as writer_module
 from lifelora.serving.store.events import Row
 from lifelora.serving.store.writer import Writer
 
@@ -114,6 +115,34 @@ def test_bulks_that_wait_are_committed_together_and_each_has_its_own_outcome():
             others[1].result()
     assert commits[0] == [row("one")]
     assert sorted(commits[1]) == [row("bad"), row("three"), row("two")]
+
+
+def test_a_thread_that_is_interrupted_while_it_waits_holds_up_no_other(monkeypatch: pytest.MonkeyPatch):
+    began, may_end, commits = threading.Event(), threading.Event(), []
+
+    def commit(bulks):
+        commits.append([list(rows) for rows in bulks])
+        began.set()
+        assert may_end.wait(10)
+        return [[Accepted(1, True)] for _ in bulks]
+
+    def interrupted(event):
+        raise KeyboardInterrupt
+
+    writer = Writer(commit)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(writer.write, row("one"))
+        assert began.wait(10)
+        with monkeypatch.context() as patched:
+            patched.setattr(writer_module.Event, "wait", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                writer.write(row("two"))
+        last = pool.submit(writer.write, row("three"))
+        while len(writer._queue) < 1:
+            pass
+        may_end.set()
+        assert first.result() == last.result() == [Accepted(1, True)]
+    assert commits == [[row("one")], [row("three")]]
 
 
 def test_a_commit_that_fails_fails_for_all_and_the_next_is_tried():
