@@ -20,7 +20,7 @@ def everything(store: Store) -> bytes:
         return repr([connection.execute(sa.select(table)).all() for table in tables.TABLES.sorted_tables]).encode()
 
 
-def test_nothing_of_the_user_is_left_and_others_are_as_before(store: Store):
+def test_nothing_of_the_user_is_left_and_others_are_as_before(url: str, store: Store):
     store.append([event(f"user-{n % 5}", f"item-{n % 3}", n, key=f"key-{n % 5}-{n}") for n in range(500)])
     others = [e for e in store.since(0) if e.user != "user-3"]
     assert b"user-3" in everything(store)
@@ -31,6 +31,8 @@ def test_nothing_of_the_user_is_left_and_others_are_as_before(store: Store):
     assert list(store.since(0)) == others
     assert (list(store.history("user-3")), store.count_users()) == ([], 4)
     assert note.seq == store.last_seq() == 501
+    with Store.open(url, FORM) as again:
+        assert again.forgotten() == [note]
 
 
 def long_and_short(draw: random.Random, users: list[str], bulk: int) -> list[NewEvent]:

@@ -54,6 +54,27 @@ def test_threads_that_send_the_same_keys_keep_each_once(store: Store):
     assert store.last_seq() == 30
 
 
+def test_users_are_forgotten_while_others_append(store: Store):
+    stop = threading.Event()
+
+    def append(thread: int) -> int:
+        n = 0
+        while not stop.is_set():
+            store.append([event(f"u{thread}", "x", n)])
+            n += 1
+        return n
+
+    with ThreadPoolExecutor(4) as pool:
+        sent = [pool.submit(append, thread) for thread in range(4)]
+        for n in range(5):
+            store.append([event("gone", "x", n)])
+            store.forget("gone")
+        stop.set()
+        counts = [one.result() for one in sent]
+    assert [len(list(store.history(f"u{thread}"))) for thread in range(4)] == counts
+    assert list(store.history("gone")) == []
+
+
 def append_all(url: str, process: int) -> None:
     with Store.open(url, FORM) as store:
         for n in range(20):

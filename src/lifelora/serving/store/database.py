@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from threading import Lock
 from typing import Any
 
 from lifelora.errors import BusyError
@@ -18,6 +19,7 @@ class Database:
         self.kind = postgresql if place.path is None else sqlite
         "What is not the same in both."
         self._engine = self.kind.engine(place)
+        self._one = Lock()  # threads wait here for one another, and databases only for other processes
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
@@ -28,7 +30,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[sa.Connection]:
         """For a transaction, which is on disk when this is left, or has not happened."""
-        with self._told(), self._engine.connect() as connection:
+        with self._told(), self._one, self._engine.connect() as connection:
             connection.exec_driver_sql(self.kind.BEGIN)
             try:
                 yield connection
@@ -41,7 +43,7 @@ class Database:
     def erase(self) -> None:
         """Remove from SQLite's files what deleted rows left there; PostgreSQL's VACUUM is its owner's."""
         if self.kind is sqlite:
-            with self.reading() as connection:
+            with self._one, self.reading() as connection:
                 sqlite.erase(connection)
 
     def settle(self) -> None:
