@@ -1,4 +1,4 @@
-r"""What an LM is worth on test, by whether its conventional model was fitted on the LM's own samples; over the runs of recipe.toml.
+r"""What an LM is worth on test, by whether its conventional model was fitted on the LM's own samples: all runs of recipe.toml.
 
 python studies/unfitted/learnt.py runs/unfitted --out studies/unfitted/learnt.json --picture studies/unfitted/learnt.png
 """
