@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where SQLite's file is made")
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "store.json")
     args = parser.parse_args()
+    beside = os.getloadavg()[0]
     events, singles, reads = (20_000, 40, 50) if args.quick else (args.events, 1000, 2000)
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
@@ -121,6 +122,7 @@ def main() -> None:
         "events": events,
         "seed": args.seed,
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "processes_that_ran_beside": round(beside, 1),
         "command": shlex.join(["python", *words]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
