@@ -39,24 +39,35 @@ class Likelihoods:
 
 @torch.no_grad()
 def likelihoods(
-    lm: TitleLM, batch: PersonalBatch, titles: Titles, *, length_normalised: bool = False, memory: int = MEMORY
+    lm: TitleLM,
+    batch: PersonalBatch,
+    titles: Titles,
+    *,
+    length_normalised: bool = False,
+    memory: int = MEMORY,
+    trunk: Trunk | None = None,
 ) -> Likelihoods:
     """The log-likelihood of every title as its row's answer, or its mean over the title's tokens where ``length_normalised``.
 
-    The prompts (or trees of questions) are read together. After that as many titles are read together as ``memory`` bytes bear.
+    The prompts (or trees of questions) are read together, unless they were read before as a ``trunk``, of a model that reads
+    trees. After that as many titles are read together as ``memory`` bytes bear.
     """
     if batch.prompts.answer_BA is not None if isinstance(batch.prompts, Prompts) else batch.prompts.answer_G is not None:
         raise ConfigError("these prompts already have their answers: ask with TitleBuilder.question.")
     with clocked(titles.tokens_BCA.device) as cost:
-        read = _as_branches if installed(lm.model) else _as_prompts
-        logp_BCA = read(lm, batch, titles, memory, cost)
+        if installed(lm.model):
+            logp_BCA = _as_branches(lm, batch, titles, memory, cost, trunk)
+        else:
+            logp_BCA = _as_prompts(lm, batch, titles, memory, cost)
         sum_BC = logp_BCA.sum(dim=-1)
         score_BC = _tied(sum_BC / titles.mask_BCA.sum(dim=-1) if length_normalised else sum_BC, titles.tokens_BCA)
     return Likelihoods(score_BC, logp_BCA, cost)
 
 
-def _as_branches(lm: TitleLM, batch: PersonalBatch, titles: Titles, memory: int, cost: Cost) -> Float[Tensor, "B C A"]:
-    trunk = Trunk.of(lm, batch)
+def _as_branches(
+    lm: TitleLM, batch: PersonalBatch, titles: Titles, memory: int, cost: Cost, kept: Trunk | None
+) -> Float[Tensor, "B C A"]:
+    trunk = Trunk.of(lm, batch) if kept is None else kept
     if isinstance(batch.prompts, PromptTrees):  # each question becomes the end of a prompt of its own
         branches = Stretches.of(lm, batch)
         rows_G = torch.arange(len(branches), device=branches.tree_N.device)

@@ -67,6 +67,19 @@ class Stretches:
         soft_X = torch.full_like(self.tokens_X, -1) if self.soft_X is None else self.soft_X
         return torch.stack([self.tokens_X, soft_X], dim=1)
 
+    def some(self, rows_N: Int[Tensor, "N"]) -> "Stretches":
+        """Some of them, in any order."""
+        token_X, soft_user_NE = tokens_of(self.length_N, rows_N, self.length_N[rows_N]), self.soft_user_NE
+        return Stretches(
+            self.tokens_X[token_X],
+            self.length_N[rows_N],
+            self.tree_N[rows_N],
+            self.place_N[rows_N],
+            None if self.soft_X is None else self.soft_X[token_X],
+            soft_user_NE if soft_user_NE is None or not len(soft_user_NE) else soft_user_NE[rows_N],
+            None if self.C is None else self.C.at(rows_N),
+        )
+
     def at(self, part: slice) -> "Stretches":
         """Some of them, one after another."""
         end_N = [0, *self.length_N.cumsum(0).tolist()]
@@ -80,3 +93,9 @@ class Stretches:
             None if self.soft_user_NE is None else self.soft_user_NE[part],
             None if self.C is None else self.C.at(torch.arange(part.start, part.stop, device=self.length_N.device)),
         )
+
+
+def tokens_of(length_R: Int[Tensor, "R"], rows_N: Int[Tensor, "N"], length_N: Int[Tensor, "N"]) -> Int[Tensor, "T"]:
+    """Where the first ``length_N`` tokens of some rows stand, of rows of ``length_R`` tokens one after another."""
+    first_N = (length_R.cumsum(0) - length_R)[rows_N] - (length_N.cumsum(0) - length_N)
+    return torch.arange(int(length_N.sum()), device=length_N.device) + first_N.repeat_interleave(length_N)

@@ -8,7 +8,7 @@ Of a trunk every layer's keys and values are kept, which is all that a branch se
 Nothing learns here: what is kept has no graph. C(u) of what is kept stays as it was.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import final
 
@@ -19,7 +19,7 @@ from torch import Tensor
 from lifelora.errors import ConfigError
 from lifelora.llm.head import full_precision
 from lifelora.llm.personal import PersonalBatch, PersonalLM, grouped
-from lifelora.llm.stretches import Stretches
+from lifelora.llm.stretches import Stretches, tokens_of
 from lifelora.llm.trees.reading import Kept, read_row
 from lifelora.llm.trees.room import Room
 from lifelora.lora.placed import Placed
@@ -52,28 +52,45 @@ class Trunk:
 
     @classmethod
     @torch.no_grad()
-    def of(cls, lm: PersonalLM, batch: PersonalBatch) -> "Trunk":
-        """Reads the trunks of trees, or whole prompts, all together."""
-        prompts = batch.prompts
-        if isinstance(prompts, PromptTrees):
-            asked_R = prompts.asked_R
-            count, length_R = int(prompts.trunk_R.sum()), prompts.trunk_R
-            tokens_T, soft_T = prompts.tokens_L[:count], None if prompts.soft_L is None else prompts.soft_L[:count]
-            soft_user_RE = batch.soft_user_BX if asked_R is not None else _no_rows(batch.soft_user_BX)
-        else:
-            length_R, tokens_T = prompts.mask_BL.sum(dim=1), prompts.tokens_BL[prompts.mask_BL]
-            soft_T = None if prompts.soft_BL is None else prompts.soft_BL[prompts.mask_BL]
-            asked_R, soft_user_RE = prompts.question_B, batch.soft_user_BX
-        C, rows_R = lm.couplings(batch), torch.arange(len(length_R), device=length_R.device)
-        row = Stretches(tokens_T, length_R, rows_R, torch.zeros_like(length_R), soft_T, soft_user_RE)
-        with_X, found, by_question = row.whose, Kept(), lm.coupling_on == "question"
+    def of(cls, lm: PersonalLM, batch: PersonalBatch, rows_N: Int[Tensor, "N"] | None = None) -> "Trunk":
+        """Reads the trunks of trees, or whole prompts, all together; or those at ``rows_N`` alone."""
+        prompts, row, C = batch.prompts, beginnings(batch), lm.couplings(batch)
+        asked_R = prompts.asked_R if isinstance(prompts, PromptTrees) else prompts.question_B
+        by_question = lm.coupling_on == "question"
+        apart = by_question and isinstance(prompts, PromptTrees) and asked_R is None
+        if rows_N is not None:
+            row, asked_R = row.some(rows_N), None if asked_R is None else asked_R[rows_N]
+            C = C if apart or C is None else C.at(rows_N)
+        length_R, with_X, found = row.length_N, row.whose, Kept()
         if by_question:
             asked_R = torch.zeros_like(length_R) if asked_R is None else asked_R
             with_X = torch.where(row.positions >= (length_R - asked_R)[with_X], with_X, _most(C))
         logits_RV = _read(lm, row, None, C, with_X, length_R.cumsum(0) - 1, found)
         kept = {layer: (k.contiguous(), v.contiguous()) for layer, (k, v) in found.items()}
-        apart = by_question and isinstance(prompts, PromptTrees) and prompts.asked_R is None
         return cls(lm, row.codes, length_R, kept, C, not apart, logits_RV)
+
+    @classmethod
+    def joined(cls, trunks: Sequence["Trunk"], C: Structure | None) -> "Trunk":
+        """Trunks of one LM, one after another; ``C`` is C(u) of them all. Of one alone nothing is copied."""
+        first, *others = trunks
+        if not others:
+            return replace(first, C=C)
+        logits = [one.logits_RV for one in trunks if one.logits_RV is not None]
+        return cls(
+            first.lm,
+            torch.cat([one.code_T2 for one in trunks]),
+            torch.cat([one.length_R for one in trunks]),
+            {
+                layer: (
+                    torch.cat([one.kept[layer][0] for one in trunks], 1),
+                    torch.cat([one.kept[layer][1] for one in trunks], 1),
+                )
+                for layer in first.kept
+            },
+            C,
+            first.coupled,
+            torch.cat(logits) if len(logits) == len(trunks) else None,
+        )
 
     @torch.no_grad()
     def ask(
@@ -113,14 +130,13 @@ class Trunk:
         C = self.C if lines.C is None else lines.C
         return Trunk(self.lm, code_T2, length_R, kept, C, self.coupled or lines.C is not None, logits_RV)
 
-    def beyond(self, batch: PersonalBatch) -> Stretches:
-        """What the trunks of trees have more than these, for ``extended``; ConfigError where these are no beginnings of them."""
-        trees = batch.prompts
-        assert isinstance(trees, PromptTrees)
-        count = int(trees.trunk_R.sum())
-        soft_T = None if trees.soft_L is None else trees.soft_L[:count]
-        rows_R = torch.arange(len(trees.trunk_R), device=trees.trunk_R.device)
-        whole = Stretches(trees.tokens_L[:count], trees.trunk_R, rows_R, torch.zeros_like(trees.trunk_R), soft_T)
+    def beyond(self, batch: PersonalBatch, rows_N: Int[Tensor, "N"] | None = None) -> Stretches:
+        """What the trunks of trees have more than these, for ``extended``; ConfigError where these are no beginnings of them.
+
+        ``rows_N`` says which of the trees' trunks these are the beginnings of; None: all of them.
+        """
+        whole = beginnings(batch)
+        whole = whole if rows_N is None else whole.some(rows_N)
         if len(whole) != len(self):
             raise ConfigError(f"{len(whole)} trunks came, and {len(self)} are kept; give each its own, in their order.")
         old_T = whole.positions < self.length_R[whole.whose]
@@ -133,18 +149,16 @@ class Trunk:
         return Stretches(
             whole.tokens_X[new_T],
             whole.length_N - self.length_R,
-            rows_R,
+            torch.arange(len(self), device=self.length_R.device),
             self.length_R,
-            None if soft_T is None else soft_T[new_T],
+            None if whole.soft_X is None else whole.soft_X[new_T],
             _no_rows(batch.soft_user_BX),
         )
 
     def at(self, rows_N: Int[Tensor, "N"], place_N: Int[Tensor, "N"] | None = None) -> "Trunk":
         """Copies of some, in any order and also several times; with ``place_N`` the first so many tokens of each."""
         length_N = self.length_R[rows_N] if place_N is None else place_N
-        first_N = (self.length_R.cumsum(0) - self.length_R)[rows_N] - (length_N.cumsum(0) - length_N)
-        count = int(length_N.sum())
-        token_T = torch.arange(count, device=length_N.device) + first_N.repeat_interleave(length_N)
+        token_T = tokens_of(self.length_R, rows_N, length_N)
         return replace(
             self,
             code_T2=self.code_T2[token_T],
@@ -177,6 +191,20 @@ class Trunk:
         return _read(
             self.lm, row, self, self.C, with_X if self.coupled else torch.full_like(with_X, _most(self.C)), read_E, found
         )
+
+
+def beginnings(batch: PersonalBatch) -> Stretches:
+    """The trunks of trees, or whole prompts, as stretches after nothing."""
+    prompts, soft_user_RE = batch.prompts, batch.soft_user_BX
+    if isinstance(prompts, PromptTrees):
+        count, length_R = int(prompts.trunk_R.sum()), prompts.trunk_R
+        tokens_T, soft_T = prompts.tokens_L[:count], None if prompts.soft_L is None else prompts.soft_L[:count]
+        soft_user_RE = soft_user_RE if prompts.asked_R is not None else _no_rows(soft_user_RE)
+    else:
+        length_R, tokens_T = prompts.mask_BL.sum(dim=1), prompts.tokens_BL[prompts.mask_BL]
+        soft_T = None if prompts.soft_BL is None else prompts.soft_BL[prompts.mask_BL]
+    rows_R = torch.arange(len(length_R), device=length_R.device)
+    return Stretches(tokens_T, length_R, rows_R, torch.zeros_like(length_R), soft_T, soft_user_RE)
 
 
 def _most(C: Structure | None) -> int:

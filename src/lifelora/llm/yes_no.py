@@ -11,6 +11,7 @@ loss is the binary cross-entropy of that. With a ``Prior``, a frozen model whose
 and the loss is the binary cross-entropy of that (``Prior.loss``), so that the LM learns what is left to say.
 """
 
+from contextlib import AbstractContextManager
 from typing import Literal, Unpack, cast, final
 
 import torch
@@ -21,6 +22,8 @@ from torch import Tensor, nn
 from lifelora.errors import ConfigError
 from lifelora.llm.head import full_precision
 from lifelora.llm.personal import Options, PersonalBatch, PersonalLM
+from lifelora.llm.stretches import Stretches
+from lifelora.llm.trunk import MEMORY, Trunk
 from lifelora.lora.adapters import Adapters
 from lifelora.prompts.tree import PromptTrees
 from lifelora.prompts.yes_no import Answers
@@ -84,10 +87,14 @@ class YesNoLM(PersonalLM):
 
     def answer_logits(self, batch: PersonalBatch) -> Float[Tensor, "B 2"]:
         """Of yes and no alone, in full precision; needs ``scope(batch)`` around it."""
-        two = [self.answers.yes, self.answers.no]
-        with full_precision(self.model, two, when=self.head):
-            logits_BV = self.logits(batch)
-        return logits_BV if logits_BV.shape[1] == len(two) else logits_BV[:, two]
+        with self._two():
+            return self._of_two(self.logits(batch))
+
+    def _two(self) -> AbstractContextManager[None]:
+        return full_precision(self.model, [self.answers.yes, self.answers.no], when=self.head)
+
+    def _of_two(self, logits_BV: Float[Tensor, "B V"]) -> Float[Tensor, "B 2"]:
+        return logits_BV if logits_BV.shape[1] == 2 else logits_BV[:, [self.answers.yes, self.answers.no]]
 
     def loss(self, batch: PersonalBatch) -> Float[Tensor, ""]:
         """Mean of -log p(answer word | prompt) over the vocabulary; or of -y log σ(z) - (1 - y) log(1 - σ(z)), z being s_yes, or
@@ -107,18 +114,30 @@ class YesNoLM(PersonalLM):
         with self.scope(batch):
             return torch.sigmoid(self.logit(batch))
 
+    @torch.no_grad()
+    def score_after(self, trunk: Trunk, batch: PersonalBatch, memory: int = MEMORY) -> Float[Tensor, "B"]:
+        """``score`` of trees whose trunks were read before, one for each tree: only their branches are read."""
+        with self._two():
+            logits_BV = torch.cat([logits_EV for _, logits_EV in trunk.ask(Stretches.of(self, batch), memory=memory)])
+        return torch.sigmoid(self._with_prior(self._own(self._of_two(logits_BV.float())), batch))
+
     def logit(self, batch: PersonalBatch) -> Float[Tensor, "B"]:
         """log(p / (1 - p)) of p(yes); needs ``scope(batch)`` around it."""
-        own_B = self.own_logit(batch)
+        return self._with_prior(self.own_logit(batch), batch)
+
+    def own_logit(self, batch: PersonalBatch) -> Float[Tensor, "B"]:
+        """The same without a prior."""
+        return self._own(self.answer_logits(batch))
+
+    def _own(self, answer_B2: Float[Tensor, "B 2"]) -> Float[Tensor, "B"]:
+        yes_B, no_B = answer_B2.unbind(dim=1)
+        return yes_B if self.learns == "yes" else yes_B - no_B
+
+    def _with_prior(self, own_B: Float[Tensor, "B"], batch: PersonalBatch) -> Float[Tensor, "B"]:
         if self.prior is None:
             return own_B
         made: Tensor = self.prior(_given(batch), own_B)
         return made
-
-    def own_logit(self, batch: PersonalBatch) -> Float[Tensor, "B"]:
-        """The same without a prior."""
-        yes_B, no_B = self.answer_logits(batch).unbind(dim=1)
-        return yes_B if self.learns == "yes" else yes_B - no_B
 
 
 def _given(batch: PersonalBatch) -> Float[Tensor, "B"]:

@@ -44,6 +44,13 @@ class Requests:
         """The candidates, also where there is one."""
         return self.targets.item_B[:, None] if self.listed_NC is None else self.listed_NC
 
+    @classmethod
+    def joined(cls, parts: Sequence["Requests"]) -> "Requests":
+        """All of some, one after another; where candidates are listed, each lists as many."""
+        columns = zip(*((t.user_B, t.item_B, t.position_B, t.label_B) for t in (part.targets for part in parts)), strict=True)
+        lists = [part.listed_NC for part in parts if part.listed_NC is not None]
+        return cls(Targets(*map(np.concatenate, columns)), np.concatenate(lists) if lists else None, parts[0].among)
+
     def at(self, index: Int[np.ndarray, "_"] | slice) -> "Requests":
         """Some of them."""
         return Requests(self.targets.at(index), None if self.listed_NC is None else self.listed_NC[index], self.among)

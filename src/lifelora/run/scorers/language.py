@@ -38,6 +38,7 @@ from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.costs import TRAINING, keep_costs
+from lifelora.run.scorers.keeper import Keeper
 from lifelora.run.scorers.seen import seen, shown_in_words, soft_tokens, width
 from lifelora.run.scorers.sharing import may_share, room, tell, told, trunks, why_apart, why_never
 from lifelora.run.scorers.shown import Shown
@@ -71,6 +72,8 @@ class LanguageScorer(Scorer, Generic[LM]):
     """One system of a recipe."""
 
     family = "language model"
+    keeper: Keeper | None = None
+    "What keeps trunks from one request to the next; None: every one is read anew."
 
     def __init__(self, context: Context, name: str, stage: Stage, system: System, parents: Parents) -> None:
         super().__init__(context, name, stage)
@@ -243,7 +246,7 @@ class LanguageScorer(Scorer, Generic[LM]):
             shown = shown.shuffled(room(shown, self.kept), self.context.recipe.seed)
         if behaviours is not None or not may_share(shown, system.block) or self.apart:
             return shown
-        return replace(shown, trunk_N=trunks(shown, system.block, self.kept))
+        return replace(shown, trunk_N=trunks(shown, system.block, self.kept, alone=self.keeper is not None))
 
     def asked(self, requests: Requests) -> Shown:
         """``show``, which is not done again for the requests that came last: validation asks the same again and again."""

@@ -41,9 +41,13 @@ def may_share(shown: Shown, block: int | None) -> bool:
 
 
 def trunks(
-    shown: Shown, block: int | None, kept: Callable[[Shown, Int[np.ndarray, "B"]], Int[np.ndarray, "B"]]
+    shown: Shown,
+    block: int | None,
+    kept: Callable[[Shown, Int[np.ndarray, "B"]], Int[np.ndarray, "B"]],
+    *,
+    alone: bool = False,
 ) -> Int[np.ndarray, "N"] | None:
-    """A number for each request, the same for those that hang on one trunk; None where each would have its own.
+    """A number for each request, the same for those that hang on one trunk; None where each would have its own, unless ``alone``.
 
     ``kept`` says how many of the behaviours of some requests find room. What the first is of them is the same for all of a trunk,
     so that none is shown less than its own prompt would show; and a prompt without behaviours begins otherwise.
@@ -55,7 +59,7 @@ def trunks(
     keys_N4 = np.column_stack([targets.user_B, start_N, targets.position_B - kept_N, kept_N > 0])
     trunk_N = np.unique(keys_N4, axis=0, return_inverse=True)[1].ravel()
     # Of own histories a single candidate is a prompt like any other.
-    return None if block is None and trunk_N.max() + 1 == len(trunk_N) else trunk_N
+    return None if block is None and not alone and trunk_N.max() + 1 == len(trunk_N) else trunk_N
 
 
 def room(shown: Shown, kept: Callable[[Shown, Int[np.ndarray, "B"]], Int[np.ndarray, "B"]]) -> Int[np.ndarray, "N"]:

@@ -23,6 +23,7 @@ from lifelora.llm.reading import Reader, contained, exact, hits
 from lifelora.llm.search import choose
 from lifelora.llm.soft import SoftTokens
 from lifelora.llm.titles import TitleLM
+from lifelora.llm.trunk import Trunk
 from lifelora.llm.write import write
 from lifelora.lora.adapters import Adapters
 from lifelora.prompts.fill import Prompts
@@ -38,6 +39,7 @@ from lifelora.retrieval.growing import starts
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import Answers, CatalogueScores, Requests
 from lifelora.run.scorers.catalogue import leave_out_seen, lifted, shortlisted
+from lifelora.run.scorers.keeper import whose
 from lifelora.run.scorers.language import LanguageScorer, Parents
 from lifelora.run.scorers.shown import Shown
 from lifelora.scoring.batches import Scores, in_trees
@@ -173,7 +175,9 @@ class Titles(LanguageScorer[TitleLM]):
 
         def scored(index_B: Int[np.ndarray, "B"]) -> tuple[Float[np.ndarray, "B C"], Float[np.ndarray, "B 3"]]:
             batch, titles = self._ready(shown, index_B)
-            found = likelihoods(self.lm, batch, titles, length_normalised=normalised, memory=self.memory)
+            trunk, kept = self._kept(shown, index_B, batch)
+            found = likelihoods(self.lm, batch, titles, length_normalised=normalised, memory=self.memory, trunk=trunk)
+            found.cost.tokens -= kept
             found.cost.alone = alone(batch, titles)
             return found.score_BC.double().cpu().numpy(), found.cost.shares(len(index_B))
 
@@ -253,6 +257,13 @@ class Titles(LanguageScorer[TitleLM]):
         layer = soft.layer if "user" in soft.at else "final"
         tokens = f"soft tokens of {' and '.join(soft.at)} {parent.from_(layer)}"
         return f"{super().reads()}; {self.system.item_form} with {tokens}"
+
+    def _kept(self, shown: Shown, index_B: Int[np.ndarray, "B"], batch: PersonalBatch) -> tuple[Trunk | None, int]:
+        """The trunks of a batch, where they are kept; whole prompts in which no candidates stand are trunks of titles."""
+        listed = self.system.candidates_in_prompt and isinstance(batch.prompts, Prompts)
+        if self.keeper is None or listed or self.context.backbone.trees:
+            return None, 0
+        return self.keeper.trunk(self.name, self.lm, batch, whose(self.system, shown, index_B, batch.prompts))
 
     def _ready(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> tuple[PersonalBatch, TitleTokens]:
         batch = self.batch(shown, index_B)

@@ -16,11 +16,13 @@ from lifelora.llm.yes_no import Prior, YesNoLM
 from lifelora.lora.adapters import Adapters
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.lines.yes_no import YesNoLines
+from lifelora.prompts.tree import PromptTrees
 from lifelora.prompts.unnamed import UNNAMED
 from lifelora.prompts.yes_no import YesNoBuilder, find_answers
 from lifelora.retrieval.select import Selector
 from lifelora.run.scorers import prior
 from lifelora.run.scorers.base import Requests
+from lifelora.run.scorers.keeper import whose
 from lifelora.run.scorers.language import LanguageScorer
 from lifelora.run.scorers.like import LikeModel
 from lifelora.run.scorers.shown import Shown
@@ -141,9 +143,15 @@ class YesNo(LanguageScorer[YesNoLM]):
         cost = Cost()
 
         def scored(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
-            batch = cost.counting(self.batch(shown, index_B))
-            made: np.ndarray = lm.score(to_device(batch, device)).double().cpu().numpy()
-            return made
+            batch = to_device(cost.counting(self.batch(shown, index_B)), device)
+            if self.keeper is None or not isinstance(batch.prompts, PromptTrees):
+                made = lm.score(batch)
+            else:
+                trunk, kept = self.keeper.trunk(self.name, lm, batch, whose(self.system, shown, index_B, batch.prompts))
+                cost.tokens -= kept
+                made = lm.score_after(trunk, batch)
+            score_B: np.ndarray = made.double().cpu().numpy()
+            return score_B
 
         lm.eval()
         with lm.adapters.loaded(), torch.inference_mode(), cost.clock(device):
