@@ -51,6 +51,12 @@ def add(command: Add) -> None:
     sub.add_argument(
         "--new-items", type=Path, metavar="FILE", help="Items that the run does not know: a table with item, title and fields."
     )
+    sub.add_argument(
+        "--events",
+        type=Path,
+        metavar="FILE",
+        help="What happened since: a table with user, item and, as the run has them, rating and time in Unix seconds.",
+    )
     sub.add_argument("-k", type=int, default=10, help="The number of items for a user. By default 10.")
     sub.add_argument("--system", help=SYSTEM)
     sub.add_argument(
@@ -73,6 +79,7 @@ def handle(arguments: argparse.Namespace) -> int:
     from lifelora.errors import ConfigError
     from lifelora.progress import say as note
     from lifelora.run.recommend.cold import newcomer
+    from lifelora.run.recommend.since import add_events
     from lifelora.run.recommend.told import add_items, known_items
 
     several = arguments.users is not None or arguments.all_users
@@ -86,6 +93,7 @@ def handle(arguments: argparse.Namespace) -> int:
             raise ConfigError(f"{what}.")
     with reading(arguments, arguments.run) as (run,):
         notes = add_items(run.context, arguments.new_items) if arguments.new_items else []
+        notes += add_events(run.context, arguments.events) if arguments.events else []
         among = None
         if arguments.items_from:
             among, more = known_items(run.context.dataset, arguments.items_from, "--items-from")
