@@ -26,6 +26,7 @@ SMALLEST = [
     ),
     ("backbones.py", "--size", "nano", "--prompts", "8", "--json", "OUT"),
     ("conventional.py", "throughput", "--steps", "1"),
+    ("engine.py", "--quick"),
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--out", "OUT"),
     ("prompts.py", "--rounds", "1", "--batch", "64", "--strings", "8", "--soft-at", "behaviours", "target", "--out", "OUT"),
     ("recommend.py", "--users", "5"),

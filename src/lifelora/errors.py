@@ -53,6 +53,18 @@ class PeerError(LifeloraError, RuntimeError):
         self.told = told
 
 
+class DeadlineError(LifeloraError, TimeoutError):
+    """A request could not be answered before its deadline, not even by the system that stands in for slow ones."""
+
+
+class FullError(LifeloraError, RuntimeError):
+    """As many requests wait for an answer as may wait."""
+
+
+class ClosedError(LifeloraError, RuntimeError):
+    """An engine was asked that has not started yet, or that has been closed."""
+
+
 class ScopeError(LifeloraError, RuntimeError):
     """A personalised layer ran without a user in scope, or with another number of users than rows."""
 

@@ -277,8 +277,9 @@ class Dataset:
             )
         table = checked_events(events, self.rating_levels, self.has_times, self._keep_from, self.has_ratings)
         other = copy(self)
-        other.__dict__.pop("titles", None)
         other.items, other.catalogue = with_new("item", self.items, self.catalogue, items, table.column("item"))
+        if other.catalogue is not self.catalogue:
+            other.__dict__.pop("titles", None)
         other.users, other.profiles = with_new("user", self.users, self.profiles, users, table.column("user"))
         later = numbered(table, self.log, other.users, other.items, self.rating_levels, self._label_above, self._ties)
         other._open(self.log.extended(later))

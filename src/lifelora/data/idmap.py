@@ -47,6 +47,13 @@ class IdMap:
             return IdMap(new._ids, self.name, self)
         return IdMap(pa.concat_arrays([self._ids, new._ids]), self.name, self._first)
 
+    def without(self, outside: str) -> "IdMap":
+        """This map without an id that it has: its number stays, and stands for none."""
+        start, place = len(self) - len(self._ids), self._place(outside)
+        if self._first is not None and place is not None and place < start:
+            return IdMap(self._ids, self.name, self._first.without(outside))
+        return IdMap(pc.if_else(pc.equal(self._ids, outside), pa.scalar(None, pa.string()), self._ids), self.name, self._first)
+
     def __len__(self) -> int:
         return len(self._ids) + (0 if self._first is None else len(self._first))
 
@@ -56,7 +63,7 @@ class IdMap:
     @cached_property
     def _places(self) -> dict[str, int]:
         start = len(self) - len(self._ids)
-        return {one: start + place for place, one in enumerate(self._ids.to_pylist())}
+        return {one: start + place for place, one in enumerate(self._ids.to_pylist()) if one is not None}
 
     def _place(self, outside: str | None) -> int | None:
         place = self._places.get(outside) if outside is not None else None
@@ -109,10 +116,10 @@ class IdMap:
     def _advice(self, asked: str | None) -> str:
         if asked is None or not len(self):
             return "an id is missing" if asked is None else "unknown id (none is known)"
-        ids = self._all()
+        ids = pc.drop_null(self._all())
         pool = ids.filter(pc.starts_with(ids, asked[:1], ignore_case=True)).slice(0, NEAR_POOL).to_pylist()
-        near = difflib.get_close_matches(asked, pool, n=3) or self.outside(range(min(3, len(self))))
-        return f"unknown id; of the {len(self):,} known ones the nearest are {', '.join(map(repr, near))}"
+        near = difflib.get_close_matches(asked, pool, n=3) or ids.slice(0, 3).to_pylist()
+        return f"unknown id; of the {len(ids):,} known ones the nearest are {', '.join(map(repr, near))}"
 
 
 def _strings(ids: Ids) -> pa.Array:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int
 
-from lifelora.data.column import Values, longer
+from lifelora.data.column import Column, Values, longer
 
 EVENT_COLUMNS = {"user": np.int32, "item": np.int32, "rating": np.int8, "label": np.bool_, "time": np.int64}
 
@@ -128,6 +128,18 @@ class Log:
             position_n = np.concatenate([self._later.position_n, position_n])
         columns: dict[str, Values] = {name: longer(column, later[name]) for name, column in self.columns.items()}
         return Log(columns, self.offsets, Later.of(user_n, position_n))
+
+    def without(self, user: int) -> "Log":
+        """This log without what came of a user after the prepared events, which stay; rows of others' later events move up."""
+        if self._later is None:
+            return self
+        kept_n = self._later.user_n != user
+        columns: dict[str, Values] = {
+            name: Column(column.first, column.later[kept_n])
+            for name, column in self.columns.items()
+            if isinstance(column, Column)
+        }
+        return Log(columns, self.offsets, Later.of(self._later.user_n[kept_n], self._later.position_n[kept_n]))
 
     def _prepared(self, users: Int[np.ndarray, "..."]) -> tuple[Int[np.ndarray, "..."], Int[np.ndarray, "..."]]:
         """The first prepared row of users, and how many they have; none for users who came later."""

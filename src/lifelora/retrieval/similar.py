@@ -53,6 +53,11 @@ class MostSimilar(Selector):
         self.config = config
         self._similarity = Similarity(config.similarity, vectors_ME.detach().cpu().float().numpy())
 
+    @property
+    def similarity(self) -> Similarity:
+        """How alike items are to it."""
+        return self._similarity
+
     def extended(self, vectors_NE: Float[Tensor, "N E"]) -> "MostSimilar":
         """This selector with vectors of the next items, made as the others were; those are shared. An item of an extended data
         set that has no vector yet is like nothing, as one without words.

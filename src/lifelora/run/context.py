@@ -17,6 +17,7 @@ from lifelora import seeds
 from lifelora.artefacts import read_json
 from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event, Told
+from lifelora.data.forget import forgotten
 from lifelora.errors import ConfigError
 from lifelora.llm.backbone import ABOUT, Backbone
 from lifelora.prompts.unnamed import UNNAMED, unnamed
@@ -88,6 +89,10 @@ class Context:
             self._later_vectors.append(torch.cat([known_ME.new_zeros(without, known_ME.shape[1]), vectors_NE]))
             self._selectors = {config: selector.extended(self._later_vectors[-1]) for config, selector in self._selectors.items()}
         vars(self)["dataset"] = dataset
+
+    def forget(self, user: str) -> None:
+        """What the log and the profiles have of a user, as of ``data.forget.forgotten``; nothing in the run's folder changes."""
+        vars(self)["dataset"] = forgotten(self.dataset, user)
 
     def in_prompts(self, control: str | None) -> Dataset:
         """The data set as prompts tell it, under a system's ``control``."""

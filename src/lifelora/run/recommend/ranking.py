@@ -1,5 +1,6 @@
 """The first k items for each of some users, by one scorer. Knows scorers, neither ids nor texts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,19 +66,24 @@ class Ranking:
             return SHORTLISTED
         return max(1, min(1024, CELLS // max(1, len(self.pool_P))))
 
-    def allowed(self, user_B: Int[np.ndarray, "B"]) -> Bool[np.ndarray, "B P"]:
-        """Which items of the pool each user may be recommended: those that the user has not seen, or all."""
+    def allowed(self, user_B: Int[np.ndarray, "B"], exclude: Sequence[np.ndarray] = ()) -> Bool[np.ndarray, "B P"]:
+        """Which items of the pool each user may be recommended: those that the user has not seen, or all; none of ``exclude``,
+        which has the items of each user, or nothing.
+        """
         allowed_BP = np.ones((len(user_B), len(self.pool_P)), np.bool_)
         if not self.allow_seen:
             dataset = self.run.context.dataset
             number_H, event_H = dataset.log.past(user_B, dataset.log.count(user_B))
             place_H = self._place_M[dataset.item_N[event_H]]
             allowed_BP[number_H[place_H >= 0], place_H[place_H >= 0]] = False
+        for row, items in enumerate(exclude):
+            place = self._place_M[items]
+            allowed_BP[row, place[place >= 0]] = False
         return allowed_BP
 
-    def of(self, user_B: Int[np.ndarray, "B"]) -> Ranked:
-        """The lists of some users, by their indices."""
-        user_B, allowed_BP = np.asarray(user_B, np.int64), self.allowed(user_B)
+    def of(self, user_B: Int[np.ndarray, "B"], exclude: Sequence[np.ndarray] = ()) -> Ranked:
+        """The lists of some users, by their indices; ``exclude`` as of ``allowed``."""
+        user_B, allowed_BP = np.asarray(user_B, np.int64), self.allowed(user_B, exclude)
         if self.scorer.shortlist is None:
             place_BK, score_BK = first(self._scores(self.scorer, user_B), allowed_BP, self.k)
             item_BK = np.where(place_BK >= 0, self.pool_P[place_BK], NONE)

@@ -1,6 +1,6 @@
 """Users and items that a file tells of: ids one a line, or a table with a column of them. Knows no run and no scorer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import Tensor
 from lifelora import foreign
 from lifelora.data.dataset import Dataset
 from lifelora.data.delimited import read_delimited
+from lifelora.data.extend import Told
 from lifelora.data.header import DELIMITERS
 from lifelora.data.parquet import read_parquet
 from lifelora.data.rows import Meaning, Problems, Rows, is_list
@@ -101,10 +102,17 @@ def add_items(context: Context, path: Path) -> list[str]:
     columns = [name for name in dataset.catalogue.column_names if name != "item"]
     table, unread = read_table(path, "item", "--new-items", dict.fromkeys(columns, "text"))
     notes = [f"{path}: columns that this catalogue does not have were not read: {', '.join(unread)}."] if unread else []
-    rows = _rows(context, table, dataset.catalogue)
-    made, more = _vectors(context, dataset.extended([], items=rows))
-    context.extend([], items=rows, vectors_NE=made)
+    more = tell_items(context, _rows(context, table, dataset.catalogue))
     return [*notes, *(f"{path}: {note}" for note in more)]
+
+
+def tell_items(context: Context, items: Sequence[Told]) -> list[str]:
+    """Put new items behind the catalogue, for as long as the run is open, with vectors that are made as the run's own were; what
+    a reader should know of them. Raises DataError, with nothing changed, for what ``Dataset.extended`` does not take.
+    """
+    made, notes = _vectors(context, context.dataset.extended([], items=items))
+    context.extend([], items=items, vectors_NE=made)
+    return notes
 
 
 def _rows(context: Context, told: pa.Table, known: pa.Table) -> list[dict[str, str | list[str]]]:

@@ -1,0 +1,156 @@
+"""What an engine's worker does: it loads models, measures them, and takes turns at requests. Knows no thread."""
+
+import time
+from collections import Counter
+from collections.abc import Collection, Hashable, Sequence
+
+import numpy as np
+
+from lifelora.data.extend import Event, Told
+from lifelora.errors import ConfigError, DeadlineError, LifeloraError
+from lifelora.run.choice import best
+from lifelora.run.run import Run
+from lifelora.run.scorers.base import Scorer
+from lifelora.run.scorers.conventional import ConventionalScorer
+from lifelora.run.scorers.language import LanguageScorer
+from lifelora.serving.engine.answering import Answering, Outcome
+from lifelora.serving.engine.ask import Ask, ListAsk, ScoreAsk
+from lifelora.serving.engine.options import EngineOptions
+from lifelora.serving.engine.pace import Pace
+from lifelora.serving.engine.trunks import Read, Trunks
+from lifelora.serving.engine.turn import turn
+
+WARM_UP = (1, 1, 16)
+"""Candidates of the requests by which the pace of each system is first measured."""
+COUNTS = ("turns", "tokens", "answered", "stood in", "refused", "failed", "late", "cancelled", "events")
+"""What is counted: calls of scorers and tokens that went through LMs; then requests, by what became of them; then events."""
+TOKENS = 1 << 17
+"""Read together where no language model's memory says how many."""
+
+
+class Work:
+    """Of one run. Not for several threads, but for ``state``."""
+
+    def __init__(self, run: Run, systems: Sequence[str], options: EngineOptions) -> None:
+        self.run, self.systems, self.options = run, systems, options
+        self.trunks, self.pace, self.counts = Trunks(options.trunk_bytes), Pace(), Counter[str]()
+        self.fallback, self.default = options.fallback, ("", "")
+        self.ragged, self._budget = False, TOKENS
+        self._tokens, self._answering = Pace(), Answering(run)
+
+    def state(self) -> dict[str, int]:
+        """What was done, and what is held."""
+        counts = {name: self.counts[name] for name in COUNTS}
+        trunks = {f"trunks read {how}": count for how, count in vars(self.trunks.read).items()}
+        return {**counts, **trunks, "trunks": len(self.trunks), "trunk bytes": self.trunks.bytes}
+
+    def end(self) -> None:
+        """Let go of what is kept; the run is as it was."""
+        for scorer in self.run.scorers.values():
+            if isinstance(scorer, LanguageScorer):
+                scorer.keeper = None
+        self.trunks.clear()
+
+    def load(self) -> None:
+        run, scorers = self.run, self.run.scorers
+        served = [scorers[name] for name in self.systems]
+        models = [one for one in scorers.values() if isinstance(one, ConventionalScorer) and one.stage.complete()]
+        if all(one.stage.complete() for one in served):
+            choice = best(run.task, served)
+            self.default = choice.scorer.name, choice.why
+        if self.fallback is None and models:
+            self.fallback = best(run.task, models).scorer.name
+        if self.options.trunk_bytes:
+            for one in scorers.values():
+                if isinstance(one, LanguageScorer):
+                    one.keeper = self.trunks
+        if any(not one.ids_alone for one in served) and run.stages.need_backbone:
+            self._budget = run.context.tokens_at_once
+        self._budget = self.options.tokens or self._budget
+        self.ragged = run.task.now(0, np.zeros(1, np.int64)).listed_NC is None
+        names = dict.fromkeys([*self.systems, *([self.fallback] if self.fallback else [])])
+        for name in names:
+            self._measure(scorers[name])
+        self.trunks.clear()
+        self.trunks.read = Read()
+        self.counts.clear()
+
+    def _measure(self, scorer: Scorer) -> None:
+        """What it loads for the first request does not count."""
+        dataset = self.run.context.dataset
+        user, items = dataset.users.outside([0])[0], dataset.items.outside(np.arange(min(max(WARM_UP), dataset.n_items)))
+        asks: list[Ask] = [
+            ScoreAsk(user=user, system=scorer.name, items=tuple(items[:count]), ragged=self.ragged) for count in WARM_UP
+        ]
+        asks.append(ListAsk(user=user, system=scorer.name, n=1, allow_seen=True))
+        for number, ask in enumerate(asks):
+            self._answer([ask], scorer, measured=number > 0)
+            error = ask.future.exception()
+            if error is not None and not isinstance(error, ConfigError):
+                raise error
+
+    def grow(self, events: list[Event], users: list[Told]) -> None:
+        self.run.context.extend(events, users=users)
+        self.counts["events"] += len(events)
+
+    def forget(self, user: str) -> None:
+        number = int(self.run.context.dataset.users.inside([user])[0])
+        self.run.context.forget(user)
+        self.trunks.forget(number)
+
+    def turn(self, waiting: Sequence[Ask]) -> Collection[Ask]:
+        gone = {ask for ask in waiting if ask.future.cancelled()}
+        self.counts["cancelled"] += len(gone)
+        made = turn(
+            [ask for ask in waiting if ask not in gone],
+            time.monotonic(),
+            fallback=self.fallback,
+            seconds=self.pace.expect,
+            tokens=self._tokens.mean,
+            longest=self.options.turn,
+            budget=self._budget,
+        )
+        for ask in made.late:
+            if ask.future.set_running_or_notify_cancel():
+                ask.future.set_exception(DeadlineError(_late(ask, self.fallback)))
+        self.counts["late"] += len(made.late)
+        groups: dict[Hashable, list[Ask]] = {}
+        for ask in made.quickly:
+            groups.setdefault((ask.key, ask.system), []).append(ask)
+        for asks in groups.values():
+            assert self.fallback is not None
+            why = f"'{asks[0].system}' would have missed the deadline"
+            self._answer(asks, self.run.scorers[self.fallback], why)
+        if made.together:
+            self._answer(made.together, self.run.scorers[made.together[0].system])
+        return {*gone, *made.late, *made.quickly, *made.together}
+
+    def _answer(self, asks: Sequence[Ask], scorer: Scorer, why: str = "", *, measured: bool = True) -> None:
+        asks = [ask for ask in asks if ask.future.set_running_or_notify_cancel()]
+        if not asks:
+            return
+        began, before = time.perf_counter(), scorer.spent().tokens
+        outcomes: Sequence[Outcome | Exception]
+        try:
+            scores, lists = [one for one in asks if isinstance(one, ScoreAsk)], [one for one in asks if isinstance(one, ListAsk)]
+            outcomes = self._answering.scores(scores, scorer, why) if scores else self._answering.lists(lists, scorer, why)
+        except Exception as error:  # noqa: BLE001 - a fault of ours: who asked gets it, and the worker goes on
+            outcomes = [error] * len(asks)
+        kind, size = (asks[0].kind, scorer.name), sum(ask.size for ask in asks)
+        if measured:
+            self.pace.saw(kind, size, time.perf_counter() - began)
+            self._tokens.saw(kind, size, float(scorer.spent().tokens - before))
+        self.counts["turns"] += 1
+        self.counts["tokens"] += scorer.spent().tokens - before
+        for ask, outcome in zip(asks, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                self.counts["refused" if isinstance(outcome, LifeloraError) else "failed"] += 1
+                ask.future.set_exception(outcome)
+            else:
+                self.counts["stood in" if why else "answered"] += 1
+                ask.future.set_result(outcome)
+
+
+def _late(ask: Ask, fallback: str | None) -> str:
+    stands_in = f"nor '{fallback}' in its place" if fallback not in (None, ask.system) else "and no other system stands in for it"
+    return f"'{ask.system}' could not answer before the deadline, {stands_in}. Give more time, or ask again when less waits."
