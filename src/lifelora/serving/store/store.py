@@ -13,13 +13,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from lifelora.data.extend import Event
+from lifelora.data.extend import Event, Told
 from lifelora.serving.store import forgetting, reading
+from lifelora.serving.store import items as items_of
 from lifelora.serving.store.accept import Outcome, accept
 from lifelora.serving.store.database import Database
 from lifelora.serving.store.events import Accepted, Form, Kept, Row, checked, known_id
 from lifelora.serving.store.forgetting import Forgotten
 from lifelora.serving.store.imports import Imported, import_data
+from lifelora.serving.store.items import KeptItem
 from lifelora.serving.store.place import Place
 from lifelora.serving.store.tables import ready
 from lifelora.serving.store.writer import Writer
@@ -109,6 +111,14 @@ class Store:
         """Which of these users were forgotten: a prepared data set may still hold them."""
         with self._database.reading() as connection:
             return forgetting.among(connection, self._secret, map(known_id, users))
+
+    def add_items(self, items: Iterable[Told]) -> list[bool]:
+        """Keep items by "item" and texts, all or none, and say which are new; what was told of a kept one stays."""
+        return items_of.add(self._database, items)
+
+    def items(self, since: int = 0) -> Iterator[KeptItem]:
+        """Items that were told after a number, in the order in which they came."""
+        return items_of.since(self._database, since)
 
     def close(self) -> None:
         """End all connections."""

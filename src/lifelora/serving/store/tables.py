@@ -52,6 +52,13 @@ FORGOTTEN = sa.Table(
     sa.Column("seq", _number, primary_key=True, autoincrement=False),
     sa.Column("mark", sa.Text, nullable=False, unique=True),
 )
+ITEMS = sa.Table(
+    "lifelora_items",
+    TABLES,
+    sa.Column("seq", _number, primary_key=True, autoincrement=False),
+    sa.Column("item", _text, nullable=False, unique=True),
+    sa.Column("texts", sa.Text, nullable=False),
+)
 IMPORTS = sa.Table(
     "lifelora_imports",
     TABLES,
