@@ -1,0 +1,89 @@
+"""`lifelora serve`: a finished run over HTTP."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lifelora.commands.opening import options_of, say
+from lifelora.commands.words import Add, finished, options
+
+if TYPE_CHECKING:
+    from lifelora.run import Run
+
+
+def add(command: Add) -> None:
+    """serve."""
+    sub = command("serve", "Answer requests out of a finished run over HTTP, and keep what users do.", handle)
+    finished(sub)
+    sub.add_argument("--host", default="127.0.0.1", help="The address to listen on. Others than this machine's own need --keys.")
+    sub.add_argument("--port", type=port, default=8000, help="The port to listen on; 0 takes a free one. By default 8000.")
+    sub.add_argument(
+        "--store", metavar="URL", help="Where events are kept: a file, or postgresql://…. By default the file RUN.events.db."
+    )
+    sub.add_argument("--keys", type=Path, metavar="FILE", help="Who may call, and limits, in TOML or JSON (see docs/service.md).")
+    options(sub)
+
+
+def port(word: str) -> int:
+    """A port's number."""
+    if not word.isdecimal() or int(word) > 65535:
+        raise argparse.ArgumentTypeError(f"'{word}' is not a port; give a number from 0 to 65535")
+    return int(word)
+
+
+def handle(arguments: argparse.Namespace) -> int:
+    """Check what can be checked at once, then load, then answer until a signal."""
+    from lifelora.serving.app import web  # first of all: whether the extra is there  # noqa: F401
+    from lifelora.serving.app.keys import may_bind, opened
+    from lifelora.serving.app.server import address, bound, serve
+    from lifelora.serving.app.service import Service
+
+    keys, limits = opened(arguments.keys)
+    may_bind(arguments.host, keys)
+    place = arguments.run.absolute()
+    store = arguments.store or place.parent / f"{place.name}.events.db"
+    run = _finished(arguments)
+    with bound(arguments.host, arguments.port) as listening:
+        say(_told(run, store))
+        where = address(listening)
+
+        def ready() -> None:
+            say(f"serving {arguments.run} at {where}; Ctrl-C or SIGTERM ends it.")
+
+        serve(Service(lambda: _finished(arguments), store), listening, keys, limits, ready)
+    return 0
+
+
+def _finished(arguments: argparse.Namespace) -> "Run":
+    """The run that is at the place now: where it is a link, what it leads to now, and no longer what it leads to later."""
+    from lifelora.errors import ConfigError
+    from lifelora.run import Run
+    from lifelora.serving.app.service import unfinished
+
+    run = Run.open(arguments.run.resolve(), options_of(arguments))
+    run.stages.data.require()
+    if names := list(unfinished(run)):
+        raise ConfigError(
+            f"{arguments.run} is not finished: {', '.join(names)} of it are not trained; `lifelora run {arguments.run}`."
+        )
+    return run
+
+
+def _told(run: "Run", store: str | Path) -> str:
+    """What is loaded, and about how long it takes."""
+    from lifelora.progress import duration
+    from lifelora.serving.store import Form, Store
+
+    with Store.open(store, Form.of(run.stages.data.require())) as opened:
+        events = opened.last_seq()
+    folders = [stage.folder for stage in run.stages.every() if stage.complete()]
+    size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+    seconds = START + size / BYTES + events / EVENTS
+    return (
+        f"loading {run.folder}: {', '.join(run.scorers)} ({size / 1e6:,.0f} MB), and up to {events:,} events of {store}; "
+        f"that takes about {duration(seconds)}."
+    )
+
+
+START, BYTES, EVENTS = 3.0, 50e6, 30_000.0
+"""Seconds for anything, bytes of a run a second, events of a store a second: what two slow cores do."""

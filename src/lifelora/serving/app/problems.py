@@ -1,0 +1,134 @@
+"""What is refused, as every endpoint says it: RFC 9457's problem details, with the fields that are wrong. Knows no endpoint.
+
+``detail`` says what came, what is allowed, and the mend. Nothing of this machine is told: no path, no stack, no other user's id.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+from lifelora import foreign
+from lifelora.errors import (
+    BusyError,
+    ClosedError,
+    ConfigError,
+    ConflictError,
+    DataError,
+    DeadlineError,
+    FullError,
+    LifeloraError,
+    StoreError,
+    harmless,
+)
+from lifelora.serving.app.web import fastapi, starlette
+
+MEDIA = "application/problem+json"
+SHOWN = 20
+"""Fields that one answer names."""
+TYPE = "urn:lifelora:problem:"
+AGAIN = {"Retry-After": "1"}
+
+
+class Wrong(NamedTuple):
+    """A field that is not as it should be."""
+
+    field: str
+    what: str
+    came: str | None = None
+
+
+class Refusal(starlette.exceptions.HTTPException):
+    """A request that is not answered, and why."""
+
+    def __init__(
+        self, status: int, kind: str, detail: str, wrong: Sequence[Wrong] = (), headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(status, detail, None if headers is None else dict(headers))
+        self.kind, self.wrong = kind, tuple(wrong)
+
+
+def response(error: Refusal, trace: str | None = None) -> starlette.responses.Response:
+    """A refusal as it is sent."""
+    body: dict[str, Any] = {
+        "type": TYPE + error.kind,
+        "title": HTTPStatus(error.status_code).phrase,
+        "status": error.status_code,
+        "detail": harmless(error.detail),
+    }
+    if error.wrong:
+        more = len(error.wrong) - SHOWN
+        body["errors"] = [
+            {"field": harmless(one.field), "what": harmless(one.what)}
+            | ({} if one.came is None else {"came": harmless(one.came)})
+            for one in error.wrong[:SHOWN]
+        ]
+        if more > 0:
+            body["more_errors"] = more
+    if trace is not None:
+        body["trace"] = trace
+    return starlette.responses.Response(json.dumps(body), error.status_code, error.headers, MEDIA)
+
+
+def of_error(error: Exception) -> Refusal | None:
+    """What a client is told of an error; None for one that is a fault of ours."""
+    if isinstance(error, Refusal):
+        return error
+    if isinstance(error, fastapi.exceptions.RequestValidationError):
+        return _of_values(error)
+    if isinstance(error, starlette.exceptions.HTTPException):
+        return _of_http(error)
+    if isinstance(error, ConflictError):
+        return Refusal(409, "conflict", "a key stands for another event already; nothing was kept.", _of_data(error))
+    if isinstance(error, DataError):
+        return Refusal(422, "invalid", f"{error.count:,} values are not as they should be; nothing was done.", _of_data(error))
+    if isinstance(error, DeadlineError):
+        return Refusal(504, "deadline", str(error))
+    if isinstance(error, FullError | ClosedError):
+        return Refusal(503, "full", "as many requests wait as may wait, or the run is being changed; ask again.", headers=AGAIN)
+    if isinstance(error, StoreError | BusyError):
+        return Refusal(503, "store", "the event store does not answer now; sending the same again is safe.", headers=AGAIN)
+    if isinstance(error, ConfigError):
+        return Refusal(422, "invalid", str(error))
+    if isinstance(error, LifeloraError):
+        return Refusal(500, "fault", "the run cannot answer this; the service's log says why.")
+    return None
+
+
+def name_of(place: Sequence[str | int]) -> str:
+    """``events[3].rating``: where a value stands."""
+    name = ""
+    for part in place:
+        name += f"[{part}]" if isinstance(part, int) else f".{part}" if name else str(part)
+    return name
+
+
+def _of_values(error: fastapi.exceptions.RequestValidationError) -> Refusal:
+    wrong = []
+    for one in error.errors():
+        where, *place = one["loc"]
+        if where == "path" or where == "query" or where == "header":
+            field = f"{name_of(place)} ({where})"
+        else:
+            field = name_of(place) or "body"
+        came = None if one["type"] == "missing" else foreign.shown(one.get("input"))
+        wrong.append(Wrong(field, one["msg"].removeprefix("Value error, "), came))
+    return Refusal(422, "invalid", f"{len(wrong):,} values are not as they should be; nothing was done.", wrong)
+
+
+def _of_http(error: starlette.exceptions.HTTPException) -> Refusal:
+    if error.status_code == 404:
+        return Refusal(404, "no-such-address", "there is nothing at this address; /openapi.json tells of all that there is.")
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "other methods")
+        return Refusal(405, "method", f"this address does not take this method; it takes {allowed}.", headers=error.headers)
+    return Refusal(error.status_code, "refused", str(error.detail), headers=error.headers)
+
+
+def _of_data(error: DataError) -> list[Wrong]:
+    wrong = []
+    for one in error.problems:
+        what = "there is no such user" if one.file == "users" else one.what  # a near id would be another user's
+        place: list[str | int] = [one.file, *([] if one.line is None else [one.line - 1]), *([one.column] if one.column else [])]
+        wrong.append(Wrong(name_of(place), what, one.value))
+    return wrong

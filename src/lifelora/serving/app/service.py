@@ -1,0 +1,225 @@
+"""A run that answers, the store that keeps, and how one run takes the place of another. Knows no HTTP.
+
+Order: what comes is first kept in the store, and acknowledged once it is on disk; the engine is told of it from there. A new run
+is loaded beside the old one, catches up with the store, and takes over; the old one answers what it has. No request is dropped.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from lifelora.data.extend import Told
+from lifelora.errors import BusyError, ClosedError, ConfigError, ConflictError, DataError, LifeloraError, StoreError
+from lifelora.run import Run
+from lifelora.serving.app.follower import Follower
+from lifelora.serving.app.logs import tell
+from lifelora.serving.engine import Answer, Engine, EngineOptions
+from lifelora.serving.store import Accepted, Form, NewEvent, Store
+
+EVERY = 1.0
+"""Seconds: how often the store is looked at for what other processes wrote."""
+State = Literal["loading", "ready", "draining"]
+
+
+@dataclass(frozen=True)
+class Live:
+    """An engine, and what tells it of the store."""
+
+    engine: Engine
+    follower: Follower
+    form: Form
+
+
+class Service:
+    """One store, and the run of one place; what is at that place may become another run."""
+
+    def __init__(self, opened: Callable[[], Run], store: str | Path, options: EngineOptions | None = None) -> None:
+        """``opened`` gives the run that is to be served, whenever it is asked."""
+        self._opened, self._place, self._options = opened, store, options
+        self.state: State = "loading"
+        self._live: Live | None = None
+        self._store: Store | None = None
+        self._changing, self._stop = threading.Lock(), threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="lifelora store", daemon=True)
+
+    def start(self) -> "Service":
+        """Load the run and let it catch up with the store. Raises what either raises."""
+        run = self._opened()
+        self._store = Store.open(self._place, Form.of(run.stages.data.require()))
+        try:
+            self._live = self._made(run, self._store)
+        except BaseException:
+            self._store.close()
+            raise
+        self._watcher.start()
+        if self._stop.is_set():
+            self.close(drain=False)
+        if self.state == "loading":
+            self.state = "ready"
+        return self
+
+    @property
+    def live(self) -> Live:
+        """What answers now; ClosedError while nothing does."""
+        if self._live is None:
+            raise ClosedError("the service is loading its run; ask again.")
+        return self._live
+
+    @property
+    def store(self) -> Store:
+        """What keeps events; ClosedError before it is open."""
+        if self._store is None:
+            raise ClosedError("the service is opening its store; ask again.")
+        return self._store
+
+    def ask(self, question: Callable[[Engine], "Future[Answer]"]) -> "Future[Answer]":
+        """Ask the engine that answers now, or the one that has just come in its place."""
+        live = self.live
+        try:
+            return question(live.engine)
+        except ClosedError:
+            if self.live is live:
+                raise
+            return question(self.live.engine)
+
+    def keep(self, events: Sequence[NewEvent], first_stays: bool) -> list[Accepted | None]:
+        """Keep events and let the engine know them. With ``first_stays`` what came first under a key stays, and a later event of
+        that key is None; else it is a ConflictError and nothing is kept.
+        """
+        came = dict(enumerate(events))
+        while True:
+            try:
+                accepted = dict(zip(came, self.store.append(came.values()), strict=True))
+                break
+            except ConflictError as error:
+                places = list(came)
+                wrong = {places[one.line - 1] for one in error.problems if one.line is not None}
+                if not first_stays or not wrong:
+                    raise
+                came = {place: event for place, event in came.items() if place not in wrong}
+                if not came:
+                    accepted = {}
+                    break
+        if accepted:
+            self._advance(max(one.seq for one in accepted.values()))
+        return [accepted.get(place) for place in range(len(events))]
+
+    def add_items(self, items: Sequence[Told]) -> tuple[list[bool], list[str]]:
+        """Keep new items and let the engine know them: which are new, and what a reader should know. DataError for bad ones."""
+        live = self.live
+        known = live.engine.run.context.dataset.items
+        places = [place for place, item in enumerate(items) if item["item"] not in known]
+        new = [items[place] for place in places]
+        try:
+            live.engine.run.context.dataset.extended([], items=new)  # which refuses what no engine could be told
+        except DataError as error:
+            lines = [None if one.line is None else places[one.line - 1] + 1 for one in error.problems]
+            problems = [replace(one, line=line) for one, line in zip(error.problems, lines, strict=True)]
+            raise DataError(problems, error.count) from None
+        kept = iter(self.store.add_items(new))
+        self.live.follower.advance()
+        return [item["item"] not in known and next(kept) for item in items], self.live.follower.notes() if new else []
+
+    def history(self, user: str) -> list[dict[str, Any]] | None:
+        """All that is kept of what a user did, oldest first, and whether the models know it; None for an unknown user."""
+        live = self.live
+        dataset = live.engine.run.context.dataset
+        past = live.engine.history(user) if user in dataset.users else ()
+        told = [vars(one) | {"used": True, "why": ""} for one in past]
+        used, rest = Counter((one.item, one.time) for one in past), list[dict[str, Any]]()
+        there = user in dataset.users
+        for kept in self.store.history(user):
+            there = True
+            why = live.follower.left_out(kept.seq)
+            if not why and (not live.form.has_times or used[kept.item, kept.time]):
+                continue
+            rest.append(
+                {"item": kept.item, "title": None, "rating": f"{kept.rating:g}", "time": kept.time, "used": False, "why": why}
+            )
+        if not there:
+            return None
+        return sorted([*told, *rest], key=lambda one: one["time"] or 0) if live.form.has_times else [*told, *rest]
+
+    def knows(self, user: str) -> bool:
+        """Whether the log that answers has a user."""
+        return user in self.live.engine.run.context.dataset.users
+
+    def forget(self, user: str) -> None:
+        """Nothing of a user is left in the store, nor in what answers."""
+        self.store.forget(user)
+        self.live.follower.advance(forgotten=user)
+
+    def change(self) -> Mapping[str, str]:
+        """Serve the run that is at the place now, in place of the one that answers; what it is. The old one goes on where this
+        fails, with the error of that; BusyError where it is going on already.
+        """
+        if not self._changing.acquire(blocking=False):
+            raise BusyError("the run is being changed already.")
+        try:
+            before, run = self.live, self._opened()
+            after = self._made(run, self.store)
+            self._live, self.store.form = after, after.form
+            after.follower.advance()  # what was acknowledged since it caught up
+            tell("run changed", run=identity(run))
+            before.engine.close()
+            return identity(run)
+        finally:
+            self._changing.release()
+
+    def state_of_engine(self) -> Mapping[str, int]:
+        """The numbers of the engine that answers."""
+        return {} if self._live is None else self._live.engine.state()
+
+    def close(self, *, drain: bool = True) -> None:
+        """Answer what waits (or refuse it, with ``drain`` off), then end."""
+        self.state = "draining"
+        self._stop.set()
+        if self._live is None:  # it is loading still, in a thread that has the store
+            return
+        self._live.engine.close(drain=drain)
+        self._watcher.join()
+        self.store.close()
+
+    def _made(self, run: Run, store: Store) -> Live:
+        form = Form.of(run.stages.data.require())
+        if (form.has_times, form.has_ratings) != (store.form.has_times, store.form.has_ratings):
+            raise ConfigError("the run is of another shop than the store: one has times or ratings, and the other has none.")
+        engine = Engine(run, options=self._options).start()
+        follower = Follower(engine, store, form)
+        try:
+            follower.advance()
+        except BaseException:
+            engine.close(drain=False)
+            raise
+        return Live(engine, follower, form)
+
+    def _advance(self, until: int) -> None:
+        live = self.live
+        try:
+            live.follower.advance(until)
+        except ClosedError:  # another run has come in its place, and follows the same store
+            if self.live is not live:
+                self.live.follower.advance(until)
+        except StoreError as error:  # the events are kept; the engine is told of them with the next ones
+            tell("store not read", error=error)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(EVERY):
+            try:
+                self.live.follower.advance()
+            except LifeloraError as error:
+                tell("store not read", error=error)
+
+
+def identity(run: Run) -> dict[str, str]:
+    """What a run is: its recipe and the key of its data."""
+    return {"recipe": run.recipe.name, "data": run.stages.data.key}
+
+
+def unfinished(run: Run) -> Iterable[str]:
+    """The systems of a run that are not trained yet."""
+    return [name for name, scorer in run.scorers.items() if not scorer.stage.complete()]

@@ -1,0 +1,92 @@
+"""One run in the place of another without a dropped request; and what is answered before a run is loaded."""
+
+import threading
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+from http_world import NOW, conventional, event, opened, serving
+
+from lifelora.serving.app.app import create
+from lifelora.serving.app.service import Service
+
+
+def test_another_run_takes_over_and_no_request_is_dropped(plain: Path, tmp_path: Path):
+    other = conventional(tmp_path / "other", name="newer", seed=1)
+    link = tmp_path / "current"
+    link.symlink_to(plain)
+    with serving(link, tmp_path / "events.db") as client:
+        client.post("/v1/events", json={"events": [event("u00001", "b00001")]})
+        before = client.get("/health/ready").json()
+        link.unlink()
+        link.symlink_to(other)
+        statuses, stop, kept = list[int](), threading.Event(), list[int]()
+
+        def ask() -> None:
+            number = 0
+            while not stop.is_set():
+                number += 1
+                came = client.post("/v1/score", json={"user": "u00002", "candidates": ["b00001", "b00002"], "system": "din"})
+                more = client.post("/v1/events", json={"events": [event("u00003", "b00003", number)]})
+                statuses.extend((came.status_code, more.status_code))
+                kept.append(more.json()["used"])
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        changed = client.post("/v1/admin/run")
+        while len(statuses) < 10:
+            pass
+        stop.set()
+        asking.join()
+        assert changed.status_code == 200, changed.text
+        after = client.get("/health/ready").json()
+        assert (before["recipe"], after["recipe"], changed.json()["recipe"]) == ("shop", "newer", "newer")
+        assert set(statuses) == {200}
+        assert set(kept) == {1}
+        assert client.post("/v1/score", json={"user": "u00002", "candidates": ["b00001"]}).json()["run"]["recipe"] == "newer"
+        told = client.get("/v1/users/u00001").json()["events"]
+        assert (told[-1]["item"], told[-1]["time"], told[-1]["used"]) == ("b00001", NOW, True)
+        own = [one for one in client.get("/v1/users/u00003").json()["events"] if one["time"] > NOW]
+        assert len(own) == len(kept)
+        assert all(one["used"] for one in own)
+
+
+def test_a_place_without_a_run_leaves_the_old_one(plain: Path, tmp_path: Path):
+    link = tmp_path / "current"
+    link.symlink_to(plain)
+    with serving(link, tmp_path / "events.db") as client:
+        link.unlink()
+        refused = client.post("/v1/admin/run")
+        assert refused.status_code == 409
+        assert refused.json()["type"] == "urn:lifelora:problem:run"
+        assert str(tmp_path) not in refused.text
+        assert client.get("/health/ready").status_code == 200
+        assert client.get("/v1/recommend/u00001").status_code == 200
+
+
+def test_before_and_after_it_is_ready_it_says_so(plain: Path, tmp_path: Path):
+    service = Service(lambda: opened(plain), tmp_path / "events.db")
+    with TestClient(create(service), base_url="http://127.0.0.1") as client:
+        assert client.get("/health/live").status_code == 200
+        loading = client.get("/health/ready")
+        assert (loading.status_code, loading.json()["type"]) == (503, "urn:lifelora:problem:loading")
+        asks = [
+            client.post("/v1/score", json={"user": "u", "candidates": ["b"]}),
+            client.get("/v1/recommend/u"),
+            client.post("/v1/rerank", json={"query": "u", "documents": ["b"]}),
+            client.post("/v1/events", json={"events": [event("u", "b")]}),
+            client.post("/v1/items", json={"items": [{"item": "b"}]}),
+            client.get("/v1/users/u"),
+            client.delete("/v1/users/u"),
+            client.post("/v1/admin/run"),
+        ]
+        assert [(one.status_code, one.headers.get("retry-after")) for one in asks[:-1]] == [(503, "1")] * 7
+        assert asks[-1].status_code == 409
+        assert "lifelora_request_seconds" in client.get("/metrics").text
+        service.start()
+        assert client.get("/health/ready").json()["recipe"] == "shop"
+        service.state = "draining"
+        draining = client.get("/health/ready")
+        assert (draining.status_code, draining.json()["type"]) == (503, "urn:lifelora:problem:draining")
+        assert client.get("/v1/recommend/u00001").status_code == 200  # what comes still is answered
+        service.close()
+        assert client.get("/v1/recommend/u00001").status_code == 503

@@ -1,0 +1,137 @@
+"""`lifelora serve` as a process: it says what it loads and where it is, drains, ends with 0, and loses nothing by a kill."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+from http_process import process
+from http_world import event, opened
+
+from lifelora.cli import main
+from lifelora.serving.app.server import bound
+
+
+def call(address: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    with urllib.request.urlopen(urllib.request.Request(address, data, {"Content-Type": "application/json"}), timeout=60) as came:
+        return json.loads(came.read())
+
+
+def text(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=60) as came:
+        read: str = came.read().decode()
+        return read
+
+
+def test_it_says_what_it_loads_answers_and_drains(plain: Path, tmp_path: Path):
+    with process(plain, "--store", str(tmp_path / "events.db")) as (running, address, said):
+        assert re.match(r"loading .*run: popular, din \(\d+ MB\), and up to 0 events of .*; that takes about \d+ s\.", said[0])
+        assert address.startswith("http://127.0.0.1:")
+        assert call(f"{address}/health/ready")["state"] == "ready"
+        assert call(f"{address}/v1/score", {"user": "u00001", "candidates": ["b00001"]})["items"][0]["rank"] == 1
+        assert running.stderr is not None
+        log = [json.loads(running.stderr.readline())]
+        running.send_signal(signal.SIGHUP)  # the same run, opened anew
+        log.append(json.loads(running.stderr.readline()))
+        body = json.dumps({"user": "u00001", "candidates": ["b00001"]}).encode()
+        head = "POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=120) as half:
+            half.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:9])
+            while "lifelora_working_requests 2.0" not in text(f"{address}/metrics"):  # that one, and this
+                pass
+            running.send_signal(signal.SIGTERM)
+            while True:  # until no connection is taken any more
+                try:
+                    call(f"{address}/health/live")
+                except OSError:
+                    break
+            half.sendall(body[9:])
+            assert half.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
+        out, rest = running.communicate(timeout=120)
+        assert running.returncode == 0, rest
+        assert out == ""
+        log += [json.loads(line) for line in rest.splitlines()]
+        assert [line["event"] for line in log] == ["request", "run changed", "request", "stopped"]
+
+
+def test_every_acknowledged_event_outlives_a_kill(plain: Path, tmp_path: Path):
+    """Bulks are sent by four clients until it is killed in the middle of them; what was acknowledged is there again, and used."""
+    acknowledged, store = set[tuple[str, str, int]](), ("--store", str(tmp_path / "events.db"))
+    with process(plain, *store) as (running, address, _):
+        enough = threading.Event()
+
+        def send(client: int) -> None:
+            for number in range(10_000):
+                bulk = [event(f"new-{client}", f"b{1 + (number + n) % 70:05}", 10 * number + n) for n in range(5)]
+                try:
+                    call(f"{address}/v1/events", {"events": bulk})
+                except (OSError, ValueError):
+                    return
+                acknowledged.update((one["user"], one["item"], one["time"]) for one in bulk)
+                if len(acknowledged) > 100:
+                    enough.set()
+
+        clients = [threading.Thread(target=send, args=(client,)) for client in range(4)]
+        for client in clients:
+            client.start()
+        assert enough.wait(120)
+        os.kill(running.pid, signal.SIGKILL)
+        for client in clients:
+            client.join()
+    with process(plain, *store) as (_, address, said):
+        there = set()
+        for client in range(4):
+            told = call(f"{address}/v1/users/new-{client}")
+            assert all(one["used"] for one in told["events"])
+            there |= {(told["user"], one["item"], one["time"]) for one in told["events"]}
+        assert acknowledged <= there
+        assert len(acknowledged) > 100
+        assert f"up to {len(there):,} events" in said[0]
+
+
+def test_what_cannot_be_served_is_said(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    def said(*words: str) -> str:
+        assert main(["serve", *words]) == 1
+        return capsys.readouterr().err
+
+    store = ("--store", str(tmp_path / "events.db"))
+    assert "nowhere" in said(str(tmp_path / "nowhere"), *store)
+    assert "--keys FILE" in said(str(plain), "--host", "0.0.0.0", *store)
+    assert "cannot be read" in said(str(plain), "--keys", str(tmp_path / "no.toml"), *store)
+    assert "a store is sqlite:///FILE" in said(str(plain), "--store", "mysql://x/y")
+    with bound("127.0.0.1", 0) as taken:
+        port = str(taken.getsockname()[1])
+        assert "another process listens there" in said(str(plain), "--port", port, *store)
+    shutil.copytree(plain, tmp_path / "copy")
+    shutil.rmtree(opened(tmp_path / "copy").scorers["din"].stage.folder)
+    assert "din of it are not trained" in said(str(tmp_path / "copy"), *store)
+    with pytest.raises(SystemExit):
+        main(["serve", str(plain), "--port", "70000"])
+    assert "give a number from 0 to 65535" in capsys.readouterr().err
+
+
+def test_help_and_import_need_nothing_of_the_extra():
+    code = (
+        "import sys\n"
+        "for name in ('fastapi', 'uvicorn', 'prometheus_client', 'sqlalchemy', 'starlette'): sys.modules[name] = None\n"
+        "import lifelora\n"
+        "from lifelora.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "try: main(['serve', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print('status', main(['serve', 'nowhere']))\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "status 1" in ran.stdout, ran.stderr
+    assert "pip install 'lifelora[serve]'" in ran.stderr
