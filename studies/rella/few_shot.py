@@ -1,0 +1,109 @@
+r"""What a small pretrained LM learns from few samples, plain and personal, and whether it could be chance.
+
+    python studies/rella/few_shot.py runs/rella-few-shot --out studies/rella/few-shot.json --picture studies/rella/few-shot.png
+
+The runs are those of few-shot.toml; a system that none has judged yet is left out.
+"""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from lifelora.evaluation import drawing
+from lifelora.evaluation.significance import estimate
+from lifelora.evaluation.tables import duration, p_value, short, with_span
+from lifelora.study import tell
+from lifelora.study.learning import tokens
+from lifelora.study.seeds import Several
+
+METRICS = ("auc", "gauc", "log_loss")
+AGAINST = {"lora-4096": "plain LoRA, 4,096", "din": "DIN", "din-held": "DIN without the prior's samples"}
+LINES = {"din": "DIN", "sasrec": "SASRec", "popularity": "popularity"}
+"""What is trained on all samples, and drawn as a line."""
+CURVES = {"lora-": "plain LoRA, SmolLM2's first ten layers", "din-": "DIN of as few"}
+"""What is drawn by its samples: names that begin so and end with a number."""
+
+
+def main() -> None:
+    """Print the tables; write the file and the picture."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--picture", type=Path)
+    arguments = parser.parse_args()
+    several = Several(tell.opened(arguments.runs))
+    run = several.runs[0]
+    steps = {**run.recipe.conventional, **run.recipe.systems}
+    every, seconds = len(run.context.dataset.samples["train"]), run.work.seconds()
+    samples = {name: steps[name].train_samples or every for name in several.judged}
+    systems = [name for name in several.judged if name in run.recipe.systems]
+    read = {name: tokens(run, name) for name in systems}
+    minus = {
+        other: {name: several.minus(name, other) for name in several.judged if name != other}
+        for other in AGAINST
+        if other in several.judged
+    }
+    rows = {}
+    for name in several.judged:
+        figures = [estimate(several.of(name), metric) for metric in METRICS]
+        cells = [f"{samples[name]:,}", with_span(figures[0]), *(short(one.value) for one in figures[1:])]
+        cells += [duration(seconds.get(run.stages.made(name).name)), f"{read[name].read:,}" if name in read else ""]
+        rows[name] = cells
+    print(tell.markdown(["", "samples", "AUC", "GAUC", "log loss", "training", "tokens learnt from"], rows))
+    for other, tests in minus.items():
+        told = {name: [f"{with_span(d[m])} ({p_value(d[m].p)})" for m in ("auc", "gauc")] for name, d in tests.items()}
+        print(tell.markdown([f"minus {AGAINST[other]}", "AUC", "GAUC"], told))
+    tell.write(
+        arguments.out,
+        tell.origin(several.seeds)
+        | tell.about(several.runs)
+        | {
+            "rows_hash": [several.of("din", [seed]).rows_hash for seed in several.seeds],
+            "samples learnt from": samples,
+            "tokens": {name: asdict(one) for name, one in read.items()},
+            "minus": {
+                other: {name: {m: asdict(d[m]) for m in METRICS} for name, d in tests.items()} for other, tests in minus.items()
+            },
+            "figures": several.figures(METRICS),
+        },
+    )
+    if arguments.picture:
+        draw(several, samples, arguments.picture)
+
+
+def draw(several: Several, samples: dict[str, int], picture: Path) -> None:
+    """AUC against samples of plain LoRA and of DIN, the other systems at theirs, and what learnt from all samples as lines."""
+    with drawing.style("rella"):
+        figure = Figure(figsize=(9.2, 5.0))
+        axis: Any = figure.add_subplot()
+        colours, drawn = iter(drawing.SYSTEMS), {*LINES}
+        for start, label in CURVES.items():
+            names = [name for name in samples if name.startswith(start) and name.removeprefix(start).isdigit()]
+            names.sort(key=samples.__getitem__)
+            drawn |= {*names}
+            figures = [estimate(several.of(name), "auc") for name in names]
+            tell.draw_curve(axis, [samples[name] for name in names], figures, next(colours), label)
+        others = [name for name in several.runs[0].recipe.systems if name in samples and name not in drawn]
+        for place, (name, colour) in enumerate(zip(others, (*colours, *drawing.SYSTEMS), strict=False)):
+            one, at = estimate(several.of(name), "auc"), samples[name] * (1.06 + 0.06 * place)  # side by side
+            axis.plot([at] * 2, [one.low, one.high], "-", color=colour, linewidth=1.3)
+            axis.plot([at], [one.value], "s", color=colour, markersize=5, label=f"{name}, {samples[name]:,} samples")
+        ticks = sorted({samples[name] for name in samples if name not in LINES and samples[name] < max(samples.values()) / 10})
+        for (name, label), style in zip(LINES.items(), ("--", "-.", ":"), strict=True):
+            if name in several.judged:
+                found = estimate(several.of(name), "auc").value
+                axis.plot(
+                    [ticks[0], ticks[-1] * 1.5], [found] * 2, style, color="grey", linewidth=1.2, label=f"{label}, all samples"
+                )
+        axis.set(xscale="log", xlabel="training samples", ylabel="AUC", xticks=ticks, xticklabels=[f"{n:,}" for n in ticks])
+        axis.minorticks_off()
+        axis.legend(fontsize=9, loc="center left", bbox_to_anchor=(1.02, 0.5))
+        figure.tight_layout()
+        picture.write_bytes(drawing.png(figure))
+
+
+if __name__ == "__main__":
+    main()
