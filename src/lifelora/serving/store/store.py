@@ -6,7 +6,7 @@ process or of the database, and a power cut.
 For readers: events may come late, in any order of their times. A history has them where their time says; ``since`` gives them
 when they came. A log that grows at its end alone (``Dataset.extended``) cannot take one that is before its user's last: its owner
 reads that user's history anew. Two events of one user, item and second may be there, under two keys or with two ratings; a log
-takes one of them, the one with the larger sequence number.
+takes one of them, the one that came first.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
