@@ -3,7 +3,8 @@
 It loads each of them once, when it is first asked for. It knows no scorer and no task.
 """
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -93,6 +94,16 @@ class Context:
     def forget(self, user: str) -> None:
         """What the log and the profiles have of a user, as of ``data.forget.forgotten``; nothing in the run's folder changes."""
         vars(self)["dataset"] = forgotten(self.dataset, user)
+
+    @contextmanager
+    def supposing(self) -> Iterator[None]:
+        """Until it is left: whatever this was told meanwhile is as if it had never been told. New items have no place in it."""
+        before = self.dataset
+        try:
+            yield
+        finally:
+            assert self.dataset.n_items == before.n_items, "vectors of new items would stay"
+            vars(self)["dataset"], self._unnamed = before, None
 
     def in_prompts(self, control: str | None) -> Dataset:
         """The data set as prompts tell it, under a system's ``control``."""

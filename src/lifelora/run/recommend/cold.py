@@ -44,17 +44,22 @@ def newcomer(context: Context, history: Sequence[str], profile: Sequence[str] = 
         if not sign or not field.strip() or field.strip() in told:
             raise ConfigError(f"--profile {pair!r}: write each field once, as FIELD=VALUE.")
         told[field.strip()] = value.strip()
-    titles, now = Titles(dataset), int(np.asarray(dataset.time_N).max()) if dataset.has_times else 0
-    events = []
-    for number, word in enumerate(history, start=1):
-        item, rating = titles.behaviour(word)
-        time = now + number if dataset.has_times else None
-        events.append(Event(user, item, max(dataset.rating_levels) if rating is None else rating, time))
+    titles = Titles(dataset)
+    events = told_events(dataset, user, [titles.behaviour(word) for word in history])
     context.extend(events, users=[told])
     kept = int(context.dataset.log.count(context.dataset.users.inside([user]))[0])
     if events and not kept:
         raise ConfigError("--history: every rating is below data.rules.keep_from of this run, so nothing of it counts.")
     return user
+
+
+def told_events(dataset: Dataset, user: str, history: Sequence[tuple[str, float | None]]) -> list[Event]:
+    """Items and ratings, oldest first, as events after all that the log has; without a rating an item has the highest one."""
+    now, best = int(np.asarray(dataset.time_N).max()) if dataset.has_times else 0, max(dataset.rating_levels)
+    return [
+        Event(user, item, best if rating is None else rating, now + number if dataset.has_times else None)
+        for number, (item, rating) in enumerate(history, start=1)
+    ]
 
 
 class Titles:

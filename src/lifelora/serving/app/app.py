@@ -11,7 +11,7 @@ from lifelora.serving.app.keys import Keys
 from lifelora.serving.app.limits import Limits
 from lifelora.serving.app.metrics import Metrics
 from lifelora.serving.app.problems import of_error, response
-from lifelora.serving.app.routes import admin, asking, users, watching, writing
+from lifelora.serving.app.routes import admin, asking, finding, page, told, users, watching, writing
 from lifelora.serving.app.routes.common import Request, Response
 from lifelora.serving.app.service import Service
 from lifelora.serving.app.web import fastapi, starlette
@@ -36,7 +36,10 @@ def create(
     )
     app.state.service, app.state.metrics, app.state.doors = service, metrics, Doors(keys, limits, metrics)
     for router in (
+        page.router,
+        finding.router,
         asking.router,
+        told.router,
         writing.router,
         users.reading,
         users.ruling,

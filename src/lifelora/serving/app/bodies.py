@@ -57,6 +57,26 @@ class ScoreBody(Sent):
     "What an unknown user gets: shares of the training events, or 404."
 
 
+class BehaviourBody(Sent):
+    """An item of a history that is told and not kept."""
+
+    item: Id
+    rating: float | None = None
+    "One of the data set's; none is the highest."
+
+
+class ToldBody(Sent):
+    """A history, oldest first, of a user whom the log lacks."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"history": [{"item": "b00012", "rating": 5}, {"item": "b00003"}], "n": 5}]}
+    )
+    history: list[BehaviourBody] = Field(min_length=1)
+    n: int = Field(default=10, ge=1, le=100_000)
+    system: str | None = None
+    reasons: bool = True
+
+
 class EventBody(Sent):
     """A user did something with an item."""
 

@@ -1,17 +1,19 @@
 """A run that answers: scores and recommendations for users who go on acting. Knows neither HTTP nor where events are kept."""
 
 import gc
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
 
 import numpy as np
 
 from lifelora.data.extend import Event, Told
 from lifelora.errors import ConfigError
 from lifelora.owner import read
-from lifelora.run.recommend.cold import POPULARITY, Cold
+from lifelora.run.recommend.cold import NEW_USER, POPULARITY, Cold
 from lifelora.run.recommend.told import tell_items
 from lifelora.run.run import Run
 from lifelora.run.scorers.conventional import ConventionalScorer
@@ -142,6 +144,28 @@ class Engine:
         self._worker.put(ask)
         return ask.future
 
+    def recommend_told(
+        self,
+        history: Sequence[tuple[str, float | None]],
+        n: int = 10,
+        system: str | None = None,
+        *,
+        deadline: float | None = None,
+        reasons: bool = True,
+    ) -> "Future[Answer]":
+        """A list for a user whom the log lacks and who has this history: items, oldest first, each with a rating or None for
+        the highest. Nothing of it is kept: when the answer is there, the engine is as it was.
+
+        It is answered by itself, before the requests that wait. The future raises DataError for unknown items and ratings.
+        """
+        if n < 1:
+            raise ConfigError(f"n = {n} is not the length of a list; give 1 or more.")
+        name, why = self._system(system)
+        ask = ListAsk(
+            user=f"{NEW_USER} {secrets.token_hex(16)}", system=name, why=why, deadline=_at(deadline), reasons=reasons, n=n
+        )
+        return self._worker.do(lambda: replace(self.work.told(ask, history), user=NEW_USER))
+
     def add_events(self, events: Iterable[Event], users: Iterable[Told] = ()) -> "Future[None]":
         """What happened, and what is told of new users, as of ``Dataset.extended``: whatever is computed from then on knows it.
 
@@ -167,6 +191,11 @@ class Engine:
         dataset = self.run.context.dataset
         rows = dataset.log.rows_of(int(dataset.users.inside([user])[0]))
         return pasts(dataset, np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows)
+
+    @property
+    def best(self) -> str:
+        """The system that answers where none is named; empty where none is known to be the best."""
+        return self.work.default[0]
 
     def state(self) -> dict[str, int]:
         """Numbers for who watches: what was done since the start, and what is held now."""

@@ -9,10 +9,12 @@ import numpy as np
 from lifelora.data.extend import Event, Told
 from lifelora.errors import ConfigError, DeadlineError, LifeloraError
 from lifelora.run.choice import best
+from lifelora.run.recommend.cold import told_events
 from lifelora.run.run import Run
 from lifelora.run.scorers.base import Scorer
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.language import LanguageScorer
+from lifelora.serving.engine.answer import Answer
 from lifelora.serving.engine.answering import Answering, Outcome
 from lifelora.serving.engine.ask import Ask, ListAsk, ScoreAsk
 from lifelora.serving.engine.options import EngineOptions
@@ -92,6 +94,19 @@ class Work:
     def grow(self, events: list[Event], users: list[Told]) -> None:
         self.run.context.extend(events, users=users)
         self.counts["events"] += len(events)
+
+    def told(self, ask: ListAsk, history: Sequence[tuple[str, float | None]]) -> Answer:
+        """For a new user, who has this history until the answer is made; DataError for an unknown item or rating."""
+        context = self.run.context
+        context.dataset.items.inside([item for item, _ in history])
+        with context.supposing():
+            context.extend(told_events(context.dataset, ask.user, history))
+            try:
+                self.turn([ask])
+            finally:
+                if ask.user in context.dataset.users:
+                    self.trunks.forget(int(context.dataset.users.inside([ask.user])[0]))
+        return ask.future.result()
 
     def forget(self, user: str) -> None:
         number = int(self.run.context.dataset.users.inside([user])[0])

@@ -1,0 +1,104 @@
+"""What a reader may choose from: systems, ratings, a few users, items by their titles. Knows an open run, no endpoint."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lifelora.data.dataset import Dataset
+from lifelora.data.levels import for_readers
+from lifelora.serving.app.bodies import Told
+from lifelora.serving.engine import Engine
+
+SHARED = "report.html"
+"""Of a report's folder, what the service gives away: it holds its own pictures and asks for no other file."""
+
+
+class SystemOut(Told):
+    """A system that may be asked, and what it reads."""
+
+    name: str
+    reads: str
+
+
+class RatingOut(Told):
+    """A rating that events may have."""
+
+    value: float
+    name: str
+
+
+class FactsOut(Told):
+    """The run that answers."""
+
+    recipe: str
+    about: str
+    systems: list[SystemOut]
+    best: str | None
+    "The best system on the validation samples."
+    ratings: list[RatingOut]
+    "None where the data set has no ratings."
+    has_times: bool
+    users: int
+    items: int
+    report: bool
+    "Whether there is one at /v1/report."
+
+
+class UsersFoundOut(Told):
+    """Some users."""
+
+    users: list[str]
+
+
+class ItemFoundOut(Told):
+    """An item."""
+
+    item: str
+    title: str
+
+
+class ItemsFoundOut(Told):
+    """Some items."""
+
+    items: list[ItemFoundOut]
+
+
+def facts(engine: Engine) -> dict[str, Any]:
+    """What a page has to know of a run before it asks."""
+    run, dataset = engine.run, engine.run.context.dataset
+    said = for_readers(dataset.level_names, dataset.words)
+    levels = zip(dataset.rating_levels, said, strict=True) if dataset.has_ratings else ()
+    return {
+        "recipe": run.recipe.name,
+        "about": run.recipe.about,
+        "systems": [{"name": name, "reads": run.scorers[name].reads()} for name in engine.systems],
+        "best": engine.best or None,
+        "ratings": [{"value": value, "name": name or f"{value:g}"} for value, name in levels],
+        "has_times": dataset.has_times,
+        "users": dataset.n_users,
+        "items": dataset.n_items,
+        "report": not run.stages.report.lacking(),
+    }
+
+
+def some_users(dataset: Dataset, n: int) -> list[str]:
+    """Up to n users, spread over the log."""
+    number_N = np.unique(np.linspace(0, dataset.n_users - 1, min(n, dataset.n_users)).astype(np.int64))
+    return [user for user in dataset.users.outside(number_N) if user is not None]  # a forgotten one has a number, and no id
+
+
+def items_like(dataset: Dataset, words: str, n: int) -> list[dict[str, str]]:
+    """Up to n items: the one with this id, then those whose title begins with these words, then those that have them."""
+    titles, found = dataset.catalogue.column("title").combine_chunks(), list[int]()
+    if words in dataset.items:
+        found.append(int(dataset.items.inside([words])[0]))
+    for matches in (pc.starts_with, pc.match_substring):
+        there: pa.Array = pc.indices_nonzero(pc.fill_null(matches(titles, words, ignore_case=True), False))
+        found += there.slice(0, 2 * n).to_pylist()
+    chosen = list(dict.fromkeys(found))[:n]
+    return [
+        {"item": item, "title": dataset.titles[number]}
+        for item, number in zip(dataset.items.outside(chosen), chosen, strict=True)
+    ]
