@@ -36,7 +36,7 @@ def main() -> None:
     arguments = parser.parse_args()
     several = Several(tell.opened(arguments.runs))
     run = several.runs[0]
-    steps = {**run.recipe.conventional, **run.recipe.systems}
+    steps: dict[str, Any] = {**run.recipe.conventional, **run.recipe.systems}
     every, seconds = len(run.context.dataset.samples["train"]), run.work.seconds()
     samples = {name: steps[name].train_samples or every for name in several.judged}
     systems = [name for name in several.judged if name in run.recipe.systems]

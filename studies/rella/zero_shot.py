@@ -40,7 +40,7 @@ def asked(several: Several) -> dict[str, list[int]]:
 
 def differences(several: Several, counts: dict[str, list[int]]) -> dict[str, dict[str, Difference]]:
     """Retrieved minus recent at every K, and the most behaviours minus the fewest."""
-    pairs = {}
+    pairs: dict[str, tuple[str, str]] = {}
     for kind, of in counts.items():
         twin = kind.replace("retrieved", "recent")
         if twin != kind:
