@@ -33,8 +33,8 @@ def test_json_stays_json():
 @pytest.mark.parametrize("kind", [e for e in vars(errors).values() if isinstance(e, type) and issubclass(e, LifeloraError)])
 def test_no_error_of_the_family_passes_an_order_on(kind: type[LifeloraError]):
     error = (
-        DataError([Problem(ORDERS, 3, ORDERS, ORDERS, ORDERS)])
-        if kind is DataError
+        kind([Problem(ORDERS, 3, ORDERS, ORDERS, ORDERS)])
+        if issubclass(kind, DataError)
         else kind(ORDERS, "x", "y")
         if kind is errors.MissingExtraError
         else kind(ORDERS)
