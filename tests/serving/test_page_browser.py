@@ -163,6 +163,7 @@ def test_axe_finds_nothing_and_nothing_is_cut_off(chromium: Browser, place: str,
         assert axe.run(page).response["violations"] == []
         choose(page, "u00007", "personal", "din")
         add(page, "b00033")
+        assert 0 <= page.locator("#lists").evaluate("(one) => one.getBoundingClientRect().top") < 720 / 2
         page.locator("summary").first.click()
         found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}).response
         assert [(one["id"], [node["html"] for node in one["nodes"]]) for one in found["violations"]] == []

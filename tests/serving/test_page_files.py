@@ -144,8 +144,8 @@ def test_a_new_user_after_a_told_history_has_a_prompt_of_its_own(client: TestCli
 def test_a_told_history_that_is_wrong_is_refused(client: TestClient):
     for body, field in (
         ({"history": []}, "history"),
-        ({"history": [{"item": "nowhere"}]}, "items"),
-        ({"history": [{"item": "b00001", "rating": 77}]}, "events[0].rating"),
+        ({"history": [{"item": "nowhere"}]}, "history"),
+        ({"history": [{"item": "b00001", "rating": 77}]}, "history[0].rating"),
         ({"history": [{"item": "b00001"}], "n": 0}, "n"),
         ({"history": [{"item": "b00001"}], "system": "none"}, None),
         ({"history": [{"item": "b00001"}] * 1001}, "history"),

@@ -102,8 +102,9 @@ class Context:
         try:
             yield
         finally:
-            assert self.dataset.n_items == before.n_items, "vectors of new items would stay"
+            n_items = self.dataset.n_items
             vars(self)["dataset"], self._unnamed = before, None
+            assert n_items == before.n_items, "vectors of new items would stay"
 
     def in_prompts(self, control: str | None) -> Dataset:
         """The data set as prompts tell it, under a system's ``control``."""

@@ -91,7 +91,7 @@ def some_users(dataset: Dataset, n: int) -> list[str]:
 
 def items_like(dataset: Dataset, words: str, n: int) -> list[dict[str, str]]:
     """Up to n items: the one with this id, then those whose title begins with these words, then those that have them."""
-    titles, found = dataset.catalogue.column("title").combine_chunks(), list[int]()
+    titles, found = dataset.catalogue.column("title"), list[int]()
     if words in dataset.items:
         found.append(int(dataset.items.inside([words])[0]))
     for matches in (pc.starts_with, pc.match_substring):

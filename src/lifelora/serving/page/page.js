@@ -121,7 +121,9 @@ async function recommend({ changed = "" } = {}) {
 function changeSeen() {
   $("found").replaceChildren();
   $("found-note").textContent = "";
-  $("lists").focus();
+  const top = $("lists").getBoundingClientRect().top;
+  $("lists").focus({ preventScroll: true });
+  if (top < 0 || top > innerHeight / 2) $("lists").scrollIntoView();
 }
 
 // What was not there the last time is marked.

@@ -1,5 +1,8 @@
 """POST /v1/recommend: a list for a history that is told, and not kept. Knows no model."""
 
+from dataclasses import replace
+
+from lifelora.errors import DataError
 from lifelora.serving.app.bodies import AnswerOut, ToldBody
 from lifelora.serving.app.doors import Doors, Reading
 from lifelora.serving.app.routes.common import REFUSALS, Deadline, Request, Response, answer, few, metrics, seconds, service
@@ -24,6 +27,9 @@ async def told(request: Request, body: ToldBody, deadline: Deadline = None) -> R
             history, body.n, body.system, deadline=seconds(request, deadline), reasons=body.reasons
         )
     )
-    made = await answered(request, future)
+    try:
+        made = await answered(request, future)
+    except DataError as error:
+        raise DataError([replace(one, file="history") for one in error.problems], error.count) from None
     metrics(request).answer("recommend", made.system, made.fallback)
     return answer(made.as_json())
