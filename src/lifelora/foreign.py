@@ -24,12 +24,24 @@ ROWS = 1 << 18
 DAMAGED = (pa.ArrowException, OSError, ValueError, MemoryError, OverflowError)
 """What Arrow raises for a damaged Parquet file: much is OSError, a name of a column that is no UTF-8 is ValueError."""
 
+HALF = "this has half of a surrogate pair, which is no character; take it out"
+"""What is wrong with a text that cannot be written in UTF-8: JSON's \\ud800, or a byte that a terminal typed."""
+
 
 class Unreadable(Exception):  # noqa: N818 - no error of ours: it never leaves the reader that asked
     """Why a file cannot be read, on one line."""
 
     def __init__(self, why: object) -> None:
         super().__init__(" ".join(str(why).split())[:300] or type(why).__name__)
+
+
+def is_written(text: str) -> bool:
+    """Whether a text can be written in UTF-8; ``HALF`` says of the others what is wrong."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def place(written: str) -> Path:

@@ -105,6 +105,8 @@ def test_texts_of_new_items_and_users(dataset: Dataset):
         (Event("a", "9", 5), r"events:2, column 'time', value 'None': a time is a number"),
         (Event("a", "9", 5, 2e11), r"events:2, column 'time', value '2.*': too large for a time"),
         (SimpleNamespace(user=3, item="9", rating=5, time=200), r"events:2, column 'user', value '3': an id is a text"),
+        (Event("a\ud800", "9", 5, 200), r"events:2, column 'user', value .*ud800.*: this has half of a surrogate pair"),
+        (Event("a", "\udfff", 5, 200), r"events:2, column 'item', value .*udfff.*: this has half of a surrogate pair"),
         (SimpleNamespace(user="a", item=None, rating=5, time=200), r"events:2, column 'item', value 'None': an id is a text"),
         (SimpleNamespace(user="a", item="9", rating="5", time=9), r"""events:2, column 'rating', value "'5'": a rating is"""),
         (
@@ -127,6 +129,10 @@ def test_wrong_events_are_answered(dataset: Dataset, event: Event, said: str):
         ([{"item": "99", "colour": "red"}], [], r"items:1, column 'colour': there is no such field .* item, title, genre"),
         ([{"item": "99", "title": 3}], [], r"items:1, column 'title', value '3': this is no text"),
         ([{"title": "x"}], [], r"items:1, column 'item', value 'None': an id is a text"),
+        ([{"item": "\ud800"}], [], r"items:1, column 'item', value .*ud800.*: this has half of a surrogate pair"),
+        ([{"item": "99", "title": "\ud800"}], [], r"items:1, column 'title', .*: this has half of a surrogate pair"),
+        ([], [{"user": "\ud800"}], r"users:1, column 'user', .*: this has half of a surrogate pair"),
+        ([], [{"user": "c", "age": "\ud800"}], r"users:1, column 'age', .*: this has half of a surrogate pair"),
         ([{"item": "99"}, {"item": "99"}], [], r"items:2, column 'item', value '99': this id has a row already"),
     ],
 )

@@ -69,6 +69,13 @@ def test_unknown_ids_are_all_counted_and_come_with_near_ones():
     assert len(caught.value.problems) == 20
 
 
+@pytest.mark.parametrize("ask", [IdMap.inside, IdMap.known])
+def test_half_of_a_surrogate_pair_is_no_id(ask):
+    """What a terminal that is not UTF-8 types after --user comes as one."""
+    with pytest.raises(DataError, match=r"users, value '.*udcff': this has half of a surrogate pair"):
+        ask(IdMap.of(["a", "b"], "users"), ["a", "\udcff"])
+
+
 def test_a_missing_id_is_not_an_index():
     with pytest.raises(DataError, match="an id is missing"):
         IdMap.of(["a"]).inside(pa.array(["a", None]))

@@ -229,6 +229,7 @@ def test_filters_by_fields(runs: dict[str, Run]):
         ("genre=mistery", "no item has this value. Did you mean 'mystery'"),
         ("genre=xyz", "There are: .*mystery"),
         ("genre", "write FIELD=VALUE"),
+        ("genre=\udcff", "write FIELD=VALUE"),
     ],
 )
 def test_a_wrong_filter_is_told_what_there_is(runs: dict[str, Run], condition: str, said: str):

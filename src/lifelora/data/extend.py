@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lifelora import foreign
 from lifelora.data.faults import PUBLISHED
 from lifelora.data.idmap import IdMap
 from lifelora.data.interactions import Columns, checked_interactions
@@ -52,6 +53,8 @@ def checked_events(
             if not isinstance(value, (*kinds, *_numpy(kinds))) or isinstance(value, bool):
                 what = "an id is a text" if str in kinds else f"a {column} is a number"
                 problems.add(Problem(EVENTS, number, column, repr(value)[:MAX_VALUE], what))
+            elif isinstance(value, str) and not foreign.is_written(value):
+                problems.add(Problem(EVENTS, number, column, repr(value)[:MAX_VALUE], foreign.HALF))
     problems.refuse()
     texts = {column: pa.array([str(getattr(event, column)) for event in listed], pa.string()) for column in wanted}
     rows = Rows(EVENTS, pa.table(texts), np.arange(1, len(listed) + 1))
@@ -92,6 +95,8 @@ def with_new(what: str, ids: IdMap, table: pa.Table, told: Iterable[Told], seen:
                 said = "an id is a text" if key == what else "this is no text"
                 said += ", and no list of texts" if is_list(table.column(key)) else ""
                 problems.add(Problem(file, number, key, repr(value)[:MAX_VALUE], said))
+            elif not all(map(foreign.is_written, [value] if isinstance(value, str) else value or ())):
+                problems.add(Problem(file, number, key, repr(value)[:MAX_VALUE], foreign.HALF))
     problems.refuse()
     names = [name for name in table.column_names if name != what]
     texts = pa.table(

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
+from lifelora import foreign
 from lifelora.errors import ArtefactError, DataError, Problem
 
 Ids: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
@@ -31,7 +32,7 @@ class IdMap:
     @classmethod
     def of(cls, ids: Ids, name: str = "ids") -> "IdMap":
         """The map of the distinct ids among ``ids``; repetitions and order do not matter."""
-        distinct = pc.unique(_strings(ids))
+        distinct = pc.unique(_strings(ids, name))
         keys = {"id": distinct}
         order = [("id", "ascending")]
         if len(distinct) and pc.all(pc.match_substring_regex(distinct, "^[0-9]+$")).as_py():
@@ -79,11 +80,11 @@ class IdMap:
         return np.asarray(indices.to_numpy(zero_copy_only=False), np.int32)
 
     def known(self, ids: Ids) -> Int[np.ndarray, "N"]:
-        """Indices of ``ids``, -1 for an unknown one."""
+        """Indices of ``ids``, -1 for an unknown one; DataError for what is no text."""
         return np.asarray(pc.fill_null(self._found(ids)[1], -1).to_numpy(zero_copy_only=False), np.int32)
 
     def _found(self, ids: Ids) -> tuple[pa.Array, pa.Array]:
-        asked = _strings(ids)
+        asked = _strings(ids, self.name)
         if len(asked) <= FEW:
             return asked, pa.array(map(self._place, asked.to_pylist()), pa.int32())
         return asked, pc.index_in(asked, value_set=self._all())
@@ -111,7 +112,7 @@ class IdMap:
         """Read what ``save`` wrote; the map's name is the file's."""
         if not path.is_file():
             raise ArtefactError(f"{path} does not exist; run the stage that makes it.")
-        return cls(_strings(pq.read_table(path, columns=["id"]).column("id")), path.stem)
+        return cls(_strings(pq.read_table(path, columns=["id"]).column("id"), path.stem), path.stem)
 
     def _advice(self, asked: str | None) -> str:
         if asked is None or not len(self):
@@ -122,7 +123,14 @@ class IdMap:
         return f"unknown id; of the {len(ids):,} known ones the nearest are {', '.join(map(repr, near))}"
 
 
-def _strings(ids: Ids) -> pa.Array:
+def _strings(ids: Ids, name: str) -> pa.Array:
     if isinstance(ids, pa.ChunkedArray):
         ids = ids.combine_chunks()
-    return ids.cast(pa.string()) if isinstance(ids, pa.Array) else pa.array(ids, pa.string())
+    if isinstance(ids, pa.Array):
+        return ids.cast(pa.string())
+    try:
+        return pa.array(ids, pa.string())
+    except UnicodeEncodeError:
+        wrong = [one for one in ids if isinstance(one, str) and not foreign.is_written(one)]
+        shown = [Problem(name, None, None, repr(one)[1:-1], foreign.HALF) for one in wrong[: DataError.SHOWN]]
+        raise DataError(shown, len(wrong)) from None

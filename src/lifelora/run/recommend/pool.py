@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Int
 
+from lifelora import foreign
 from lifelora.data.dataset import Dataset
 from lifelora.errors import ConfigError, on_one_line
 
@@ -35,7 +36,7 @@ def pool(dataset: Dataset, items: Sequence[str] | None = None, where: Sequence[s
     for condition in where:
         field, sign, value = condition.partition("=")
         field, value = field.strip(), value.strip()
-        if not sign or not value:
+        if not sign or not value or not foreign.is_written(value):
             raise ConfigError(f"--where {condition!r} is no condition; write FIELD=VALUE, as in --where genre=comedy.")
         if field not in dataset.item_field_names:
             there = ", ".join(dataset.item_field_names) or "none"
