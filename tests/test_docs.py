@@ -254,7 +254,20 @@ def test_the_table_of_stages_names_every_stage():
 
 def test_every_command_is_in_some_document():
     text = "".join(path.read_text() for path in DOCUMENTS)
-    for command in ("demo", "data", "prompt", "run", "enhance", "seeds", "recommend", "serve", "show", "models", *STAGES):
+    for command in (
+        "demo",
+        "data",
+        "prompt",
+        "run",
+        "enhance",
+        "seeds",
+        "recommend",
+        "serve",
+        "store",
+        "show",
+        "models",
+        *STAGES,
+    ):
         assert re.search(rf"`{command}`|`lifelora {command}|lifelora {command}\b", text), command
 
 

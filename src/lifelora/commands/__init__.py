@@ -3,10 +3,25 @@
 A new command is a module here and its place in ``COMMANDS``.
 """
 
-from lifelora.commands import data, demo, doctor, enhance, export, measure, models, prompt, recipe, recommend, serve, show, stages
+from lifelora.commands import (
+    data,
+    demo,
+    doctor,
+    enhance,
+    export,
+    measure,
+    models,
+    prompt,
+    recipe,
+    recommend,
+    serve,
+    show,
+    stages,
+    store,
+)
 from lifelora.commands.words import Handler, Parser
 
-COMMANDS = (demo, data, recipe, prompt, stages, enhance, recommend, serve, export, show, measure, models, doctor)
+COMMANDS = (demo, data, recipe, prompt, stages, enhance, recommend, serve, store, export, show, measure, models, doctor)
 """In the order of the help."""
 
 

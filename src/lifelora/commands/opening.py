@@ -71,6 +71,12 @@ def options_of(arguments: argparse.Namespace) -> "Options":
     )
 
 
+def store_of(arguments: argparse.Namespace) -> "str | Path":
+    """Where a run's events are kept: what --store says, or the file beside the run's folder or the link to it."""
+    place: Path = arguments.run.absolute()
+    return arguments.store or place.parent / f"{place.name}.events.db"
+
+
 @contextmanager
 def reading(arguments: argparse.Namespace, *folders: Path) -> Iterator[list["Run"]]:
     """Open runs, and keep other processes from writing in them until the end."""

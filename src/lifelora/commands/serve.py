@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lifelora.commands.opening import options_of, say
-from lifelora.commands.words import Add, finished, options
+from lifelora.commands.opening import options_of, say, store_of
+from lifelora.commands.words import Add, finished, kept, options
 
 if TYPE_CHECKING:
     from lifelora.run import Run
@@ -17,9 +17,7 @@ def add(command: Add) -> None:
     finished(sub)
     sub.add_argument("--host", default="127.0.0.1", help="The address to listen on. Others than this machine's own need --keys.")
     sub.add_argument("--port", type=port, default=8000, help="The port to listen on; 0 takes a free one. By default 8000.")
-    sub.add_argument(
-        "--store", metavar="URL", help="Where events are kept: a file, or postgresql://…. By default the file RUN.events.db."
-    )
+    kept(sub)
     sub.add_argument("--keys", type=Path, metavar="FILE", help="Who may call, and limits, in TOML or JSON (see docs/service.md).")
     options(sub)
 
@@ -40,8 +38,7 @@ def handle(arguments: argparse.Namespace) -> int:
 
     keys, limits = opened(arguments.keys)
     may_bind(arguments.host, keys)
-    place = arguments.run.absolute()
-    store = arguments.store or place.parent / f"{place.name}.events.db"
+    store = store_of(arguments)
     run = _finished(arguments)
     with bound(arguments.host, arguments.port) as listening:
         say(_told(run, store))

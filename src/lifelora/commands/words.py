@@ -57,6 +57,13 @@ def finished(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("run", type=Path, metavar="RUN", help=FINISHED)
 
 
+def kept(sub: argparse.ArgumentParser) -> None:
+    """--store."""
+    sub.add_argument(
+        "--store", metavar="URL", help="Where events are kept: a file, or postgresql://…. By default the file RUN.events.db."
+    )
+
+
 def settings(sub: argparse.ArgumentParser) -> None:
     """--set."""
     sub.add_argument(

@@ -10,13 +10,12 @@ import numpy as np
 
 from lifelora.data.dataset import Dataset
 from lifelora.serving.store import Form, Kept
+from lifelora.serving.store.events import SECONDS_BEGIN
 
 LATE = "before the last event of this user that the models know; it counts, if it can, once the run is opened anew"
 NO_ITEM = "the catalogue has no such item; tell of it by POST /v1/items, and it counts once the run is opened anew"
 NO_RATING = "the run's data has no such rating"
 LOW = "rated below data.rules.keep_from of the run"
-SECONDS_BEGIN = 1_000_000_000
-"""Where events have no times, imported ones have their place in the log; those sent here the second in which they came."""
 
 
 @dataclass

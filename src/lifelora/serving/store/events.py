@@ -23,6 +23,8 @@ from lifelora.errors import DataError, Problem
 
 MAX_ID = 1000
 """Bytes of an id or a key in UTF-8: PostgreSQL's index holds no entry of more than 2,700."""
+SECONDS_BEGIN = 1_000_000_000
+"""Where events have no times, imported ones have their place in the log; those sent here the second in which they came."""
 NUMBER = (int, float, np.integer, np.floating)
 
 
