@@ -14,11 +14,12 @@ from lifelora.serving.store.sql import sa
 class Database:
     """Connections to one store. Each statement outside a transaction sees all that was committed before it."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, make: bool = True) -> None:
+        """With ``make`` off it is there already, and is only read."""
         self.place = place
         self.kind = postgresql if place.path is None else sqlite
         "What is not the same in both."
-        self._engine = self.kind.engine(place)
+        self._engine = self.kind.engine(place, make)
         self._one = Lock()  # threads wait here for one another, and databases only for other processes
 
     @contextmanager

@@ -65,6 +65,12 @@ class Place:
             text = text.replace(secret, "***")
         return " ".join(text.split())
 
+    def absent(self) -> ConfigError:
+        """That no store is there, where one was to be read."""
+        return ConfigError(
+            f"there is no event store at {self}; `lifelora serve` makes one, by default RUN.events.db beside the run's folder."
+        )
+
     def __str__(self) -> str:
         if self.path is not None:
             return str(self.path)

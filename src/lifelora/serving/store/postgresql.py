@@ -18,8 +18,8 @@ PAIRS = sa.func.unnest(*_arrays).table_valued("user", "time").render_derived()
 """Users and times that are asked for."""
 
 
-def engine(place: Place) -> sa.Engine:
-    """For a database that is there. Nothing is connected yet."""
+def engine(place: Place, make: bool) -> sa.Engine:
+    """For a database that is there; with ``make`` off it is only read. Nothing is connected yet."""
     if find_spec("psycopg") is None:
         raise MissingExtraError("psycopg", "serve", "a store in PostgreSQL")
     made = sa.create_engine(
@@ -30,14 +30,16 @@ def engine(place: Place) -> sa.Engine:
         pool_timeout=PATIENCE,
         connect_args={"connect_timeout": PATIENCE, "application_name": "lifelora"},
     )
-    sa.event.listen(made, "connect", lambda connection, _: _settings(connection))
+    sa.event.listen(made, "connect", lambda connection, _: _settings(connection, make))
     return made
 
 
-def _settings(connection: Any) -> None:
+def _settings(connection: Any, make: bool) -> None:
     before, connection.autocommit = connection.autocommit, True
     connection.execute(DURABLE)
     connection.execute(f"SET lock_timeout = '{PATIENCE}s'")
+    if not make:
+        connection.execute("SET default_transaction_read_only = on")
     connection.autocommit = before
 
 

@@ -26,8 +26,8 @@ PAIRS = sa.select(
 """Users and times that are asked for: SQLite finds no index for ``(user, time) IN (…)``."""
 
 
-def engine(place: Place) -> sa.Engine:
-    """For a store's file, which is made where there is none.
+def engine(place: Place, make: bool) -> sa.Engine:
+    """For a store's file, which is made where there is none; with ``make`` off it is only read.
 
     Raises ConfigError for a file that cannot be, or that may not be written, ArtefactError for one that is no store.
     """
@@ -38,22 +38,29 @@ def engine(place: Place) -> sa.Engine:
             raise ConfigError(f"there is no folder '{path.parent}' for the store '{path.name}'; make it, or choose another path.")
         if path.is_dir():
             raise ConfigError(f"{path} is a folder; a store is a file: name one in it, such as {path / 'events.db'}.")
-        # Only for its owner to read: it says what users did.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        if not make and not (path.exists() and path.stat().st_size):
+            raise place.absent()
+        if make:  # only for its owner to read: it says what users did
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         with path.open("rb") as stream:
             head = stream.read(100)
     except (OSError, ValueError) as error:
         if isinstance(error, LifeloraError):
             raise
-        raise ConfigError(f"the store {path} cannot be written: {getattr(error, 'strerror', None) or error}.") from None
+        raise ConfigError(
+            f"the store {path} cannot be {'written' if make else 'read'}: {getattr(error, 'strerror', None) or error}."
+        ) from None
     if head and not (head[:16] == MAGIC and int.from_bytes(head[68:72]) == OURS):
         raise ArtefactError(f"{path} is no event store of lifelora; choose another path.")
     made = sa.create_engine(place.url, hide_parameters=True, isolation_level="AUTOCOMMIT", connect_args={"timeout": PATIENCE})
-    sa.event.listen(made, "connect", lambda connection, _: _settings(connection, new=not head))
+    sa.event.listen(made, "connect", lambda connection, _: _settings(connection, make, new=not head))
     return made
 
 
-def _settings(connection: sqlite3.Connection, new: bool) -> None:
+def _settings(connection: sqlite3.Connection, make: bool, new: bool) -> None:
+    if not make:
+        connection.execute("PRAGMA query_only = ON").close()
+        return
     # The head is written before WAL is on: from then on it would stand in the write-ahead log at first.
     first = (f"application_id = {OURS}",) if new else ()
     for setting in (*first, "journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "cache_size = -16000"):

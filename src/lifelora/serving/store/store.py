@@ -37,20 +37,26 @@ class Store:
         self._writer = Writer(self._commit)
 
     @classmethod
-    def open(cls, url: str | Path, form: Form) -> "Store":
+    def open(cls, url: str | Path, form: Form, *, make: bool = True) -> "Store":
         """A store that is there, brought up to date, or a new one, for events of this form (``Form.of`` a prepared data set).
 
-        Raises ConfigError for a URL that is none and a file that cannot be written, ArtefactError for a file that is no store,
-        one of a newer lifelora, and one of another shop, StoreError where a database does not answer or refuses the password.
+        With ``make`` off it is only read: where there is none, that is a ConfigError, and nothing is written. Raises ConfigError
+        for a URL that is none and a file that cannot be written, ArtefactError for a file that is no store, one of a newer
+        lifelora, and one of another shop, StoreError where a database does not answer or refuses the password.
         """
-        database = Database(Place.of(url))
+        database = Database(Place.of(url), make)
         try:
-            with database.writing() as connection:
-                secret = ready(connection, form, database.place)
+            with database.writing() if make else database.reading() as connection:
+                secret = ready(connection, form, database.place, make)
         except BaseException:
             database.close()
             raise
         return cls(database, form, secret)
+
+    @property
+    def place(self) -> str:
+        """Where it is, without a password."""
+        return str(self._database.place)
 
     def append(self, events: Iterable[Event]) -> list[Accepted]:
         """Keep events, all or none, and say of each its sequence number and whether it is new; then they are on disk.

@@ -68,14 +68,17 @@ IMPORTS = sa.Table(
 )
 
 
-def ready(connection: sa.Connection, form: Form, place: Place) -> bytes:
+def ready(connection: sa.Connection, form: Form, place: Place, make: bool) -> bytes:
     """Make the tables, or bring them up to date, in a transaction that is open; gives the store's secret.
 
+    With ``make`` off nothing is written: ConfigError where there are none, ArtefactError for those of an older lifelora.
     ArtefactError for a store of a newer lifelora, one whose tables are not all there, and one of other events.
     """
-    if connection.dialect.name == "postgresql":
+    if make and connection.dialect.name == "postgresql":
         connection.execute(sa.select(sa.func.pg_advisory_xact_lock(LOCK)))
     there = set(sa.inspect(connection).get_table_names()) & set(TABLES.tables)
+    if not there and not make:
+        raise place.absent()
     if not there:
         TABLES.create_all(connection)
         facts = {
@@ -87,7 +90,7 @@ def ready(connection: sa.Connection, form: Form, place: Place) -> bytes:
         connection.execute(STORE.insert(), facts)
     elif STORE.name not in there:
         raise ArtefactError(f"{place} has {', '.join(sorted(there))} and no {STORE.name}: it is damaged; restore a backup.")
-    _up_to_date(connection, place)
+    _up_to_date(connection, place, make)
     store = connection.execute(sa.select(STORE)).one()
     for what in ("times", "ratings"):
         ours, theirs = getattr(form, f"has_{what}"), getattr(store, f"has_{what}")
@@ -100,12 +103,17 @@ def ready(connection: sa.Connection, form: Form, place: Place) -> bytes:
     return bytes.fromhex(store.secret)
 
 
-def _up_to_date(connection: sa.Connection, place: Place) -> None:
+def _up_to_date(connection: sa.Connection, place: Place, make: bool) -> None:
     version = connection.execute(sa.select(STORE.c.version)).scalar_one()
     if version > VERSION:
         raise ArtefactError(
             f"the store {place} was made by a newer lifelora (its version is {version}, and this lifelora knows {VERSION}); "
             "upgrade lifelora."
+        )
+    if version < VERSION and not make:
+        raise ArtefactError(
+            f"the store {place} was made by an older lifelora (its version is {version}, and this lifelora reads {VERSION}); "
+            "`lifelora serve` brings it up to date."
         )
     for step in range(version, VERSION):
         STEPS[step](connection)
