@@ -69,6 +69,11 @@ def test_unknown_ids_are_all_counted_and_come_with_near_ones():
     assert len(caught.value.problems) == 20
 
 
+def test_a_number_that_stands_for_none_has_no_id():
+    made = IdMap.of(["a", "b", "c"]).extended(IdMap.of(["0"]))
+    assert made.without("b").without("0").extended(IdMap.of(["d"])).all() == ["a", "c", "d"]
+
+
 @pytest.mark.parametrize("ask", [IdMap.inside, IdMap.known])
 def test_half_of_a_surrogate_pair_is_no_id(ask):
     """What a terminal that is not UTF-8 types after --user comes as one."""

@@ -132,6 +132,7 @@ class Dataset:
         self.user_field_names = tuple(n for n in self.profiles.column_names if n != "user")
         self.item_field_names = tuple(n for n in self.catalogue.column_names if n not in ("item", "title", "description"))
         self._codes: dict[str, tuple[Int[np.ndarray, "M V"], list[str]]] = {}
+        self._schema: Schema | None = None
 
     @classmethod
     def from_frames(
@@ -231,6 +232,8 @@ class Dataset:
 
     def schema(self) -> Schema:
         """Sizes and field tables of the prepared data; code 0 of every field means unknown."""
+        if self._schema is not None:
+            return self._schema
         users, items = self.profiles.slice(0, self.known_users), self.catalogue.slice(0, self.known_items)
         sizes = self.known_users, self.known_items, len(self.rating_levels)
         return Schema(*sizes, *_codes(users, self.user_field_names), *_codes(items, self.item_field_names))

@@ -6,6 +6,7 @@ again, it is as a new one.
 """
 
 from copy import copy
+from dataclasses import replace
 
 import pyarrow as pa
 
@@ -19,5 +20,10 @@ def forgotten(dataset: Dataset, user: str) -> Dataset:
     other.users = dataset.users.without(user)
     blank = pa.table({name: pa.nulls(1, profiles.schema.field(name).type) for name in profiles.column_names}, profiles.schema)
     other.profiles = pa.concat_tables([profiles.slice(0, number), blank, profiles.slice(number + 1)])
+    if number < dataset.known_users:  # values that nobody else has keep their numbers, by which models know all others
+        schema = dataset.schema()
+        codes_UF = schema.user_fields_UF.clone()
+        codes_UF[number] = 0
+        other._schema = replace(schema, user_fields_UF=codes_UF)
     other._open(dataset.log.without(number))
     return other

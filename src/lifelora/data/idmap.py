@@ -100,6 +100,11 @@ class IdMap:
         found: list[str] = self._all().take(pa.array(places)).to_pylist()
         return found
 
+    def all(self) -> list[str]:
+        """Every id, in the order of the numbers; a number that stands for none has none."""
+        ids: list[str] = pc.drop_null(self._all()).to_pylist()
+        return ids
+
     def _all(self) -> pa.Array:
         return self._ids if self._first is None else pa.concat_arrays([self._first._ids, self._ids])
 
