@@ -7,8 +7,11 @@ from urllib.parse import quote
 from fastapi.testclient import TestClient
 from http_world import NOW, conventional, event, opened, serving
 
-from lifelora.serving.app.fitting import LATE, LOW, NO_ITEM, SECONDS_BEGIN, fitting
+from lifelora.serving.app.service import THEN
+from lifelora.serving.following.fitting import SECONDS_BEGIN, Why, fitting
 from lifelora.serving.store import Form, Kept, NewEvent, Store
+
+LATE, NO_ITEM = (why + THEN[why] for why in (Why.LATE, Why.NO_ITEM))
 
 
 def sent(client: TestClient, *events: dict[str, Any], method: str = "POST") -> dict[str, Any]:
@@ -171,9 +174,10 @@ def test_what_a_log_takes_is_what_fitting_says(plain: Path):
     ]
     made = fitting(dataset, events, form)
     assert [[one.seq for one in bulk] for bulk in made.bulks] == [[1, 5]]
-    assert made.left_out == {3: NO_ITEM, 4: LATE}
+    assert made.there == 1
+    assert made.left_out == {3: Why.NO_ITEM, 4: Why.LATE}
     low = fitting(dataset, events, Form(form.levels, keep_from=3.0))
-    assert (low.left_out[5], [one.seq for one in low.bulks[0]]) == (LOW, [1])
+    assert (low.left_out[5], [one.seq for one in low.bulks[0]]) == (Why.LOW, [1])
 
 
 def test_without_times_repeated_events_go_in_several_bulks(tmp_path: Path):

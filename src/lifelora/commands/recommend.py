@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,11 @@ def add(command: Add) -> None:
         metavar="FILE",
         help="What happened since: a table with user, item and, as the run has them, rating and time in Unix seconds.",
     )
+    sub.add_argument(
+        "--store",
+        metavar="URL",
+        help="What happened since: the event store of `lifelora serve`, a file or postgresql://…. Nothing is written into it.",
+    )
     sub.add_argument("-k", type=int, default=10, help="The number of items for a user. By default 10.")
     sub.add_argument("--system", help=SYSTEM)
     sub.add_argument(
@@ -79,7 +85,6 @@ def handle(arguments: argparse.Namespace) -> int:
     from lifelora.errors import ConfigError
     from lifelora.progress import say as note
     from lifelora.run.recommend.cold import newcomer
-    from lifelora.run.recommend.since import add_events
     from lifelora.run.recommend.told import add_items, known_items
 
     several = arguments.users is not None or arguments.all_users
@@ -87,13 +92,19 @@ def handle(arguments: argparse.Namespace) -> int:
         (arguments.items and arguments.items_from, "--items and --items-from name items; give one of them"),
         (arguments.profile and not arguments.history, "--profile belongs to --history"),
         (arguments.out and not several, "--out belongs to --users or --all-users"),
+        (
+            arguments.store and arguments.events,
+            "--store and --events both tell what happened since the run; give one of them (POST /v1/events of `lifelora serve` "
+            "brings events into a store)",
+        ),
         (arguments.items and several, "--items belongs to one user; give --items-from FILE"),
     ):
         if wrong:
             raise ConfigError(f"{what}.")
     with reading(arguments, arguments.run) as (run,):
         notes = add_items(run.context, arguments.new_items) if arguments.new_items else []
-        notes += add_events(run.context, arguments.events) if arguments.events else []
+        more, as_of = _since(run, arguments)
+        notes += more
         among = None
         if arguments.items_from:
             among, more = known_items(run.context.dataset, arguments.items_from, "--items-from")
@@ -101,7 +112,7 @@ def handle(arguments: argparse.Namespace) -> int:
         for text in notes:
             note(text)
         if several:
-            return _many(run, arguments, among)
+            return _many(run, arguments, among, as_of)
         from lifelora.run.recommend import recommend
 
         answer = recommend(
@@ -119,7 +130,25 @@ def handle(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _many(run: "Run", arguments: argparse.Namespace, among: list[str] | None) -> int:
+def _since(run: "Run", arguments: argparse.Namespace) -> tuple[list[str], Sequence[int]]:
+    """Put behind the log what happened since; notes for a reader, and how far a store was read."""
+    if arguments.events:
+        from lifelora.run.recommend.since import add_events
+
+        return add_events(run.context, arguments.events), ()
+    if not arguments.store:
+        return [], ()
+    from lifelora.run.recommend.out import Out
+    from lifelora.serving.following import Position, add_store
+
+    begun = Out(arguments.out).as_of if arguments.out else []
+    notes, as_of = add_store(run.context, arguments.store, Position(*begun[:2]))
+    if begun:
+        notes.append(f"{arguments.out} was begun with what the store had then: what it has got since does not count.")
+    return notes, as_of
+
+
+def _many(run: "Run", arguments: argparse.Namespace, among: list[str] | None, as_of: Sequence[int]) -> int:
     from lifelora.errors import on_one_line
     from lifelora.progress import say as note
     from lifelora.run.recommend.many import Batch
@@ -141,7 +170,7 @@ def _many(run: "Run", arguments: argparse.Namespace, among: list[str] | None) ->
     for text in notes:
         note(text)
     if arguments.out:
-        notes = Out(arguments.out).write(batch, run.context.shows_progress)
+        notes = Out(arguments.out).write(batch, run.context.shows_progress, as_of)
         say(f"recommend: {arguments.out}")
     else:
         notes = []

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,7 @@ class Batch:
         check(k, cold)
         dataset = run.context.dataset
         self.run, self.k = run, k
-        self.users = dataset.users.outside(np.arange(dataset.n_users)) if users is None else list(users)
+        self.users = dataset.users.all() if users is None else list(users)
         if not self.users:
             raise ConfigError("there are no users to recommend for; give one or more.")
         if len(set(self.users)) < len(self.users):
@@ -103,8 +104,9 @@ class Batch:
     def settings(self) -> dict[str, Any]:
         """All that decides what the table holds, as JSON has it."""
         dataset, retriever = self.run.context.dataset, self.ranking.retriever
-        grown = [dataset.items.outside(np.arange(dataset.known_items, dataset.n_items)), len(dataset)]
-        later = dataset.catalogue.slice(dataset.known_items).to_pylist()
+        later = {"catalogue": dataset.known_items, "profiles": dataset.known_users}
+        told = [getattr(dataset, name).slice(known).to_pylist() for name, known in later.items()]
+        events = [np.asarray(column[dataset.log.n_prepared :]) for column in dataset.log.columns.values()]
         return {
             "data": self.run.stages.data.key,
             "system": self.scorer.name,
@@ -114,7 +116,7 @@ class Batch:
             "allow seen": self.ranking.allow_seen,
             "users": key_of([self.users, (self.user_U >= 0).tolist()]),
             "items": key_of(dataset.items.outside(self.pool.items_P)),
-            "since": key_of([grown, later]),
+            "since": key_of([told, [sha256(column_N.tobytes()).hexdigest() for column_N in events]]),
         }
 
     def block(self, number: int) -> pa.Table:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,18 @@ class Out:
         self.path = path
         self.about, self.parts = path.with_name(f"{path.name}.about.json"), path.with_name(f"{path.name}.parts")
 
-    def write(self, batch: Batch, progress: bool = True) -> list[str]:
+    @property
+    def as_of(self) -> list[int]:
+        """Of a file that is being made, what ``write`` was told; nothing of others."""
+        if self.path.exists() or not (self.parts.is_dir() and self.about.is_file()):
+            return []
+        as_of = read_json(self.about).get("as of")
+        return as_of if isinstance(as_of, list) and all(type(one) is int for one in as_of) else []
+
+    def write(self, batch: Batch, progress: bool = True, as_of: Sequence[int] = ()) -> list[str]:
         """Make the file, or go on with it, or leave it as it is where it is whole; notes for a reader.
+
+        ``as_of`` says how far was read what goes on meanwhile, so that the same can be read again.
 
         Raises ArtefactError, with nothing touched, for a file that lifelora did not make, that was made with other settings, or
         that was changed since; BusyError where another process makes it.
@@ -50,11 +60,12 @@ class Out:
             self._tidy()
             return [f"{self.path} is there already, made with the same settings; it stays as it is."]
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(self.about, json.dumps({"settings": settings, "key": key_of(settings)}, indent=1))
+        told = {"settings": settings, "key": key_of(settings), "as of": list(as_of)}
+        write_atomically(self.about, json.dumps(told, indent=1))
         with owned(self.parts):
             self._make(batch, progress)
             notes = batch.notes(self._tables(batch.blocks))
-            self._put_together(batch.blocks, settings)
+            self._put_together(batch.blocks, told)
         self._tidy()
         return notes
 
@@ -102,15 +113,14 @@ class Out:
         for number in range(blocks):
             yield pq.read_table(self._part(number), schema=SCHEMA)
 
-    def _put_together(self, blocks: int, settings: dict[str, Any]) -> None:
+    def _put_together(self, blocks: int, told: dict[str, Any]) -> None:
         """All blocks in one file: what it is said first, and its place is taken last."""
         temporary = self.parts / f"whole{self.path.suffix}"
         with temporary.open("wb") as stream:
             _write(self._tables(blocks), self.path.suffix, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        told = {"settings": settings, "key": key_of(settings), "sha256": file_hash(temporary)}
-        write_atomically(self.about, json.dumps(told, indent=1))
+        write_atomically(self.about, json.dumps(told | {"sha256": file_hash(temporary)}, indent=1))
         temporary.replace(self.path)
         flush_folder(self.path.parent)
 

@@ -12,17 +12,44 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lifelora.data.extend import Told
+from lifelora.data.dataset import Dataset
+from lifelora.data.extend import Event, Told
 from lifelora.errors import BusyError, ClosedError, ConfigError, ConflictError, DataError, LifeloraError, StoreError
 from lifelora.run import Run
-from lifelora.serving.app.follower import Follower
 from lifelora.serving.app.logs import tell
 from lifelora.serving.engine import Answer, Engine, EngineOptions
+from lifelora.serving.following import Follower, Why
 from lifelora.serving.store import Accepted, Form, NewEvent, Store
 
 EVERY = 1.0
 """Seconds: how often the store is looked at for what other processes wrote."""
 State = Literal["loading", "ready", "draining"]
+THEN = {
+    Why.LATE: "; it counts, if it can, once the run is opened anew",
+    Why.NO_ITEM: "; tell of it by POST /v1/items, and it counts once the run is opened anew",
+    Why.REFUSED: "; the service's log says more",
+}
+"""What becomes of an event that is not used."""
+
+
+@dataclass(frozen=True)
+class EngineLog:
+    """The log of an engine, which is told of events once the engine knows them."""
+
+    engine: Engine
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.engine.run.context.dataset
+
+    def add_events(self, events: list[Event]) -> None:
+        self.engine.add_events(events).result()
+
+    def add_items(self, items: list[Told]) -> list[str]:
+        return self.engine.add_items(items).result()
+
+    def forget(self, user: str) -> None:
+        self.engine.forget(user).result()
 
 
 @dataclass(frozen=True)
@@ -32,6 +59,11 @@ class Live:
     engine: Engine
     follower: Follower
     form: Form
+
+    def left_out(self, seq: int) -> str:
+        """Why the engine does not use an event, and what then; nothing where it does."""
+        why = self.follower.left_out(seq)
+        return "" if why is None else why + THEN.get(why, "")
 
 
 class Service:
@@ -134,7 +166,7 @@ class Service:
         there = user in dataset.users
         for kept in self.store.history(user):
             there = True
-            why = live.follower.left_out(kept.seq)
+            why = live.left_out(kept.seq)
             if not why and (not live.form.has_times or used[kept.item, kept.time]):
                 continue
             rest.append(
@@ -189,7 +221,7 @@ class Service:
         if (form.has_times, form.has_ratings) != (store.form.has_times, store.form.has_ratings):
             raise ConfigError("the run is of another shop than the store: one has times or ratings, and the other has none.")
         engine = Engine(run, options=self._options).start()
-        follower = Follower(engine, store, form)
+        follower = Follower(EngineLog(engine), store, form, tell)
         try:
             follower.advance()
         except BaseException:

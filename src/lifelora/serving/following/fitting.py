@@ -1,10 +1,11 @@
-"""Which events of a store a log can take now, and why not the others. Knows a data set and events; asks no engine.
+"""Which events of a store a log can take now, and why not the others. Knows a data set and events, and tells nobody of them.
 
 A log grows at its end: what came late, or is of an item that the catalogue does not have, stays in the store alone.
 """
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 import numpy as np
 
@@ -12,10 +13,16 @@ from lifelora.data.dataset import Dataset
 from lifelora.serving.store import Form, Kept
 from lifelora.serving.store.events import SECONDS_BEGIN
 
-LATE = "before the last event of this user that the models know; it counts, if it can, once the run is opened anew"
-NO_ITEM = "the catalogue has no such item; tell of it by POST /v1/items, and it counts once the run is opened anew"
-NO_RATING = "the run's data has no such rating"
-LOW = "rated below data.rules.keep_from of the run"
+
+class Why(StrEnum):
+    """Why a log does not take an event now."""
+
+    LATE = "before the last event of its user that the run knows"
+    NO_ITEM = "of an item that the catalogue lacks"
+    NO_RATING = "with a rating that the run's data lacks"
+    LOW = "rated below data.rules.keep_from of the run"
+    REFUSED = "refused by the run's log"
+    "The rules here are the log's; should they ever differ."
 
 
 @dataclass
@@ -23,8 +30,10 @@ class Fitting:
     """Events in bulks that a log takes one after another, and those that it does not take."""
 
     bulks: list[list[Kept]] = field(default_factory=list)
-    left_out: dict[int, str] = field(default_factory=dict)
-    "Why, by sequence number. Of what is in the log already nothing is said."
+    left_out: dict[int, Why] = field(default_factory=dict)
+    "By sequence number."
+    there: int = 0
+    "How many are in the log already."
 
 
 def fitting(dataset: Dataset, events: Iterable[Kept], form: Form) -> Fitting:
@@ -35,28 +44,31 @@ def fitting(dataset: Dataset, events: Iterable[Kept], form: Form) -> Fitting:
     for event in events:
         why = None
         if event.item not in dataset.items:
-            why = NO_ITEM
+            why = Why.NO_ITEM
         elif form.keep_from is not None and form.has_ratings and event.rating < form.keep_from:
-            why = LOW
+            why = Why.LOW
         elif form.has_ratings and float(np.float32(event.rating)) not in levels:
-            why = NO_RATING
+            why = Why.NO_RATING
         if why is None and form.has_times:
             if event.user not in pasts:
                 pasts[event.user] = _Past.of(dataset, event.user)
             past = pasts[event.user]
             if event.time <= past.last and (event.time, int(dataset.items.inside([event.item])[0])) in past.events:
+                made.there += 1
                 continue
             if event.time < past.last:
-                why = LATE
+                why = Why.LATE
         if why is not None:
             made.left_out[event.seq] = why
             continue
         if form.has_times:
             key: tuple[Hashable, ...] = (event.user, event.item, event.time)
             if key in seen:
+                made.there += 1
                 continue
         else:
             if event.id is None and event.time < SECONDS_BEGIN:
+                made.there += 1
                 continue
             # Of one bulk a log takes each of these once; a repeated one begins the user's next bulk.
             if (event.user, event.item, event.rating, turn.setdefault(event.user, 0)) in seen:

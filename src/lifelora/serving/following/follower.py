@@ -1,83 +1,132 @@
-"""How an engine follows a store: users who were forgotten, then items, then events, in the store's order. Knows no HTTP.
+"""How a run's log follows a store: users who were forgotten, then items, then events, in the store's order. Knows no engine.
 
-Whichever process writes into the store (this service, another one on its database, an import), the engine is told once and in one
-order. What its log cannot take now is left in the store, and said. An engine that starts, or comes in the place of another,
-begins at the store's beginning; from then on ``advance`` tells it what is new.
+Whichever process writes into the store (a service, another one on its database, an import), the log is told once and in one
+order. What it cannot take now is left in the store, and said. A log that begins to follow does so at the store's beginning;
+from then on ``advance`` tells it what is new.
 """
 
-from collections import OrderedDict
-from collections.abc import Iterator
-from itertools import islice
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from threading import Lock
+from typing import NamedTuple, Protocol, runtime_checkable
 
+from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event, Told
 from lifelora.data.rows import is_list
 from lifelora.errors import DataError
-from lifelora.serving.app.fitting import Fitting, fitting
-from lifelora.serving.app.logs import tell
-from lifelora.serving.engine import Engine
+from lifelora.serving.following.fitting import Why, fitting
 from lifelora.serving.store import Form, Kept, Store
 
 AT_ONCE = 200_000
 """Events that are told together: each telling costs what all later events cost."""
 REMEMBERED = 100_000
 """Events of which it is remembered why they are not used."""
-REFUSED = "the run's log did not take it; the service's log says more"
+NEVER = 2**62
+
+
+@runtime_checkable
+class Log(Protocol):
+    """What is told: the log of a run, whoever has it open."""
+
+    @property
+    def dataset(self) -> Dataset:
+        """As it is now."""
+
+    def add_events(self, events: list[Event]) -> None:
+        """As of ``Dataset.extended``."""
+
+    def add_items(self, items: list[Told]) -> list[str]:
+        """New items; what a reader should know of them."""
+
+    def forget(self, user: str) -> None:
+        """A user whom the log has."""
+
+
+class Position(NamedTuple):
+    """How far into a store a log was told: up to an event and an item, by their numbers."""
+
+    event: int = NEVER
+    item: int = NEVER
+
+
+@dataclass
+class Counts:
+    """What became of events that a log was told of."""
+
+    used: int = 0
+    there: int = 0
+    "In the log already."
+    left_out: Counter[Why] = field(default_factory=Counter)
+    items: int = 0
+    "New items."
+    forgotten: int = 0
+    "Users who were dropped."
 
 
 class Follower:
-    """Of one engine and one store. Its methods may be called by any thread."""
+    """Of one log and one store. Its methods may be called by any thread."""
 
-    def __init__(self, engine: Engine, store: Store, form: Form) -> None:
-        """``form`` is that of the engine's data."""
-        self._engine, self._store, self._form = engine, store, form
+    def __init__(self, log: Log, store: Store, form: Form, told: Callable[..., None], end: Position | None = None) -> None:
+        """``form`` is that of the log's data; ``told`` gets what the log refuses: what it is, ``error``, and how many.
+
+        What the store has beyond ``end`` is left alone. Users who were forgotten are dropped all the same.
+        """
+        self._log, self._store, self._form, self._told, self._end = log, store, form, told, end or Position()
         self._lock, self._seq, self._item = Lock(), 0, 0
         self._note: int | None = None
-        self._left_out = OrderedDict[int, str]()
+        self._left_out = OrderedDict[int, Why]()
         self._notes = list[str]()
+        self.counts = Counts()
+
+    @property
+    def position(self) -> Position:
+        """How far the log was told."""
+        return Position(self._seq, self._item)
 
     def advance(self, until: int | None = None, forgotten: str | None = None) -> None:
-        """Tell the engine what the store has and it does not know; at once back where it knows event ``until`` already.
+        """Tell the log what the store has and it does not know; at once back where it knows event ``until`` already.
 
         ``forgotten`` is a user of whom this caller knows that the store has just forgotten them. Raises StoreError and
-        ClosedError; what was told before is not told again.
+        what the log raises but DataError; what was told before is not told again.
         """
         with self._lock:
             if until is not None and self._seq >= until:
                 return
             self._forget(forgotten)
             self._tell_items()
-            events = self._store.since(self._seq)
+            events = takewhile(lambda event: event.seq <= self._end.event, self._store.since(self._seq))
             while bulk := list(islice(events, AT_ONCE)):
                 self._tell(bulk)
                 self._seq = bulk[-1].seq
 
-    def left_out(self, seq: int) -> str:
-        """Why the engine does not use an event; nothing where it does."""
-        return self._left_out.get(seq, "")
+    def left_out(self, seq: int) -> Why | None:
+        """Why the log does not have an event; None where it does."""
+        return self._left_out.get(seq)
 
     def notes(self) -> list[str]:
         """What a reader should know of the items that were told last."""
         return self._notes
 
     def _tell(self, events: list[Kept]) -> None:
-        made = self._fitting(events)
+        made = fitting(self._log.dataset, events, self._form)
+        self.counts.there += made.there
         for bulk in made.bulks:
             try:
-                self._engine.add_events([Event(one.user, one.item, one.rating, one.time) for one in bulk]).result()
-            except DataError as error:  # the rules of ``fitting`` are the log's; should they ever differ, the service goes on
-                tell("events not used", error=error, events=len(bulk))
-                made.left_out |= {event.seq: REFUSED for event in bulk}
+                self._log.add_events([Event(one.user, one.item, one.rating, one.time) for one in bulk])
+                self.counts.used += len(bulk)
+            except DataError as error:
+                self._told("events not used", error=error, events=len(bulk))
+                made.left_out |= {event.seq: Why.REFUSED for event in bulk}
+        self.counts.left_out.update(made.left_out.values())
         self._left_out |= made.left_out
         while len(self._left_out) > REMEMBERED:
             self._left_out.popitem(last=False)
 
-    def _fitting(self, events: list[Kept]) -> Fitting:
-        return fitting(self._engine.run.context.dataset, events, self._form)
-
     def _tell_items(self) -> None:
-        dataset, new = self._engine.run.context.dataset, list[Told]()
-        for kept in self._store.items(self._item):
+        dataset, new = self._log.dataset, list[Told]()
+        for kept in takewhile(lambda item: item.seq <= self._end.item, self._store.items(self._item)):
             self._item = kept.seq
             if kept.item in dataset.items:
                 continue
@@ -90,9 +139,10 @@ class Follower:
             new.append(told)
         if new:
             try:
-                self._notes = self._engine.add_items(new).result()
+                self._notes = self._log.add_items(new)
+                self.counts.items += len(new)
             except DataError as error:
-                tell("items not used", error=error, items=len(new))
+                self._told("items not used", error=error, items=len(new))
 
     def _forget(self, user: str | None) -> None:
         notes = self._store.forgotten(self._note or 0)
@@ -104,21 +154,16 @@ class Follower:
         if user is not None and self._store.mark(user) in marks:
             marks.discard(self._store.mark(user))
             self._drop(user)
-        if marks:  # forgotten by another process, or before this engine started
-            users = list(self._users())
+        if marks:  # forgotten by another process, or before this log began to follow
+            users = self._log.dataset.users.all()
             gone = self._store.forgotten_among(users) if first else {one for one in users if self._store.mark(one) in marks}
             for one in gone:
                 self._drop(one)
 
     def _drop(self, user: str) -> None:
-        if user in self._engine.run.context.dataset.users:
-            self._engine.forget(user).result()
+        if user in self._log.dataset.users:
+            self._log.forget(user)
+            self.counts.forgotten += 1
         again = [event for event in self._store.history(user) if event.seq <= self._seq]  # of a later life
         if again:
             self._tell(again)
-
-    def _users(self) -> Iterator[str]:
-        dataset = self._engine.run.context.dataset
-        for start in range(0, dataset.n_users, AT_ONCE):
-            ids = dataset.users.outside(range(start, min(start + AT_ONCE, dataset.n_users)))
-            yield from (one for one in ids if one is not None)

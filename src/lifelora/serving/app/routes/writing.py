@@ -59,7 +59,7 @@ async def _kept(request: Request, body: EventsBody, first_stays: bool) -> Respon
     few("events", len(body.events), doors.limits.events, "events")
     events = [NewEvent(one.user, one.item, one.rating, one.time, one.id) for one in body.events]
     accepted = await in_thread(service(request).keep, events, first_stays)
-    left_out = service(request).live.follower.left_out
+    left_out = service(request).live.left_out
     made = [
         AcceptedOut(seq=None, new=False, used=False, why=STAYS)
         if one is None
