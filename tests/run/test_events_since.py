@@ -1,5 +1,6 @@
 """`lifelora recommend --events FILE`: what happened since a run was made, out of a file that may hold the whole log."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,10 @@ def test_the_command_takes_it(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert out.read_text().count("x9") == 3
     run.context.extend(later(run))
     assert len(out.read_text().splitlines()) == 1 + many(run, k=3).num_rows
+    *first, last = later(Run.open(folder, OPTIONS))
+    csv(path, [*first, replace(last, rating=1.0)])  # as many events of the same users and items
+    assert main([*typed, "--quiet"]) == 1, "the file was made of other events"
+    assert "since differ" in capsys.readouterr().err
     csv(path, [*later(run), Event("x9", "new", 4.0, 6_000_000_000)])
     assert main([*typed, "--quiet"]) == 1, "the file was made of other events"
     assert "since differ" in capsys.readouterr().err

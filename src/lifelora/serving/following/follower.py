@@ -28,7 +28,7 @@ NEVER = 2**62
 
 @runtime_checkable
 class Log(Protocol):
-    """What is told: the log of a run, whoever has it open."""
+    """What is told: the log of a run that is open, in this thread or in another."""
 
     @property
     def dataset(self) -> Dataset:
