@@ -19,3 +19,21 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from http_world import conventional
 
     return conventional(tmp_path_factory.mktemp("plain") / "run")
+
+
+@pytest.fixture(scope="session")
+def every_like(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with every kind of system that answers yes or no; ``engine_world.opened`` opens it."""
+    from engine_world import ctr, made
+
+    folder = tmp_path_factory.mktemp("every-like")
+    return made(ctr(folder), folder / "run")
+
+
+@pytest.fixture(scope="session")
+def every_next(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run with every kind of system that says what comes next."""
+    from engine_world import made, next_items
+
+    folder = tmp_path_factory.mktemp("every-next")
+    return made(next_items(folder), folder / "run")

@@ -1,15 +1,13 @@
 """An engine says of candidates what evaluation says: every kind of scorer, cold and warm, as the log grows."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_world import CTR_NAMES, NEXT_NAMES, ctr, made, next_items, offline, opened
+from engine_world import CTR_NAMES, NEXT_NAMES, offline, opened
 
 from lifelora.data.extend import Event
-from lifelora.recipe.recipe import Recipe
 from lifelora.run import Run
 from lifelora.run.recommend.told import tell_items
 from lifelora.serving.engine import Answer, Engine
@@ -67,20 +65,19 @@ def heard(engine: Engine, plain: Run, names: tuple[str, ...]) -> Said:
     return said
 
 
-def story(recipe: Callable[[Path], Recipe], names: tuple[str, ...], folder: Path) -> Said:
-    place = made(recipe(folder), folder / "run")
+def story(names: tuple[str, ...], place: Path) -> Said:
     with Engine(opened(place)) as engine:
         return heard(engine, opened(place), names)
 
 
 @pytest.fixture(scope="module")
-def likes(tmp_path_factory: pytest.TempPathFactory) -> Said:
-    return story(ctr, CTR_NAMES, tmp_path_factory.mktemp("engine-likes"))
+def likes(every_like: Path) -> Said:
+    return story(CTR_NAMES, every_like)
 
 
 @pytest.fixture(scope="module")
-def nexts(tmp_path_factory: pytest.TempPathFactory) -> Said:
-    return story(next_items, NEXT_NAMES, tmp_path_factory.mktemp("engine-nexts"))
+def nexts(every_next: Path) -> Said:
+    return story(NEXT_NAMES, every_next)
 
 
 def equal(said: Said, name: str) -> None:
