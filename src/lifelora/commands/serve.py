@@ -72,12 +72,12 @@ def _told(run: "Run", store: str | Path) -> str:
     from lifelora.serving.store import Form, Store
 
     with Store.open(store, Form.of(run.stages.data.require())) as opened:
-        events = opened.last_seq()
+        events, place = opened.last_seq(), opened.place
     folders = [stage.folder for stage in run.stages.every() if stage.complete()]
     size = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
     seconds = START + size / BYTES + events / EVENTS
     return (
-        f"loading {run.folder}: {', '.join(run.scorers)} ({size / 1e6:,.0f} MB), and up to {events:,} events of {store}; "
+        f"loading {run.folder}: {', '.join(run.scorers)} ({size / 1e6:,.0f} MB), and up to {events:,} events of {place}; "
         f"that takes about {duration(seconds)}."
     )
 

@@ -9,6 +9,7 @@ import pytest
 from http_world import NOW, opened, serving
 
 from lifelora.cli import main
+from lifelora.commands.serve import _told
 from lifelora.data.extend import Event
 from lifelora.run import Run
 from lifelora.run.recommend import many, ranking
@@ -63,10 +64,10 @@ def test_lists_know_what_the_store_has(plain: Path, kept: str):
     assert notes == [
         f"{place}: 5 events came after those of the run.",
         f"{place}: {events - 7:,} events are in the run's log already.",
-        f"{place}: 1 events were left out: before the last event of its user that the run knows.",
-        f"{place}: 1 events were left out: of an item that the catalogue lacks.",
-        f"{place}: 1 items are new.",
-        f"{place}: 2 users of the run were forgotten, and are left out.",
+        f"{place}: 1 event was left out: before the last event of its user that the run knows.",
+        f"{place}: 1 event was left out: of an item that the catalogue lacks.",
+        f"{place}: 1 item is new.",
+        f"{place}: 2 users were forgotten there, and left out.",
     ]
     assert gone == sum(len(np.atleast_1d(rows)) for rows in forgotten_rows(plain))
     made = many(run, k=5)
@@ -115,6 +116,10 @@ def test_the_command_takes_it_for_one_and_for_all(plain: Path, kept: str, tmp_pa
     assert [one["item"] for one in answer["items"]] == [row["item"] for row in table.to_pylist() if row["user"] == "fresh"]
     assert main(typed(plain, "--user", "u00005", "--store", kept)) == 1
     assert "unknown id" in capsys.readouterr().err
+
+
+def test_what_is_said_of_a_store_has_no_password(plain: Path, kept: str):
+    assert "s3cret" not in _told(opened(plain), kept)
 
 
 def test_a_store_that_is_none_is_told(plain: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

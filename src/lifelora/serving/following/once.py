@@ -50,9 +50,14 @@ def add_store(context: Context, place: str | Path, as_of: Position | None = None
         follower = Follower(OpenRun(context), store, form, told, as_of)
         follower.advance()
         counts, name = follower.counts, store.place
-    notes = [f"{counts.used:,} events came after those of the run."]
-    notes += [f"{counts.there:,} events are in the run's log already."] if counts.there else []
-    notes += [f"{count:,} events were left out: {why}." for why, count in sorted(counts.left_out.items())]
-    notes += [f"{counts.items:,} items are new."] if counts.items else []
-    notes += [f"{counts.forgotten:,} users of the run were forgotten, and are left out."] if counts.forgotten else []
+    notes = [f"{_many(counts.used, 'event')} came after those of the run."]
+    notes += [f"{_many(counts.there, 'event', 'is')} in the run's log already."] if counts.there else []
+    notes += [f"{_many(count, 'event', 'was')} left out: {why}." for why, count in sorted(counts.left_out.items())]
+    notes += [f"{_many(counts.items, 'item', 'is')} new."] if counts.items else []
+    notes += [f"{_many(counts.forgotten, 'user', 'was')} forgotten there, and left out."] if counts.forgotten else []
     return [f"{name}: {note}" for note in (*notes, *follower.notes(), *refused)], follower.position
+
+
+def _many(count: int, what: str, verb: str = "") -> str:
+    several = {"is": " are", "was": " were", "": ""}
+    return f"1 {what} {verb}".rstrip() if count == 1 else f"{count:,} {what}s{several[verb]}"
