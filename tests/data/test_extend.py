@@ -1,5 +1,7 @@
 """What may be put behind a log, and what is said of what may not. That it reads as a prepared one: test_grown_log.py."""
 
+import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lifelora.artefacts import read_json
-from lifelora.data.column import Column, longer
+from lifelora.data.column import Column, grown, longer
 from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event
 from lifelora.data.idmap import IdMap
@@ -180,6 +182,41 @@ def test_a_leak_on_a_log_that_grew_is_an_error(dataset: Dataset, row: int, posit
     with pytest.raises(LeakError, match=f"chose event {row} for target 0, which may see the first {position} events"):
         Leaking().select(grown, asked)
     assert MostRecent(MostRecent.Config(k=2)).select(grown, asked)[0].max() < row or row == 5
+
+
+def test_an_event_costs_no_more_after_many(dataset: Dataset):
+    """By the bytes that are allocated for sixteen events of new users, one by one, after 100 others and after 10,000."""
+
+    def peaks(others: int) -> int:
+        grown = dataset.extended([Event(f"u{n:05}", "9", 5, 300) for n in range(others)])
+        grown, most = grown.extended([Event("v", "10", 4, 400)]), 0  # which looks for its user among the others
+        for number in range(16):
+            tracemalloc.start()
+            grown = grown.extended([Event(f"v{number:02}", "10", 4, 400)])
+            most += tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert history(grown, "v15") == [("10", 4.0, True, 400)]
+        assert (len(grown), grown.n_users) == (len(dataset) + others + 17, 2 + others + 17)
+        return most
+
+    assert peaks(10_000) < 1.5 * peaks(100)
+
+
+def test_pieces_of_what_came_one_by_one_are_few():
+    pieces: tuple[np.ndarray, ...] = ()
+    copied = 0
+
+    def joined(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        nonlocal copied
+        copied += len(before) + len(after)
+        return np.concatenate([before, after])
+
+    for number in range(3000):
+        pieces = grown(pieces, np.array([number]), joined)
+        assert all(len(a) > 4 * len(b) for a, b in pairwise(pieces))
+    assert np.concatenate(pieces).tolist() == [*range(3000)]
+    assert len(pieces) <= 6  # 4^6 > 3000
+    assert copied < 3000 * 5 * 6, "each once for each quarter that comes after it, in each of so many sizes"
 
 
 def test_a_column_reads_as_the_array_of_both():

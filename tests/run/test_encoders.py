@@ -13,6 +13,7 @@ import torch
 from run_world import TRAINING, VALUES, judged_on, scores
 
 from lifelora.data.dataset import Targets
+from lifelora.data.extend import Event
 from lifelora.errors import ConfigError
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
@@ -111,6 +112,33 @@ def test_it_recommends_and_says_what_it_read(run: Run):
     assert sorted((item.score for item in answer.items), reverse=True) == [item.score for item in answer.items]
     assert {len(item.shown) for item in answer.items} == {3}
     assert recommend(run, user, None, 3, None).system in ("towers", "head")
+
+
+def test_an_event_makes_no_item_be_read_again(run: Run):
+    """By the texts that go through the encoder; what comes out is what a run says that reads all of them again."""
+    live, plain = (Run.open(run.folder, QUIET) for _ in range(2))
+    dataset, items_P, read = live.context.dataset, np.arange(3, 23), list[int]()
+    live.scorers["towers"].model.encoder.register_forward_pre_hook(
+        lambda _, args, kwargs: read.append(len(args[0] if args else kwargs["input_ids"])), with_kwargs=True
+    )
+
+    def asked(run: Run) -> np.ndarray:
+        targets = run.context.dataset.candidates(np.array([2]), np.zeros(1, np.int64))
+        return run.scorers["towers"].over(targets, items_P)
+
+    def count() -> int:
+        read.clear()
+        asked(live)
+        return sum(read)
+
+    assert [count(), count()] == [21, 1], "twenty items and one user; the user"
+    event = Event(dataset.users.outside([2])[0], dataset.items.outside([40])[0], dataset.rating_levels[0], 4_000_000_000)
+    for one in (live, plain):
+        one.context.extend([event])
+    assert count() == 1
+    np.testing.assert_allclose(asked(live), asked(plain), rtol=1e-5)
+    live.context.extend([], items=[{"item": "quite new", "title": "Another"}])
+    assert count() == 21, "the catalogue is another"
 
 
 def test_another_model_or_setting_makes_it_anew(run: Run, bert: Path, tmp_path: Path):

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifelora import foreign
+from lifelora.data.column import TIMES
 from lifelora.data.faults import PUBLISHED
 from lifelora.data.idmap import IdMap
 from lifelora.data.interactions import Columns, checked_interactions
@@ -118,7 +119,19 @@ def with_new(what: str, ids: IdMap, table: pa.Table, told: Iterable[Told], seen:
         values = rows.sets(name, None, []) if several else rows.text(name, [])
         made[name] = pc.fill_null(values.take(place), pa.scalar([] if several else "", values.type))
     more = pa.table({what: pa.array(new.outside(np.arange(len(new)))), **made}).select(table.column_names).cast(table.schema)
-    return ids.extended(new), pa.concat_tables([table, more])
+    return ids.extended(new), _longer(table, more)
+
+
+def _longer(table: pa.Table, more: pa.Table) -> pa.Table:
+    """The rows of both. Short pieces at the end are put together, as those of a column are: else each new user would be one."""
+    if table.num_columns:
+        start = len(table)
+        for piece in reversed(table.column(0).chunks):
+            if len(piece) > TIMES * (len(table) - start + len(more)):
+                break
+            start -= len(piece)
+        table, more = table.slice(0, start), pa.concat_tables([table.slice(start), more]).combine_chunks()
+    return pa.concat_tables([table, more])
 
 
 def _are_texts(value: object) -> bool:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from lifelora import foreign
+from lifelora.data.column import TIMES
 from lifelora.errors import ArtefactError, DataError, Problem
 
 Ids: TypeAlias = Sequence[str] | pa.Array | pa.ChunkedArray
@@ -28,6 +29,7 @@ class IdMap:
     def __init__(self, ids: pa.Array, name: str = "ids", first: "IdMap | None" = None) -> None:
         """``ids`` have the next numbers after those of ``first``, if there is one."""
         self._ids, self._first, self.name = ids, first, name
+        self._start = 0 if first is None else len(first)
 
     @classmethod
     def of(cls, ids: Ids, name: str = "ids") -> "IdMap":
@@ -43,28 +45,30 @@ class IdMap:
         return cls(distinct.take(pc.sort_indices(pa.table(keys), sort_keys=order)), name)
 
     def extended(self, new: "IdMap") -> "IdMap":
-        """This map with the ids of another, none of which it has, after its last; nothing of this one is copied."""
-        if self._first is None:
-            return IdMap(new._ids, self.name, self)
-        return IdMap(pa.concat_arrays([self._ids, new._ids]), self.name, self._first)
+        """This map with the ids of another, none of which it has, after its last; of this one only what once came later is
+        copied, once in a while (``data.column.grown``).
+        """
+        first, ids = self, new._ids
+        while first._first is not None and len(first._ids) <= TIMES * len(ids):
+            first, ids = first._first, pa.concat_arrays([first._ids, ids])
+        return IdMap(ids, self.name, first)
 
     def without(self, outside: str) -> "IdMap":
         """This map without an id that it has: its number stays, and stands for none."""
-        start, place = len(self) - len(self._ids), self._place(outside)
-        if self._first is not None and place is not None and place < start:
+        place = self._place(outside)
+        if self._first is not None and place is not None and place < self._start:
             return IdMap(self._ids, self.name, self._first.without(outside))
         return IdMap(pc.if_else(pc.equal(self._ids, outside), pa.scalar(None, pa.string()), self._ids), self.name, self._first)
 
     def __len__(self) -> int:
-        return len(self._ids) + (0 if self._first is None else len(self._first))
+        return self._start + len(self._ids)
 
     def __contains__(self, outside: object) -> bool:
         return isinstance(outside, str) and self._place(outside) is not None
 
     @cached_property
     def _places(self) -> dict[str, int]:
-        start = len(self) - len(self._ids)
-        return {one: start + place for place, one in enumerate(self._ids.to_pylist()) if one is not None}
+        return {one: self._start + place for place, one in enumerate(self._ids.to_pylist()) if one is not None}
 
     def _place(self, outside: str | None) -> int | None:
         place = self._places.get(outside) if outside is not None else None
@@ -91,14 +95,15 @@ class IdMap:
 
     def outside(self, indices: Int[np.ndarray, "N"] | Sequence[int]) -> list[str]:
         """Ids at ``indices``; an index outside 0 .. len - 1 is an IndexError."""
-        places, start = np.asarray(indices, np.int64), len(self) - len(self._ids)
-        if self._first is None or (len(places) and places.min() >= start):
-            ids: list[str] = self._ids.take(pa.array(places - start)).to_pylist()
+        places = np.asarray(indices, np.int64)
+        own = places >= self._start
+        if self._first is None or (len(places) and own.all()):
+            ids: list[str] = self._ids.take(pa.array(places - self._start)).to_pylist()
             return ids
-        if not len(places) or places.max() < start:
+        if not own.any():
             return self._first.outside(places)
-        found: list[str] = self._all().take(pa.array(places)).to_pylist()
-        return found
+        parts = iter(self._first.outside(places[~own])), iter(self.outside(places[own]))
+        return [next(parts[mine]) for mine in own.tolist()]
 
     def all(self) -> list[str]:
         """Every id, in the order of the numbers; a number that stands for none has none."""
@@ -106,7 +111,7 @@ class IdMap:
         return ids
 
     def _all(self) -> pa.Array:
-        return self._ids if self._first is None else pa.concat_arrays([self._first._ids, self._ids])
+        return self._ids if self._first is None else pa.concat_arrays([self._first._all(), self._ids])
 
     def save(self, path: Path) -> None:
         """Write a Parquet file of one column, in index order."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -36,6 +36,18 @@ TEST_USER_STREAM = "test users"
 Made = TypeVar("Made")
 
 
+@runtime_checkable
+class Reader(Protocol):
+    """What reads a data set, and can go on with one that was extended from it."""
+
+    dataset: Dataset
+
+    def extended(self: "Reads", dataset: Dataset, /) -> "Reads": ...
+
+
+Reads = TypeVar("Reads", bound=Reader)
+
+
 @dataclass(frozen=True)
 class Options:
     """What does not change the result."""
@@ -61,6 +73,7 @@ class Context:
         self._lines: dict[Hashable, Any] = {}
         self._later_vectors: list[Float[Tensor, "N E"]] = []
         self._unnamed: tuple[Dataset, Dataset] | None = None
+        self._readers: dict[Hashable, Any] = {}
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -98,12 +111,12 @@ class Context:
     @contextmanager
     def supposing(self) -> Iterator[None]:
         """Until it is left: whatever this was told meanwhile is as if it had never been told. New items have no place in it."""
-        before = self.dataset
+        before, readers = self.dataset, dict(self._readers)
         try:
             yield
         finally:
             n_items = self.dataset.n_items
-            vars(self)["dataset"], self._unnamed = before, None
+            vars(self)["dataset"], self._unnamed, self._readers = before, None, readers
             assert n_items == before.n_items, "vectors of new items would stay"
 
     def in_prompts(self, control: str | None) -> Dataset:
@@ -113,6 +126,14 @@ class Context:
         if self._unnamed is None or self._unnamed[0] is not self.dataset:
             self._unnamed = self.dataset, unnamed(self.dataset, self.recipe.seed)
         return self._unnamed[1]
+
+    def reading(self, whose: Hashable, dataset: Dataset, make: Callable[[], Reads]) -> Reads:
+        """What reads the data set, as of now; ``make`` gives the first one. What it read while ``supposing`` is forgotten."""
+        reader: Reads = self._readers[whose] if whose in self._readers else make()
+        if reader.dataset is not dataset:
+            reader = reader.extended(dataset)
+        self._readers[whose] = reader
+        return reader
 
     @property
     def test_samples(self) -> Int[np.ndarray, "N"]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from lifelora.data.column import Values, longer
+from lifelora.data.column import Values, grown, longer
 from lifelora.data.dataset import Dataset
 from lifelora.prompts.chat import spelled
 from lifelora.prompts.lines.base import CHECKED, CHECKED_BEHAVIOURS, Lines, flat, table_texts
@@ -55,6 +55,23 @@ class Writer:
 
 
 @dataclass(frozen=True)
+class Pairs:
+    """Behaviours that nobody had before: pairs item·R + code, in order, and their segments."""
+
+    pair_n: Int[np.ndarray, "n"]
+    segment_n: Int[np.ndarray, "n"]
+
+    def __len__(self) -> int:
+        return len(self.pair_n)
+
+    def joined(self, other: "Pairs") -> "Pairs":
+        """With others."""
+        pair_n, segment_n = (np.concatenate(both) for both in ((self.pair_n, other.pair_n), (self.segment_n, other.segment_n)))
+        order_n = np.argsort(pair_n)
+        return Pairs(pair_n[order_n], segment_n[order_n])
+
+
+@dataclass(frozen=True)
 class YesNoLines(Lines):
     """The lines of questions that are answered yes or no."""
 
@@ -65,9 +82,10 @@ class YesNoLines(Lines):
     question_M: Values
     "Segment of the question about each item."
     writer: Writer
-    pair_n: Int[np.ndarray, "n"]
-    "Pairs item·R + code that came later, in order, whose lines are segments ``of_pair_n``."
-    of_pair_n: Int[np.ndarray, "n"]
+    later: tuple[Pairs, ...]
+    "Those that came later (``data.column.grown``)."
+    of_log: tuple[object, int]
+    "The log whose behaviours they are: its line, and how many events it had."
 
     @classmethod
     def build(cls, dataset: Dataset, template: Template, tokenizer: Any, soft: Collection[Place] = ()) -> "YesNoLines":
@@ -101,8 +119,8 @@ class YesNoLines(Lines):
             behaviour_MR=behaviour_MR.reshape(-1, n_ratings),
             question_M=(len(heads) + len(pairs) + np.arange(dataset.n_items)).astype(np.int32),
             writer=writer,
-            pair_n=np.zeros(0, np.int64),
-            of_pair_n=np.zeros(0, np.int64),
+            later=(),
+            of_log=(dataset.log.line, len(dataset)),
         )
         made._compare_with_whole_texts(dataset, writer.template, line_tokenizer, items)
         return made
@@ -123,28 +141,27 @@ class YesNoLines(Lines):
         ]
         head_n2 = len(self.lengths) + np.arange(len(heads)).reshape(-1, 2)
         made = self.grown(self.writer.heads(heads), head_U2=longer(self.head_U2, head_n2))
-        later, R = np.arange(dataset.log.n_prepared, len(dataset)), self.behaviour_MR.shape[1]
+        later, R = dataset.log.since(*self.of_log), self.behaviour_MR.shape[1]
         pair_n = np.unique(dataset.item_N[later].astype(np.int64) * R + dataset.rating_N[later])
         pair_n = pair_n[made.behaviours(pair_n // R, pair_n % R) < 0]
         items = np.unique(pair_n // R)
         texts = dict(zip(items.tolist(), table_texts(dataset.catalogue.take(items)), strict=True))
-        segment_n = len(made.lengths) + np.arange(len(pair_n))
-        all_n, of_n = np.concatenate([self.pair_n, pair_n]), np.concatenate([self.of_pair_n, segment_n])
-        order = np.argsort(all_n)
-        return made.grown(self.writer.behaviours(texts, pair_n.tolist()), pair_n=all_n[order], of_pair_n=of_n[order])
+        new = Pairs(pair_n, len(made.lengths) + np.arange(len(pair_n)))
+        every = grown(self.later, new, Pairs.joined) if len(new) else self.later
+        of_log = dataset.log.line, len(dataset)
+        return made.grown(self.writer.behaviours(texts, pair_n.tolist()), later=every, of_log=of_log)
 
     def behaviours(self, items: Int[np.ndarray, "..."], ratings: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
         """The segments of behaviours with these items and codes of ratings; -1 where nobody gave the one the other."""
         M, R = self.behaviour_MR.shape
-        if not len(self.pair_n) and items.max(initial=0) < M:
+        if not self.later and items.max(initial=0) < M:
             return np.asarray(self.behaviour_MR[items, ratings])
-        known = items < M
+        known, pairs = items < M, items.astype(np.int64) * R + ratings
         found = np.where(known, self.behaviour_MR[np.where(known, items, 0), ratings], -1)
-        if not len(self.pair_n):
-            return found
-        pairs = items.astype(np.int64) * R + ratings
-        place = np.minimum(np.searchsorted(self.pair_n, pairs), len(self.pair_n) - 1)
-        return np.asarray(np.where(self.pair_n[place] == pairs, self.of_pair_n[place], found))
+        for piece in self.later:
+            place = np.minimum(np.searchsorted(piece.pair_n, pairs), len(piece) - 1)
+            found = np.where(piece.pair_n[place] == pairs, piece.segment_n[place], found)
+        return np.asarray(found)
 
     def prompt(self, user: int, items: Sequence[int], ratings: Sequence[int], target: int) -> list[int]:
         """One prompt by plain concatenation; ``ratings`` are codes of rating levels."""

@@ -6,7 +6,6 @@ Neither what is shown nor u may know the target.
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -72,11 +71,8 @@ class Titles(LanguageScorer[TitleLM]):
     @property
     def builder(self) -> TitleBuilder:
         """What writes its prompts."""
-        if self._builder.dataset is not self.in_prompts:
-            self._builder = self._builder.extended(self.in_prompts)
-        return self._builder
+        return self.context.reading(("prompts", self.name), self.in_prompts, self._builder)
 
-    @cached_property
     def _builder(self) -> TitleBuilder:
         context, system = self.context, self.system
         at, forms = layout(system, context.recipe.systems)

@@ -6,6 +6,7 @@ from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -40,7 +41,7 @@ class TwoTowerScorer(Scorer):
         super().__init__(context, name, stage)
         self.config = config
         self._label = ""
-        self._read: tuple[TowerBuilder, Int[np.ndarray, "P"], Float[Tensor, "P E"]] | None = None
+        self._read: tuple[pa.Table, Int[np.ndarray, "P"], Float[Tensor, "P E"]] | None = None
 
     @property
     def validation_count(self) -> int | None:
@@ -69,11 +70,7 @@ class TwoTowerScorer(Scorer):
     @property
     def builder(self) -> TowerBuilder:
         """What writes its texts."""
-        model, builder = self.untrained
-        if builder.dataset is not self.context.dataset:
-            builder = builder.extended(self.context.dataset)
-            self.untrained = model, builder
-        return builder
+        return self.context.reading(("texts", self.name), self.context.dataset, lambda: self.untrained[1])
 
     @cached_property
     def model(self) -> TwoTowerModel:
@@ -140,8 +137,9 @@ class TwoTowerScorer(Scorer):
         with torch.inference_mode():
             users, user_B = self.builder.users(targets, chosen_BK, mask_BK)
             user_BE = model.encode(to_device(users, device))[user_B.to(device)]
-            if self._read is None or self._read[0] is not self.builder or not np.array_equal(self._read[1], items_P):
-                self._read = self.builder, items_P, self._item_vectors(items_P).to(device)
+            catalogue = self.context.dataset.catalogue  # which no event changes
+            if self._read is None or self._read[0] is not catalogue or not np.array_equal(self._read[1], items_P):
+                self._read = catalogue, items_P, self._item_vectors(items_P).to(device)
             item_PE = self._read[2]
             made = [
                 torch.cat([model.joined(user_E.expand(len(some), -1), some) for some in torch.split(item_PE, PAIRS)])

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
 import torch
@@ -49,11 +48,8 @@ class YesNo(LanguageScorer[YesNoLM]):
     @property
     def builder(self) -> YesNoBuilder:
         """What writes its prompts."""
-        if self._builder.dataset is not self.in_prompts:
-            self._builder = self._builder.extended(self.in_prompts)
-        return self._builder
+        return self.context.reading(("prompts", self.name), self.in_prompts, self._builder)
 
-    @cached_property
     def _builder(self) -> YesNoBuilder:
         context, system = self.context, self.system
         tokenizer = context.backbone.tokenizer
