@@ -1,8 +1,10 @@
-"""Requests a second of an engine, cold and warm, against scoring request by request; one thread, one run of the simulated world.
+"""Requests a CPU second of an engine, cold and warm, against scoring request by request; one thread, one simulated run.
 
 Ways: ``prompts`` (a prompt for each candidate, request by request), ``trees`` (a user's history read once a request, request by
-request), ``cold`` (an engine that was asked of none of these users before) and ``warm`` (one that was). The ways take turns, so
-that what else the machine does befalls all of them; ratios are of each round. An event comes in before each request of ``grown``.
+request), ``cold`` (an engine that was asked of none of these users before), ``warm`` (one that was), ``anew`` (warm, but for u
+and C(u), which it has lost) and ``single`` (warm, each request after the answer to the one before, as in ``grown``, where an
+event of the user comes in before each). The ways take turns, so that what else the machine does befalls all of them; ratios are
+of each round. Time is that of the process on a CPU, which other processes do not change much.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from lifelora.data.extend import Event
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.serving.engine import Engine
+from lifelora.serving.engine.kept import COUPLING, U
 
 OPTIONS = Options(device="cpu", progress=False)
 TRAINING = {"batch_size": 32, "epochs": 1, "max_steps": 4}
@@ -52,10 +55,10 @@ QUICK: dict[str, Any] = {"kind": "nano", "width": 16, "layers": 1, "heads": 2, "
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """That it takes."""
-    began = time.perf_counter()
+    """That it takes of a CPU."""
+    began = time.process_time()
     work()
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def measured(run: Run, plain: Run, engine: Engine, system: str, users: int, candidates: int, rounds: int) -> dict[str, Any]:
@@ -78,8 +81,17 @@ def measured(run: Run, plain: Run, engine: Engine, system: str, users: int, cand
             engine.add_events([Event(name, ids[place % candidates], dataset.rating_levels[0], now + place)]).result()
             engine.score(name, ids, system, reasons=False).result()
 
+    def single() -> None:
+        for name in names:
+            engine.score(name, ids, system, reasons=False).result()
+
     def cold() -> None:
-        engine.work.trunks.clear()
+        engine.work.kept.clear()
+        asked()
+
+    def anew() -> None:
+        for kind in (U, COUPLING):
+            engine.work.kept.warm.clear(kind)
         asked()
 
     ways: dict[str, Callable[[], None]] = {
@@ -87,6 +99,8 @@ def measured(run: Run, plain: Run, engine: Engine, system: str, users: int, cand
         "trees": lambda: one_by_one(run),
         "cold": cold,
         "warm": asked,
+        "anew": anew,
+        "single": single,
         "grown": grown,
     }
     took: dict[str, list[float]] = {way: [] for way in ways}
@@ -97,7 +111,7 @@ def measured(run: Run, plain: Run, engine: Engine, system: str, users: int, cand
                 took[way].append(spent)
     rate = {way: round(median(users / one for one in spent), 2) for way, spent in took.items()}
     ratio = {way: [round(a / b, 3) for a, b in zip(took["trees"], spent, strict=True)] for way, spent in took.items()}
-    return {"system": system, "requests a second": rate, "times trees, by round": ratio}
+    return {"system": system, "requests a CPU second": rate, "times trees, by round": ratio}
 
 
 def main() -> None:

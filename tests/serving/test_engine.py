@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from engine_world import BACKBONE, DATA, GROWING, OWN, SASREC, U, coupling, made, offline, opened
 
 from lifelora.data.extend import Event
 from lifelora.errors import ClosedError, ConfigError, DataError, DeadlineError, FullError
+from lifelora.lora.structure import Structure
 from lifelora.recipe.files import parse
 from lifelora.run import Run
 from lifelora.run.recommend import recommend
 from lifelora.run.scorers.yes_no import YesNo
 from lifelora.serving.engine import Engine, EngineOptions
-from lifelora.serving.engine.trunks import Trunks, tensors_of
+from lifelora.serving.engine.kept import Kept
+from lifelora.serving.engine.trunks import tensors_of
 
 SYSTEMS: dict[str, Any] = {
     "window": OWN | coupling("identity") | {"behaviours": {"kind": "most-recent", "k": 3}},
@@ -156,46 +159,55 @@ def test_an_event_makes_a_growing_trunk_longer_until_its_block_ends(engine: Engi
     assert read("similar") == [], "retrieved behaviours share no trunk"
 
 
-def test_kept_trunks_are_counted_to_the_byte_and_the_oldest_go(folder: Path, users: list[str], items: list[str]):
-    def held_bytes(trunks: Trunks) -> int:
+def test_what_is_kept_is_counted_to_the_byte_and_the_oldest_go(folder: Path, users: list[str], items: list[str]):
+    def tensors(value: Any) -> list[torch.Tensor]:
+        return (
+            [value]
+            if isinstance(value, torch.Tensor)
+            else [value.tensor]
+            if isinstance(value, Structure)
+            else [*tensors_of(value)]
+        )
+
+    def held_bytes(kept: Kept) -> int:
         """Every storage that is held, found by walking through all that is kept."""
-        found = {
-            t.untyped_storage().data_ptr(): t.untyped_storage().nbytes()
-            for w in trunks._warm.values()
-            for t in tensors_of(w.trunk)
-        }
-        return sum(found.values())
+        every = [t.untyped_storage() for held in kept.warm._held.values() for t in tensors(held.value)]
+        return sum({storage.data_ptr(): storage.nbytes() for storage in every}.values())
 
     with Engine(opened(folder), ["growing"]) as engine:
         for user in users:
             engine.score(user, items, "growing").result()
-        trunks = engine.work.trunks
-        one = trunks.bytes / 6
+        kept, state = engine.work.kept, engine.state()
+        assert (state["trunks"], state["representations"], state["couplings"]) == (6, 6, 6)
+        one = kept.warm.bytes / 6
         dataset = engine.run.context.dataset
         layers, heads, width = 2, 2, 8
         scorer = engine.run.scorers["growing"]
         assert isinstance(scorer, YesNo)
-        length = next(iter(trunks._warm.values())).trunk.length_R.item()
+        of_kind = {key.kind: held for key, held in kept.warm._held.items()}
+        length = of_kind["trunks"].value.length_R.item()
         # Keys and values, then what each token is, then how many there are.
-        assert next(iter(trunks._warm.values())).bytes == length * (layers * heads * width * 2 * 4 + 2 * 8) + 8
-        assert held_bytes(trunks) == trunks.bytes == engine.state()["trunk bytes"]
+        assert of_kind["trunks"].bytes == length * (layers * heads * width * 2 * 4 + 2 * 8) + 8
+        assert of_kind["representations"].bytes == 4 * scorer.lm.adapters.user_width
+        assert of_kind["couplings"].bytes == 4 * 2 * len(scorer.lm.adapters.layers), "a weight for each of two experts"
+        assert held_bytes(kept) == kept.warm.bytes == state["warm bytes"]
         assert dataset.n_users > 6
-    assert len(trunks) == trunks.bytes == 0
-    with Engine(opened(folder), ["growing"], EngineOptions(trunk_bytes=int(3.5 * one))) as engine:
-        trunks = engine.work.trunks
+    assert len(kept.warm) == kept.warm.bytes == 0
+    with Engine(opened(folder), ["growing"], EngineOptions(warm_bytes=int(3.5 * one))) as engine:
+        kept = engine.work.kept
         for number, user in enumerate([*users, *users, users[-1]], start=1):
             engine.score(user, items, "growing").result()
-            assert held_bytes(trunks) == trunks.bytes <= int(3.5 * one)
-            assert len(trunks) >= min(number, 2)
-        assert trunks.read.again == 1, "whoever was asked about last"
+            assert held_bytes(kept) == kept.warm.bytes <= int(3.5 * one)
+            assert engine.state()["trunks"] >= min(number, 2)
+        assert engine.state()["trunks read again"] == 1, "whoever was asked about last"
         for together in (users, users[::-1]):  # more than may be kept, some of which are there
             with held(engine):
                 futures = [engine.score(user, items, "growing") for user in together]
             assert all(len(future.result().items) == len(items) for future in futures)
-            assert held_bytes(trunks) == trunks.bytes <= int(3.5 * one)
-    with Engine(opened(folder), ["growing"], EngineOptions(trunk_bytes=0)) as engine:
+            assert held_bytes(kept) == kept.warm.bytes <= int(3.5 * one)
+    with Engine(opened(folder), ["growing"], EngineOptions(warm_bytes=0)) as engine:
         engine.score(users[0], items, "growing").result()
-        assert len(engine.work.trunks) == 0
+        assert len(engine.work.kept.warm) == 0
 
 
 def test_memory_does_not_grow_with_requests(engine: Engine, users: list[str], items: list[str]):
@@ -277,6 +289,89 @@ def test_a_quick_model_stands_in_where_the_deadline_would_be_missed(
         engine.score(users[0], items, "growing", deadline=600.0).result()
     with pytest.raises(DeadlineError, match="no other system stands in"):
         engine.score(users[0], items, "sasrec", deadline=600.0).result()
+
+
+def test_a_deadline_shorter_than_the_batch_that_runs_is_kept(
+    engine: Engine, plain: Run, users: list[str], items: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """By a clock of the test's, on which each layer takes a second; what is asked while the first layer runs has less than that
+    batch will take. Whatever calls a model does so in the engine's own thread.
+    """
+    clock, seen, threads = [engine.work.clock() + 1000.0], list[list[bool]](), set[str]()
+    asked = list["Future[Any]"]()
+    engine.work.clock = lambda: clock[0]
+    slow(monkeypatch, engine, {"growing": 100.0})
+    score = engine.run.scorers["sasrec"].score
+    monkeypatch.setattr(
+        engine.run.scorers["sasrec"], "score", lambda *some: (threads.add(threading.current_thread().name), score(*some))[1]
+    )
+
+    def second(*_: object) -> None:
+        clock[0] += 1.0
+        threads.add(threading.current_thread().name)
+        if not asked:
+            asked.append(engine.score(users[1], items, "growing", deadline=1.5))
+            asked.append(engine.recommend(users[2], 4, "growing", deadline=1.5))
+            asked.append(engine.recommend_told([(items[0], None)], 4, "growing", deadline=1.5))
+            asked.append(engine.score(users[3], items, "growing", deadline=0.0))
+            asked.append(engine.score(users[4], items, "growing", deadline=900.0))
+            asked.append(engine.score(users[5], items, "growing"))
+        seen.append([future.done() for future in asked])
+
+    hooks = [layer.register_forward_pre_hook(second) for layer in engine.run.context.backbone.model.model.layers]
+    long = engine.score(users[0], items, "growing").result()
+    assert seen[:2] == [[False] * 6, [True] * 4 + [False] * 2], "before the second layer"
+    close(long, offline(plain, "growing", users[0], items))
+    for hook in hooks:
+        hook.remove()
+    answers = [future.result() for future in (*asked[:3], *asked[4:])]
+    assert [answer.system for answer in answers] == ["sasrec"] * 3 + ["growing"] * 2
+    assert [answer.fallback for answer in answers] == [True] * 3 + [False] * 2
+    close(answers[0], offline(plain, "sasrec", users[1], items))
+    assert [one.item for one in answers[1].items] == [one.item for one in recommend(plain, users[2], None, 4, "sasrec").items]
+    with pytest.raises(DeadlineError):
+        asked[3].result()
+    for answer, user in zip(answers[3:], users[4:], strict=True):
+        close(answer, offline(plain, "growing", user, items))
+    assert threads == {"lifelora engine"}
+    assert {name: engine.state()[name] for name in ("stood in", "late", "waiting")} == {"stood in": 3, "late": 1, "waiting": 0}
+
+
+def test_told_histories_wait_for_their_turn(folder: Path, users: list[str], items: list[str]):
+    """A turn of no length takes one request: what came first is answered first, whatever it is."""
+    order = list[str]()
+
+    def put(name: str, future: "Future[Any]") -> "Future[Any]":
+        future.add_done_callback(lambda _: order.append(name))
+        return future
+
+    histories = [[(item, None)] for item in items]
+    with Engine(opened(folder), options=EngineOptions(turn=0.0, waiting=5)) as engine:
+        with held(engine):
+            futures = [put(f"told {n}", engine.recommend_told(histories[n], 3, "growing")) for n in range(2)]
+            futures.append(put("known", engine.score(users[0], items, "growing")))
+            futures += [put(f"told {n}", engine.recommend_told(histories[n], 3, "growing")) for n in range(2, 4)]
+            with pytest.raises(FullError):
+                engine.recommend_told(histories[0], 3, "growing")
+        for future in futures:
+            future.result()
+    assert order == ["told 0", "told 1", "known", "told 2", "told 3"]
+
+
+def test_told_histories_go_together_and_each_is_refused_for_itself(engine: Engine, items: list[str]):
+    histories = [[(items[0], None)], [(items[1], None), (items[2], None)], [("nothing", None)], [(items[3], 77.0)]]
+    alone = [engine.recommend_told(history, 4, "growing").result() for history in histories[:2]]
+    before = engine.state()["turns"]
+    with held(engine):
+        futures = [engine.recommend_told(history, 4, "growing") for history in histories]
+    assert [future.exception() is None for future in futures] == [True, True, False, False]
+    assert engine.state()["turns"] == before + 1
+    for future, answer in zip(futures, alone, strict=False):
+        close(answer, np.array([one.score for one in future.result().items]))
+        assert future.result().items[0].item == answer.items[0].item
+    for future, what in zip(futures[2:], ("nothing", "no such rating"), strict=True):
+        with pytest.raises(DataError, match=what):
+            future.result()
 
 
 def test_what_is_late_or_cancelled_is_not_computed(engine: Engine, users: list[str], items: list[str]):
@@ -387,7 +482,10 @@ def test_a_forgotten_user_is_unknown_and_others_stay(engine: Engine, plain: Run,
     both.context.extend([mine, event(both, "guest", items[1], 2), event(both, users[1], items[2], 3)])
     for user in (users[0], users[1], "guest"):
         engine.score(user, items, "growing").result()
-    held_now = len(engine.work.trunks)
+    warm = engine.work.kept.warm
+    numbers = engine.run.context.dataset.users.inside([users[0], "guest"]).tolist()
+    held_now = len(warm)
+    assert sum(key.user in numbers for key in warm._held) == 6, "a trunk, u and C(u) of each"
     for user in (users[0], "guest"):
         engine.forget(user).result()
         with pytest.raises(DataError, match="unknown id"):
@@ -396,7 +494,8 @@ def test_a_forgotten_user_is_unknown_and_others_stay(engine: Engine, plain: Run,
             engine.score(user, items, "growing", cold="refuse").result()
         with pytest.raises(DataError):
             engine.forget(user).result()
-    assert len(engine.work.trunks) == held_now - 2
+    assert len(warm) == held_now - 6
+    assert not any(key.user in numbers for key in warm._held)
     dataset = engine.run.context.dataset
     assert len(dataset) == len(plain.context.dataset) + 1, "the later events of both are gone"
     assert dataset.profiles.column("user").to_pylist().count(users[0]) == 0

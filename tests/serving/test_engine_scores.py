@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from engine_world import CTR_NAMES, NEXT_NAMES, offline, opened
+from engine_world import CTR_NAMES, NEXT_NAMES, TITLES, YES_NO, offline, opened
 
 from lifelora.data.extend import Event
 from lifelora.run import Run
@@ -22,6 +22,8 @@ class Said:
     engine: dict[str, list[Answer]] = field(default_factory=dict)
     plain: dict[str, list[np.ndarray]] = field(default_factory=dict)
     state: dict[str, int] = field(default_factory=dict)
+    passes: dict[str, int] = field(default_factory=dict)
+    "Through the language model, for six candidates of a user who was asked about before."
 
 
 def events_of(run: Run) -> list[list[Event]]:
@@ -62,6 +64,14 @@ def heard(engine: Engine, plain: Run, names: tuple[str, ...]) -> Said:
         ask(users, items)
     ask(users[:1], items[:1])  # one candidate, in a warm trunk
     said.state = engine.state()
+    calls = list[int]()
+    hook = engine.run.context.backbone.model.register_forward_pre_hook(lambda *_: calls.append(1))
+    for name in names:
+        for _ in range(2):
+            calls.clear()
+            engine.score(users[0], items[:6], name).result()
+        said.passes[name] = len(calls)
+    hook.remove()
     return said
 
 
@@ -107,6 +117,13 @@ def test_scores_of_likes_are_those_of_evaluation(likes: Said, name: str):
 @pytest.mark.parametrize("name", NEXT_NAMES)
 def test_scores_of_next_items_are_those_of_evaluation(nexts: Said, name: str):
     equal(nexts, name)
+
+
+def test_nothing_is_written_to_be_scored(likes: Said, nexts: Said):
+    """P(yes) of all candidates takes one pass. Titles of several words take one for the question and one for all of them."""
+    assert {name: likes.passes[name] for name in YES_NO} == dict.fromkeys(YES_NO, 1)
+    assert {nexts.passes[name] for name in TITLES} == {1, 2}
+    assert {likes.passes[name] for name in ("popular", "din", "towers", "ids")} == {0}
 
 
 def test_the_story_was_told_by_warm_trunks(likes: Said, nexts: Said):

@@ -1,8 +1,10 @@
 """What a worker does next, and how long it expects work to take: by hand, without a clock."""
 
 import pytest
+from torch import nn
 
 from lifelora.serving.engine.ask import Ask, ListAsk, ScoreAsk
+from lifelora.serving.engine.between import Between
 from lifelora.serving.engine.pace import Pace
 from lifelora.serving.engine.turn import Turn, turn
 
@@ -17,7 +19,7 @@ def listed(system: str = SLOW, n: int = 10, deadline: float | None = None) -> Li
     return ListAsk(user="u", system=system, n=n, deadline=deadline)
 
 
-def taken(*asks: Ask, fallback: str | None = QUICK, longest: float = 100.0, budget: int = 1000) -> Turn:
+def taken(*asks: Ask, fallback: str | None = QUICK, longest: float = 100.0, budget: int = 1000, busy: float = 0.0) -> Turn:
     """At second 100, where the LM takes a second a candidate and ten tokens, and the quick model a hundredth of that time."""
 
     def seconds(work: tuple[str, str], size: int) -> float:
@@ -31,6 +33,7 @@ def taken(*asks: Ask, fallback: str | None = QUICK, longest: float = 100.0, budg
         tokens=lambda work, size: 10.0 * size,
         longest=longest,
         budget=budget,
+        busy=busy,
     )
 
 
@@ -73,10 +76,46 @@ def test_who_would_be_late_even_then_is_refused():
     gone, short = score(deadline=100.0), score(deadline=100.05)
     assert taken(gone, short).late == [gone, short]
     assert taken(soon := score(deadline=105.0), fallback=None).late == [soon]
-    assert taken(own := score(QUICK, deadline=100.05)).late == [own], "nothing stands in for what stands in"
+    assert taken(own := score(QUICK, deadline=100.05)).late == [own], "the quick model takes a tenth of a second"
+    assert taken(score(), quick := score(QUICK, deadline=101)).quickly == [quick], "before ten seconds of another's work"
     queued = [score(deadline=100.25) for _ in range(4)]  # a tenth of a second each
     made = taken(*queued)
     assert (made.quickly, made.late) == (queued[:2], queued[2:])
+
+
+def test_what_cannot_wait_for_work_under_way_is_answered_quickly():
+    """Thirty seconds of it are left, and then ten of its own would come."""
+    waits, hurries, late = score(deadline=140.5), score(deadline=139.5), score(deadline=100.05)
+    made = taken(waits, hurries, late, busy=30.0)
+    assert (made.quickly, made.late, made.together) == ([hurries], [late], [waits])
+    assert taken(hurries).together == [hurries], "where nothing is under way it has the time"
+    assert taken(score(deadline=100.2), busy=30.0).quickly, "the quick model need not wait for the other"
+
+
+def test_between_two_layers_it_is_looked_up_but_not_too_often():
+    """A layer takes .1 seconds; a look takes none, or, once, .012, after which twenty times as much has to go by."""
+    clock, looks, takes = [0.0], list[float](), [0.0, 0.0, 0.012]
+
+    def look() -> None:
+        looks.append(round(clock[0], 3))
+        clock[0] += takes.pop(0) if takes else 0.0
+
+    class Layer(nn.Module):
+        def forward(self) -> None:
+            clock[0] += 0.1
+
+    model = nn.Module()
+    model.layers = nn.ModuleList(Layer() for _ in range(6))
+    between = Between(look, lambda: clock[0])
+    between.watch(model)
+    for layer in model.layers:
+        layer()
+    assert looks == [0.0, 0.1, 0.2, 0.512]
+    between.end()
+    for layer in model.layers:
+        layer()
+    assert len(looks) == 4
+    assert not any(layer._forward_pre_hooks for layer in model.layers)
 
 
 def test_the_pace_is_a_line():

@@ -28,6 +28,14 @@ CoupledOn = Literal["prompt", "question"]
 
 
 @dataclass(frozen=True)
+class Users:
+    """What u is made from, alone."""
+
+    user_BD: Float[Tensor, "_ D"]
+    samples: Samples | None = None
+
+
+@dataclass(frozen=True)
 class PersonalBatch:
     """Prompts, or trees of them, and what is known of each one's user.
 
@@ -47,6 +55,8 @@ class PersonalBatch:
     "What the user's soft token is made from; None where there is none."
     prior_B: Float[Tensor, "B"] | None = None
     "log(p / (1 - p)) of a prior's p(yes), to which the LM's is added; about whatever the labels are about."
+    C: Structure | None = None
+    "C(u) of each row, where it is there already; None: it is made from u, if there is any."
 
 
 @runtime_checkable
@@ -86,7 +96,7 @@ class PersonalLM(nn.Module):
         self.coupling = adapters.coupling
         self.adapters = adapters
 
-    def represented(self, batch: PersonalBatch) -> Float[Tensor, "B D"] | None:
+    def represented(self, batch: PersonalBatch | Users) -> Float[Tensor, "B D"] | None:
         """u of each row; None where the coupling needs no user."""
         if not self.coupling.config.needs_user:
             return None
@@ -95,8 +105,10 @@ class PersonalLM(nn.Module):
         assert batch.samples is not None
         return self.representer.representation(batch.samples, self.layer)
 
-    def couplings(self, batch: PersonalBatch) -> Structure | None:
+    def couplings(self, batch: PersonalBatch | Users) -> Structure | None:
         """C(u) of each row, to be kept and used again; None where the coupling needs no user."""
+        if isinstance(batch, PersonalBatch) and batch.C is not None:
+            return batch.C
         return self.adapters.couplings(self.represented(batch))
 
     def scope(self, batch: PersonalBatch) -> AbstractContextManager[None]:

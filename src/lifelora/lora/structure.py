@@ -18,7 +18,7 @@ class          C(u)                                  kept per row and layer     
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, final
 
@@ -82,6 +82,12 @@ class Structure(ABC):
     def at(self, rows_N: Int[Tensor, "N"]) -> "Structure":
         """Some of the rows."""
         return replace(self, tensor=self.tensor[:, rows_N]) if self.personal else self
+
+    @final
+    @staticmethod
+    def joined(parts: Sequence["Structure"]) -> "Structure":
+        """The rows of some, all made by one coupling, one after another."""
+        return replace(parts[0], tensor=torch.cat([one.tensor for one in parts], dim=1)) if parts[0].personal else parts[0]
 
     @final
     @property

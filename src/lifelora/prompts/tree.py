@@ -55,6 +55,11 @@ class PromptTrees:
         return self.trunk_R.sum() + self.branch_G.cumsum(0) - self.branch_G
 
     @property
+    def firsts(self) -> Int[np.ndarray, "R"]:
+        """The first branch of each trunk that has one."""
+        return np.unique(self.tree_G.cpu().numpy(), return_index=True)[1]
+
+    @property
     def trees(self) -> Int[Tensor, "L"]:
         """The tree of every token."""
         trees_R = torch.arange(len(self.trunk_R), device=self.trunk_R.device)

@@ -26,6 +26,7 @@ from lifelora.llm.soft import SoftTokens
 from lifelora.lora.adapters import Adapters
 from lifelora.lora.inject import personalise
 from lifelora.lora.saved import save, tensors
+from lifelora.lora.structure import Structure
 from lifelora.lora.summary import Summary, summarise
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.unnamed import IN_WORDS as IDS
@@ -38,7 +39,7 @@ from lifelora.run.context import Context
 from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.costs import TRAINING, keep_costs
-from lifelora.run.scorers.keeper import Keeper
+from lifelora.run.scorers.keeper import Keeper, as_of
 from lifelora.run.scorers.seen import seen, shown_in_words, soft_tokens, width
 from lifelora.run.scorers.sharing import may_share, room, tell, told, trunks, why_apart, why_never
 from lifelora.run.scorers.shown import Shown
@@ -73,7 +74,7 @@ class LanguageScorer(Scorer, Generic[LM]):
 
     family = "language model"
     keeper: Keeper | None = None
-    "What keeps trunks from one request to the next; None: every one is read anew."
+    "What keeps trunks, u and C(u) from one request to the next; None: each is made anew."
 
     def __init__(self, context: Context, name: str, stage: Stage, system: System, parents: Parents) -> None:
         super().__init__(context, name, stage)
@@ -241,7 +242,7 @@ class LanguageScorer(Scorer, Generic[LM]):
     def show(self, requests: Requests, behaviours: Selector.Config | None = None) -> Shown:
         """Requests as the system sees them, or with other behaviours than its own."""
         system = self.system
-        shown = seen(self.context, system, self.parents.representation, self.parents.soft, requests, behaviours)
+        shown = seen(self.context, system, self.parents.representation, self.parents.soft, requests, behaviours, self.keeper)
         if system.control == SHUFFLED:
             shown = shown.shuffled(room(shown, self.kept), self.context.recipe.seed)
         if behaviours is not None or not may_share(shown, system.block) or self.apart:
@@ -257,9 +258,35 @@ class LanguageScorer(Scorer, Generic[LM]):
     def represented(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Float[Tensor, "B D"] | None:
         """u of some requests, on the run's device; None where the coupling needs no user."""
         with torch.no_grad():
-            batch = self.batch(replace(shown, trunk_N=None), index_B)  # of trees there is one u for several requests
-            made: Tensor | None = self.lm.represented(to_device(batch, self.context.device))
+            made: Tensor | None = self.lm.represented(to_device(shown.users(index_B), self.context.device))
         return made
+
+    def couplings(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Structure | None:
+        """C(u) of some requests, on the run's device; None where the coupling needs no user.
+
+        It is kept where u does not depend on the target.
+        """
+
+        if not self.system.coupling.needs_user:
+            return None
+
+        def make(index_N: Int[np.ndarray, "N"]) -> Structure:
+            with torch.no_grad():
+                made: Structure = self.lm.couplings(to_device(shown.users(index_N), self.context.device))
+            return made
+
+        if self.keeper is None or self.u_sees_target:
+            return make(index_B)
+        whose = as_of((shown.known or shown.requests.targets).at(index_B))
+        return self.keeper.couplings(self.name, whose, lambda place_N: make(index_B[place_N]))
+
+    def ready(self, shown: Shown, index_B: Int[np.ndarray, "B"], cost: Cost | None = None) -> PersonalBatch:
+        """The prompts of some requests on the run's device, to be scored, with what is kept of their users."""
+        batch = self.batch(shown, index_B)
+        batch = to_device(batch if cost is None else cost.counting(batch), self.context.device)
+        if self.keeper is None:
+            return batch
+        return replace(batch, C=self.couplings(shown, shown.coupled(batch.prompts, index_B)))
 
     def spent(self) -> Cost:
         return replace(self._spent)

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from lifelora.data.dataset import Samples, Targets
-from lifelora.llm.personal import CoupledOn, PersonalBatch
+from lifelora.llm.personal import CoupledOn, PersonalBatch, Users
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.tree import PromptTrees
 from lifelora.retrieval.shuffled import newest, shuffled
@@ -67,17 +67,24 @@ class Shown:
         chosen_NK, mask_NK = shuffled((self.chosen_NK, kept_NK), self.requests.targets, seed)
         return replace(self, chosen_NK=chosen_NK, mask_NK=mask_NK)
 
+    def users(self, index_B: Int[np.ndarray, "B"]) -> Users:
+        """What u of some of them is made from."""
+        gather, known = self.gather, self.known or self.requests.targets
+        return Users(self.user_ND[torch.from_numpy(index_B)], None if gather is None else gather(known.at(index_B)))
+
+    def coupled(self, prompts: Prompts | PromptTrees, index_B: Int[np.ndarray, "B"]) -> Int[np.ndarray, "_"]:
+        """The requests whose C(u) a batch of these prompts has, one for each of its rows."""
+        # Of the trees as they were made: samples for which nothing finds room stand apart from others of their trunk.
+        return index_B[prompts.firsts] if isinstance(prompts, PromptTrees) and self.coupling_on == "prompt" else index_B
+
     def batch(self, prompts: Prompts | PromptTrees, index_B: Int[np.ndarray, "B"]) -> PersonalBatch:
         """The prompts of some of them, or trees of these, with what is known of their users and their labels."""
-        targets, rows_B, of_R = self.requests.targets, torch.from_numpy(index_B), index_B
-        if isinstance(prompts, PromptTrees) and self.coupling_on == "prompt":
-            # Of the trees as they were made: samples for which nothing finds room stand apart from others of their trunk.
-            of_R = index_B[np.unique(prompts.tree_G.numpy(), return_index=True)[1]]
+        targets, rows_B, users = self.requests.targets, torch.from_numpy(index_B), self.users(self.coupled(prompts, index_B))
         return PersonalBatch(
             prompts,
-            self.user_ND[torch.from_numpy(of_R)],
+            users.user_BD,
             torch.from_numpy(targets.label_B[index_B].astype(np.float32)),
-            samples=None if self.gather is None else self.gather((self.known or targets).at(of_R)),
+            samples=users.samples,
             soft_user_BX=None if self.soft_user_NX is None else self.soft_user_NX[rows_B],
             prior_B=None if self.prior_N is None else self.prior_N[rows_B],
         )

@@ -38,7 +38,7 @@ from lifelora.retrieval.growing import starts
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import Answers, CatalogueScores, Requests
 from lifelora.run.scorers.catalogue import leave_out_seen, lifted, shortlisted
-from lifelora.run.scorers.keeper import whose
+from lifelora.run.scorers.keeper import of_trunks
 from lifelora.run.scorers.language import LanguageScorer, Parents
 from lifelora.run.scorers.shown import Shown
 from lifelora.scoring.batches import Scores, in_trees
@@ -259,12 +259,11 @@ class Titles(LanguageScorer[TitleLM]):
         listed = self.system.candidates_in_prompt and isinstance(batch.prompts, Prompts)
         if self.keeper is None or listed or self.context.backbone.trees:
             return None, 0
-        return self.keeper.trunk(self.name, self.lm, batch, whose(self.system, shown, index_B, batch.prompts))
+        return self.keeper.trunk(self.name, self.lm, batch, of_trunks(self.system, shown, index_B, batch.prompts))
 
     def _ready(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> tuple[PersonalBatch, TitleTokens]:
-        batch = self.batch(shown, index_B)
         titles = self.builder.titles(shown.requests.candidates[index_B])
-        return to_device(batch, self.context.device), to_device(titles, self.context.device)
+        return self.ready(shown, index_B), to_device(titles, self.context.device)
 
 
 def layout(system: System, systems: dict[str, System]) -> tuple[tuple[Place, ...], tuple[Form, ...]]:

@@ -21,7 +21,7 @@ from lifelora.prompts.yes_no import YesNoBuilder, find_answers
 from lifelora.retrieval.select import Selector
 from lifelora.run.scorers import prior
 from lifelora.run.scorers.base import Requests
-from lifelora.run.scorers.keeper import whose
+from lifelora.run.scorers.keeper import of_trunks
 from lifelora.run.scorers.language import LanguageScorer
 from lifelora.run.scorers.like import LikeModel
 from lifelora.run.scorers.shown import Shown
@@ -139,11 +139,11 @@ class YesNo(LanguageScorer[YesNoLM]):
         cost = Cost()
 
         def scored(index_B: Int[np.ndarray, "B"]) -> Float[np.ndarray, "B"]:
-            batch = to_device(cost.counting(self.batch(shown, index_B)), device)
+            batch = self.ready(shown, index_B, cost)
             if self.keeper is None or not isinstance(batch.prompts, PromptTrees):
                 made = lm.score(batch)
             else:
-                trunk, kept = self.keeper.trunk(self.name, lm, batch, whose(self.system, shown, index_B, batch.prompts))
+                trunk, kept = self.keeper.trunk(self.name, lm, batch, of_trunks(self.system, shown, index_B, batch.prompts))
                 cost.tokens -= kept
                 made = lm.score_after(trunk, batch)
             score_B: np.ndarray = made.double().cpu().numpy()

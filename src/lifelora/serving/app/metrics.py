@@ -6,7 +6,9 @@ from lifelora.serving.app.web import prometheus_client
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 MEDIA = prometheus_client.CONTENT_TYPE_LATEST
-GAUGES = {"waiting": "waiting_requests", "trunks": "trunks", "trunk bytes": "trunk_bytes"}
+GAUGES = {"waiting": "waiting_requests", "warm bytes": "warm_bytes"} | {
+    one: one for one in ("trunks", "representations", "couplings")
+}
 """What an engine's state tells of now; all else in it counts since the engine was opened."""
 State = Callable[[], Mapping[str, int]]
 

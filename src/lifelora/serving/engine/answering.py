@@ -5,17 +5,20 @@ What is asked of a scorer is what evaluation and `recommend` ask, so its numbers
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 
 from lifelora.errors import ConfigError, LifeloraError
+from lifelora.run.recommend.cold import NEW_USER, told_events
 from lifelora.run.recommend.pool import Pool, pool
 from lifelora.run.recommend.ranking import NONE, Ranking
 from lifelora.run.run import Run
 from lifelora.run.scorers.base import Requests, Scorer
 from lifelora.serving.engine.answer import Answer
-from lifelora.serving.engine.ask import Ask, ListAsk, ScoreAsk
+from lifelora.serving.engine.ask import Ask, ListAsk, ScoreAsk, ToldAsk
+from lifelora.serving.engine.kept import Kept
 from lifelora.serving.engine.telling import Teller
 
 RANKINGS = 16
@@ -29,12 +32,23 @@ Known = tuple[Some, int, np.ndarray]
 class Answering:
     """Of one run."""
 
-    def __init__(self, run: Run) -> None:
-        self.run, self.teller = run, Teller(run)
+    def __init__(self, run: Run, kept: Kept) -> None:
+        self.run, self.kept, self.teller = run, kept, Teller(run)
         self._rankings: OrderedDict[Hashable, tuple[Pool, Ranking]] = OrderedDict()
 
+    def of(self, asks: Sequence[Ask], scorer: Scorer, why: str = "") -> list[Outcome]:
+        """Of requests with one key; ``why`` another scorer answers than the one that was asked."""
+        told, lists = [one for one in asks if isinstance(one, ToldAsk)], [one for one in asks if isinstance(one, ListAsk)]
+        if told:
+            return self.told(told, scorer, why)
+        return (
+            self.lists(lists, scorer, why)
+            if lists
+            else self.scores([one for one in asks if isinstance(one, ScoreAsk)], scorer, why)
+        )
+
     def scores(self, asks: Sequence[ScoreAsk], scorer: Scorer, why: str = "") -> list[Outcome]:
-        """Of candidates; ``why`` another scorer answers than the one that was asked."""
+        """Of candidates."""
 
         def answered(known: Sequence[Known[ScoreAsk]]) -> list[Answer]:
             parts = [self.run.task.now(user, items_C) for _, user, items_C in known]
@@ -55,6 +69,8 @@ class Answering:
 
     def lists(self, asks: Sequence[ListAsk], scorer: Scorer, why: str = "") -> list[Outcome]:
         """Recommendations, all from one pool."""
+        if not asks:
+            return []
         try:
             chosen, ranking = self._ranking(asks[0], scorer)
         except LifeloraError as error:
@@ -77,6 +93,24 @@ class Answering:
         return self._outcomes(
             asks, lambda ask: [one for one in ask.exclude if one in self.run.context.dataset.items], popular, answered
         )
+
+    def told(self, asks: Sequence[ToldAsk], scorer: Scorer, why: str = "") -> list[Outcome]:
+        """Recommendations for new users, who have their histories until the answers are made."""
+        context, found = self.run.context, dict[ToldAsk, Outcome]()
+        with context.supposing():
+            for ask in asks:
+                try:
+                    context.dataset.items.inside([item for item, _ in ask.history])
+                    context.extend(told_events(context.dataset, ask.user, ask.history))
+                except LifeloraError as error:
+                    found[ask] = error
+            known = [ask for ask in asks if ask not in found]
+            try:
+                found.update(zip(known, self.lists(known, scorer, why), strict=True))
+            finally:  # the next new user gets the same number
+                for user in context.dataset.users.known([ask.user for ask in known]).tolist():
+                    self.kept.forget(user)
+        return [replace(one, user=NEW_USER) if isinstance(one, Answer) else one for one in (found[ask] for ask in asks)]
 
     def _listed(
         self,

@@ -4,9 +4,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypedDict
 
 from lifelora.run.recommend.cold import Cold
 from lifelora.serving.engine.answer import Answer
+
+
+class Asked(TypedDict):
+    """Who is to answer, and until when; see ``Ask``."""
+
+    system: str
+    why: str
+    deadline: float | None
 
 
 @dataclass(eq=False, kw_only=True)
@@ -78,7 +87,7 @@ class ListAsk(Ask):
 
     @property
     def key(self) -> Hashable:
-        return (self.kind, self.system, self.n, self.among, self.where, self.allow_seen)
+        return (type(self), self.system, self.n, self.among, self.where, self.allow_seen)
 
     @property
     def kind(self) -> str:
@@ -87,3 +96,10 @@ class ListAsk(Ask):
     @property
     def size(self) -> int:
         return 1
+
+
+@dataclass(eq=False, kw_only=True)
+class ToldAsk(ListAsk):
+    """A list for a new user by a history that comes along: items, oldest first, with ratings or None for the highest."""
+
+    history: tuple[tuple[str, float | None], ...]

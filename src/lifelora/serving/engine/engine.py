@@ -2,11 +2,9 @@
 
 import gc
 import secrets
-import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
-from dataclasses import replace
 
 import numpy as np
 
@@ -18,7 +16,7 @@ from lifelora.run.recommend.told import tell_items
 from lifelora.run.run import Run
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.serving.engine.answer import Answer, Past, pasts
-from lifelora.serving.engine.ask import ListAsk, ScoreAsk
+from lifelora.serving.engine.ask import Ask, Asked, ListAsk, ScoreAsk, ToldAsk
 from lifelora.serving.engine.options import EngineOptions
 from lifelora.serving.engine.work import Work
 from lifelora.serving.engine.worker import Worker
@@ -48,6 +46,7 @@ class Engine:
         self.systems = tuple(systems) or tuple(there)
         self.work = Work(run, self.systems, self.options)
         self._worker, self._held = Worker(self.work.turn, self.options.waiting), ExitStack()
+        self.work.aside = self._worker.aside
 
     def start(self) -> "Engine":
         """Load the models and measure them; from then on requests are answered. Other processes may read the run, and none write.
@@ -92,19 +91,8 @@ class Engine:
             raise ConfigError(
                 f"{len(items):,} candidates came; give 1 to {self.options.candidates:,} (EngineOptions.candidates)."
             )
-        name, why = self._system(system)
-        ask = ScoreAsk(
-            user=user,
-            system=name,
-            why=why,
-            deadline=_at(deadline),
-            cold=cold,
-            reasons=reasons,
-            items=items,
-            ragged=self.work.ragged,
-        )
-        self._worker.put(ask)
-        return ask.future
+        asked = self._asked(system, deadline)
+        return self._put(ScoreAsk(user=user, **asked, cold=cold, reasons=reasons, items=items, ragged=self.work.ragged))
 
     def recommend(
         self,
@@ -127,22 +115,19 @@ class Engine:
         """
         if n < 1:
             raise ConfigError(f"n = {n} is not the length of a list; give 1 or more.")
-        name, why = self._system(system)
-        ask = ListAsk(
-            user=user,
-            system=name,
-            why=why,
-            deadline=_at(deadline),
-            cold=cold,
-            reasons=reasons,
-            n=n,
-            exclude=_ids(exclude, "exclude"),
-            among=None if among is None else _ids(among, "among"),
-            where=tuple(where),
-            allow_seen=allow_seen,
+        return self._put(
+            ListAsk(
+                user=user,
+                **self._asked(system, deadline),
+                cold=cold,
+                reasons=reasons,
+                n=n,
+                exclude=_ids(exclude, "exclude"),
+                among=None if among is None else _ids(among, "among"),
+                where=tuple(where),
+                allow_seen=allow_seen,
+            )
         )
-        self._worker.put(ask)
-        return ask.future
 
     def recommend_told(
         self,
@@ -156,15 +141,13 @@ class Engine:
         """A list for a user whom the log lacks and who has this history: items, oldest first, each with a rating or None for
         the highest. Nothing of it is kept: when the answer is there, the engine is as it was.
 
-        It is answered by itself, before the requests that wait. The future raises DataError for unknown items and ratings.
+        It waits for its turn as other requests do, and goes together with others of its kind. The future raises DataError for
+        unknown items and ratings.
         """
         if n < 1:
             raise ConfigError(f"n = {n} is not the length of a list; give 1 or more.")
-        name, why = self._system(system)
-        ask = ListAsk(
-            user=f"{NEW_USER} {secrets.token_hex(16)}", system=name, why=why, deadline=_at(deadline), reasons=reasons, n=n
-        )
-        return self._worker.do(lambda: replace(self.work.told(ask, history), user=NEW_USER))
+        user = f"{NEW_USER} {secrets.token_hex(16)}"
+        return self._put(ToldAsk(user=user, **self._asked(system, deadline), reasons=reasons, n=n, history=tuple(history)))
 
     def add_events(self, events: Iterable[Event], users: Iterable[Told] = ()) -> "Future[None]":
         """What happened, and what is told of new users, as of ``Dataset.extended``: whatever is computed from then on knows it.
@@ -210,21 +193,20 @@ class Engine:
             gc.unfreeze()
         return done
 
-    def _system(self, name: str | None) -> tuple[str, str]:
-        if name is None:
-            if not self.work.default[0]:
-                raise ConfigError(f"name a system: not all of {', '.join(self.systems)} are trained, so that none is the best.")
-            return self.work.default
-        if name not in self.systems:
-            raise ConfigError(f"this engine has no system '{name}'; it has {', '.join(self.systems)}.")
-        return name, ""
+    def _asked(self, system: str | None, deadline: float | None) -> Asked:
+        if system is None and not self.work.default[0]:
+            raise ConfigError(f"name a system: not all of {', '.join(self.systems)} are trained, so that none is the best.")
+        if system is not None and system not in self.systems:
+            raise ConfigError(f"this engine has no system '{system}'; it has {', '.join(self.systems)}.")
+        name, why = self.work.default if system is None else (system, "")
+        return {"system": name, "why": why, "deadline": None if deadline is None else self.work.clock() + deadline}
+
+    def _put(self, ask: Ask) -> "Future[Answer]":
+        self._worker.put(ask)
+        return ask.future
 
 
 def _ids(ids: Sequence[str], called: str) -> tuple[str, ...]:
     if isinstance(ids, str) or not all(isinstance(one, str) for one in ids):
         raise ConfigError(f"{called} are ids, each a text; {str(ids)[:80]!r} came.")
     return tuple(ids)
-
-
-def _at(deadline: float | None) -> float | None:
-    return None if deadline is None else time.monotonic() + deadline

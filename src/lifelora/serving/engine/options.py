@@ -11,8 +11,8 @@ class EngineOptions:
 
     fallback: str | None = None
     """The conventional model that answers where a deadline would be missed; None: the run's best one on validation samples."""
-    trunk_bytes: int = 1 << 30
-    "For trunks that stay warm from one request to the next; with 0 none is kept."
+    warm_bytes: int = 1 << 30
+    "For trunks, u and C(u) of users, which stay from one request to the next; with 0 none is kept."
     candidates: int = 1000
     "The most that one request may have."
     waiting: int = 10_000
@@ -23,7 +23,7 @@ class EngineOptions:
     "The most tokens that are read for requests that are answered together; None: as many as the memory bears."
 
     def __post_init__(self) -> None:
-        for name, least in (("trunk_bytes", 0), ("candidates", 1), ("waiting", 1), ("turn", 0.0), ("tokens", 1)):
+        for name, least in (("warm_bytes", 0), ("candidates", 1), ("waiting", 1), ("turn", 0.0), ("tokens", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ConfigError(f"EngineOptions({name} = {value}): give {least} or more.")

@@ -49,7 +49,7 @@ class Reasons:
         if not isinstance(scorer, LanguageScorer) or not scorer.system.coupling.needs_user:
             return None
         with torch.inference_mode():
-            C = scorer.lm.adapters.couplings(scorer.represented(scorer.asked(requests), np.array([row])))
+            C = scorer.couplings(scorer.asked(requests), np.array([row]))
             value_N = None if C is None else of_parts(C)
         if value_N is None:
             return None

@@ -1,12 +1,11 @@
-"""Trunks that stay warm: what systems have read of users' histories, kept from one request to the next under a budget of bytes.
+"""Trunks that stay warm: what systems have read of users' histories, kept from one request to the next.
 
 A kept trunk is used again where it is a beginning of the one that is wanted, token by token, and was read with the same u (as of
 the same event); what the new one has more is read on. So an event makes a growing history longer by a line; a window of the last
 k behaviours, which loses its oldest line, is read anew, and so is everything under a C(u) that knows the new event. C(u) itself
-is made anew from u, which takes no pass through the LM. Knows trunks, neither scorers nor events.
+comes with the batch. Knows trunks, neither scorers nor events.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
@@ -18,9 +17,9 @@ from lifelora.llm.personal import PersonalBatch, PersonalLM
 from lifelora.llm.trunk import Trunk, beginnings
 from lifelora.prompts.fill import Prompts
 from lifelora.prompts.tree import PromptTrees
+from lifelora.serving.engine.warm import Held, Key, Warm
 
-Key = tuple[str, int, int]
-"""A system, a user, and which of the user's trunks in one batch: mostly there is one."""
+TRUNKS = "trunks"
 
 
 @dataclass
@@ -37,58 +36,33 @@ class Read:
     "None was there."
 
 
-@dataclass(frozen=True)
-class Warm:
-    """A trunk of one user, and as of when u is."""
-
-    trunk: Trunk
-    as_of: int
-    bytes: int
-
-
 class Trunks:
-    """The least recently used goes first. Not for several threads."""
+    """Of users. Not for several threads."""
 
-    def __init__(self, budget: int) -> None:
-        self.budget, self.bytes = budget, 0
-        self.read = Read()
-        self._warm: OrderedDict[Key, Warm] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._warm)
+    def __init__(self, warm: Warm) -> None:
+        self._warm, self.read = warm, Read()
 
     def trunk(self, system: str, lm: PersonalLM, batch: PersonalBatch, whose: Sequence[tuple[int, int]]) -> tuple[Trunk, int]:
         """As ``run.scorers.keeper.Keeper`` has it."""
         rows = beginnings(batch)
         codes = torch.split(rows.codes, rows.length_N.tolist())
-        keys, warm = _keys(system, whose), dict[int, Warm]()
+        keys, warm = _keys(system, whose), dict[int, Held]()
         for row, (key, (_, as_of)) in enumerate(zip(keys, whose, strict=True)):
             found = self._warm.get(key)
-            fits = found is not None and found.as_of == as_of and _begins(codes[row], found.trunk.code_T2)
+            fits = found is not None and found.as_of == as_of and _begins(codes[row], found.value.code_T2)
             if found is not None and fits:
                 warm[row] = found
             self._count(found, fits, len(codes[row]))
         old, new = list(warm), [row for row in range(len(keys)) if row not in warm]
-        kept = sum(len(one.trunk.code_T2) for one in warm.values())
-        whole = self._together(lm, batch, old, new, [warm[row].trunk for row in old])
+        kept = sum(len(one.value.code_T2) for one in warm.values())
+        whole = self._together(lm, batch, old, new, [warm[row].value for row in old])
         alone = isinstance(batch.prompts, Prompts)  # nothing else says what comes after these
         whole = whole if alone else replace(whole, logits_RV=None)
-        changed = [row for row in range(len(keys)) if row not in warm or len(warm[row].trunk.code_T2) < len(codes[row])]
-        for row in set(warm).difference(changed):  # before others are kept, for which one of these may have to go
-            self._warm.move_to_end(keys[row])
-        for row in changed:
-            self._keep(keys[row], replace(whole.at(_rows([row], rows.length_N)), C=None), whose[row][1])
+        for row in range(len(keys)):
+            if row not in warm or len(warm[row].value.code_T2) < len(codes[row]):
+                trunk = replace(whole.at(_rows([row], rows.length_N)), C=None)
+                self._warm.keep(keys[row], trunk, whose[row][1], tensors_of(trunk))
         return whole, kept
-
-    def forget(self, user: int) -> None:
-        """Drop all trunks of a user."""
-        for key in [key for key in self._warm if key[1] == user]:
-            self._drop(key)
-
-    def clear(self) -> None:
-        """Drop all."""
-        self._warm.clear()
-        self.bytes = 0
 
     def _together(self, lm: PersonalLM, batch: PersonalBatch, old: list[int], new: list[int], kept: list[Trunk]) -> Trunk:
         """The trunks of all rows in their order: those of ``old`` are ``kept``, or beginnings of them."""
@@ -108,35 +82,15 @@ class Trunks:
         order = _rows(old + new, lengths)
         return Trunk.joined(parts, C if C is None or by_branch else C.at(order)).at(order.argsort())
 
-    def _keep(self, key: Key, trunk: Trunk, as_of: int) -> None:
-        self._drop(key)
-        size = bytes_of(trunk)
-        if size > self.budget:
-            return
-        self._warm[key] = Warm(trunk, as_of, size)
-        self.bytes += size
-        while self.bytes > self.budget:
-            self._drop(next(iter(self._warm)))
-
-    def _drop(self, key: Key) -> None:
-        if (found := self._warm.pop(key, None)) is not None:
-            self.bytes -= found.bytes
-
-    def _count(self, found: Warm | None, fits: bool, tokens: int) -> None:
+    def _count(self, found: Held | None, fits: bool, tokens: int) -> None:
         if found is None:
             self.read.first += 1
         elif not fits:
             self.read.anew += 1
-        elif len(found.trunk.code_T2) == tokens:
+        elif len(found.value.code_T2) == tokens:
             self.read.again += 1
         else:
             self.read.on += 1
-
-
-def bytes_of(trunk: Trunk) -> int:
-    """What a trunk holds in memory, each storage once, to the byte."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors_of(trunk)}
-    return sum(storages.values())
 
 
 def tensors_of(trunk: Trunk) -> Iterator[Tensor]:
@@ -153,7 +107,7 @@ def tensors_of(trunk: Trunk) -> Iterator[Tensor]:
 def _keys(system: str, whose: Sequence[tuple[int, int]]) -> list[Key]:
     seen, keys = dict[int, int](), list[Key]()
     for user, _ in whose:
-        keys.append((system, user, seen.setdefault(user, 0)))
+        keys.append(Key(TRUNKS, system, user, seen.setdefault(user, 0)))
         seen[user] += 1
     return keys
 

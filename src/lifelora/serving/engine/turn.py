@@ -20,7 +20,7 @@ class Turn:
 
     together: list[Ask] = field(default_factory=list)
     quickly: list[Ask] = field(default_factory=list)
-    "By the system that stands in."
+    "By the system that stands in, or that was asked and is quick itself."
     late: list[Ask] = field(default_factory=list)
 
 
@@ -33,8 +33,12 @@ def turn(
     tokens: Expect,
     longest: float,
     budget: int,
+    busy: float = 0.0,
 ) -> Turn:
-    """The next turn; ``longest`` seconds and ``budget`` tokens bound what goes together, of which there is one at least."""
+    """The next turn; ``longest`` seconds and ``budget`` tokens bound what goes together, of which there is one at least.
+
+    ``busy`` seconds go by before it; the system that stands in can begin at once.
+    """
     made, ahead, quick, size = Turn(), Counter[Hashable](), Counter[Hashable](), 0
 
     def ends(work: Counter[Hashable]) -> float:
@@ -42,8 +46,8 @@ def turn(
 
     for ask in waiting:
         own, stands_in = Counter({ask.work: ask.size}), Counter({(ask.kind, fallback): ask.size})
-        if ask.deadline is not None and (now >= ask.deadline or ends(quick + ahead + own) > ask.deadline):
-            if fallback is None or ask.system == fallback or now >= ask.deadline or ends(quick + stands_in) > ask.deadline:
+        if ask.deadline is not None and (now >= ask.deadline or busy + ends(quick + ahead + own) > ask.deadline):
+            if fallback is None or now >= ask.deadline or ends(quick + stands_in) > ask.deadline:
                 made.late.append(ask)
             else:
                 made.quickly.append(ask)

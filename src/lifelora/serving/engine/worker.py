@@ -82,16 +82,24 @@ class Worker:
             for future, job in jobs:
                 settle(future, job)
             if asks:
-                done = self._taken(asks)
-                with self._changed:
-                    self._asks = deque(ask for ask in self._asks if ask not in done)
+                self._answered(self._taken(asks))
+
+    def aside(self, turn: Callable[[Sequence[Ask]], Collection[Ask]]) -> None:
+        """Within a turn, from its own thread: let something answer some of what waits and came since, too."""
+        with self._changed:
+            asks = [*self._asks]
+        self._answered(turn(asks))
+
+    def _answered(self, done: Collection[Ask]) -> None:
+        with self._changed:
+            self._asks = deque(ask for ask in self._asks if ask not in done)
 
     def _taken(self, asks: Sequence[Ask]) -> Collection[Ask]:
         try:
             return self._turn(asks)
         except Exception as error:  # noqa: BLE001 - a fault of ours: the thread goes on, and none waits for ever
             for ask in asks:
-                if ask.future.running() or ask.future.set_running_or_notify_cancel():
+                if not ask.future.done() and (ask.future.running() or ask.future.set_running_or_notify_cancel()):
                     ask.future.set_exception(error)
             return asks
 
