@@ -21,7 +21,7 @@ def main() -> None:
     service = Service(
         lambda: Run.open(arguments.run, Options(device="cpu", progress=False)),
         arguments.store,
-        EngineOptions(trunk_bytes=arguments.trunk_bytes),
+        EngineOptions(warm_bytes=arguments.trunk_bytes),
     )
     with bound("127.0.0.1", 0) as listening:
         where = address(listening)

@@ -66,7 +66,7 @@ def both(place: Path, names: tuple[str, ...]) -> Told:
             futures = [engine.recommend(user, K, name, among=among(run), reasons=False) for user in users]
             told.answers[name] = [future.result() for future in futures]
             told.read[name] = tokens(told.run) - before[0], tokens(run) - before[1]
-            engine.work.trunks.clear()  # members of blends are systems, too
+            engine.work.kept.clear()  # members of blends are systems, too
     return told
 
 

@@ -77,7 +77,7 @@ def test_who_would_be_late_even_then_is_refused():
     assert taken(gone, short).late == [gone, short]
     assert taken(soon := score(deadline=105.0), fallback=None).late == [soon]
     assert taken(own := score(QUICK, deadline=100.05)).late == [own], "the quick model takes a tenth of a second"
-    assert taken(score(), quick := score(QUICK, deadline=101)).quickly == [quick], "before ten seconds of another's work"
+    assert taken(score(), quick := score(QUICK, deadline=101.0)).quickly == [quick], "before ten seconds of another's work"
     queued = [score(deadline=100.25) for _ in range(4)]  # a tenth of a second each
     made = taken(*queued)
     assert (made.quickly, made.late) == (queued[:2], queued[2:])

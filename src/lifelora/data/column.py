@@ -2,7 +2,7 @@
 
 What comes later lies in pieces, the first of them the longest. A new piece takes those before it in where they are not much
 longer than itself (``grown``): so values that come one by one lie in O(log n) pieces, and each is copied O(log n) times in all,
-however many there are. A piece never changes: whoever holds an earlier state of the array goes on reading that.
+however many there are. A piece never changes, so an earlier state of the array stays as it was.
 """
 
 from collections.abc import Callable, Sized

@@ -3,10 +3,9 @@
 The backbone is the run's only one: a scorer puts its adapters in while it is at work, and takes them out again.
 """
 
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -17,7 +16,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from lifelora import seeds
-from lifelora.artefacts import read_json, write_atomically
 from lifelora.data.dataset import Dataset
 from lifelora.llm.backbone import Backbone
 from lifelora.llm.cost import Cost
@@ -27,21 +25,20 @@ from lifelora.lora.adapters import Adapters
 from lifelora.lora.inject import personalise
 from lifelora.lora.saved import save, tensors
 from lifelora.lora.structure import Structure
-from lifelora.lora.summary import Summary, summarise
+from lifelora.lora.summary import summarise
 from lifelora.prompts.fill import Prompts
-from lifelora.prompts.unnamed import IN_WORDS as IDS
-from lifelora.prompts.unnamed import UNNAMED
-from lifelora.recipe.system import RandomRepresentation, Representation, System
+from lifelora.recipe.system import Representation, System
 from lifelora.retrieval.growing import blocks
 from lifelora.retrieval.select import Selector
 from lifelora.retrieval.shuffled import SHUFFLED
 from lifelora.run.context import Context
+from lifelora.run.scorers import described
 from lifelora.run.scorers.base import MODEL, Requests, Scorer, Validate
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.costs import TRAINING, keep_costs
 from lifelora.run.scorers.keeper import Keeper, as_of
 from lifelora.run.scorers.seen import seen, shown_in_words, soft_tokens, width
-from lifelora.run.scorers.sharing import may_share, room, tell, told, trunks, why_apart, why_never
+from lifelora.run.scorers.sharing import may_share, room, tell, trunks, why_apart
 from lifelora.run.scorers.shown import Shown
 from lifelora.run.scorers.start import ADAPTER, start
 from lifelora.scoring.batches import Scores, in_batches
@@ -52,7 +49,6 @@ from lifelora.training import fit
 from lifelora.training.checkpoint import Learnt
 from lifelora.types import Layer
 
-SUMMARY = "summary.json"
 SUMMED_UP = 32
 "Validation samples over which the effective rank of updates is measured."
 LM = TypeVar("LM", bound=Any)
@@ -224,8 +220,7 @@ class LanguageScorer(Scorer, Generic[LM]):
                 learnt.write(folder / MODEL, learnt.copy())
             save(lm.adapters, folder / ADAPTER, context.base_model)
             some = self.show(self.some_requests(SUMMED_UP))
-            summary = summarise(lm.adapters, self.represented(some, np.arange(len(some))))
-            write_atomically(folder / SUMMARY, json.dumps(asdict(summary), indent=1))
+            described.keep(folder, summarise(lm.adapters, self.represented(some, np.arange(len(some)))))
 
     def begin(self, lm: LM, shown: Shown) -> None:
         """Measure what training needs to know of the model before its first step, its adapters being in place."""
@@ -262,10 +257,7 @@ class LanguageScorer(Scorer, Generic[LM]):
         return made
 
     def couplings(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Structure | None:
-        """C(u) of some requests, on the run's device; None where the coupling needs no user.
-
-        It is kept where u does not depend on the target.
-        """
+        """C(u) of some requests, on the run's device, kept where it knows no target; None where the coupling needs no user."""
 
         if not self.system.coupling.needs_user:
             return None
@@ -283,10 +275,8 @@ class LanguageScorer(Scorer, Generic[LM]):
     def ready(self, shown: Shown, index_B: Int[np.ndarray, "B"], cost: Cost | None = None) -> PersonalBatch:
         """The prompts of some requests on the run's device, to be scored, with what is kept of their users."""
         batch = self.batch(shown, index_B)
-        batch = to_device(batch if cost is None else cost.counting(batch), self.context.device)
-        if self.keeper is None:
-            return batch
-        return replace(batch, C=self.couplings(shown, shown.coupled(batch.prompts, index_B)))
+        C = None if self.keeper is None else self.couplings(shown, shown.coupled(batch.prompts, index_B))
+        return replace(to_device(batch if cost is None else cost.counting(batch), self.context.device), C=C)
 
     def spent(self) -> Cost:
         return replace(self._spent)
@@ -304,22 +294,7 @@ class LanguageScorer(Scorer, Generic[LM]):
         ]
 
     def reads(self) -> str:
-        system, train = self.system, len(self.context.dataset.samples["train"])
-        count = train if system.train_samples is None else min(system.train_samples, train)
-        reads = f"{IDS if system.control == UNNAMED else 'words'}; {shown_in_words(system)}; {count:,} training samples"
-        if system.mix_with is not None:
-            reads += f", each also with {system.mix_with.in_words()}"
-        if isinstance(system.representation, RandomRepresentation):
-            reads += f"; u of {system.representation.width} numbers drawn at random for each user"
-        elif system.representation is not None and self.parents.representation is not None:
-            reads += f"; u {self.parents.representation.from_(system.representation.layer)}"
-        if system.coupling_on == "question":
-            reads += "; C(u) acts on the question alone"
-        return reads + told(self.stage.require())
+        return described.reads(self.context, self.system, self.parents.representation, self.stage.require())
 
     def facts(self) -> list[tuple[str, str]]:
-        made = read_json(self.stage.require() / SUMMARY)
-        facts = [(f"adapters of {self.name}", f"coupling '{self.system.coupling.kind}' on {Summary(**made)}")]
-        if why := why_never(self.system, self.u_sees_target):
-            facts.append((f"prompts of {self.name}", f"each is read by itself, one user's candidates too: {why}"))
-        return facts
+        return described.facts(self.name, self.system, self.u_sees_target, self.stage.require())
