@@ -272,7 +272,9 @@ def test_every_command_is_in_some_document():
 
 
 @pytest.mark.parametrize(
-    "path", [*DOCUMENTS, *sorted((ROOT / "studies").rglob("*.md"))], ids=lambda path: str(path.relative_to(ROOT))
+    "path",
+    [*DOCUMENTS, *sorted((ROOT / "examples").rglob("*.md")), *sorted((ROOT / "studies").rglob("*.md"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_links_lead_somewhere(path: Path):
     """To a file, and to a heading of it where one is named."""
