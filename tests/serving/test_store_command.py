@@ -33,8 +33,12 @@ def test_export_and_import(plain: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_what_cannot_be_done_is_said(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
-    (tmp_path / "mine.txt").touch()
     store = ("--store", str(tmp_path / "events.db"))
+    assert main(["store", "export", str(plain), "--out", str(tmp_path / "out"), *store]) == 1
+    assert "there is no event store at" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "mine.txt").touch()
+    assert main(["store", "import", str(plain), *store]) == 0
     assert main(["store", "export", str(plain), "--out", str(tmp_path), *store]) == 1
     assert str(tmp_path) in capsys.readouterr().err
     assert main(["store", "export", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"), *store]) == 1

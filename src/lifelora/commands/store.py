@@ -42,7 +42,7 @@ def exported(arguments: argparse.Namespace) -> int:
 
     with reading(arguments, arguments.run) as (run,):
         data, rules = run.stages.data.require(), run.recipe.data.rules
-        with Store.open(store_of(arguments), Form.of(data)) as store:
+        with Store.open(store_of(arguments), Form.of(data), make=False) as store:
             made = export(store, data, arguments.out)
         if rules.core > 1 or rules.keep_from is not None or isinstance(rules.split, NewItems):
             note("data.rules of this run left events out of its log (core, keep_from or new-items): they are not in the export.")
