@@ -224,8 +224,8 @@ def told(outbox: Outbox, lists: Lists, speed: float, minutes: float) -> list[str
         f"{counts['used']} used by the models; {counts['sent again']} times something was sent again.",
         *why,
         f"New teas: {counts['launch']}. Forgotten: {counts['forget']}.",
-        f"Lists: {lists.counts['of the model']} of the model, {lists.counts['of another model']} of one that stood in (who is new "
-        f"gets best sellers), {lists.counts['none']} did not come.",
+        f"Lists: {lists.counts['of the model']} of the model, {lists.counts['of another model']} of one that stood in "
+        f"(who is new gets best sellers), {lists.counts['none']} did not come.",
     ]
 
 
