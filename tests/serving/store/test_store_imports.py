@@ -1,5 +1,10 @@
 """A prepared data set becomes the beginning of a store's history: whole, once, and as its log has it."""
 
+import os
+import signal
+import time
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +15,9 @@ from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event
 from lifelora.errors import ArtefactError
 from lifelora.serving.store import Form, NewEvent, Store, imports
+
+FORK = get_context("fork")
+"A child that has imported what we have."
 
 
 def history_of(dataset: Dataset, user: str) -> list[tuple[str, str, float, int]]:
@@ -99,6 +107,39 @@ def test_an_import_that_is_interrupted_leaves_nothing_and_is_done_anew(url: str,
                 store.import_data(dataset.folder)
         assert store.last_seq() == 0
         assert store.import_data(dataset.folder).events == len(dataset)
+
+
+def import_until_killed(url: str, folder: Path, said: Connection) -> None:
+    """In a child: some pieces are written, and the next never is."""
+    real, pieces = imports.Database.insert, []
+
+    def stop(*arguments: object) -> None:
+        pieces.append(1)
+        if len(pieces) == 3:
+            said.send("two pieces are written")
+            time.sleep(600)
+        real(*arguments)
+
+    imports.AT_ONCE, imports.Database.insert = 10, stop
+    with Store.open(url, Form.of(folder)) as store:
+        store.import_data(folder)
+
+
+def test_an_import_that_is_killed_leaves_nothing_and_is_done_anew(url: str, tmp_path: Path):
+    dataset = small_data(tmp_path / "data")
+    with Store.open(url, Form.of(dataset.folder)) as store:
+        store.append([event("before", "item-0", 1)])
+    ours, theirs = FORK.Pipe(duplex=False)
+    child = FORK.Process(target=import_until_killed, args=(url, dataset.folder, theirs))
+    child.start()
+    assert ours.poll(60)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    with Store.open(url, Form.of(dataset.folder)) as store:
+        assert [e.user for e in store.since(0)] == ["before"]
+        assert store.append([event("after", "item-0", 2)])[0].new, "no lock is left"
+        assert store.import_data(dataset.folder) == (len(dataset), 0, 0)
+        assert store.count_users() == dataset.n_users + 2
 
 
 def test_what_the_store_gives_a_data_set_takes(url: str, tmp_path: Path):
