@@ -49,10 +49,10 @@ def test_times_are_never_passed_over(tmp_path: Path, time: str):
 @pytest.mark.parametrize(
     ("ending", "data"),
     [
-        (".csv.gz", gzip.compress(LOG.encode())),
+        (".csv.gz", gzip.compress(LOG.encode(), mtime=0)),
         (".jsonl", json.dumps({"user": "u", "item": "a", "rating": 1}).encode()),
         (".json", json.dumps([{"user": "u", "item": "a", "rating": 1}]).encode()),
-        (".jsonl.gz", gzip.compress(json.dumps({"user": "u", "item": "a", "rating": 1}).encode() + b"\n")),
+        (".jsonl.gz", gzip.compress(json.dumps({"user": "u", "item": "a", "rating": 1}).encode() + b"\n", mtime=0)),
         (".txt", LOG.replace(",", "||").encode()),
     ],
 )
