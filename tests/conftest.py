@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from jaxtyping import install_import_hook
+
+from checked_axes import check
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -17,8 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
-# From here on every function of lifelora with jaxtyping in its signature has its shapes and dtypes checked when called.
-install_import_hook("lifelora", "beartype.beartype")
+check()  # axes of all that lifelora's functions are given and give
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -30,6 +30,12 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["LIFELORA_CACHE"]
     else:
         os.environ["LIFELORA_CACHE"] = before
+
+
+@pytest.fixture
+def fuzz_inputs() -> int:
+    """How many inputs a slow fuzz makes: $LIFELORA_INPUTS (20,000 before a release), or enough for every day."""
+    return int(os.environ.get("LIFELORA_INPUTS", "4000"))
 
 
 def _folder(variable: str, name: str) -> Path:
