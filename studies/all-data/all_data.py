@@ -5,7 +5,6 @@ r"""AUC against the samples that a small LM has seen on trees, to all there are,
 The runs are those of recipe.toml; a system that none has judged yet is left out.
 """
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,12 +43,8 @@ def along(run: Run, name: str) -> list[dict[str, float]]:
 
 def main() -> None:
     """Print the table; write the file and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
-    several = Several(tell.opened(arguments.runs))
+    study = tell.asked(__doc__)
+    several = study.several
     run = several.runs[0]
     counts = {name: count(run, name) for name in run.recipe.systems if name in several.judged}
     seconds = run.work.seconds()
@@ -73,11 +68,8 @@ def main() -> None:
     for name, d in gained.items():
         print(f"{name} minus plain LoRA {with_span(d)} ({p_value(d.p)})")
     curves = {name: along(run, name) for name in counts if name.endswith("-all")}
-    tell.write(
-        arguments.out,
-        tell.origin(several.seeds)
-        | tell.about(several.runs)
-        | {
+    study.write(
+        {
             "rows_hash": [several.of("din", [seed]).rows_hash for seed in several.seeds],
             "samples seen": counts,
             "tokens": {name: asdict(one) for name, one in read.items()},
@@ -87,8 +79,8 @@ def main() -> None:
             "figures": several.figures(METRICS),
         },
     )
-    if arguments.picture:
-        draw(several, counts, curves, arguments.picture)
+    if study.picture:
+        draw(several, counts, curves, study.picture)
 
 
 def draw(several: Several, counts: dict[str, int], curves: dict[str, list[dict[str, float]]], picture: Path) -> None:

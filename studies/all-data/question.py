@@ -3,14 +3,12 @@ r"""What C(u) acts on, the whole prompt or the question alone, over the runs of 
 python studies/all-data/question.py runs/question-0 --out studies/all-data/question.json
 """
 
-import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 from lifelora.evaluation.tables import p_value, with_span
 from lifelora.study import tell
 from lifelora.study.learning import milliseconds, tokens
-from lifelora.study.seeds import Several, over_seeds
+from lifelora.study.seeds import over_seeds
 
 PAIRS = (
     ("sasrec-question", "sasrec-prompt"),
@@ -23,11 +21,8 @@ PAIRS = (
 
 def main() -> None:
     """Print the table and the differences; write the file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    arguments = parser.parse_args()
-    several = Several(tell.opened(arguments.runs))
+    study = tell.asked(__doc__, picture=False)
+    several = study.several
     run, told = several.runs[0], over_seeds(several.runs, "plain")
     print(told)
     minus = {f"{one} minus {other}": several.minus(one, other)["auc"] for one, other in PAIRS}
@@ -36,11 +31,8 @@ def main() -> None:
     cost, read = milliseconds(run, [*run.recipe.systems]), {name: tokens(run, name) for name in run.recipe.systems}
     for name, ms in cost.items():
         print(f"{name:<20} {ms:.2f} processor ms a training sample, {read[name].read:,} tokens for {read[name].alone:,}")
-    tell.write(
-        arguments.out,
-        tell.origin(several.seeds)
-        | tell.about(several.runs)
-        | {
+    study.write(
+        {
             "rows_hash": [several.of("plain", [seed]).rows_hash for seed in several.seeds],
             "AUC minus": {what: asdict(d) for what, d in minus.items()},
             "processor ms a training sample, first run": cost,

@@ -6,7 +6,6 @@ r"""What samples that share a trunk cost in AUC and save in time, by block, over
 The default block is chosen by validation: of those that cannot be told from the best, the fastest.
 """
 
-import argparse
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -58,12 +57,8 @@ def chosen(valid: Mapping[int, list[float]], cost: Mapping[int, float]) -> tuple
 
 def main() -> None:
     """Print the table; write the file and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
-    several = Several(tell.opened(arguments.runs))
+    study = tell.asked(__doc__)
+    several = study.several
     systems = several.runs[0].recipe.systems
     valid = {name: [validated(run, name) for run in several.runs] for name in systems}
     cost, read = milliseconds(several.runs[0], [*systems]), {name: tokens(several.runs[0], name) for name in systems}
@@ -93,11 +88,8 @@ def main() -> None:
         {block: fmean(cost[name] for name in names) for block, names in cells.items()},
     )
     print(f"\nblock {block}; behind the best: {behind}")
-    tell.write(
-        arguments.out,
-        tell.origin(several.seeds)
-        | tell.about(several.runs)
-        | {
+    study.write(
+        {
             "rows_hash": [several.of("own-64", [seed]).rows_hash for seed in several.seeds],
             "block": block,
             "validation AUC minus the best block's, and its standard error": behind,
@@ -108,8 +100,8 @@ def main() -> None:
             "figures": several.figures(("auc", "log_loss", "gauc")),
         },
     )
-    if arguments.picture:
-        draw(several, minus, cost, arguments.picture)
+    if study.picture:
+        draw(several, minus, cost, study.picture)
 
 
 def draw(several: Several, minus: Mapping[str, Difference], cost: Mapping[str, float], picture: Path) -> None:

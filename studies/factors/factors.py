@@ -7,9 +7,7 @@ A factor's effect is the mean, over all systems that differ in nothing else and 
 is left out of all systems and seeds at once, so the differences are paired.
 """
 
-import argparse
 from dataclasses import asdict
-from pathlib import Path
 
 from lifelora.evaluation.jackknife import Jackknifed
 from lifelora.evaluation.significance import Difference, paired_test
@@ -46,31 +44,24 @@ def effects(several: Several) -> dict[str, Difference]:
 
 def main() -> None:
     """Print the table and the effects; write the file and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", type=Path, nargs="+", help="finished runs of recipe.toml, one for each seed")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--picture", type=Path, help="a PNG of every system's AUC")
-    arguments = parser.parse_args()
-    several = Several(tell.opened(arguments.runs))
+    study = tell.asked(__doc__)
+    several = study.several
     told, found = over_seeds(several.runs, "din"), effects(several)
     print(told)
     for what, d in found.items():
         print(f"{what:<48} {with_span(d)}  {p_value(d.p)}")
-    tell.write(
-        arguments.out,
-        tell.origin(several.seeds)
-        | tell.about(several.runs)
-        | {
+    study.write(
+        {
             "rows_hash": [several.of("din", [seed]).rows_hash for seed in several.seeds],
             "effects on AUC": {what: asdict(d) for what, d in found.items()},
         }
         | told.as_json(),
     )
-    if arguments.picture:
+    if study.picture:
         figures = {name: one.mean["auc"] for name, one in told.systems.items()}
         colours = {name: COUPLINGS.index(name.partition("-")[0]) if "-" in name else len(COUPLINGS) for name in figures}
         said = f"AUC, mean of {len(several.runs)} seeds, with its interval over users"
-        tell.draw_forest(arguments.picture, figures, said, colours)
+        tell.draw_forest(study.picture, figures, said, colours)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ r"""A language model by the samples that it is tuned on, beside conventional mod
       --picture studies/laser-alone/ml-1m.png
 """
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 
@@ -35,12 +34,8 @@ def curves_of(several: Several) -> dict[str, dict[int, str]]:
 
 def main() -> None:
     """Print the tables; write the file and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
-    several = Several(tell.opened(arguments.runs))
+    study = tell.asked(__doc__)
+    several = study.several
     curves = curves_of(several)
     counts = sorted({count for curve in curves.values() for count in curve})
     said = {count: "none" if count == UNTUNED else f"{count:,}" for count in counts}
@@ -67,14 +62,9 @@ def main() -> None:
             ),
             sep="\n",
         )
-    tell.write(
-        arguments.out,
-        tell.origin(several.seeds)
-        | tell.about(several.runs)
-        | {"the LM alone, AUC minus": found, "figures": several.figures(METRICS)},
-    )
-    if arguments.picture:
-        draw(several, curves, said, arguments.picture)
+    study.write({"the LM alone, AUC minus": found, "figures": several.figures(METRICS)})
+    if study.picture:
+        draw(several, curves, said, study.picture)
 
 
 def draw(several: Several, curves: dict[str, dict[int, str]], said: dict[int, str], picture: Path) -> None:

@@ -4,7 +4,6 @@ r"""What knowledge adds to DIN by the share of training samples, on all test sam
       --picture studies/laser-smollm2/added.png
 """
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -20,7 +19,6 @@ from lifelora.evaluation.tables import short
 from lifelora.run import Run
 from lifelora.run.tasks.ctr import Ctr
 from lifelora.study import tell
-from lifelora.study.seeds import Several
 
 METRICS = ("auc", "gauc", "log_loss")
 SHARES = {"1": "750", "10": "7,500", "100": "all"}
@@ -98,12 +96,8 @@ def draw(groups: Mapping[str, Group], picture: Path) -> None:
 
 def main() -> None:
     """Print the table; write the file and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
-    several = Several(tell.opened(arguments.runs))
+    study = tell.asked(__doc__)
+    several = study.several
     groups = {name: Group(several.runs, name) for name in GROUPS}
     found = {
         name: {
@@ -118,10 +112,10 @@ def main() -> None:
         }
         for name, one in groups.items()
     }
-    tell.write(arguments.out, tell.origin(several.seeds) | tell.about(several.runs) | {"groups": found})
+    study.write({"groups": found})
     print(table(groups))
-    if arguments.picture:
-        draw(groups, arguments.picture)
+    if study.picture:
+        draw(groups, study.picture)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ r"""What knowledge adds to conventional models, by the share of the training sam
 Runs are told as far as they have got: every figure, and every difference, is over the seeds that have it.
 """
 
-import argparse
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -178,23 +177,14 @@ def draw(grid: Grid, picture: Path) -> None:
 
 def main() -> None:
     """Print the tables; write the file and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
+    study = tell.asked(__doc__)
     torch.set_num_threads(1)
-    grid = Grid(Several(tell.opened(arguments.runs)))
+    grid = Grid(study.several)
     several = grid.several
-    tell.write(
-        arguments.out,
-        tell.origin(several.seeds)
-        | tell.about(several.runs)
-        | {"knowledge against none": found(grid), "figures": several.figures(METRICS)},
-    )
+    study.write({"knowledge against none": found(grid), "figures": several.figures(METRICS)})
     print(table(grid))
-    if arguments.picture:
-        draw(grid, arguments.picture)
+    if study.picture:
+        draw(grid, study.picture)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ r"""What a small pretrained LM learns from few samples, plain and personal, and 
 The runs are those of few-shot.toml; a system that none has judged yet is left out.
 """
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,12 +28,8 @@ CURVES = {"lora-": "plain LoRA, SmolLM2's first ten layers", "din-": "DIN of as 
 
 def main() -> None:
     """Print the tables; write the file and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
-    several = Several(tell.opened(arguments.runs))
+    study = tell.asked(__doc__)
+    several = study.several
     run = several.runs[0]
     steps: dict[str, Any] = {**run.recipe.conventional, **run.recipe.systems}
     every, seconds = len(run.context.dataset.samples["train"]), run.work.seconds()
@@ -56,11 +51,8 @@ def main() -> None:
     for other, tests in minus.items():
         told = {name: [f"{with_span(d[m])} ({p_value(d[m].p)})" for m in ("auc", "gauc")] for name, d in tests.items()}
         print(tell.markdown([f"minus {AGAINST[other]}", "AUC", "GAUC"], told))
-    tell.write(
-        arguments.out,
-        tell.origin(several.seeds)
-        | tell.about(several.runs)
-        | {
+    study.write(
+        {
             "rows_hash": [several.of("din", [seed]).rows_hash for seed in several.seeds],
             "samples learnt from": samples,
             "tokens": {name: asdict(one) for name, one in read.items()},
@@ -70,8 +62,8 @@ def main() -> None:
             "figures": several.figures(METRICS),
         },
     )
-    if arguments.picture:
-        draw(several, samples, arguments.picture)
+    if study.picture:
+        draw(several, samples, study.picture)
 
 
 def draw(several: Several, samples: dict[str, int], picture: Path) -> None:

@@ -6,7 +6,6 @@ r"""How an untuned LM answers, by how many behaviours it is shown and which, and
 The runs are those of zero-shot.toml; a system that none has judged yet is left out.
 """
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -52,29 +51,22 @@ def differences(several: Several, counts: dict[str, list[int]]) -> dict[str, dic
 
 def main() -> None:
     """Print the tables; write the file and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
-    several = Several(tell.opened(arguments.runs))
+    study = tell.asked(__doc__)
+    several = study.several
     counts = asked(several)
     shown = {name: [with_span(estimate(several.of(name), metric)) for metric in METRICS] for name in several.judged}
     print(tell.markdown(["", "AUC", "GAUC", "log loss"], shown))
     minus = differences(several, counts)
     rows = {said: [f"{with_span(d[metric])} ({p_value(d[metric].p)})" for metric in ("auc", "gauc")] for said, d in minus.items()}
     print(tell.markdown(["", "AUC", "GAUC"], rows))
-    tell.write(
-        arguments.out,
-        tell.origin(several.seeds)
-        | tell.about(several.runs)
-        | {
+    study.write(
+        {
             "minus": {said: {metric: asdict(d[metric]) for metric in METRICS} for said, d in minus.items()},
             "figures": several.figures(METRICS),
         },
     )
-    if arguments.picture:
-        draw(several, counts, arguments.picture)
+    if study.picture:
+        draw(several, counts, study.picture)
 
 
 def draw(several: Several, counts: dict[str, list[int]], picture: Path) -> None:

@@ -3,7 +3,6 @@ r"""What an LM is worth on test, by whether its conventional model was fitted on
 python studies/unfitted/learnt.py runs/unfitted --out studies/unfitted/learnt.json --picture studies/unfitted/learnt.png
 """
 
-import argparse
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,8 @@ PAIRS = {
 
 def main() -> None:
     """Print the tables; write the file and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
-    several = Several(tell.opened(arguments.runs))
+    study = tell.asked(__doc__)
+    several = study.several
     figures = {name: [estimate(several.of(name), metric) for metric in METRICS] for name in several.judged}
     rows = {name: [with_span(auc), with_span(loss), short(ece.value)] for name, (auc, loss, ece) in figures.items()}
     print(tell.markdown(["", "AUC", "log loss", "ECE"], rows))
@@ -46,18 +41,15 @@ def main() -> None:
         for said, d in minus.items()
     }
     print(tell.markdown(["", "AUC", "log loss", "ECE"], told))
-    tell.write(
-        arguments.out,
-        tell.origin(several.seeds)
-        | tell.about(several.runs)
-        | {
+    study.write(
+        {
             "rows_hash": [several.of("din", [seed]).rows_hash for seed in several.seeds],
             "minus": {said: {metric: asdict(d[metric]) for metric in METRICS} for said, d in minus.items()},
             "figures": several.figures(METRICS),
         },
     )
-    if arguments.picture:
-        draw(several, arguments.picture)
+    if study.picture:
+        draw(several, study.picture)
 
 
 def draw(several: Several, picture: Path) -> None:

@@ -5,7 +5,6 @@ r"""What words add to ids, on films that training has seen and on films that it 
 The runs are those of recipe.toml; a system that none has judged yet is left out.
 """
 
-import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -47,12 +46,8 @@ def judged(several: Several, name: str) -> dict[str, Jackknifed]:
 
 def main() -> None:
     """Print the tables; write the file and the picture."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--picture", type=Path)
-    arguments = parser.parse_args()
-    several = Several(tell.opened(arguments.runs))
+    study = tell.asked(__doc__)
+    several = study.several
     found = {name: judged(several, name) for name in several.judged}
     figures = {name: {group: estimate(one, "auc") for group, one in of.items()} for name, of in found.items()}
     minus = {
@@ -76,11 +71,8 @@ def main() -> None:
         }
         print(tell.markdown([f"AUC minus {said}", *GROUPS.values()], tests))
     counts = [{group: int(of_N.sum()) for group, of_N in groups(run).items()} for run in several.runs]
-    tell.write(
-        arguments.out,
-        tell.origin(several.seeds)
-        | tell.about(several.runs)
-        | {
+    study.write(
+        {
             "rows_hash": found[next(iter(AGAINST))]["all"].rows_hash.split("+"),
             "samples of groups": counts,
             "figures": {
@@ -95,8 +87,8 @@ def main() -> None:
             },
         },
     )
-    if arguments.picture:
-        draw(figures, arguments.picture)
+    if study.picture:
+        draw(figures, study.picture)
 
 
 def draw(figures: Mapping[str, Mapping[str, Figure]], picture: Path) -> None:

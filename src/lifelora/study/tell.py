@@ -1,10 +1,12 @@
 """How a study is written down: where its figures come from, tables in Markdown, JSON, pictures. Knows runs, trains nothing."""
 
+import argparse
 import json
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,31 @@ from lifelora.evaluation import drawing
 from lifelora.evaluation.measured import plain
 from lifelora.evaluation.significance import Figure
 from lifelora.run import Options, Run
+from lifelora.study.seeds import Several
+
+
+@dataclass(frozen=True)
+class Study:
+    """Finished runs of one recipe that are told as one, and where what is told of them goes."""
+
+    several: Several
+    out: Path
+    picture: Path | None
+
+    def write(self, values: Mapping[str, Any]) -> None:
+        """``values``, after where they come from and what they stand on."""
+        write(self.out, origin(self.several.seeds) | about(self.several.runs) | dict(values))
+
+
+def asked(description: str | None, picture: bool = True) -> Study:
+    """What the words of a study's command name; ``picture``: whether it draws one."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="finished runs, one for each seed")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file of all figures")
+    if picture:
+        parser.add_argument("--picture", type=Path, help="a PNG")
+    said = parser.parse_args()
+    return Study(Several(opened(said.runs)), said.out, said.picture if picture else None)
 
 
 def opened(folders: Sequence[Path]) -> list[Run]:
