@@ -27,7 +27,7 @@ import torch
 from diary import Diary
 from machine import facts, identity, say, write
 from postgres import Postgres
-from servers import begun, ended, serve_words, served
+from servers import begun, ended, orderly, serve_words, served
 
 from lifelora.run import Options, Run
 from lifelora.serving.store import Form, Store
@@ -143,6 +143,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    orderly()
     torch.set_num_threads(1)
     shutil.rmtree(arguments.work, ignore_errors=True)
     arguments.work.mkdir(parents=True)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from adapters import users_of, written
 from machine import facts, identity, say, write
-from servers import Served, plain_words, serve_words, served, without_trunks
+from servers import Served, orderly, plain_words, serve_words, served, without_trunks
 from traffic import OK, STOOD_IN, Client, Sent, arrivals, asks, closed_loop, keeps_up, open_loop, summary
 
 from lifelora.run import Options, Run
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    orderly()
     torch.set_num_threads(1)
     cores = sorted(os.sched_getaffinity(0))
     arguments.work.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ from urllib.parse import quote
 
 import numpy as np
 from machine import facts, identity, say, write
-from servers import Served, serve_words, served
+from servers import Served, orderly, serve_words, served
 
 from lifelora.run import Options, Run
 
@@ -176,6 +176,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    orderly()
     shutil.rmtree(arguments.work, ignore_errors=True)
     arguments.work.mkdir(parents=True)
     run = Run.open(arguments.run.resolve(), Options(device="cpu", progress=False))

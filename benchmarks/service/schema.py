@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from machine import say
-from servers import serve_words, served
+from servers import orderly, serve_words, served
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 PHASES = "examples,coverage,fuzzing,stateful"
@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--phases", default=PHASES)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    orderly()
     shutil.rmtree(arguments.work, ignore_errors=True)
     arguments.work.mkdir(parents=True)
     log = arguments.work / "server.log"

@@ -79,6 +79,11 @@ def ready(process: subprocess.Popen[str]) -> tuple[str, int] | None:
     return None
 
 
+def orderly() -> None:
+    """Let SIGTERM end this process as an error does, so that what it started ends, too."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+
+
 @contextmanager
 def served(name: str, words: Sequence[str], log: Path, core: int | None = None) -> Iterator[Served]:
     """A server, until the end of the block."""
