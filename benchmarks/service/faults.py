@@ -9,7 +9,6 @@ every user. With SQLite the database is in the server's process.
 import argparse
 import json
 import random
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,7 +24,7 @@ import fault_check
 import numpy as np
 import torch
 from diary import Diary
-from machine import facts, identity, say, write
+from machine import begin_in, facts, identity, say, write
 from postgres import Postgres
 from servers import begun, ended, orderly, serve_words, served
 
@@ -37,7 +36,7 @@ EVERY = {"server": 30.0, "database": 25.0, "client": 10.0}
 """Seconds from one kill to the next, in the mean."""
 DOWN = 2.0
 """Seconds that a thing stays down, at most."""
-USERS = 3
+USERS = 8
 """Of each client."""
 
 
@@ -145,8 +144,7 @@ def main() -> None:
     arguments = parser.parse_args()
     orderly()
     torch.set_num_threads(1)
-    shutil.rmtree(arguments.work, ignore_errors=True)
-    arguments.work.mkdir(parents=True)
+    begin_in(arguments.work)
     run = Run.open(arguments.run.resolve(), Options(device="cpu", progress=False))
     dataset = run.context.dataset
     plan = {

@@ -24,6 +24,14 @@ def say(text: str) -> None:
     print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
 
 
+def begin_in(folder: Path) -> None:
+    """Make a folder; SystemExit for one that is there, whose files are of another measurement."""
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise SystemExit(f"{folder} is there already; name a new folder, or remove it.") from None
+
+
 def facts(seed: int) -> dict[str, Any]:
     """Of this command on this machine."""
     return {

@@ -11,7 +11,6 @@ import argparse
 import http.client
 import json
 import random
-import shutil
 import threading
 import time
 from collections import Counter
@@ -23,7 +22,7 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from machine import facts, identity, say, write
+from machine import begin_in, facts, identity, say, write
 from servers import Served, orderly, serve_words, served
 
 from lifelora.run import Options, Run
@@ -177,8 +176,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     orderly()
-    shutil.rmtree(arguments.work, ignore_errors=True)
-    arguments.work.mkdir(parents=True)
+    begin_in(arguments.work)
     run = Run.open(arguments.run.resolve(), Options(device="cpu", progress=False))
     bounded, growing = (Mix(run, arguments.seed + part, bounded=not part) for part in range(2))
     kinds = arguments.kinds or list(bounded.kinds)

@@ -5,12 +5,11 @@ answer of 500, or one that the document does not tell of, is a failure. Its whol
 """
 
 import argparse
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from machine import say
+from machine import begin_in, say
 from servers import orderly, serve_words, served
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
@@ -27,8 +26,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     orderly()
-    shutil.rmtree(arguments.work, ignore_errors=True)
-    arguments.work.mkdir(parents=True)
+    begin_in(arguments.work)
     log = arguments.work / "server.log"
     with served("service", serve_words(arguments.run, str(arguments.work / "events.db")), log) as server:
         say(f"{arguments.phases} of http://{server.host}:{server.port}/openapi.json")
