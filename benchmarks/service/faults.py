@@ -79,7 +79,7 @@ class Scene:
         _killed(self.server)
 
     def _next(self, kind: str) -> float:
-        return self.draw.expovariate(1 / EVERY[kind])
+        return EVERY[kind] * self.draw.uniform(0.1, 1.9)
 
     def _down(self) -> None:
         time.sleep(self.draw.uniform(0, DOWN))

@@ -13,6 +13,8 @@ from machine import begin_in, say
 from servers import orderly, serve_words, served
 
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
+EXPECTED = '[checks]\nnot_a_server_error.expected-statuses = ["2xx", "3xx", "4xx", "503", "504"]\n'
+"""Of those that the document tells of: a service that is full, and a deadline that nothing can keep."""
 PHASES = "examples,coverage,fuzzing,stateful"
 
 
@@ -28,6 +30,7 @@ def main() -> None:
     orderly()
     begin_in(arguments.work)
     log = arguments.work / "server.log"
+    (arguments.work / "schemathesis.toml").write_text(EXPECTED)
     with served("service", serve_words(arguments.run, str(arguments.work / "events.db")), log) as server:
         say(f"{arguments.phases} of http://{server.host}:{server.port}/openapi.json")
         words = ["run", f"http://{server.host}:{server.port}/openapi.json", "--checks", CHECKS, "--phases", arguments.phases]
