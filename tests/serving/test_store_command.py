@@ -19,7 +19,10 @@ def test_export_and_import(plain: Path, tmp_path: Path, capsys: pytest.CaptureFi
         store.append([NewEvent(**event("u00001", "b00001")), NewEvent(**event("new", "b00002"))])
     run = str(tmp_path / "current")
     assert main(["store", "export", run, "--out", str(tmp_path / "tonight")]) == 0
-    assert f"export: {before + 2:,} events (2 that the run lacks), 0 new items; 0 forgotten" in capsys.readouterr().out
+    assert (
+        f"export: {before + 2:,} events (2 that the run lacks), 0 new items; forgotten users left out: 0"
+        in capsys.readouterr().out
+    )
     found = prepare(parse_source(f"tables:{tmp_path}/tonight/tables.toml").read(), Rules(), tmp_path / "next", "next")
     assert len(found) == before + 2
     assert "new" in found.users

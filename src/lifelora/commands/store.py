@@ -50,7 +50,7 @@ def exported(arguments: argparse.Namespace) -> int:
         note(f"{made.unnamed:,} events of the store are below data.rules.keep_from and have no name; they were left out.")
     say(
         f"export: {made.events:,} events ({made.new:,} that the run lacks), {made.items:,} new items; "
-        f"{made.forgotten:,} forgotten users are left out.\n"
+        f"forgotten users left out: {made.forgotten:,}.\n"
         f"Next: lifelora run {arguments.run}/recipe.toml --data tables:{made.toml} --out ANOTHER"
     )
     return 0
@@ -64,5 +64,5 @@ def imported(arguments: argparse.Namespace) -> int:
         data = run.stages.data.require()
         with Store.open(store_of(arguments), Form.of(data)) as store:
             made = store.import_data(data)
-    say(f"import: {made.events:,} new events; {made.there:,} were there; {made.forgotten:,} forgotten users are left out.")
+    say(f"import: {made.events:,} new events; {made.there:,} were there; forgotten users left out: {made.forgotten:,}.")
     return 0
