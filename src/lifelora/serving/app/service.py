@@ -30,6 +30,7 @@ THEN = {
     Why.REFUSED: "; the service's log says more",
 }
 """What becomes of an event that is not used."""
+UNTOLD = "the models are told of it as soon as the store, which keeps it, can be read"
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class Live:
 
     def left_out(self, seq: int) -> str:
         """Why the engine does not use an event, and what then; nothing where it does."""
+        if seq > self.follower.position.event:
+            return UNTOLD
         why = self.follower.left_out(seq)
         return "" if why is None else why + THEN.get(why, "")
 
