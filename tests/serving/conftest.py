@@ -1,8 +1,10 @@
-"""The runs that the tests of the service share: each is made once."""
+"""What the tests of the service share: runs, each made once, and both databases, of which PostgreSQL is started once."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from postgres_world import Server, lacking
 
 
 @pytest.fixture(scope="session")
@@ -37,3 +39,21 @@ def every_next(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("every-next")
     return made(next_items(folder), folder / "run")
+
+
+def server() -> Iterator[Server]:
+    """PostgreSQL; skipped where its programs are absent."""
+    if why := lacking():
+        pytest.skip(why)
+    one = Server()
+    yield one
+    one.end()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Of a store that is not there yet: a file, then a database of a PostgreSQL server of the tests' own."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'events.db'}"
+    made: str = request.getfixturevalue("server").new("tests")
+    return made

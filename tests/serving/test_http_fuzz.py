@@ -38,6 +38,12 @@ GOOD: dict[str, dict[str, Any]] = {
     "/v1/rerank": {"query": "u00001", "documents": ["b00001", {"text": "b00002"}], "model": "din", "top_n": 1},
     "/v1/events": {"events": [event("u00001", "b00001", id="k")]},
     "/v1/items": {"items": [{"item": "new", "title": "A title"}]},
+    "/v1/recommend": {
+        "history": [{"item": "b00001", "rating": 5.0}, {"item": "b00002"}],
+        "n": 3,
+        "system": "din",
+        "reasons": True,
+    },
 }
 ALLOWED = {200, 204, 400, 401, 403, 404, 405, 409, 413, 415, 422, 429, 503, 504}
 
@@ -96,23 +102,25 @@ def ask_anything(client: TestClient, examples: int) -> None:
         check(client.request(method, body[0], content=body[1], headers={"Content-Type": "application/json" if as_json else kind}))
 
     text = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
-    names = st.sampled_from(["n", "exclude", "system", "where", "allow_seen", "reasons", "cold", "x"])
+    names = st.sampled_from(["n", "q", "exclude", "system", "where", "allow_seen", "reasons", "cold", "x"])
+    begun = st.sampled_from(["/v1/users/", "/v1/recommend/", "/v1/report/", "/", "/page/", "/health/", "/v1/admin/"])
+    part = text.map(lambda part: quote(part, safe="")) | st.sampled_from(["%ff", "%00", "%2e%2e%2f", "u00001"])
+    whole = st.sampled_from(["/v1/run", "/v1/users", "/v1/items", "/v1/report", "/v1/recommend", "/metrics"])
 
     @settings(quiet, max_examples=max(30, examples // 3))
     @given(
         st.sampled_from(["GET", "DELETE", "HEAD", "OPTIONS", "PATCH"]),
-        st.sampled_from(["/v1/users/", "/v1/recommend/", "/", "/health/", "/v1/admin/"]),
-        text.map(lambda part: quote(part, safe="")) | st.sampled_from(["%ff", "%00", "%2e%2e%2f", "u00001"]),
-        st.dictionaries(names, text, max_size=3),
+        st.tuples(begun, part).map("".join) | whole,
+        st.dictionaries(names, text | st.sampled_from(["1", "50", "a", "\0"]), max_size=3),
         st.dictionaries(
             st.sampled_from(["Lifelora-Deadline", "traceparent", "tracestate", "Authorization", "Content-Length"]),
             st.text(string.printable.strip(), max_size=60),
             max_size=2,
         ),
     )
-    def visits(method: str, address: str, rest: str, query: dict[str, str], headers: dict[str, str]) -> None:
+    def visits(method: str, address: str, query: dict[str, str], headers: dict[str, str]) -> None:
         asked = "&".join(f"{name}={quote(value, safe='')}" for name, value in query.items())
-        check(client.request(method, f"{address}{rest}?{asked}", headers=headers))
+        check(client.request(method, f"{address}?{asked}", headers=headers))
 
     sends()
     visits()
@@ -141,6 +149,7 @@ def test_huge_lists_are_refused_before_they_are_looked_at(client: TestClient, co
         ("/v1/rerank", {"query": "u", "documents": ["b"] * count}),
         ("/v1/events", {"events": [event("u", "b", n) for n in range(count)]}),
         ("/v1/items", {"items": [{"item": str(n)} for n in range(count)]}),
+        ("/v1/recommend", {"history": [{"item": "b00001"}] * count}),
     ):
         came = client.post(address, json=body)
         assert came.status_code in (413, 422)
