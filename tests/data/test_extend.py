@@ -71,6 +71,24 @@ def test_an_event_in_the_second_of_the_last_one_stands_behind_it(dataset: Datase
     assert [item for item, *_ in history(grown, "a")[-3:]] == ["13", "9", "10"]
 
 
+def test_users_who_are_told_anew_read_as_if_they_had_been_told_in_order(dataset: Dataset):
+    """c is new; b, who is not told anew, is left as it was."""
+    early, between, late = (Event("a", item, 5, time) for item, time in (("9", 110), ("10", 120), ("11", 130)))
+    others = [Event("b", "12", 4, 115), Event("c", "9", 1, 50)]
+    grown = dataset.extended([late, *others]).extended([early, between, late], anew=["a"])
+    whole = dataset.extended([early, between, late, *others])
+    for user in ("a", "b", "c"):
+        told = []
+        for one in (grown, whole):
+            rows = one.log.rows_of(int(one.users.inside([user])[0]))
+            told.append((one.items.outside(one.item_N[rows]), one.time_N[rows].tolist()))
+        assert told[0] == told[1]
+    assert len(grown) == len(whole)
+    assert len(dataset.extended([late]).extended([], anew=["a"])) == len(dataset)
+    with pytest.raises(DataError, match="nobody"):
+        dataset.extended([], anew=["nobody"])
+
+
 def test_texts_of_new_items_and_users(dataset: Dataset):
     grown = dataset.extended(
         [Event("c", "99", 5, 1), Event("d", "9", 5, 1)],

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
 from fastapi.testclient import TestClient
 from http_world import NOW, conventional, event, opened, serving
 
+from lifelora.data.extend import Event
 from lifelora.serving.app.service import THEN
 from lifelora.serving.following.fitting import SECONDS_BEGIN, Why, fitting
 from lifelora.serving.store import Form, Kept, NewEvent, Store
@@ -27,8 +29,8 @@ def did(client: TestClient, user: str) -> list[tuple[str, int, bool]]:
     return [(one["item"], one["time"] - NOW, one["used"]) for one in events if one["time"] >= NOW - 1000]
 
 
-def test_events_are_kept_and_known_and_sent_again_they_are_one(plain: Path, tmp_path: Path):
-    with serving(plain, tmp_path / "events.db") as client:
+def test_events_are_kept_and_known_and_sent_again_they_are_one(plain: Path, url: str):
+    with serving(plain, url) as client:
         before = len(client.get("/v1/users/u00001").json()["events"])
         bulk = [event("u00001", "b00001", id="one"), event("u00001", "b00002", 5), event("u00001", "b00003", 2)]
         first = sent(client, *bulk)
@@ -41,29 +43,62 @@ def test_events_are_kept_and_known_and_sent_again_they_are_one(plain: Path, tmp_
         assert len(events) == before + 3
         assert events[-1]["title"]
         assert events[-1]["rating"] == "5 stars"
-    with serving(plain, tmp_path / "events.db") as client:  # another process would know the same
+    with serving(plain, url) as client:  # another process would know the same
         assert did(client, "u00001") == [("b00001", 0, True), ("b00003", 2, True), ("b00002", 5, True)]
 
 
-def test_what_comes_late_is_kept_and_said_and_used_after_a_start_where_it_can_be(plain: Path, tmp_path: Path):
-    with serving(plain, tmp_path / "events.db") as client:
-        sent(client, event("u00002", "b00001", 100))
-        late = sent(client, event("u00002", "b00002", 50), event("u00002", "b00003", 150))
-        assert [(one["new"], one["used"], one["why"]) for one in late["events"]] == [(True, False, LATE), (True, True, "")]
-        assert did(client, "u00002") == [("b00001", 100, True), ("b00002", 50, False), ("b00003", 150, True)] or did(
-            client, "u00002"
-        ) == [("b00002", 50, False), ("b00001", 100, True), ("b00003", 150, True)]
-        ancient = sent(client, {"user": "u00002", "item": "b00009", "rating": 3, "time": 5})
-        assert ancient["events"][0]["why"] == LATE
-    with serving(plain, tmp_path / "events.db") as client:  # told in one bulk, they stand in the order of their times
-        assert did(client, "u00002") == [("b00002", 50, True), ("b00001", 100, True), ("b00003", 150, True)]
+def test_events_that_come_late_are_used_in_their_place(plain: Path, url: str):
+    with serving(plain, url) as client:
+        sent(client, event("u00002", "b00001", 100), event("new", "b00001", 100))
+        late = sent(client, event("u00002", "b00002", 50), event("new", "b00004", 90), event("u00002", "b00003", 150))
+        assert [(one["new"], one["used"], one["why"]) for one in late["events"]] == [(True, True, "")] * 3
+        told = [("b00002", 50, True), ("b00001", 100, True), ("b00003", 150, True)]
+        assert did(client, "u00002") == told
+        assert did(client, "new") == [("b00004", 90, True), ("b00001", 100, True)]
+        assert sent(client, event("u00002", "b00002", 50))["new"] == 0
+        assert client.app.state.service.live.engine.state()["events"] == 5  # type: ignore[attr-defined]
+    with serving(plain, url) as client:
+        assert did(client, "u00002") == told
+
+
+def test_scores_after_late_events_are_those_of_a_run_that_was_told_in_order(shop: Path, tmp_path: Path):
+    """Whatever is warm; the reference is a run that is opened for itself."""
+    items = {f"u0000{user}": [f"b000{n:02}" for n in range(10 * user, 10 * user + 6)] for user in (1, 2, 3)}
+    wanted = [(user, item, 10.0 * place) for user, some in items.items() for place, item in enumerate(some)]
+    order = [5, 2, 0, 1, 4, 3, 11, 10, 9, 12, 17, 7, 6, 8, 13, 14, 16, 15]
+    asks = [(user, system) for user in items for system in ("din", "personal")]
+
+    def scores(client: TestClient, user: str, system: str) -> list[float]:
+        body = {"user": user, "candidates": ["b00050", "b00060"], "system": system, "reasons": False}
+        return [one["score"] for one in client.post("/v1/score", json=body).json()["items"]]
+
+    with serving(shop, tmp_path / "events.db") as client:
+        before = [scores(client, *ask) for ask in asks]
+        for start, end in ((0, 4), (4, 5), (5, 10), (10, 18)):
+            bulk = [event(user, item, after) for user, item, after in (wanted[place] for place in order[start:end])]
+            assert sent(client, *bulk)["used"] == end - start
+            live = [scores(client, *ask) for ask in asks]
+    run = opened(shop)
+    run.context.extend([Event(user, item, 5.0, NOW + after) for user, item, after in wanted])
+    candidates = run.context.dataset.items.inside(["b00050", "b00060"]).astype(np.int64)
+    for (user, system), old, came in zip(asks, before, live, strict=True):
+        number = int(run.context.dataset.users.inside([user])[0])
+        expected = run.scorers[system].score(run.task.now(number, candidates)).ravel()
+        np.testing.assert_allclose(came, expected, rtol=0, atol=5e-7)
+        assert np.abs(np.subtract(came, old)).max() > 5e-6
+
+
+def test_what_is_before_the_end_of_the_runs_own_data_is_kept_and_said(plain: Path, url: str):
+    with serving(plain, url) as client:
+        ancient = sent(client, {"user": "u00002", "item": "b00009", "rating": 3, "time": 5}, event("u00002", "b00001"))
+        assert [(one["new"], one["used"], one["why"]) for one in ancient["events"]] == [(True, False, LATE), (True, True, "")]
         assert client.get("/v1/users/u00002").json()["events"][0] | {"why": ""} == {
             "item": "b00009", "title": None, "rating": "3", "time": 5, "used": False, "why": "",
         }  # fmt: skip
 
 
-def test_of_a_key_the_first_stays_and_put_is_refused(plain: Path, tmp_path: Path):
-    with serving(plain, tmp_path / "events.db") as client:
+def test_of_a_key_the_first_stays_and_put_is_refused(plain: Path, url: str):
+    with serving(plain, url) as client:
         first = sent(client, event("u00003", "b00001", id="k"))["events"][0]
         other = sent(client, event("u00003", "b00002", 9, id="k"), event("u00003", "b00004", 10, id="l"))
         assert [(one["seq"], one["new"], one["used"]) for one in other["events"]] == [
@@ -80,8 +115,8 @@ def test_of_a_key_the_first_stays_and_put_is_refused(plain: Path, tmp_path: Path
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "events[0].id")
 
 
-def test_what_is_wrong_in_a_bulk_is_named_and_nothing_of_it_kept(plain: Path, tmp_path: Path):
-    with serving(plain, tmp_path / "events.db") as client:
+def test_what_is_wrong_in_a_bulk_is_named_and_nothing_of_it_kept(plain: Path, url: str):
+    with serving(plain, url) as client:
         bulk = [event("u00004", "b00001"), event("u00004", "b00002", rating=4.5), event("u00004", "b00003", time=NOW * 1000)]
         refused = client.post("/v1/events", json={"events": bulk})
         assert refused.status_code == 422
@@ -93,9 +128,9 @@ def test_what_is_wrong_in_a_bulk_is_named_and_nothing_of_it_kept(plain: Path, tm
         assert {one["field"] for one in refused.json()["errors"]} == {"events[0].user", "events[0].item", "events[0].when"}
 
 
-def test_an_item_is_told_of_once_and_is_known_after_a_start(plain: Path, tmp_path: Path):
+def test_an_item_is_told_of_once_and_is_known_after_a_start(plain: Path, url: str):
     item = {"item": "new", "title": "The Quiet Harbour", "description": "A novel."}
-    with serving(plain, tmp_path / "events.db") as client:
+    with serving(plain, url) as client:
         early = sent(client, event("u00005", "new"))["events"][0]
         assert (early["new"], early["used"], early["why"]) == (True, False, NO_ITEM)
         bad = client.post("/v1/items", json={"items": [item | {"colour": "red"}, {"title": "no id"}]})
@@ -106,16 +141,17 @@ def test_an_item_is_told_of_once_and_is_known_after_a_start(plain: Path, tmp_pat
         assert came["items"] == [{"item": "new", "new": True}, {"item": "b00001", "new": False}]
         again = client.post("/v1/items", json={"items": [item | {"title": "Otherwise"}]}).json()
         assert again["items"] == [{"item": "new", "new": False}]
+        assert did(client, "u00005") == [("new", 0, True)]  # the early one counts from now on
         assert sent(client, event("u00005", "new", 7))["used"] == 1
         scored = client.post("/v1/score", json={"user": "u00005", "candidates": ["new"], "system": "din"}).json()
         assert (scored["items"][0]["title"], scored["items"][0]["score"]) == ("The Quiet Harbour", None)
-    with serving(plain, tmp_path / "events.db") as client:
-        assert did(client, "u00005") == [("new", 0, True), ("new", 7, True)]  # the early one counts now, too
+    with serving(plain, url) as client:
+        assert did(client, "u00005") == [("new", 0, True), ("new", 7, True)]
         assert client.get("/v1/users/u00005").json()["events"][-1]["title"] == "The Quiet Harbour"
 
 
-def test_a_forgotten_user_is_gone_and_no_import_brings_them_back(plain: Path, tmp_path: Path):
-    with serving(plain, tmp_path / "events.db") as client:
+def test_a_forgotten_user_is_gone_and_no_import_brings_them_back(plain: Path, url: str):
+    with serving(plain, url) as client:
         sent(client, event("u00006", "b00001"), event("u00007", "b00001"))
         assert client.delete("/v1/users/u00006").status_code == 204
         assert client.get("/v1/users/u00006").status_code == 404
@@ -124,21 +160,21 @@ def test_a_forgotten_user_is_gone_and_no_import_brings_them_back(plain: Path, tm
         assert client.delete("/v1/users/u00006").status_code == 204
         assert client.delete("/v1/users/never-seen").status_code == 204
     data = opened(plain).stages.data.require()
-    with Store.open(tmp_path / "events.db", Form.of(data)) as store:
+    with Store.open(url, Form.of(data)) as store:
         assert store.import_data(data).forgotten == 1
-    with serving(plain, tmp_path / "events.db") as client:  # the run's own data has them still
+    with serving(plain, url) as client:  # the run's own data has them still
         assert client.get("/v1/users/u00006").status_code == 404
         assert did(client, "u00007") == [("b00001", 0, True)]
         assert sent(client, event("u00006", "b00002", 20))["used"] == 1  # a new history
         assert [one["item"] for one in client.get("/v1/users/u00006").json()["events"]] == ["b00002"]
-    with serving(plain, tmp_path / "events.db") as client:
+    with serving(plain, url) as client:
         assert [one["item"] for one in client.get("/v1/users/u00006").json()["events"]] == ["b00002"]
 
 
-def test_what_another_process_writes_is_followed(plain: Path, tmp_path: Path):
+def test_what_another_process_writes_is_followed(plain: Path, url: str):
     """Events, and a user whom it forgot and who came again."""
     data = opened(plain).stages.data.require()
-    with serving(plain, tmp_path / "events.db") as client, Store.open(tmp_path / "events.db", Form.of(data)) as store:
+    with serving(plain, url) as client, Store.open(url, Form.of(data)) as store:
         store.append([NewEvent("u00008", "b00001", 5.0, NOW)])
         sent(client, event("u00009", "b00001"))
         assert did(client, "u00008") == [("b00001", 0, True)]
@@ -148,9 +184,9 @@ def test_what_another_process_writes_is_followed(plain: Path, tmp_path: Path):
         assert [one["item"] for one in client.get("/v1/users/u00008").json()["events"]] == ["b00002"]
 
 
-def test_any_id_has_an_address(plain: Path, tmp_path: Path):
+def test_any_id_has_an_address(plain: Path, url: str):
     """Slashes, percent signs, what else means something in an address, other scripts, and as long as an id may be."""
-    with serving(plain, tmp_path / "events.db") as client:
+    with serving(plain, url) as client:
         for user in ("a/b", "a%2Fb", "50% off", "ü 你好", "a?b#c", "x" * 1000, "ends/"):
             sent(client, event(user, "b00001"))
             came = client.get(f"/v1/users/{quote(user, safe='')}").json()

@@ -262,7 +262,9 @@ class Dataset:
         train = np.asarray(self.samples["train"])
         return training_events(train[train >= 0], np.asarray(self.user_N[: self.log.n_prepared]), self.known_users)
 
-    def extended(self, events: Iterable[Event], items: Iterable[Told] = (), users: Iterable[Told] = ()) -> "Dataset":
+    def extended(
+        self, events: Iterable[Event], items: Iterable[Told] = (), users: Iterable[Told] = (), anew: Iterable[str] = ()
+    ) -> "Dataset":
         """This data set with what happened since, to ask about it: samples, lists and fields of models stay the prepared ones.
 
         Events go on after the last one of their user, by time and then, in the same second, by ``data.rules.ties`` (``file``: as
@@ -271,21 +273,24 @@ class Dataset:
         ``items`` and ``users`` tell of them: a mapping with "item" (or "user"), perhaps "title", "description" and fields of this
         data set, of which one that may have several values takes a list. It costs what all that came since ``prepare`` costs.
 
+        Of users who are told ``anew`` all that came since ``prepare`` goes first: a late event gets its place among others told.
+
         Raises DataError, with all that is wrong, for an id that is no text, a rating that this data set does not have, a time
-        before the last event of its user, an event that is there already, and texts of something known.
+        before the last event of its user, an event that is there already, texts of something known, and unknown ``anew``.
         """
         if self._label_above is None:
             raise ArtefactError(
                 f"{self.folder} is of an earlier version and does not say what a like is; prepare it anew before it is extended."
             )
         table = checked_events(events, self.rating_levels, self.has_times, self._keep_from, self.has_ratings)
-        other = copy(self)
+        other, again = copy(self), list(anew)
+        log = self.log.without(self.users.inside(again)) if again else self.log
         other.items, other.catalogue = with_new("item", self.items, self.catalogue, items, table.column("item"))
         if other.catalogue is not self.catalogue:
             other.__dict__.pop("titles", None)
         other.users, other.profiles = with_new("user", self.users, self.profiles, users, table.column("user"))
-        later = numbered(table, self.log, other.users, other.items, self.rating_levels, self._label_above, self._ties)
-        other._open(self.log.extended(later))
+        later = numbered(table, log, other.users, other.items, self.rating_levels, self._label_above, self._ties)
+        other._open(log.extended(later))
         return other
 
 

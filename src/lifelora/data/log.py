@@ -86,6 +86,10 @@ class Log:
             count = count + piece.found(users)[1]
         return count
 
+    def prepared_count(self, users: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
+        """How many of them are prepared ones."""
+        return self._prepared(users)[1]
+
     def rows(self, users: Int[np.ndarray, "..."], positions: Int[np.ndarray, "..."]) -> Int[np.ndarray, "..."]:
         """The rows at ``positions`` of the histories of ``users``; both are broadcast. A position that a history does not have
         gives a row that means nothing.
@@ -157,10 +161,10 @@ class Log:
         made.line = self.line
         return made
 
-    def without(self, user: int) -> "Log":
-        """This log without what came of a user after the prepared events, which stay; rows of others' later events move up."""
+    def without(self, users: Int[np.ndarray, "..."] | int) -> "Log":
+        """This log without what came of users after the prepared events, which stay; rows of others' later events move up."""
         rows_n = np.arange(self.n_prepared, len(self))
-        kept_n = rows_n[self.columns["user"][rows_n] != user]
+        kept_n = rows_n[~np.isin(self.columns["user"][rows_n], users)]
         bare = Log({name: c.first if isinstance(c, Column) else c for name, c in self.columns.items()}, self.offsets)
         return bare.extended({name: np.asarray(column[kept_n]) for name, column in self.columns.items()})
 

@@ -86,6 +86,7 @@ class Context:
         items: Iterable[Told] = (),
         users: Iterable[Told] = (),
         vectors_NE: Float[Tensor, "N E"] | None = None,
+        anew: Iterable[str] = (),
     ) -> None:
         """What happened since the data were prepared, as of ``Dataset.extended``: whatever is asked from now on knows it.
 
@@ -93,7 +94,7 @@ class Context:
         them a new item is like no other. Nothing in the run's folder changes. Raises DataError for what cannot be put behind
         the log, and ConfigError for vectors of another number of items.
         """
-        before, dataset = self.dataset.n_items, self.dataset.extended(events, items, users)
+        before, dataset = self.dataset.n_items, self.dataset.extended(events, items, users, anew)
         new = dataset.n_items - before
         if vectors_NE is not None:
             if len(vectors_NE) != new:

@@ -6,7 +6,7 @@ is loaded beside the old one, catches up with the store, and takes over; the old
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,8 +25,8 @@ EVERY = 1.0
 """Seconds: how often the store is looked at for what other processes wrote."""
 State = Literal["loading", "ready", "draining"]
 THEN = {
-    Why.LATE: "; it counts, if it can, once the run is opened anew",
-    Why.NO_ITEM: "; tell of it by POST /v1/items, and it counts once the run is opened anew",
+    Why.LATE: "; it counts in the next run that is made of newer data",
+    Why.NO_ITEM: "; tell of it by POST /v1/items, and it counts",
     Why.REFUSED: "; the service's log says more",
 }
 """What becomes of an event that is not used."""
@@ -43,8 +43,8 @@ class EngineLog:
     def dataset(self) -> Dataset:
         return self.engine.run.context.dataset
 
-    def add_events(self, events: list[Event]) -> None:
-        self.engine.add_events(events).result()
+    def add_events(self, events: list[Event], anew: Collection[str]) -> None:
+        self.engine.add_events(events, anew=anew).result()
 
     def add_items(self, items: list[Told]) -> list[str]:
         return self.engine.add_items(items).result()

@@ -149,13 +149,14 @@ class Engine:
         user = f"{NEW_USER} {secrets.token_hex(16)}"
         return self._put(ToldAsk(user=user, **self._asked(system, deadline), reasons=reasons, n=n, history=tuple(history)))
 
-    def add_events(self, events: Iterable[Event], users: Iterable[Told] = ()) -> "Future[None]":
+    def add_events(self, events: Iterable[Event], users: Iterable[Told] = (), anew: Iterable[str] = ()) -> "Future[None]":
         """What happened, and what is told of new users, as of ``Dataset.extended``: whatever is computed from then on knows it.
 
-        All of them or none: the future raises DataError with all that is wrong.
+        Of users who are told ``anew`` all that came since the run's data goes first, and what is warm of them. All of the events
+        or none: the future raises DataError with all that is wrong.
         """
-        events, users = list(events), list(users)
-        return self._worker.do(lambda: self.work.grow(events, users))
+        events, users, anew = list(events), list(users), list(anew)
+        return self._worker.do(lambda: self.work.grow(events, users, anew))
 
     def add_items(self, items: Iterable[Told]) -> "Future[list[str]]":
         """New items by their texts, with item vectors where the run has some; the future has notes for a reader."""

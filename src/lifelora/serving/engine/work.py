@@ -100,9 +100,13 @@ class Work:
             if error is not None and not isinstance(error, ConfigError):
                 raise error
 
-    def grow(self, events: list[Event], users: list[Told]) -> None:
-        self.run.context.extend(events, users=users)
-        self.counts["events"] += len(events)
+    def grow(self, events: list[Event], users: list[Told], anew: list[str]) -> None:
+        context = self.run.context
+        before = len(context.dataset)
+        context.extend(events, users=users, anew=anew)
+        self.counts["events"] += len(context.dataset) - before
+        for user in anew:
+            self.trunks.forget(int(context.dataset.users.inside([user])[0]))
 
     def forget(self, user: str) -> None:
         number = int(self.run.context.dataset.users.inside([user])[0])

@@ -1,6 +1,7 @@
 """Which events of a store a log can take now, and why not the others. Knows a data set and events, and tells nobody of them.
 
-A log grows at its end: what came late, or is of an item that the catalogue does not have, stays in the store alone.
+A log grows at its end. A user of whom something comes late is told anew, from the end of the run's own data on. What is before
+that, or of an item that the catalogue does not have, stays in the store alone.
 """
 
 from collections.abc import Hashable, Iterable
@@ -17,12 +18,15 @@ from lifelora.serving.store.events import SECONDS_BEGIN
 class Why(StrEnum):
     """Why a log does not take an event now."""
 
-    LATE = "before the last event of its user that the run knows"
+    LATE = "before the last event of its user in the run's own data"
     NO_ITEM = "of an item that the catalogue lacks"
     NO_RATING = "with a rating that the run's data lacks"
     LOW = "rated below data.rules.keep_from of the run"
     REFUSED = "refused by the run's log"
     "The rules here are the log's; should they ever differ."
+
+
+NEVER = np.iinfo(np.int64).min
 
 
 @dataclass
@@ -34,6 +38,8 @@ class Fitting:
     "By sequence number."
     there: int = 0
     "How many are in the log already."
+    anew: set[str] = field(default_factory=set)
+    "Users whose later events have to be told again, all of them, for one has its place between others; it is in no bulk."
 
 
 def fitting(dataset: Dataset, events: Iterable[Kept], form: Form) -> Fitting:
@@ -56,8 +62,11 @@ def fitting(dataset: Dataset, events: Iterable[Kept], form: Form) -> Fitting:
             if event.time <= past.last and (event.time, int(dataset.items.inside([event.item])[0])) in past.events:
                 made.there += 1
                 continue
-            if event.time < past.last:
+            if event.time < past.prepared:
                 why = Why.LATE
+            elif event.time < past.last:
+                made.anew.add(event.user)
+                continue
         if why is not None:
             made.left_out[event.seq] = why
             continue
@@ -86,13 +95,18 @@ class _Past:
     """What a log has of a user."""
 
     last: int
+    prepared: int
+    "The last of the run's own data."
     events: frozenset[tuple[int, int]]
     "Times and items' numbers."
 
     @classmethod
     def of(cls, dataset: Dataset, user: str) -> "_Past":
         if user not in dataset.users:
-            return cls(np.iinfo(np.int64).min, frozenset())
-        rows = dataset.log.rows_of(int(dataset.users.inside([user])[0]))
+            return cls(NEVER, NEVER, frozenset())
+        number = int(dataset.users.inside([user])[0])
+        own = int(dataset.log.prepared_count(np.array([number]))[0])
+        rows = dataset.log.rows_of(number)
         times, items = np.asarray(dataset.time_N[rows]).tolist(), np.asarray(dataset.item_N[rows]).tolist()
-        return cls(times[-1] if times else np.iinfo(np.int64).min, frozenset(zip(times, items, strict=True)))
+        last, prepared = (one[-1] if one else NEVER for one in (times, times[:own]))
+        return cls(last, prepared, frozenset(zip(times, items, strict=True)))

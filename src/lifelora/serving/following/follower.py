@@ -1,12 +1,13 @@
 """How a run's log follows a store: users who were forgotten, then items, then events, in the store's order. Knows no engine.
 
 Whichever process writes into the store (a service, another one on its database, an import), the log is told once and in one
-order. What it cannot take now is left in the store, and said. A log that begins to follow does so at the store's beginning;
-from then on ``advance`` tells it what is new.
+order. An event that came late gets its place: its user is told anew. What the log cannot take is left in the store, and said; of
+an item that was unknown, it is told as soon as the item is. A log that begins to follow does so at the store's beginning; from
+then on ``advance`` tells it what is new.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from threading import Lock
@@ -22,7 +23,7 @@ from lifelora.serving.store import Form, Kept, Store
 AT_ONCE = 200_000
 """Events that are told together: each telling costs what all later events cost."""
 REMEMBERED = 100_000
-"""Events of which it is remembered why they are not used."""
+"""Events of which it is remembered that they are not used, and why."""
 NEVER = 2**62
 
 
@@ -34,7 +35,7 @@ class Log(Protocol):
     def dataset(self) -> Dataset:
         """As it is now."""
 
-    def add_events(self, events: list[Event]) -> None:
+    def add_events(self, events: list[Event], anew: Collection[str]) -> None:
         """As of ``Dataset.extended``."""
 
     def add_items(self, items: list[Told]) -> list[str]:
@@ -76,7 +77,7 @@ class Follower:
         self._log, self._store, self._form, self._told, self._end = log, store, form, told, end or Position()
         self._lock, self._seq, self._item = Lock(), 0, 0
         self._note: int | None = None
-        self._left_out = OrderedDict[int, Why]()
+        self._left_out, self._anew = OrderedDict[int, tuple[Kept, Why]](), set[str]()
         self._notes = list[str]()
         self.counts = Counts()
 
@@ -96,6 +97,8 @@ class Follower:
                 return
             self._forget(forgotten)
             self._tell_items()
+            if self._anew:
+                self._tell([])
             events = takewhile(lambda event: event.seq <= self._end.event, self._store.since(self._seq))
             while bulk := list(islice(events, AT_ONCE)):
                 self._tell(bulk)
@@ -103,26 +106,39 @@ class Follower:
 
     def left_out(self, seq: int) -> Why | None:
         """Why the log does not have an event; None where it does."""
-        return self._left_out.get(seq)
+        found = self._left_out.get(seq)
+        return None if found is None else found[1]
 
     def notes(self) -> list[str]:
         """What a reader should know of the items that were told last."""
         return self._notes
 
     def _tell(self, events: list[Kept]) -> None:
-        made = fitting(self._log.dataset, events, self._form)
+        """Events that are new, and all later ones of users who have to be told anew."""
+        dataset = self._log.dataset
+        made = fitting(dataset, events, self._form)
         self.counts.there += made.there
+        users, until = self._anew | made.anew, max([self._seq, *(one.seq for one in events)])
+        if users:
+            again = (one for user in users for one in self._store.history(user) if one.seq <= until)
+            events = sorted([*(one for one in events if one.user not in users), *again], key=lambda one: one.seq)
+            users = {user for user in users if user in dataset.users}
+            made = fitting(dataset.extended([], anew=users), events, self._form)
         for bulk in made.bulks:
+            told, before = [Event(one.user, one.item, one.rating, one.time) for one in bulk], len(self._log.dataset)
             try:
-                self._log.add_events([Event(one.user, one.item, one.rating, one.time) for one in bulk])
-                self.counts.used += len(bulk)
+                self._log.add_events(told, users)
+                self.counts.used += len(self._log.dataset) - before
             except DataError as error:
                 self._told("events not used", error=error, events=len(bulk))
                 made.left_out |= {event.seq: Why.REFUSED for event in bulk}
-        self.counts.left_out.update(made.left_out.values())
-        self._left_out |= made.left_out
+            users = set()
+        was = Counter(self._left_out.pop(event.seq)[1] for event in events if event.seq in self._left_out)
+        self.counts.left_out = self.counts.left_out - was + Counter(made.left_out.values())
+        self._left_out |= {event.seq: (event, made.left_out[event.seq]) for event in events if event.seq in made.left_out}
         while len(self._left_out) > REMEMBERED:
             self._left_out.popitem(last=False)
+        self._anew = set()
 
     def _tell_items(self) -> None:
         dataset, new = self._log.dataset, list[Told]()
@@ -137,12 +153,16 @@ class Follower:
                     several = is_list(dataset.catalogue.column(name))
                     told[name] = value if several or isinstance(value, str) else ", ".join(value)
             new.append(told)
-        if new:
-            try:
-                self._notes = self._log.add_items(new)
-                self.counts.items += len(new)
-            except DataError as error:
-                self._told("items not used", error=error, items=len(new))
+        if not new:
+            return
+        try:
+            self._notes = self._log.add_items(new)
+        except DataError as error:
+            self._told("items not used", error=error, items=len(new))
+            return
+        self.counts.items += len(new)
+        items = {item["item"] for item in new}
+        self._anew |= {event.user for event, _ in self._left_out.values() if event.item in items}
 
     def _forget(self, user: str | None) -> None:
         notes = self._store.forgotten(self._note or 0)

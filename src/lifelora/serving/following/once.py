@@ -3,6 +3,7 @@
 The rules and the order are those of a service that opens the same run on the same store, so both answer alike.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,8 +25,8 @@ class OpenRun:
     def dataset(self) -> Dataset:
         return self.context.dataset
 
-    def add_events(self, events: list[Event]) -> None:
-        self.context.extend(events)
+    def add_events(self, events: list[Event], anew: Collection[str]) -> None:
+        self.context.extend(events, anew=anew)
 
     def add_items(self, items: list[Told]) -> list[str]:
         return tell_items(self.context, items)
