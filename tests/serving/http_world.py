@@ -1,10 +1,14 @@
 """A run as small as it can be with a language model, a service on it, and clients: shared by the tests of the service."""
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import uvicorn
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from lifelora.recipe.files import parse
@@ -12,35 +16,16 @@ from lifelora.run import Options, Run
 from lifelora.serving.app.app import create
 from lifelora.serving.app.keys import Key, Keys
 from lifelora.serving.app.limits import Limits
+from lifelora.serving.app.server import address, bound
 from lifelora.serving.app.service import Service
+from run_world import VALUES
 
-TRAINING = {"batch_size": 16, "epochs": 1, "learning_rate": 2e-3}
 RECIPE: dict[str, Any] = {
+    **{key: VALUES[key] for key in ("data", "conventional", "evaluation")},
     "name": "shop",
-    "data": {"source": {"kind": "simulated", "users": 24, "items": 80, "events_per_user": 16}},
-    "conventional": {
-        "popular": {"model": {"kind": "popularity"}},
-        "din": {
-            "model": {"kind": "din", "embedding": 4, "hidden": 8, "layers": 1, "attention_hidden": 4, "history_length": 6},
-            "training": TRAINING,
-        },
-    },
-    "backbone": {
-        "kind": "nano", "width": 16, "layers": 1, "heads": 2, "vocabulary": 500,
-        "training": {"batch_size": 16, "epochs": 1, "learning_rate": 3e-3, "select": "-loss"},
-    },
-    "systems": {
-        "personal": {
-            "behaviours": {"kind": "most-recent", "k": 3},
-            "coupling": {"kind": "full", "rank": 2},
-            "representation": {"model": "din"},
-            "train_samples": 32,
-            "validation_samples": 20,
-            "training": TRAINING,
-        },
-    },
-    "evaluation": {"test_samples": 24, "resamples": 100},
-}  # fmt: skip
+    "backbone": VALUES["backbone"] | {"layers": 2},
+    "systems": {"personal": VALUES["systems"]["personal"] | {"behaviours": {"kind": "most-recent", "k": 3}}},
+}
 QUIET = Options(device="cpu", progress=False)
 NOW = 2_000_000_000
 """After all events of the run."""
@@ -79,6 +64,27 @@ def serving(folder: Path, store: Path, keys: Keys | None = None, limits: Limits 
             yield client
     finally:
         service.close()
+
+
+@contextmanager
+def at_a_port(
+    folder: Path, store: Path, keys: Keys | None = None, limits: Limits | None = None
+) -> Iterator[tuple[str, Service, FastAPI]]:
+    """The address of a service that is ready, itself, and its application."""
+    service = Service(lambda: opened(folder), store).start()
+    app = create(service, keys, limits)
+    with bound("127.0.0.1", 0) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None))
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            while not server.started and thread.is_alive():
+                time.sleep(0.01)
+            yield address(listening), service, app
+        finally:
+            server.should_exit = True
+            thread.join()
+            service.close()
 
 
 def event(user: str, item: str, after: float = 0, **more: Any) -> dict[str, Any]:

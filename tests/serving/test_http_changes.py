@@ -83,10 +83,13 @@ def test_before_and_after_it_is_ready_it_says_so(plain: Path, tmp_path: Path):
         assert asks[-1].status_code == 409
         assert "lifelora_request_seconds" in client.get("/metrics").text
         service.start()
-        assert client.get("/health/ready").json()["recipe"] == "shop"
+        ready = client.get("/health/ready")
+        assert ready.json()["recipe"] == "shop"
+        assert "connection" not in ready.headers
         service.state = "draining"
         draining = client.get("/health/ready")
         assert (draining.status_code, draining.json()["type"]) == (503, "urn:lifelora:problem:draining")
-        assert client.get("/v1/recommend/u00001").status_code == 200  # what comes still is answered
+        last = client.get("/v1/recommend/u00001")  # what comes still is answered, and the client sends no more on its connection
+        assert (last.status_code, last.headers["connection"]) == (200, "close")
         service.close()
         assert client.get("/v1/recommend/u00001").status_code == 503

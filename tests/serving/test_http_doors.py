@@ -177,6 +177,10 @@ def test_what_is_no_json_is_told_so(client: TestClient):
     problem(client.post("/v1/score", data={"user": "u"}), 415, "not-json")
     problem(client.post("/v1/score", content=b"{}"), 415, "not-json")
     good = json.dumps(SCORE).encode()
+    for coding in ("gzip", "br, identity"):
+        packed = client.post("/v1/score", content=good, headers={"Content-Type": "application/json", "Content-Encoding": coding})
+        problem(packed, 415, "packed")
+        assert packed.headers["accept-encoding"] == "identity"
     for kind in ("application/json; charset=utf-8", "application/vnd.shop+json", "Application/JSON"):
         assert client.post("/v1/score", content=good, headers={"Content-Type": kind}).status_code == 200
     problem(client.post("/v1/score", content=b"[1,", headers={"Content-Type": "application/json"}), 400, "not-json")
@@ -189,14 +193,43 @@ def test_addresses_and_methods_that_are_none(client: TestClient):
     came = client.get("/v1/score")
     problem(came, 405, "method")
     assert came.headers["allow"] == "POST"
-    assert client.head("/v1/users/u00001").status_code == 405
-    assert client.options("/v1/events").status_code == 405
+    assert came.headers["cache-control"] == "no-store"
+    for method, address, allowed in (
+        ("OPTIONS", "/v1/events", "POST, PUT"),
+        ("DELETE", "/v1/events", "POST, PUT"),
+        ("PATCH", "/v1/users/u00001", "GET, DELETE, HEAD"),
+        ("BREW", "/health/live", "GET, HEAD"),
+    ):
+        refused = client.request(method, address)
+        assert problem(refused, 405, "method")["detail"].endswith(f"it takes {allowed}.")
+        assert refused.headers["allow"] == allowed
+    assert "access-control-allow-origin" not in client.options("/v1/events", headers={"Origin": "http://127.0.0.1"}).headers
     problem(client.get("/v1/users/%ff%fe"), 400, "address")
     problem(client.get("/v1/users/"), 422, "invalid")
     problem(client.get("/v1/users/%00"), 422, "invalid")
     problem(client.get("/v1/users/" + "x" * 1001), 422, "invalid")
     told = problem(client.get("/v1/recommend/u00001?n=1e400"), 422, "invalid")
     assert told["errors"][0] | {"what": ""} == {"field": "n (query)", "what": "", "came": "'1e400'"}
+
+
+def test_head_is_get_without_a_body(client: TestClient):
+    for address in ("/health/ready", "/v1/users/u00001", "/v1/users/nobody", "/", "/openapi.json"):
+        got, head = client.get(address), client.head(address)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert head.headers["content-length"] == got.headers["content-length"]
+    assert client.head("/v1/score").status_code == 405
+    assert 'method="HEAD",route="/health/ready"' in client.get("/metrics").text
+
+
+def test_a_parameter_that_is_none_is_named(client: TestClient):
+    told = problem(client.get("/v1/recommend/u00001?allow_sen=true&n=1"), 422, "invalid")
+    (one,) = told["errors"]
+    assert one["field"] == "allow_sen (query)"
+    assert "allow_seen" in one["what"]
+    assert told["detail"].startswith("1 value is")
+    assert "takes none" in problem(client.get("/v1/run?x=1"), 422, "invalid")["errors"][0]["what"]
+    told = problem(client.get("/v1/recommend/u00001?where=nonsense"), 422, "invalid")
+    assert not told["detail"].startswith("--")  # no option of a command
 
 
 def test_without_keys_only_this_machine_is_answered(client: TestClient):
@@ -222,6 +255,10 @@ def test_a_trace_is_passed_on_and_one_that_is_none_begins_anew(client: TestClien
     assert (version, trace, flags) == ("00", "4bf92f3577b34da6a3ce929d0e0e4736", "01")
     assert span != "00f067aa0ba902b7"
     assert came.headers["tracestate"] == state
+    lines = [("traceparent", parent), ("tracestate", "rojo=1"), ("tracestate", "congo=2")]
+    assert client.get("/health/live", headers=lines).headers["tracestate"] == "rojo=1,congo=2"
+    twice = client.get("/health/live", headers=[("traceparent", parent)] * 2)
+    assert trace not in twice.headers["traceparent"]
     refused = client.get("/nowhere", headers={"traceparent": parent})
     assert refused.json()["trace"] == trace
     for wrong in (
@@ -285,9 +322,9 @@ def test_the_document_of_the_api_is_openapi_3_1_with_examples(client: TestClient
             assert told["summary"], (method, path)
             if path.startswith("/v1"):
                 assert {"401", "403", "429", "503"} <= set(told["responses"])
-    for name in ("ScoreBody", "EventsBody", "ItemsBody", "RerankBody"):
+    bodies = {"ScoreBody": "score", "EventsBody": "events", "ItemsBody": "items", "RerankBody": "rerank", "ToldBody": "recommend"}
+    for name, address in bodies.items():
         (example,) = document["components"]["schemas"][name]["examples"]
-        address = {"ScoreBody": "score", "EventsBody": "events", "ItemsBody": "items", "RerankBody": "rerank"}[name]
         came = client.post(f"/v1/{address}", json=example | ({"system": "din"} if name == "ScoreBody" else {}))
         assert came.status_code == 200, came.text
 

@@ -50,15 +50,29 @@ def create(
         app.include_router(router)
     for kind in (starlette.exceptions.HTTPException, fastapi.exceptions.RequestValidationError, LifeloraError):
         app.add_exception_handler(kind, _refused)
-    app.add_middleware(Gate, metrics=metrics, body=limits.body)
+    app.add_middleware(
+        Gate, metrics=metrics, body=limits.body, patience=limits.deadline, draining=lambda: service.state == "draining"
+    )
     return app
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    refusal = of_error(error)
+    is_method = isinstance(error, starlette.exceptions.HTTPException) and error.status_code == 405
+    refusal = of_error(error, _allowed(request) if is_method else "")
     if refusal is None or refusal.status_code == 500:
         raise error  # the gate tells the log
     return response(refusal, request.scope["lifelora.trace"].id)
+
+
+def _allowed(request: Request) -> str:
+    """The methods of all endpoints at an address: who refuses one knows those of the first alone."""
+
+    def taken(method: str) -> bool:
+        asked = {**request.scope, "method": method}
+        return any(route.matches(asked)[0] is starlette.routing.Match.FULL for route in request.app.router.routes)
+
+    allowed = [method for method in ("GET", "POST", "PUT", "DELETE") if taken(method)]
+    return ", ".join([*allowed, *(["HEAD"] if "GET" in allowed else [])])
 
 
 @asynccontextmanager

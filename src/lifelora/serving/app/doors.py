@@ -1,7 +1,7 @@
 """The doors before an endpoint, passed before a body is read: key, role, rate, how many are inside. Knows no endpoint."""
 
 import math
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from lifelora.serving.app.keys import Keys, Role, allows, loopback
 from lifelora.serving.app.limits import Limits, Rate
 from lifelora.serving.app.metrics import Metrics
-from lifelora.serving.app.problems import AGAIN, Refusal
+from lifelora.serving.app.problems import AGAIN, Refusal, Wrong, values
 from lifelora.serving.app.strict import StrictRequest, takes_json
 from lifelora.serving.app.web import fastapi, starlette
 
@@ -70,12 +70,14 @@ class Door(fastapi.routing.APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's own, behind the doors, with JSON that is read strictly."""
         inside, takes_body = super().get_route_handler(), self.body_field is not None
+        known = [one.alias for one in self.dependant.query_params]
 
         async def handled(request: Request) -> Response:
             doors: Doors = request.app.state.doors
             with doors.through(request, self.role):
+                _asks_for(known, request.query_params)
                 if takes_body:
-                    takes_json(request.headers.get("content-type"))
+                    takes_json(request.headers.get("content-type"), request.headers.get("content-encoding"))
                 return await inside(StrictRequest(request.scope, request.receive))
 
         return handled
@@ -95,6 +97,14 @@ class Ruling(Door):
     """For a key that may do all."""
 
     role = "admin"
+
+
+def _asks_for(known: Sequence[str], came: Iterable[str]) -> None:
+    """A word in the query that says nothing here is one that was meant otherwise."""
+    if wrong := [name for name in dict.fromkeys(came) if name not in known]:
+        there = f"it takes {', '.join(known)}" if known else "it takes none"
+        told = [Wrong(f"{name} (query)", f"this address takes no such parameter; {there}") for name in wrong]
+        raise Refusal(422, "invalid", values(len(wrong)), told)
 
 
 def _from_here(request: Request) -> None:

@@ -67,21 +67,22 @@ def response(error: Refusal, trace: str | None = None) -> starlette.responses.Re
             body["more_errors"] = more
     if trace is not None:
         body["trace"] = trace
-    return starlette.responses.Response(json.dumps(body), error.status_code, error.headers, MEDIA)
+    headers = {"Cache-Control": "no-store", **(error.headers or {})}
+    return starlette.responses.Response(json.dumps(body), error.status_code, headers, MEDIA)
 
 
-def of_error(error: Exception) -> Refusal | None:
-    """What a client is told of an error; None for one that is a fault of ours."""
+def of_error(error: Exception, allowed: str = "") -> Refusal | None:
+    """What a client is told of an error, ``allowed`` being the methods of the address; None for one that is a fault of ours."""
     if isinstance(error, Refusal):
         return error
     if isinstance(error, fastapi.exceptions.RequestValidationError):
         return _of_values(error)
     if isinstance(error, starlette.exceptions.HTTPException):
-        return _of_http(error)
+        return _of_http(error, allowed)
     if isinstance(error, ConflictError):
         return Refusal(409, "conflict", "a key stands for another event already; nothing was kept.", _of_data(error))
     if isinstance(error, DataError):
-        return Refusal(422, "invalid", f"{error.count:,} values are not as they should be; nothing was done.", _of_data(error))
+        return Refusal(422, "invalid", values(error.count), _of_data(error))
     if isinstance(error, DeadlineError):
         return Refusal(504, "deadline", str(error))
     if isinstance(error, FullError | ClosedError):
@@ -89,7 +90,7 @@ def of_error(error: Exception) -> Refusal | None:
     if isinstance(error, StoreError | BusyError):
         return Refusal(503, "store", "the event store does not answer now; sending the same again is safe.", headers=AGAIN)
     if isinstance(error, ConfigError):
-        return Refusal(422, "invalid", str(error))
+        return Refusal(422, "invalid", str(error).removeprefix("--"))
     if isinstance(error, LifeloraError):
         return Refusal(500, "fault", "the run cannot answer this; the service's log says why.")
     return None
@@ -113,15 +114,21 @@ def _of_values(error: fastapi.exceptions.RequestValidationError) -> Refusal:
             field = name_of(place) or "body"
         came = None if one["type"] == "missing" else foreign.shown(one.get("input"))
         wrong.append(Wrong(field, one["msg"].removeprefix("Value error, "), came))
-    return Refusal(422, "invalid", f"{len(wrong):,} values are not as they should be; nothing was done.", wrong)
+    return Refusal(422, "invalid", values(len(wrong)), wrong)
 
 
-def _of_http(error: starlette.exceptions.HTTPException) -> Refusal:
+def values(count: int) -> str:
+    """How many are wrong."""
+    told = "1 value is not as it should be" if count == 1 else f"{count:,} values are not as they should be"
+    return f"{told}; nothing was done."
+
+
+def _of_http(error: starlette.exceptions.HTTPException, allowed: str) -> Refusal:
     if error.status_code == 404:
         return Refusal(404, "no-such-address", "there is nothing at this address; /openapi.json tells of all that there is.")
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "other methods")
-        return Refusal(405, "method", f"this address does not take this method; it takes {allowed}.", headers=error.headers)
+        told = f"this address does not take this method; it takes {allowed}."
+        return Refusal(405, "method", told, headers={"Allow": allowed})
     return Refusal(error.status_code, "refused", str(error.detail), headers=error.headers)
 
 

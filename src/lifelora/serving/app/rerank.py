@@ -10,7 +10,7 @@ from typing import Any
 
 from lifelora.errors import DataError
 from lifelora.serving.app.bodies import RerankBody
-from lifelora.serving.app.problems import Refusal, Wrong
+from lifelora.serving.app.problems import Refusal, Wrong, values
 from lifelora.serving.store.events import known_id
 
 BEST = ("", "lifelora")
@@ -61,6 +61,4 @@ def results(body: RerankBody, items: Sequence[str], scores: Mapping[str, float |
 
 def _wrong(field: str, error: DataError, allowed: str) -> Refusal:
     what = f"{error.problems[0].what}; it is {allowed}"
-    return Refusal(
-        422, "invalid", "1 value is not as it should be; nothing was done.", [Wrong(field, what, error.problems[0].value)]
-    )
+    return Refusal(422, "invalid", values(1), [Wrong(field, what, error.problems[0].value)])

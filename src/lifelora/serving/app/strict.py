@@ -43,8 +43,11 @@ def read(body: bytes) -> Any:
     return value
 
 
-def takes_json(content_type: str | None) -> None:
-    """Refusal (415) for a body that says that it is something else."""
+def takes_json(content_type: str | None, coding: str | None) -> None:
+    """Refusal (415) for a body that says that it is something else, or that it is packed: a few bytes can stand for very many."""
+    if coding is not None and coding.strip().lower() not in ("", "identity"):
+        told = f"'{coding[:60]}' came as Content-Encoding; send the body as it is."
+        raise Refusal(415, "packed", told, headers={"Accept-Encoding": "identity"})
     kind = (content_type or "").partition(";")[0].strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         came = f"'{kind[:60]}'" if kind else "no Content-Type"

@@ -18,6 +18,7 @@ async def answered(request: starlette.requests.Request, future: "Future[Made]") 
     try:
         await asyncio.wait((waiting, gone), return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
+            gone.result()  # or what was wrong with a body that was too large
             raise Refusal(400, "gone", "the client went away before the answer.")
         return waiting.result()
     finally:

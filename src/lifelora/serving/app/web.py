@@ -12,6 +12,7 @@ try:
     import starlette.exceptions
     import starlette.requests
     import starlette.responses
+    import starlette.routing
     import starlette.types
     import uvicorn
 except ImportError as error:

@@ -29,6 +29,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
         400: "The body is no JSON that is taken, or the address no UTF-8.",
         401: "No key, or an unknown one.",
         403: "The key's role is not enough.",
+        408: "The body did not come in time.",
         409: "A key stands for another event already.",
         413: "The body is too large.",
         415: "The body is not said to be JSON.",
