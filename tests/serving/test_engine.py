@@ -535,7 +535,13 @@ def test_an_answer_says_why(engine: Engine, plain: Run, users: list[str], items:
     assert own.shown == ()
     assert all(one.shown is not None and one.nearest in one.shown for one in own.items)
     assert own.weights is not None
-    assert own.weights.names == ("mean |C(u) - I|",)
+    assert (own.weights.of, own.weights.names) == ("full", ("layer 1", "layer 2"))
+    scorer, best = plain.scorers["similar"], min(range(len(items)), key=lambda place: own.items[place].rank)
+    requests = plain.task.now(int(dataset.users.inside([users[0]])[0]), dataset.items.inside(items).astype(np.int64))
+    C_SBQP = scorer.lm.adapters.couplings(scorer.represented(scorer.asked(requests), np.array([best]))).tensor.detach().numpy()
+    size_S = [np.sqrt(((C_QP - np.eye(len(C_QP))) ** 2).sum()) for C_QP in C_SBQP[:, 0]]
+    depth_S = np.array([int(name.split(".layers.")[1].split(".")[0]) for name, _ in scorer.lm.adapters.layers])
+    assert own.weights.values == pytest.approx([np.mean(np.array(size_S)[depth_S == depth]) for depth in (0, 1)])
     bare = engine.score(users[0], items, "growing", reasons=False).result()
     assert (bare.shown, bare.weights, {one.nearest for one in bare.items}) == ((), None, {None})
     assert [one.score for one in bare.items] == [one.score for one in answer.items]

@@ -8,8 +8,8 @@ from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
-from http_world import READ, keys
-from page_world import Browser, Page, at_a_port, browser, looking
+from http_world import READ, at_a_port, keys
+from page_world import Browser, Page, browser, looking
 
 PHONE = {"viewport": {"width": 375, "height": 720}}
 SECRET = READ["Authorization"].removeprefix("Bearer ")
@@ -23,7 +23,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def place(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with at_a_port(shop, tmp_path_factory.mktemp("store") / "events.db") as address:
+    with at_a_port(shop, tmp_path_factory.mktemp("store") / "events.db") as (address, _, _):
         yield address
 
 
@@ -64,7 +64,8 @@ def test_an_event_changes_the_list_and_the_page_says_what(chromium: Browser, pla
         shown = [f"{one['title']} ({one['rating']})" for one in before["shown"]]
         assert page.locator(".shown li").all_inner_texts() == shown
         picture = page.get_by_role("img").get_attribute("aria-label")
-        assert picture == f"Weights. mean |C(u) - I|: {before['weights']['values'][0]:.3g}."
+        one, two = before["weights"]["values"]
+        assert picture == f"Sizes. layer 1: {one:.3g}; layer 2: {two:.3g}."
         item = before["items"][2]
         add(page, item["item"])
         after = asked(f"{place}/v1/recommend/u00003?system=personal")
@@ -83,6 +84,29 @@ def test_an_event_changes_the_list_and_the_page_says_what(chromium: Browser, pla
         assert item["title"] in page.get_by_text("Left the list:").inner_text()
         assert page.evaluate("document.activeElement.id") == "lists"
         assert page.locator("#events li").first.locator(".title").inner_text() == item["title"]
+
+
+def test_users_are_found_by_a_part_of_their_ids_with_the_keyboard_alone(chromium: Browser, place: str):
+    with looking(chromium, place) as page:
+        page.get_by_role("status").filter(has_text="Some users:").wait_for()
+        page.get_by_label("User", exact=True).focus()
+        page.keyboard.type("U0002")
+        page.get_by_role("status").filter(has_text="users found:").wait_for()
+        found = page.get_by_role("list", name="Users that were found").get_by_role("button")
+        users = asked(f"{place}/v1/users?q=u0002")["users"]
+        assert found.all_inner_texts() == [f"Recommend for {user}" for user in users]
+        assert users[0].startswith("u0002")
+        for key in ("ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp"):
+            page.keyboard.press(key)
+        assert page.evaluate("document.activeElement.id") == "user"
+        for key in ("ArrowDown", "ArrowRight", "Enter"):
+            page.keyboard.press(key)
+        page.wait_for_selector("article")
+        assert page.get_by_label("User", exact=True).input_value() == users[1]
+        assert page.evaluate("document.activeElement.id") == "lists"
+        assert found.count() == 0
+        page.get_by_label("User", exact=True).fill("no such user")
+        page.get_by_role("status").filter(has_text="No user has this in the id.").wait_for()
 
 
 def test_two_systems_stand_side_by_side_and_a_told_history_is_not_kept(chromium: Browser, place: str):
@@ -105,7 +129,7 @@ def test_two_systems_stand_side_by_side_and_a_told_history_is_not_kept(chromium:
 
 
 def test_a_key_is_asked_for_and_kept_in_the_tab_alone(chromium: Browser, shop: Path, tmp_path: Path):
-    with at_a_port(shop, tmp_path / "events.db", keys()) as place, looking(chromium, place, quiet=False) as page:
+    with at_a_port(shop, tmp_path / "events.db", keys()) as (place, _, _), looking(chromium, place, quiet=False) as page:
         page.get_by_role("textbox", name="Key").fill("a-wrong-key-of-some-length")
         page.keyboard.press("Enter")
         page.get_by_text("does not know that key").wait_for()

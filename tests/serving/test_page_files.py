@@ -70,6 +70,11 @@ def test_what_a_page_chooses_from(client: TestClient):
     assert client.get("/v1/users?n=3").json()["users"] == dataset.users.outside([0, 11, 23])
     assert len(client.get("/v1/users?n=50").json()["users"]) == 24
     assert client.get("/v1/users?n=51").status_code == 422
+    assert client.get("/v1/users?q=u0001&n=4").json()["users"] == ["u00010", "u00011", "u00012", "u00013"]
+    assert client.get("/v1/users?q=U00010").json()["users"] == ["u00010"]
+    assert client.get("/v1/users?q=9&n=50").json()["users"] == ["u00009", "u00019"]  # a part that does not begin them
+    assert client.get("/v1/users?q=.").json()["users"] == []
+    assert client.get("/v1/users?q=").status_code == 422
     title, item = dataset.titles[7], dataset.items.outside([7])[0]
     word = title.split()[-1].upper()
     there = [number for number, one in enumerate(dataset.titles) if word.casefold() in one.casefold()]
@@ -85,8 +90,10 @@ def test_what_a_page_chooses_from(client: TestClient):
 def test_a_forgotten_user_is_not_offered(plain: Path, tmp_path: Path):
     with serving(plain, tmp_path / "events.db") as client:
         first = client.get("/v1/users?n=50").json()["users"][0]
+        assert client.get(f"/v1/users?q={first}").json()["users"] == [first]
         assert client.delete(f"/v1/users/{first}").status_code == 204
-        assert first not in client.get("/v1/users?n=50").json()["users"]
+        for query in ("n=50", f"q={first}", "q=u&n=50"):
+            assert first not in client.get(f"/v1/users?{query}").json()["users"]
 
 
 def test_the_report_and_no_other_file_of_the_run_is_given_away_to_who_has_a_key(shop: Path, tmp_path: Path):

@@ -1,4 +1,4 @@
-"""What a reader may choose from: systems, ratings, a few users, items by their titles. Knows an open run, no endpoint."""
+"""What a reader may choose from: systems, ratings, users by their ids, items by their titles. Knows an open run, no endpoint."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lifelora.data.dataset import Dataset
+from lifelora.data.idmap import IdMap
 from lifelora.data.levels import for_readers
 from lifelora.serving.app.bodies import Told
 from lifelora.serving.engine import Engine
@@ -89,16 +90,24 @@ def some_users(dataset: Dataset, n: int) -> list[str]:
     return [user for user in dataset.users.outside(number_N) if user is not None]  # a forgotten one has a number, and no id
 
 
+def users_like(dataset: Dataset, words: str, n: int) -> list[str]:
+    """Up to n users: the one with this id, then those whose id begins with these words, then those that have them."""
+    return dataset.users.outside(_like(dataset.profiles.column("user"), words, n, dataset.users))
+
+
 def items_like(dataset: Dataset, words: str, n: int) -> list[dict[str, str]]:
     """Up to n items: the one with this id, then those whose title begins with these words, then those that have them."""
-    titles, found = dataset.catalogue.column("title"), list[int]()
-    if words in dataset.items:
-        found.append(int(dataset.items.inside([words])[0]))
-    for matches in (pc.starts_with, pc.match_substring):
-        there: pa.Array = pc.indices_nonzero(pc.fill_null(matches(titles, words, ignore_case=True), False))
-        found += there.slice(0, 2 * n).to_pylist()
-    chosen = list(dict.fromkeys(found))[:n]
+    chosen = _like(dataset.catalogue.column("title"), words, n, dataset.items)
     return [
         {"item": item, "title": dataset.titles[number]}
         for item, number in zip(dataset.items.outside(chosen), chosen, strict=True)
     ]
+
+
+def _like(texts: pa.ChunkedArray, words: str, n: int, ids: IdMap) -> list[int]:
+    """The numbers of up to n texts that have these words: that with this id first, then those that begin with them."""
+    found = [int(ids.inside([words])[0])] if words in ids else []
+    for matches in (pc.starts_with, pc.match_substring):
+        there: pa.Array = pc.indices_nonzero(pc.fill_null(matches(texts, words, ignore_case=True), False))
+        found += there.slice(0, 2 * n).to_pylist()
+    return list(dict.fromkeys(found))[:n]

@@ -49,7 +49,7 @@ class Weights:
     "The coupling's kind, or 'blend'."
     names: tuple[str, ...]
     values: tuple[float, ...]
-    "Experts' or LoRAs' weights, as the mean over the layers; of a full C(u) the mean size of what it adds to I."
+    "Experts' or LoRAs' weights, as the mean over the layers; of a full C(u) the size of what it adds to I, by layer of the LM."
 
 
 @dataclass(frozen=True)

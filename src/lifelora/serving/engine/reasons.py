@@ -1,13 +1,14 @@
 """Why: the behaviours that were shown, which of them is most like an item, what C(u) is made of. Knows scorers; asks no LM."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
-from lifelora.lora.structure import Blocks, Dense, Structure
+from lifelora.lora.structure import Blocks, Dense
 from lifelora.retrieval.similar import MostSimilar
 from lifelora.run.run import Run
 from lifelora.run.scorers.base import Requests, Scorer
@@ -50,25 +51,33 @@ class Reasons:
             return None
         with torch.inference_mode():
             C = scorer.couplings(scorer.asked(requests), np.array([row]))
-            value_N = None if C is None else of_parts(C)
-        if value_N is None:
-            return None
-        kind = scorer.system.coupling.kind
-        name = {"experts": "expert", "meta": "LoRA", "hydra": "LoRA"}.get(kind)
-        names = [f"{name} {number}" for number in range(1, len(value_N) + 1)] if name else ["mean |C(u) - I|"]
-        return Weights(kind, tuple(names), tuple(value_N.tolist()))
+            kind = scorer.system.coupling.kind
+            if isinstance(C, Blocks):
+                values = of_parts(C, "expert" if kind == "experts" else "LoRA")
+            elif isinstance(C, Dense):
+                values = of_layers(C, [name for name, _ in scorer.lm.adapters.layers])
+            else:
+                return None
+        return Weights(kind, tuple(values), tuple(values.values()))
 
 
-def of_parts(C: Structure) -> Float[Tensor, "N"] | None:
-    """Of the first user: the weights of the parts, as the mean over layers; of a dense C the mean size of C(u) - I."""
-    if isinstance(C, Blocks):
-        mean_N: Tensor = C.tensor[:, 0].mean(dim=0)
-        return mean_N
-    if isinstance(C, Dense):
-        added_SQP = C.tensor[:, 0] - torch.eye(C.tensor.shape[-1], dtype=C.tensor.dtype, device=C.tensor.device)
-        size_1: Tensor = added_SQP.flatten(1).norm(dim=1).mean()[None]
-        return size_1
-    return None
+def of_parts(C: Blocks, part: str) -> dict[str, float]:
+    """Of the first user: the weights of the parts, as the mean over layers."""
+    mean_N: Tensor = C.tensor[:, 0].mean(dim=0)
+    return {f"{part} {number}": value for number, value in enumerate(mean_N.tolist(), start=1)}
+
+
+def of_layers(C: Dense, names: Sequence[str]) -> dict[str, float]:
+    """Of the first user: the size of C(u) - I (Frobenius norm), as the mean over what is adapted in each layer of the LM.
+
+    ``names`` are those of the S adapted modules; the first number in one is its layer's.
+    """
+    added_SQP = C.tensor[:, 0] - torch.eye(C.tensor.shape[-1], dtype=C.tensor.dtype, device=C.tensor.device)
+    sizes = defaultdict[str, list[float]](list)
+    for name, size in zip(names, added_SQP.flatten(1).norm(dim=1).tolist(), strict=True):
+        number = next((int(part) for part in name.split(".") if part.isdecimal()), None)
+        sizes[name if number is None else f"layer {number + 1}"].append(size)
+    return {name: sum(of_one) / len(of_one) for name, of_one in sizes.items()}
 
 
 def same(rows: Sequence[Int[np.ndarray, "_"]]) -> bool:

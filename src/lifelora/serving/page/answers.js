@@ -2,6 +2,10 @@
 import { changes, summary } from "./changes.js";
 import { bars, make, short } from "./elements.js";
 
+const captions = {
+  blend: "Weights of the blend",
+  full: "How far C(u) of this user is from I, by layer of the language model (‖C(u) − I‖)",
+};
 const told = (past) => (past.rating ? `${past.title} (${past.rating})` : past.title);
 const ids = (answer) => answer.items.map((one) => one.item);
 
@@ -49,8 +53,8 @@ function listed(answer, before, other, onAdd) {
     gone.length ? make("p", { class: "note" }, `Left the list: ${gone.map((one) => one.title).join("; ")}.`) : "",
     answer.shown.length && !answer.items.some((one) => one.nearest) ? why(answer.shown, null, "Why: what was shown to the model") : "",
     weights ? make("figure", {},
-      make("figcaption", {}, weights.of === "blend" ? "Weights of the blend" : `What C(u) of this user is made of (${weights.of})`),
-      bars("Weights", weights.names, weights.values, same ? before.weights.values : null)) : "");
+      make("figcaption", {}, captions[weights.of] ?? `What C(u) of this user is made of (${weights.of})`),
+      bars(weights.of === "full" ? "Sizes" : "Weights", weights.names, weights.values, same ? before.weights.values : null)) : "");
 }
 
 // Show answers beside one another; with those before, what changed. What is said of it is returned.

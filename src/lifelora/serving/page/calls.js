@@ -38,7 +38,7 @@ const query = (pairs) => new URLSearchParams(pairs).toString();
 const inPath = (id) => encodeURIComponent(id);
 
 export const run = () => values("/v1/run");
-export const users = async () => (await values("/v1/users?n=20")).users;
+export const users = async (words) => (await values(`/v1/users?${query({ n: 8, ...(words && { q: words }) })}`)).users;
 export const items = async (words) => (await values(`/v1/items?${query({ q: words, n: 8 })}`)).items;
 export const history = async (user) => (await values(`/v1/users/${inPath(user)}`)).events;
 export const recommend = (user, system, n) => values(`/v1/recommend/${inPath(user)}?${query({ system, n, cold: "refuse" })}`);

@@ -16,6 +16,7 @@ const WIDTH = 320;
 const NAME = 112;
 const NUMBER = 52;
 const ROW = 24;
+const MANY = 12;
 
 function drawn(name, attributes, text) {
   const made = document.createElementNS(SVG, name);
@@ -35,17 +36,19 @@ export function bars(label, names, values, before) {
   const low = Math.min(0, ...all);
   const reach = Math.max(0, ...all) - low || 1;
   const at = (value) => NAME + ((value - low) / reach) * (WIDTH - NAME - NUMBER);
+  const row = names.length > MANY ? 16 : ROW;
   const words = names.map((name, n) => `${name}: ${short(values[n])}${before ? `, before ${short(before[n])}` : ""}`).join("; ");
   const picture = drawn("svg", {
-    viewBox: `0 0 ${WIDTH} ${ROW * names.length}`, class: "bars", role: "img", "aria-label": `${label}. ${words}.`,
+    viewBox: `0 0 ${WIDTH} ${row * names.length}`, class: "bars", role: "img", "aria-label": `${label}. ${words}.`,
   });
   names.forEach((name, n) => {
-    const y = n * ROW;
+    const y = n * row;
+    const base = y + row / 2 + 4;
     const box = (value) => ({ x: Math.min(at(0), at(value)), width: Math.max(1, Math.abs(at(value) - at(0))) });
-    picture.append(drawn("text", { x: 0, y: y + 16 }, name));
-    picture.append(drawn("rect", { ...box(values[n]), y: y + 5, height: 14, rx: 2, class: "now" }));
-    if (before) picture.append(drawn("rect", { ...box(before[n]), y: y + 3, height: 18, rx: 2, class: "before" }));
-    picture.append(drawn("text", { x: WIDTH, y: y + 16, class: "number" }, short(values[n])));
+    picture.append(drawn("text", { x: 0, y: base }, name));
+    picture.append(drawn("rect", { ...box(values[n]), y: y + 4, height: row - 8, rx: 2, class: "now" }));
+    if (before) picture.append(drawn("rect", { ...box(before[n]), y: y + 2, height: row - 4, rx: 2, class: "before" }));
+    picture.append(drawn("text", { x: WIDTH, y: base, class: "number" }, short(values[n])));
   });
   return picture;
 }

@@ -68,9 +68,57 @@ async function begin() {
   if (best) $("system-1").value = best;
   $("rating-field").hidden = !ratings.length;
   $("rating").replaceChildren(...[...ratings].reverse().map((one) => make("option", { value: one.value }, one.name)));
-  const some = await calls.users();
-  $("users").replaceChildren(...some.map((user) => make("option", { value: user })));
-  $("user").placeholder = some.length ? `such as ${some[Math.floor(some.length / 2)]}` : "";
+  await offered();
+}
+
+// Users whose ids have what is written; what was written over meanwhile, or chosen from, is not shown any more.
+let search = 0;
+async function offered() {
+  const words = $("user").value.trim();
+  const own = ++search;
+  const users = await calls.users(words);
+  if (own !== search) return;
+  const there = users.length === 1 ? "1 user" : `${users.length} users`;
+  const more = users.length === 8 ? "; write more of the id to see others" : "";
+  $("users-note").textContent = !words ? "Some users:" : users.length ? `${there} found${more}:` : "No user has this in the id.";
+  $("users").replaceChildren(...users.map((user) => make("li", {},
+    make("button", { type: "button", class: "chip", onclick: () => work(() => chosen(user)) }, make("span", { class: "hidden" }, "Recommend for "), user))));
+}
+
+function offerNone() {
+  clearTimeout(writing);
+  search += 1;
+  $("users").replaceChildren();
+  $("users-note").textContent = "";
+}
+
+async function chosen(user) {
+  $("user").value = user;
+  await asked();
+  changeSeen();
+}
+
+let writing;
+function written() {
+  clearTimeout(writing);
+  writing = setTimeout(() => offered().catch(trouble), 150);
+}
+
+// From a field to the buttons that were found for it and back by arrows; Escape goes back, too.
+function arrows(field, list) {
+  const to = (event, one) => {
+    if (!one) return;
+    event.preventDefault();
+    one.focus();
+  };
+  const buttons = () => [...$(list).querySelectorAll("button")];
+  $(field).addEventListener("keydown", (event) => event.key === "ArrowDown" && to(event, buttons()[0]));
+  $(list).addEventListener("keydown", (event) => {
+    const place = buttons().indexOf(document.activeElement);
+    if (event.key === "ArrowDown" || event.key === "ArrowRight") to(event, buttons()[place + 1]);
+    else if (event.key === "ArrowUp" || event.key === "ArrowLeft") to(event, buttons()[place - 1] ?? $(field));
+    else if (event.key === "Escape") to(event, $(field));
+  });
 }
 
 function when(time) {
@@ -145,6 +193,7 @@ async function asked() {
     const user = $("user").value.trim();
     if (!user) throw new Error("Give a user's id.");
     if (user !== state.user) Object.assign(state, { user, events: [], all: false });
+    offerNone();
   }
   await recommend();
 }
@@ -184,7 +233,7 @@ async function found() {
 }
 
 function whose() {
-  $("user-field").hidden = isTold();
+  $("user-field").hidden = $("users-field").hidden = isTold();
   Object.assign(state, { all: false });
   empty();
   drawEvents();
@@ -198,6 +247,9 @@ function on(id, what) {
 }
 
 on("who-form", asked);
+$("user").addEventListener("input", written);
+arrows("user", "users");
+arrows("find", "found");
 on("find-form", found);
 on("key-form", async () => {
   calls.key.set($("key-input").value.trim());

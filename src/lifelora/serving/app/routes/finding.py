@@ -27,10 +27,21 @@ async def facts(request: Request) -> Response:
     return answer(await in_thread(finding.facts, service(request).live.engine))
 
 
-@router.get("/v1/users", response_model=UsersFoundOut, summary="Some users to choose from")
-async def users(request: Request, n: Few = 20) -> Response:
-    """A few users, spread over the log."""
-    return answer({"users": finding.some_users(service(request).live.engine.run.context.dataset, n)})
+@router.get("/v1/users", response_model=UsersFoundOut, summary="Users by their ids, or some of them")
+async def users(
+    request: Request,
+    q: Annotated[
+        Text | None, fastapi.Query(min_length=1, max_length=200, description="An id, or a part of one.", examples=["u0"])
+    ] = None,
+    n: Few = 20,
+) -> Response:
+    """The user with this id, then users whose id begins with it, then users whose id has it; without `q` a few users, spread
+    over the log.
+    """
+    dataset = service(request).live.engine.run.context.dataset
+    if q is None:
+        return answer({"users": finding.some_users(dataset, n)})
+    return answer({"users": await in_thread(finding.users_like, dataset, q, n)})
 
 
 @router.get("/v1/items", response_model=ItemsFoundOut, summary="Items by their titles")
