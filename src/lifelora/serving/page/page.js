@@ -78,11 +78,11 @@ async function offered() {
   const own = ++search;
   const users = await calls.users(words);
   if (own !== search) return;
-  const there = users.length === 1 ? "1 user" : `${users.length} users`;
-  const more = users.length === 8 ? "; write more of the id to see others" : "";
-  $("users-note").textContent = !words ? "Some users:" : users.length ? `${there} found${more}:` : "No user has this in the id.";
+  const there = users.length === 1 ? "1 user found:" : `${users.length} users found:`;
+  const some = users.length < 8 ? there : "The first 8 users; write more of the id to see others:";
+  $("users-note").textContent = !words ? "Some users:" : users.length ? some : "No user has this in the id.";
   $("users").replaceChildren(...users.map((user) => make("li", {},
-    make("button", { type: "button", class: "chip", onclick: () => work(() => chosen(user)) }, make("span", { class: "hidden" }, "Recommend for "), user))));
+    make("button", { type: "button", class: "chip", onclick: () => work(() => chosen(user)) }, make("span", { class: "hidden" }, "Choose "), user))));
 }
 
 function offerNone() {
