@@ -74,9 +74,10 @@ def test_what_clients_asked_who_went_away_is_not_computed(place: Place):
     go_on.set()
     held.result()
     assert call(f"{address}/v1/score", score)["items"]
-    after = engine.state()
+    while (after := engine.state())["waiting"]:  # it is off the list a moment after its answer
+        time.sleep(0.01)
     assert (after["cancelled"] - before["cancelled"], after["answered"] - before["answered"]) == (5, 1)
-    assert (after["waiting"], doors._inside) == (0, 0)
+    assert doors._inside == 0
 
 
 def test_many_clients_write_of_one_user_and_ask(place: Place, plain: Path):

@@ -94,7 +94,7 @@ def test_users_are_found_by_a_part_of_their_ids_with_the_keyboard_alone(chromium
         page.get_by_role("status").filter(has_text="users found:").wait_for()
         found = page.get_by_role("list", name="Users that were found").get_by_role("button")
         users = asked(f"{place}/v1/users?q=u0002")["users"]
-        assert found.all_inner_texts() == [f"Choose {user}" for user in users]
+        assert found.all_text_contents() == [f"Choose {user}" for user in users]
         assert users[0].startswith("u0002")
         for key in ("ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp"):
             page.keyboard.press(key)
