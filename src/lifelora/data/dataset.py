@@ -272,7 +272,6 @@ class Dataset:
         ``data.rules.keep_from`` holds here, too. New users and items get the next numbers, in the order that ``prepare`` has.
         ``items`` and ``users`` tell of them: a mapping with "item" (or "user"), perhaps "title", "description" and fields of this
         data set, of which one that may have several values takes a list. It costs what all that came since ``prepare`` costs.
-
         Of users who are told ``anew`` all that came since ``prepare`` goes first: a late event gets its place among others told.
 
         Raises DataError, with all that is wrong, for an id that is no text, a rating that this data set does not have, a time
@@ -283,8 +282,7 @@ class Dataset:
                 f"{self.folder} is of an earlier version and does not say what a like is; prepare it anew before it is extended."
             )
         table = checked_events(events, self.rating_levels, self.has_times, self._keep_from, self.has_ratings)
-        other, again = copy(self), list(anew)
-        log = self.log.without(self.users.inside(again)) if again else self.log
+        other, log = copy(self), self.log.without(self.users.inside(again)) if (again := list(anew)) else self.log
         other.items, other.catalogue = with_new("item", self.items, self.catalogue, items, table.column("item"))
         if other.catalogue is not self.catalogue:
             other.__dict__.pop("titles", None)
