@@ -41,6 +41,7 @@ def every_next(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made(next_items(folder), folder / "run")
 
 
+@pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """PostgreSQL; skipped where its programs are absent."""
     if why := lacking():
