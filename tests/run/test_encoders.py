@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES, judged_on, scores
 
 from lifelora.data.dataset import Targets
 from lifelora.data.extend import Event
@@ -20,6 +19,7 @@ from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
 from lifelora.stage import MANIFEST
 from lifelora.training import HISTORY
+from run_world import TRAINING, VALUES, judged_on, scores
 from tiny_bert import saved_bert
 
 QUIET = Options(device="cpu", progress=False)
