@@ -106,7 +106,7 @@ class Work:
         context.extend(events, users=users, anew=anew)
         self.counts["events"] += len(context.dataset) - before
         for user in anew:
-            self.trunks.forget(int(context.dataset.users.inside([user])[0]))
+            self.kept.forget(int(context.dataset.users.inside([user])[0]))
 
     def forget(self, user: str) -> None:
         number = int(self.run.context.dataset.users.inside([user])[0])
