@@ -126,9 +126,11 @@ def summary(sent: Sequence[Sent], window: float | None = None) -> dict[str, Any]
     answered = [one for one in sent if one.outcome in (OK, STOOD_IN)]
     took = np.array([one.ended - one.planned for one in answered] or [np.nan])
     ends = max(one.ended for one in sent)
+    if window is not None:  # the last one is planned at its end, and has to be answered after it
+        ends = max(window, ends - float(np.nan_to_num(took.min())))
     found: dict[str, Any] = {
         "requests": len(sent),
-        "answered a second": round(len(answered) / max(ends, window or 0.0), 4),
+        "answered a second": round(len(answered) / ends, 4),
         "outcomes": dict(outcomes),
         "seconds": {f"p{q}": _rounded(np.percentile(took, q)) for q in (50, 90, 99)} | {"max": _rounded(took.max())},
     }

@@ -17,7 +17,7 @@ sys.path.insert(0, str(FOLDER))  # as when one of its scripts runs
 import fault_check  # noqa: E402
 from diary import Diary, Pen  # noqa: E402
 from memory import EVERY, slope  # noqa: E402
-from traffic import OK, STOOD_IN, Client, arrivals, asks, closed_loop, keeps_up, open_loop, summary  # noqa: E402
+from traffic import OK, STOOD_IN, Client, Sent, arrivals, asks, closed_loop, keeps_up, open_loop, summary  # noqa: E402
 
 from lifelora.serving.store import Form, NewEvent, Store  # noqa: E402
 
@@ -51,6 +51,14 @@ def test_a_latency_counts_from_the_planned_time():
     told = summary(sent, 0.5)
     assert told["seconds"]["p50"] >= 0.2
     assert told["outcomes"] == {OK: 50}
+
+
+def test_the_last_answer_may_come_after_the_window():
+    """Four requests, each a second, answered after 2 s each: 4 in 4 s; or one after another in 2 s each, until 9: 4 in 7 s."""
+    side_by_side = [Sent(at, at, at + 2, OK) for at in (1.0, 2.0, 3.0, 4.0)]
+    assert summary(side_by_side, 4.0)["answered a second"] == 1.0
+    in_turn = [Sent(at, at, end, OK) for at, end in ((1.0, 3.0), (2.0, 5.0), (3.0, 7.0), (4.0, 9.0))]
+    assert summary(in_turn, 4.0)["answered a second"] == round(4 / 7, 4)
 
 
 def test_answers_are_told_apart():
