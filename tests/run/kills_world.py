@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from run_world import TRAINING, VALUES, tiny
 
 from lifelora.progress import Progress
 from lifelora.recipe.files import parse
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import Options, Run
 from lifelora.stage import CURVES, MANIFEST
+from run_world import TRAINING, VALUES, tiny
 
 REMOVING = ("rename", "unlink", "rmdir")
 CALLS = (*REMOVING, "replace", "fsync")

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_world import TRAINING, VALUES
 from scipy.optimize import minimize
 from scipy.special import expit, log_softmax, logit, softmax
 from sklearn.linear_model import LogisticRegression
@@ -29,6 +28,7 @@ from lifelora.run.scorers.weights import RIDGE
 from lifelora.run.scorers.yes_no import YesNo
 from lifelora.study.compare import minus
 from lifelora.study.seeds import over_seeds
+from run_world import TRAINING, VALUES
 
 OPTIONS = Options(device="cpu", progress=False)
 CTR: dict[str, Any] = VALUES | {

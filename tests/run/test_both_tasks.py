@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES
 
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.scorers.base import Requests
 from lifelora.run.tasks.next_item import RANKS
 from lifelora.training import HISTORY, History
+from run_world import TRAINING, VALUES
 
 SYSTEM = {
     "behaviours": {"kind": "most-recent", "k": 4},

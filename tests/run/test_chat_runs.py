@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, tiny
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.utils import logging
@@ -22,6 +21,7 @@ from lifelora.run import Options, Run
 from lifelora.run.prompts import prompt
 from lifelora.run.scorers.base import Requests
 from lifelora.run.stages import Stages
+from run_world import TRAINING, tiny
 
 QUIET = Options(device="cpu", progress=False)
 SYSTEM = {

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_world import next_items, replace_array, tiny
 
 from lifelora.cli import main
 from lifelora.errors import ConfigError
@@ -16,6 +15,7 @@ from lifelora.evaluation.tables import with_span
 from lifelora.run import Options, Run
 from lifelora.run.tasks.next_item import RANKS
 from lifelora.study.compare import compare, minus
+from run_world import next_items, replace_array, tiny
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES
 
 from lifelora.cli import main
 from lifelora.data.dataset import Dataset
@@ -28,6 +27,7 @@ from lifelora.run.scorers.language import LanguageScorer
 from lifelora.run.stages import Stages
 from lifelora.study.compare import minus
 from lifelora.tokens import LineTokenizer
+from run_world import TRAINING, VALUES
 
 OPTIONS = Options(device="cpu", progress=False)
 SASREC = {"model": {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}, "training": TRAINING}

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_world import tiny
 
 from lifelora.evaluation.costs import Cost
 from lifelora.run import Options, Run
 from lifelora.run.scorers.costs import COSTS, kept_costs
+from run_world import tiny
 
 WAYS = ["training", "scoring"]
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from run_world import next_items, tiny
 
 from lifelora.cli import main
 from lifelora.errors import LifeloraError
@@ -20,6 +19,7 @@ from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
 from lifelora.run.work import TIMING
 from lifelora.stage import CURVES, MANIFEST
+from run_world import next_items, tiny
 
 QUIET = Options(device="cpu", progress=False)
 RECIPES: dict[str, Callable[[], Recipe]] = {"ctr": tiny, "next-item": next_items}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from kills_world import asked_next
-from run_world import tiny
 
 from lifelora.cli import main
 from lifelora.errors import ConfigError
@@ -18,6 +17,7 @@ from lifelora.run.forecast import GIB, Forecast, Part, Step, gib
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.language import LanguageScorer
 from lifelora.run.scorers.yes_no import YesNo
+from run_world import tiny
 
 OPTIONS = Options(device="cpu", progress=False)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from run_world import VALUES
 
 from lifelora.cli import main
 from lifelora.data.extend import Event
@@ -16,6 +15,7 @@ from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.recommend import many
 from lifelora.run.recommend.since import add_events
+from run_world import VALUES
 
 OPTIONS = Options(device="cpu", progress=False)
 

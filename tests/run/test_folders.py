@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from run_world import next_items, tiny
 
 import lifelora
 from lifelora.cli import main
@@ -24,6 +23,7 @@ from lifelora.recipe.files import dump, parse
 from lifelora.run import Options, Run
 from lifelora.stage import MANIFEST, Stage
 from lifelora.tensors import read_tensors, write_tensors
+from run_world import next_items, tiny
 
 QUIET = Options(device="cpu", progress=False)
 COUNTED = '[conventional.popularity]\nmodel = { kind = "popularity" }\n'

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES
 
 from lifelora.llm.yes_no import YesNoLM
 from lifelora.prompts.tree import PromptTrees
@@ -26,6 +25,7 @@ from lifelora.run.scorers.sharing import why_never
 from lifelora.tensors import read_tensors
 from lifelora.training import TrainingConfig
 from lifelora.training.curve import History
+from run_world import TRAINING, VALUES
 
 GROWING: dict[str, Any] = {
     "behaviours": {"kind": "most-recent", "k": 2},

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES
 
 from lifelora.llm.cost import Cost
 from lifelora.prompts.tree import PromptTrees
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.scorers.titles import Titles
+from run_world import TRAINING, VALUES
 
 OPTIONS = Options(device="cpu", progress=False)
 FULL = {"coupling": {"kind": "full", "rank": 2}, "representation": {"model": "sasrec"}}

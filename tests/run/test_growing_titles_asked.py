@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES
 
 from lifelora.llm.cost import Cost
 from lifelora.prompts.fill import Prompts
@@ -15,6 +14,7 @@ from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.titles import Titles
+from run_world import TRAINING, VALUES
 
 SASREC = {"kind": "sasrec", "embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
 GROWING: dict[str, Any] = {

@@ -7,7 +7,6 @@ import pyarrow.compute as pc
 import pyarrow.csv as csv
 import pytest
 import torch
-from run_world import TRAINING, VALUES
 
 from lifelora.data.dataset import Targets
 from lifelora.data.extend import Event
@@ -21,6 +20,7 @@ from lifelora.recipe.recipe import Recipe
 from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
 from lifelora.run.scorers.base import Requests
+from run_world import TRAINING, VALUES
 
 pytestmark = pytest.mark.slow  # two runs are made
 QUIET = Options(device="cpu", progress=False)

@@ -7,11 +7,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from run_world import TRAINING, VALUES, judged_on, scores, show
 
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.stages import Stages
+from run_world import TRAINING, VALUES, judged_on, scores, show
 
 DIN = VALUES["conventional"]["din"]
 SYSTEM = VALUES["systems"]["personal"]

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_world import TRAINING, VALUES
 
 from lifelora.errors import ConfigError
 from lifelora.prompts.yes_no import YesNoBuilder
@@ -14,6 +13,7 @@ from lifelora.recipe.files import parse
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
+from run_world import TRAINING, VALUES
 
 OPTIONS = Options(device="cpu", progress=False)
 SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}

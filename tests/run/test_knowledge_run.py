@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from run_world import VALUES, judged_on, scores
 
 from lifelora.cli import main
 from lifelora.data.dataset import Targets
@@ -21,6 +20,7 @@ from lifelora.recipe.files import enhanced, load, parse
 from lifelora.recipe.sections import Conventional
 from lifelora.run import Options, Run
 from lifelora.run.knowledge import ITEMS, USERS, known
+from run_world import VALUES, judged_on, scores
 from small_run import SMALL
 
 OPTIONS = Options(device="cpu", progress=False)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES, judged_on, show
 
 from lifelora.errors import ConfigError
 from lifelora.lora.saved import load, save, tensors
@@ -17,6 +16,7 @@ from lifelora.run.export import export
 from lifelora.run.scorers.start import ADAPTER, start
 from lifelora.run.stages import Stages
 from lifelora.seeds import torch_generator
+from run_world import TRAINING, VALUES, judged_on, show
 
 DIN = VALUES["conventional"]["din"]
 CONVENTIONAL = {

@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import VALUES
 
 from lifelora.errors import ConfigError
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.scorers.yes_no import YesNo
 from lifelora.study.learning import milliseconds, tokens
+from run_world import VALUES
 
 BLOCK = 4
 

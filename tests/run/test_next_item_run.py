@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from run_world import TRAINING, VALUES
 from transformers import AutoModelForCausalLM
 
 from lifelora.cli import main
@@ -30,6 +29,7 @@ from lifelora.run.export import export
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.titles import Titles, candidates_of
 from lifelora.run.tasks.next_item import RANKS, TOP
+from run_world import TRAINING, VALUES
 
 SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
 SYSTEM = {

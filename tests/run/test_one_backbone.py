@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_world import TRAINING, VALUES, judged_on, scores
 
 import lifelora.llm.backbone
 from lifelora.prompts.lines.titles import TitleLines
@@ -15,6 +14,7 @@ from lifelora.recipe.files import parse
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
+from run_world import TRAINING, VALUES, judged_on, scores
 
 QUIET = Options(device="cpu", progress=False)
 LORA = VALUES["systems"]["lora"]

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from run_world import next_items, tiny
 from sklearn.metrics import roc_auc_score
 
 from lifelora.cli import main
 from lifelora.evaluation.ranks import Ranks
 from lifelora.run import Options, Run
+from run_world import next_items, tiny
 
 OPTIONS = Options(device="cpu", progress=False)
 

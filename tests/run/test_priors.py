@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES
 from scipy.special import expit, logit
 from test_growing_runs import GROWING, QUESTION, SASREC, U, everything, trained
 
@@ -21,6 +20,7 @@ from lifelora.run.recommend import recommend
 from lifelora.run.scorers.base import MODEL
 from lifelora.run.scorers.yes_no import YesNo
 from lifelora.tensors import read_tensors
+from run_world import TRAINING, VALUES
 
 OPTIONS = Options(device="cpu", progress=False)
 LORA = VALUES["systems"]["lora"] | {"dropout": 0.0, "prior": "din"}

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kills_world import asked_next
-from run_world import tiny
 
 import lifelora
 from lifelora.owner import LOCK
 from lifelora.recipe.files import dump
 from lifelora.training import HISTORY, History
+from run_world import tiny
 
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
 LATER = ('systems.added={like="lora", prior="din", dropout=0}',)

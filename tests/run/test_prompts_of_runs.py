@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_world import VALUES, next_items
 
 from lifelora.cli import main
 from lifelora.data.sources import parse_source
@@ -18,6 +17,7 @@ from lifelora.retrieval.growing import Growing
 from lifelora.run import Options, Run
 from lifelora.run.prompts import prompt
 from lifelora.run.unsaid import notes
+from run_world import VALUES, next_items
 
 QUIET = Options(device="cpu", progress=False)
 SASREC = next_items().model_dump(mode="json", exclude_none=True)["conventional"]["sasrec"]

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from run_world import TRAINING, VALUES
 from sklearn.metrics import roc_auc_score
 
 from lifelora.errors import ArtefactError, ConfigError
@@ -28,6 +27,7 @@ from lifelora.run.recommend.out import Out
 from lifelora.run.recommend.pool import Field
 from lifelora.run.recommend.ranking import NONE, first
 from lifelora.run.scorers.base import Requests
+from run_world import TRAINING, VALUES
 
 QUIET = Options(device="cpu", progress=False)
 SCORES = st.lists(st.sampled_from([0.0, 0.25, 0.5, float("nan")]), min_size=1, max_size=12)

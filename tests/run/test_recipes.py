@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_world import TRAINING, VALUES
 
 from lifelora.recipe.files import load, parse
 from lifelora.recipe.recipe import Recipe
 from lifelora.recipe.shipped import built_in
 from lifelora.run import Options, Run
+from run_world import TRAINING, VALUES
 from tiny_bert import saved_bert
 
 SIZES = {"embedding": 8, "hidden": 8, "layers": 1, "attention_hidden": 4, "history_length": 6, "heads": 1}

@@ -7,12 +7,12 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from run_world import tiny
 
 import lifelora
 from lifelora.errors import ConfigError
 from lifelora.run import Options, Run
 from lifelora.run.recommend import many
+from run_world import tiny
 
 USERS = ["u00003", "u00001", "u00003"]
 

@@ -11,7 +11,6 @@ import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 import pytest
 import torch
-from run_world import TRAINING, VALUES
 
 from lifelora.cli import main
 from lifelora.data.extend import Event
@@ -22,6 +21,7 @@ from lifelora.run.recommend import many, recommend
 from lifelora.run.recommend.cold import newcomer
 from lifelora.run.recommend.ranking import SHORTLISTED, Ranking
 from lifelora.run.recommend.told import add_items, known_items, known_users
+from run_world import TRAINING, VALUES
 
 QUIET = Options(device="cpu", progress=False)
 SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}

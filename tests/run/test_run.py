@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_world import TRAINING, VALUES, scores, tiny
 from sklearn.metrics import log_loss, roc_auc_score
 
 import lifelora
@@ -27,6 +26,7 @@ from lifelora.run import Options, Run
 from lifelora.run.recommend import recommend
 from lifelora.run.stages import Stages
 from lifelora.stage import MANIFEST
+from run_world import TRAINING, VALUES, scores, tiny
 
 QUIET = Options(device="cpu", progress=False)
 NAMES = ["popular", "din", "lora", "personal"]

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
-from run_world import TRAINING, VALUES, show
 from transformers import AutoModelForCausalLM
 
 from lifelora.artefacts import read_json
@@ -21,6 +20,7 @@ from lifelora.run import Options, Run
 from lifelora.run.cohort import read_cohort
 from lifelora.run.export import COHORT, export
 from lifelora.run.scorers.start import ADAPTER
+from run_world import TRAINING, VALUES, show
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 

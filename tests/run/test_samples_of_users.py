@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_world import VALUES
 
 from lifelora.errors import ConfigError
 from lifelora.recipe.files import parse
 from lifelora.recipe.recipe import Recipe
 from lifelora.run import Options, Run
+from run_world import VALUES
 
 
 def recipe(**evaluation: Any) -> Recipe:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_world import next_items, tiny
 from sklearn.metrics import roc_auc_score
 
 from lifelora.cli import main
@@ -15,6 +14,7 @@ from lifelora.evaluation.ranking_report import RankedSystem
 from lifelora.run import Options, Run
 from lifelora.run.tasks.next_item import NextItem
 from lifelora.study.seeds import over_seeds
+from run_world import next_items, tiny
 
 OPTIONS = Options(device="cpu", progress=False)
 

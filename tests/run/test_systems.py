@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from run_world import VALUES, scores
 
 from lifelora.errors import ConfigError
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
 from lifelora.run.scorers.base import Requests
+from run_world import VALUES, scores
 
 LORA = VALUES["systems"]["lora"]
 SIMILAR = {"behaviours": {"kind": "most-similar", "k": 4}}

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 from kills_world import asked_next
-from run_world import tiny
 from torch import nn
 
 from lifelora.cli import main
 from lifelora.run import Options, Run
 from lifelora.run.scorers.titles import SHARES
+from run_world import tiny
 
 RECIPES = {"ctr": ("lora", tiny), "next-item": ("text", asked_next)}
 

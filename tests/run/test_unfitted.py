@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from run_world import TRAINING, VALUES, replace_array
 from test_growing_runs import GROWING
 
 from lifelora.errors import ConfigError
@@ -18,6 +17,7 @@ from lifelora.run.scorers.base import MODEL
 from lifelora.run.scorers.like import LikeModel
 from lifelora.run.scorers.yes_no import YesNo
 from lifelora.tensors import read_tensors
+from run_world import TRAINING, VALUES, replace_array
 
 OPTIONS = Options(device="cpu", progress=False)
 DIN = VALUES["conventional"]["din"] | {"training": TRAINING | {"learning_rate": 2e-2}}

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_world import VALUES
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from transformers.utils import logging
 
@@ -12,6 +11,7 @@ from control_world import KINDS
 from lifelora.errors import ConfigError
 from lifelora.recipe.files import parse
 from lifelora.run import Options, Run
+from run_world import VALUES
 from tiny_bert import saved_bert
 
 WRAPPED = {"kind": "plain", "opening": ["<extra>"]}

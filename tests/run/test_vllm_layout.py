@@ -19,7 +19,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import PeftModel
-from run_world import TRAINING, VALUES, show
 from transformers import AutoModelForCausalLM
 
 from lifelora.artefacts import read_json
@@ -33,6 +32,7 @@ from lifelora.run import Options, Run
 from lifelora.run.cohort import cohort
 from lifelora.run.generative_scoring import GenerativeScoring
 from lifelora.run.vllm import Plan
+from run_world import TRAINING, VALUES, show
 
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
 
