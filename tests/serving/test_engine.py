@@ -291,6 +291,23 @@ def test_a_quick_model_stands_in_where_the_deadline_would_be_missed(
         engine.score(users[0], items, "sasrec", deadline=600.0).result()
 
 
+def test_who_was_answered_quickly_is_not_answered_again_between_the_layers_of_others(
+    engine: Engine, users: list[str], items: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    slow(monkeypatch, engine, {"growing": 900.0})
+    with held(engine):
+        patient = engine.score(users[0], items, "growing")
+        hurried = [
+            engine.score(users[1], items, "growing", deadline=600.0),
+            engine.score(users[2], items, "sasrec", deadline=0.0),
+        ]
+    assert (patient.result().system, hurried[0].result().system) == ("growing", "sasrec")
+    with pytest.raises(DeadlineError):
+        hurried[1].result()
+    state = engine.state()
+    assert [state[name] for name in ("answered", "stood in", "late", "failed")] == [1, 1, 1, 0]
+
+
 def test_a_deadline_shorter_than_the_batch_that_runs_is_kept(
     engine: Engine, plain: Run, users: list[str], items: list[str], monkeypatch: pytest.MonkeyPatch
 ):

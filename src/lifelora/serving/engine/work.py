@@ -130,10 +130,13 @@ class Work:
 
     def hurry(self, waiting: Sequence[Ask]) -> Collection[Ask]:
         """In the midst of a turn: what cannot wait for its end, the quick model answers now; which requests that were."""
-        if not self._running or not any(ask.deadline is not None for ask in waiting if ask not in self._running):
+        if not self._running:
+            return ()
+        # Until a turn ends, what was answered at its beginning is among what waits.
+        there = [ask for ask in waiting if ask not in self._running and not ask.future.done()]
+        if all(ask.deadline is None for ask in there):
             return ()
         began = self.clock()
-        there = [ask for ask in waiting if ask not in self._running and not ask.future.cancelled()]
         hurried = self._hurried(self._planned(there, busy=max(0.0, self._ends - began)))
         self._lost += self.clock() - began
         return hurried
