@@ -62,7 +62,7 @@ def serve_words(run: Path, store: str, port: int = 0) -> list[str]:
 
 def without_trunks(run: Path, store: str) -> list[str]:
     """The same service, whose engine keeps no trunk."""
-    return [str(HERE / "with_options.py"), str(run), "--store", store, "--trunk-bytes", "0"]
+    return [*serve_words(run, store), "--warm-memory", "0"]
 
 
 def plain_words(folder: Path) -> list[str]:

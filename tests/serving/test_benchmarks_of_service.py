@@ -202,4 +202,4 @@ def test_it_runs(script: str, tiny: Path, tmp_path: Path):
 
 def test_there_is_one_for_each():
     with_main = {path.name for path in FOLDER.glob("*.py") if "__main__" in path.read_text()}
-    assert with_main == {*SMALL, "runs.py", "with_options.py", "plain_server.py", "fault_client.py"}
+    assert with_main == {*SMALL, "runs.py", "plain_server.py", "fault_client.py"}

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
+from contextlib import suppress
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any
@@ -20,11 +22,14 @@ from http_world import event, opened
 
 from lifelora.cli import main
 from lifelora.serving.app.server import bound
+from lifelora.serving.app.service import Service
+from lifelora.serving.engine import EngineOptions
 
 
-def call(address: str, body: Any = None) -> Any:
+def call(address: str, body: Any = None, key: str = "") -> Any:
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(address, data, {"Content-Type": "application/json"}), timeout=60) as came:
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    with urllib.request.urlopen(urllib.request.Request(address, data, headers), timeout=60) as came:
         return json.loads(came.read())
 
 
@@ -63,6 +68,66 @@ def test_it_says_what_it_loads_answers_and_drains(plain: Path, tmp_path: Path):
         assert out == ""
         log += [json.loads(line) for line in rest.splitlines()]
         assert [line["event"] for line in log] == ["request", "run changed", "request", "stopped"]
+
+
+def test_keys_are_read_anew_with_the_run(plain: Path, tmp_path: Path):
+    """A file that is damaged changes nothing, and the log says what is wrong, without a key; the mended one has another key."""
+    old, new, file = "old-key-0123456789", "new-key-0123456789", tmp_path / "keys.toml"
+    file.write_text(f'[keys.old]\nrole = "read"\nkey = "{old}"\n')
+    with process(plain, "--store", str(tmp_path / "events.db"), "--keys", str(file)) as (running, address, _):
+        lines = running.stderr
+        assert lines is not None
+
+        def told_anew() -> list[dict[str, Any]]:
+            running.send_signal(signal.SIGHUP)
+            log = list[dict[str, Any]]()
+            while not log or log[-1]["event"] != "run changed":
+                log.append(json.loads(lines.readline()))
+            return log
+
+        def may(key: str) -> bool:
+            with suppress(urllib.error.HTTPError):
+                call(f"{address}/v1/run", key=key)
+            status: int = json.loads(lines.readline())["status"]
+            assert status in (200, 401)
+            return status == 200
+
+        assert may(old)
+        file.write_text(f'[keys.new]\nrole = "nobody"\nkey = "{new}"\n')
+        why, _ = told_anew()
+        assert (why["event"], why["error"]) == ("keys not changed", "ConfigError")
+        assert "keys.new.role: Input should be 'read', 'write' or 'admin'" in why["why"]
+        assert new not in str(why)
+        assert may(old)
+        assert not may(new)
+        file.write_text(file.read_text().replace("nobody", "read"))
+        assert [line["event"] for line in told_anew()] == ["keys changed", "run changed"]
+        assert may(new)
+        assert not may(old)
+        assert [line["event"] for line in told_anew()] == ["run changed"]
+
+
+def test_how_much_stays_warm_is_said(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By the engine that is to be started; 1.5 GiB are 1.5 · 2³⁰ bytes."""
+    held = list[int]()
+
+    def instead(service: Service, *_: object) -> None:
+        service.start()
+        held.append(service.live.engine.options.warm_bytes)
+        service.close()
+
+    monkeypatch.setattr("lifelora.serving.app.server.serve", instead)
+    words = ["serve", str(plain), "--port", "0", "--store", str(tmp_path / "events.db")]
+    for given in ([], ["--warm-memory", "0"], ["--warm-memory", "1.5GiB"]):
+        assert main([*words, *given]) == 0
+    assert held == [EngineOptions().warm_bytes, 0, 3 << 29]
+
+
+@pytest.mark.parametrize("size", ["512", "-1MiB", "2GB", "GiB", "1e9KiB", "٣MiB"])
+def test_a_size_without_a_unit_is_refused(size: str, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        main(["serve", "run", f"--warm-memory={size}"])
+    assert "give a number with KiB, MiB, GiB or TiB" in capsys.readouterr().err
 
 
 def test_every_acknowledged_event_outlives_a_kill(plain: Path, tmp_path: Path):

@@ -1,6 +1,7 @@
 """`lifelora serve`: a finished run over HTTP."""
 
 import argparse
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,12 @@ def add(command: Add) -> None:
     sub.add_argument("--port", type=port, default=8000, help="The port to listen on; 0 takes a free one. By default 8000.")
     kept(sub)
     sub.add_argument("--keys", type=Path, metavar="FILE", help="Who may call, and limits, in TOML or JSON (see docs/service.md).")
+    sub.add_argument(
+        "--warm-memory",
+        type=size,
+        metavar="SIZE",
+        help="The most memory for what stays warm of users between requests, as 512MiB or 2GiB; 0: none. By default 1GiB.",
+    )
     options(sub)
 
 
@@ -29,16 +36,26 @@ def port(word: str) -> int:
     return int(word)
 
 
+def size(word: str) -> int:
+    """Bytes: a number and its unit."""
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)(KiB|MiB|GiB|TiB)", word)
+    if found is None and word != "0":
+        raise argparse.ArgumentTypeError(f"'{word}' is not a size; give a number with KiB, MiB, GiB or TiB, as 512MiB, or 0")
+    return 0 if found is None else int(float(found[1]) * UNITS[found[2]])
+
+
 def handle(arguments: argparse.Namespace) -> int:
     """Check what can be checked at once, then load, then answer until a signal."""
     from lifelora.serving.app import web  # first of all: whether the extra is there  # noqa: F401
     from lifelora.serving.app.keys import may_bind, opened
     from lifelora.serving.app.server import address, bound, serve
     from lifelora.serving.app.service import Service
+    from lifelora.serving.engine import EngineOptions
 
     keys, limits = opened(arguments.keys)
     may_bind(arguments.host, keys)
     store = store_of(arguments)
+    bounds = EngineOptions() if arguments.warm_memory is None else EngineOptions(warm_bytes=arguments.warm_memory)
     run = _finished(arguments)
     with bound(arguments.host, arguments.port) as listening:
         say(_told(run, store))
@@ -47,7 +64,8 @@ def handle(arguments: argparse.Namespace) -> int:
         def ready() -> None:
             say(f"serving {arguments.run} at {where}; Ctrl-C or SIGTERM ends it.")
 
-        serve(Service(lambda: _finished(arguments), store), listening, keys, limits, ready)
+        service = Service(lambda: _finished(arguments), store, bounds)
+        serve(service, listening, keys, limits, ready, lambda: opened(arguments.keys)[0])
     return 0
 
 
@@ -82,5 +100,6 @@ def _told(run: "Run", store: str | Path) -> str:
     )
 
 
+UNITS = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 START, BYTES, EVENTS = 3.0, 50e6, 30_000.0
 """Seconds for anything, bytes of a run a second, events of a store a second: what two slow cores do."""

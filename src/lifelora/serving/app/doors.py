@@ -22,10 +22,16 @@ class Doors:
     """Of one service."""
 
     def __init__(self, keys: Keys, limits: Limits, metrics: Metrics) -> None:
-        self.keys, self.limits, self._metrics = keys, limits, metrics
-        rates = {name: key.rate or limits.rate for name, key in keys.named.items()} if keys.named else {"": limits.rate}
-        self._rates = {name: Rate(rate) for name, rate in rates.items() if rate is not None}
+        self.limits, self._metrics = limits, metrics
         self._inside = 0
+        self.change(keys)
+
+    def change(self, keys: Keys) -> None:
+        """From the next request on these are the keys."""
+        rate = self.limits.rate
+        rates = {name: key.rate or rate for name, key in keys.named.items()} if keys.named else {"": rate}
+        self.keys = keys
+        self._rates = {name: Rate(rate) for name, rate in rates.items() if rate is not None}
 
     @contextmanager
     def through(self, request: Request, role: Role) -> Iterator[None]:

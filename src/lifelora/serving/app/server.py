@@ -1,7 +1,8 @@
 """The process: a socket, the application on it, signals, and the end. Knows no endpoint.
 
 SIGTERM (or Ctrl-C): /health/ready says 503 at once, no connection is taken any more, what is being answered is answered, then it
-ends with 0. A second one ends it at once. SIGHUP: the run at the same place is opened anew and takes over.
+ends with 0. A second one ends it at once. SIGHUP: the keys are read anew, and the run at the same place is opened
+anew and takes over.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from types import FrameType
 
 from lifelora.errors import ConfigError, LifeloraError
 from lifelora.serving.app.app import create
+from lifelora.serving.app.doors import Doors
 from lifelora.serving.app.keys import Keys
 from lifelora.serving.app.limits import Limits
 from lifelora.serving.app.logs import begin, tell
@@ -87,8 +89,17 @@ class Process(uvicorn.Server):
         self._service.state = "draining"
 
 
-def serve(service: Service, listening: socket.socket, keys: Keys, limits: Limits, ready: Callable[[], None]) -> None:
-    """Load and answer until a signal ends it; ``ready`` is called once. Raises what loading raises."""
+def serve(
+    service: Service,
+    listening: socket.socket,
+    keys: Keys,
+    limits: Limits,
+    ready: Callable[[], None],
+    read_keys: Callable[[], Keys],
+) -> None:
+    """Load and answer until a signal ends it. ``ready`` is called once, ``read_keys`` at each SIGHUP. Raises what loading
+    raises.
+    """
     begin()
     failed = list[BaseException]()
 
@@ -100,6 +111,7 @@ def serve(service: Service, listening: socket.socket, keys: Keys, limits: Limits
             while True:
                 await process.changes.wait()
                 process.changes.clear()
+                await change_keys(app.state.doors)
                 try:
                     await in_thread(service.change)
                 except LifeloraError as error:
@@ -109,6 +121,16 @@ def serve(service: Service, listening: socket.socket, keys: Keys, limits: Limits
         except BaseException as error:  # noqa: BLE001 - the process ends with it
             failed.append(error)
             process.should_exit = True
+
+    async def change_keys(doors: Doors) -> None:
+        try:
+            read = await in_thread(read_keys)
+        except ConfigError as error:
+            tell("keys not changed", error=error, why=str(error))
+            return
+        if read != doors.keys:
+            doors.change(read)
+            tell("keys changed")
 
     @asynccontextmanager
     async def lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
