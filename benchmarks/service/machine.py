@@ -15,7 +15,7 @@ from typing import Any
 
 from lifelora.run import Run
 
-PLACE = re.compile(r"/(?:[^\s/:=]+/)+")
+PLACE = re.compile(r"(?<![^\s=:])/(?:[^\s/:=]+/)+")
 """The folders of an absolute path, which say nothing to others."""
 
 

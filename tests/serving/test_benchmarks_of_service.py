@@ -16,6 +16,7 @@ sys.path.insert(0, str(FOLDER))  # as when one of its scripts runs
 
 import fault_check  # noqa: E402
 from diary import Diary, Pen  # noqa: E402
+from machine import facts  # noqa: E402
 from memory import EVERY, slope  # noqa: E402
 from traffic import OK, STOOD_IN, Client, Sent, arrivals, asks, closed_loop, keeps_up, open_loop, summary  # noqa: E402
 
@@ -51,6 +52,13 @@ def test_a_latency_counts_from_the_planned_time():
     told = summary(sent, 0.5)
     assert told["seconds"]["p50"] >= 0.2
     assert told["outcomes"] == {OK: 50}
+
+
+def test_a_command_leaves_out_the_folders_of_this_machine_alone(monkeypatch: pytest.MonkeyPatch):
+    words = ["/home/me/bench.py", "/home/me/runs/nano", "--data", "movielens:/data/ml", "--out", "benchmarks/results/x.json"]
+    monkeypatch.setattr(sys, "argv", words)
+    told = "python benchmarks/service/bench.py nano --data movielens:ml --out benchmarks/results/x.json"
+    assert facts(0)["command"] == told
 
 
 def test_the_last_answer_may_come_after_the_window():
