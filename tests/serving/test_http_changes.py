@@ -1,13 +1,16 @@
 """One run in the place of another without a dropped request; and what is answered before a run is loaded."""
 
+import gc
 import threading
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
 from http_world import NOW, conventional, event, opened, serving
 
 from lifelora.serving.app.app import create
 from lifelora.serving.app.service import Service
+from lifelora.serving.following import Follower
 
 
 def test_another_run_takes_over_and_no_request_is_dropped(plain: Path, tmp_path: Path):
@@ -41,6 +44,7 @@ def test_another_run_takes_over_and_no_request_is_dropped(plain: Path, tmp_path:
         after = client.get("/health/ready").json()
         assert (before["recipe"], after["recipe"], changed.json()["recipe"]) == ("shop", "newer", "newer")
         assert set(statuses) == {200}
+        assert gc.get_freeze_count() > 10_000, "what the new run has loaded is no garbage"
         assert set(kept) == {1}
         assert client.post("/v1/score", json={"user": "u00002", "candidates": ["b00001"]}).json()["run"]["recipe"] == "newer"
         told = client.get("/v1/users/u00001").json()["events"]
@@ -48,6 +52,34 @@ def test_another_run_takes_over_and_no_request_is_dropped(plain: Path, tmp_path:
         own = [one for one in client.get("/v1/users/u00003").json()["events"] if one["time"] > NOW]
         assert len(own) == len(kept)
         assert all(one["used"] for one in own)
+
+
+def test_what_takes_over_knows_all_that_was_acknowledged(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An event is kept at each step of the new run's way; what answers knows it, before and after."""
+    advance, followers, used = Follower.advance, list[Follower](), list[list[int]]()
+    with serving(plain, tmp_path / "events.db") as client:
+        first = client.app.state.service.live.follower  # type: ignore[attr-defined]
+
+        def keep() -> None:
+            known = client.get("/v1/users/u00001").json()["events"]
+            came = client.post("/v1/events", json={"events": [event("u00001", "b00001", len(used))]}).json()
+            used.append([sum(one["used"] for one in known if one["time"] >= NOW), came["used"]])
+
+        def advancing(self: Follower, *what: object) -> None:
+            steps = self is not first and not what and len(followers) < 2  # the new run catches up, once and again
+            if steps:
+                followers.append(self)
+                keep()
+            advance(self, *what)
+            if steps:
+                keep()
+
+        monkeypatch.setattr(Follower, "advance", advancing)
+        assert client.post("/v1/admin/run").status_code == 200
+        monkeypatch.undo()
+        assert len(followers) == 2
+        keep()
+    assert used == [[number, 1] for number in range(5)]
 
 
 def test_a_place_without_a_run_leaves_the_old_one(plain: Path, tmp_path: Path):

@@ -8,6 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -77,6 +78,8 @@ class Service:
         self._opened, self._place, self._options = opened, store, options
         self.state: State = "loading"
         self._live: Live | None = None
+        self._coming: Live | None = None
+        "What is about to answer: it is told of all that is acknowledged from here on."
         self._store: Store | None = None
         self._changing, self._stop = threading.Lock(), threading.Event()
         self._watcher = threading.Thread(target=self._watch, name="lifelora store", daemon=True)
@@ -140,7 +143,10 @@ class Service:
                     accepted = {}
                     break
         if accepted:
-            self._advance(max(one.seq for one in accepted.values()))
+            try:
+                self._advance(max(one.seq for one in accepted.values()))
+            except StoreError as error:  # the events are kept; the engine is told of them with the next ones
+                tell("store not read", error=error)
         return [accepted.get(place) for place in range(len(events))]
 
     def add_items(self, items: Sequence[Told]) -> tuple[list[bool], list[str]]:
@@ -156,7 +162,7 @@ class Service:
             problems = [replace(one, line=line) for one, line in zip(error.problems, lines, strict=True)]
             raise DataError(problems, error.count) from None
         kept = iter(self.store.add_items(new))
-        self.live.follower.advance()
+        self._advance()
         return [item["item"] not in known and next(kept) for item in items], self.live.follower.notes() if new else []
 
     def history(self, user: str) -> list[dict[str, Any]] | None:
@@ -186,7 +192,7 @@ class Service:
     def forget(self, user: str) -> None:
         """Nothing of a user is left in the store, nor in what answers."""
         self.store.forget(user)
-        self.live.follower.advance(forgotten=user)
+        self._advance(forgotten=user)
 
     def change(self) -> Mapping[str, str]:
         """Serve the run that is at the place now, in place of the one that answers; what it is. The old one goes on where this
@@ -196,13 +202,20 @@ class Service:
             raise BusyError("the run is being changed already.")
         try:
             before, run = self.live, self._opened()
-            after = self._made(run, self.store)
+            self._coming = after = self._made(run, self.store)
+            try:
+                after.follower.advance()  # what was acknowledged after it caught up, and before it was coming
+            except BaseException:
+                after.engine.close(drain=False)
+                raise
             self._live, self.store.form = after, after.form
-            after.follower.advance()  # what was acknowledged since it caught up
             tell("run changed", run=identity(run))
             before.engine.close()
+            del before
+            after.engine.settle()  # the end of the one has undone it for both
             return identity(run)
         finally:
+            self._coming = None
             self._changing.release()
 
     def state_of_engine(self) -> Mapping[str, int]:
@@ -232,15 +245,12 @@ class Service:
             raise
         return Live(engine, follower, form)
 
-    def _advance(self, until: int) -> None:
-        live = self.live
-        try:
-            live.follower.advance(until)
-        except ClosedError:  # another run has come in its place, and follows the same store
-            if self.live is not live:
-                self.live.follower.advance(until)
-        except StoreError as error:  # the events are kept; the engine is told of them with the next ones
-            tell("store not read", error=error)
+    def _advance(self, until: int | None = None, forgotten: str | None = None) -> None:
+        """Let what answers know what the store has, and what is coming in its place: read first, it is missed by no change."""
+        for live in (self._coming, self.live):
+            if live is not None:
+                with suppress(ClosedError):  # another run has come in its place, and follows the same store
+                    live.follower.advance(until, forgotten)
 
     def _watch(self) -> None:
         while not self._stop.wait(EVERY):

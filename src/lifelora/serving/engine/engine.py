@@ -60,9 +60,13 @@ class Engine:
         except BaseException:
             self.close(drain=False)
             raise
-        gc.collect()
-        gc.freeze()  # what is loaded stays: no collection walks through it again, which takes tenths of seconds
+        self.settle()
         return self
+
+    def settle(self) -> None:
+        """What is loaded stays: no collection walks through it again, which takes tenths of seconds."""
+        gc.collect()
+        gc.freeze()
 
     def __enter__(self) -> "Engine":
         return self.start()
