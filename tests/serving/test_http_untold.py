@@ -1,13 +1,16 @@
-"""An event that is kept, and that the models could not be told of yet, is not said to be used."""
+"""What is kept, and what the models could not be told of yet: it is not said to be used, and they are told of it later."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_world import event, serving
+from http_world import event, opened, serving
 
 from lifelora.errors import StoreError
+from lifelora.serving.following import Follower
+from lifelora.serving.following.once import OpenRun
+from lifelora.serving.store import Form, Store
 
 
 def test_used_is_said_of_what_the_models_were_told(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -26,3 +29,22 @@ def test_used_is_said_of_what_the_models_were_told(plain: Path, tmp_path: Path, 
         again = client.post("/v1/events", json=bulk).json()
         assert (again["new"], again["used"]) == (0, 1)
         assert again["events"][0]["why"] == ""
+
+
+def test_an_item_is_told_of_once_it_can_be_read(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The database is gone between the pages of two items, and comes back."""
+    context = opened(plain).context
+    with Store.open(tmp_path / "events.db", form := Form.of(context.stages.data.require())) as store:
+        store.add_items([{"item": "first"}, {"item": "second"}])
+        items, follower = store.items, Follower(OpenRun(context), store, form, lambda *_, **__: None)
+
+        def gone(since: int = 0) -> Iterator[Any]:
+            yield next(items(since))
+            raise StoreError("the database does not answer")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "items", gone)
+            with pytest.raises(StoreError):
+                follower.advance()
+        follower.advance()
+    assert [item in context.dataset.items for item in ("first", "second")] == [True, True]

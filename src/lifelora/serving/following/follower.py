@@ -142,8 +142,9 @@ class Follower:
 
     def _tell_items(self) -> None:
         dataset, new = self._log.dataset, list[Told]()
-        for kept in takewhile(lambda item: item.seq <= self._end.item, self._store.items(self._item)):
-            self._item = kept.seq
+        came = [*takewhile(lambda item: item.seq <= self._end.item, self._store.items(self._item))]
+        self._item = came[-1].seq if came else self._item
+        for kept in came:
             if kept.item in dataset.items:
                 continue
             # Another run's catalogue may have other columns.
