@@ -64,7 +64,7 @@ def test_lists_know_what_the_store_has(plain: Path, kept: str):
     assert notes == [
         f"{place}: 5 events came after those of the run.",
         f"{place}: {events - 7:,} events are in the run's log already.",
-        f"{place}: 1 event was left out: before the last event of its user that the run knows.",
+        f"{place}: 1 event was left out: before the last event of its user in the run's own data.",
         f"{place}: 1 event was left out: of an item that the catalogue lacks.",
         f"{place}: 1 item is new.",
         f"{place}: 2 users were forgotten there, and left out.",
