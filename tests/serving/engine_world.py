@@ -1,5 +1,8 @@
 """Runs with a scorer of every kind, small and quick: conventional models are trained, language models have drawn weights."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from lifelora.run.scorers.blend import BlendScorer
 from lifelora.run.scorers.language import LanguageScorer
 from lifelora.run.scorers.two_tower import TwoTowerScorer
 from lifelora.run.scorers.weights import Fitted
+from lifelora.serving.engine import Engine
 from tiny_bert import saved_bert
 
 OPTIONS = Options(device="cpu", progress=False)
@@ -110,6 +114,24 @@ def next_items(_: Path) -> Recipe:
         },
         "the test",
     )
+
+
+@contextmanager
+def held(engine: Engine) -> Iterator[None]:
+    """The worker waits, so that whatever is asked inside waits together."""
+    gate, there = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        there.set()
+        gate.wait(60)
+
+    done = engine._worker.do(wait)
+    there.wait(60)
+    try:
+        yield
+    finally:
+        gate.set()
+        done.result(60)
 
 
 def made(recipe: Recipe, folder: Path) -> Path:

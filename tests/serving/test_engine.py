@@ -4,7 +4,6 @@ import gc
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_world import BACKBONE, DATA, GROWING, OWN, SASREC, U, coupling, made, offline, opened
+from engine_world import BACKBONE, DATA, GROWING, OWN, SASREC, U, coupling, held, made, offline, opened
 
 from lifelora.data.extend import Event
 from lifelora.errors import ClosedError, ConfigError, DataError, DeadlineError, FullError
@@ -66,24 +65,6 @@ def users(plain: Run) -> list[str]:
 @pytest.fixture
 def items(plain: Run) -> list[str]:
     return plain.context.dataset.items.outside(np.arange(20, 30))
-
-
-@contextmanager
-def held(engine: Engine) -> Iterator[None]:
-    """The worker waits, so that whatever is asked inside waits together."""
-    gate, there = threading.Event(), threading.Event()
-
-    def wait() -> None:
-        there.set()
-        gate.wait(60)
-
-    done = engine._worker.do(wait)
-    there.wait(60)
-    try:
-        yield
-    finally:
-        gate.set()
-        done.result(60)
 
 
 def event(run: Run, user: str, item: str, later: int = 1) -> Event:

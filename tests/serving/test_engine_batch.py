@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from engine_world import TITLES, YES_NO, opened
+from engine_world import TITLES, YES_NO, held, opened
 
 from lifelora.data.extend import Event
 from lifelora.run import Run
@@ -41,9 +41,9 @@ def events_of(run: Run) -> list[Event]:
     return [Event(who, item, dataset.rating_levels[-1], now + place) for place, (who, item) in enumerate(told, start=1)]
 
 
-def tokens(run: Run) -> int:
-    """That went through language models so far; a blend's go through its members."""
-    return sum(scorer.spent().tokens for scorer in run.scorers.values())
+def tokens(run: Run, name: str) -> int:
+    """That went through language models for a system so far; a blend's go through its members."""
+    return run.scorers[name].spent().tokens
 
 
 def among(run: Run) -> list[str]:
@@ -61,11 +61,11 @@ def both(place: Path, names: tuple[str, ...]) -> Told:
         engine.add_items([NEW]).result()
         engine.add_events(events_of(told.run)).result()
         for name in names:
-            before = tokens(told.run), tokens(run)
+            before = tokens(told.run, name), tokens(run, name)
             told.rows[name] = many(told.run, users, K, system=name, among=among(told.run))
             futures = [engine.recommend(user, K, name, among=among(run), reasons=False) for user in users]
             told.answers[name] = [future.result() for future in futures]
-            told.read[name] = tokens(told.run) - before[0], tokens(run) - before[1]
+            told.read[name] = tokens(told.run, name) - before[0], tokens(run, name) - before[1]
             engine.work.kept.clear()  # members of blends are systems, too
     return told
 
@@ -105,6 +105,19 @@ def test_lists_of_likes_are_the_engines(likes: Told, name: str):
 @pytest.mark.parametrize("name", NEXTS)
 def test_lists_of_next_items_are_the_engines(nexts: Told, name: str):
     equal(nexts, name)
+
+
+def test_the_budget_of_tokens_bounds_a_blend(every_like: Path):
+    """With one token for all no two requests go together, as its members read more for each."""
+    with Engine(opened(every_like), ["both"], EngineOptions(turn=600.0, tokens=1)) as engine:
+        dataset = engine.run.context.dataset
+        with held(engine):
+            users, items = dataset.users.outside([0, 1, 2]), dataset.items.outside([3, 4])
+            futures = [engine.score(user, items, "both") for user in users]
+        assert all(future.result().system == "both" for future in futures)
+        done = engine.state()
+    assert done["turns"] == 3
+    assert done["tokens"] > 0
 
 
 @pytest.mark.parametrize("name", ["identity", "growing", "growing-full"])

@@ -23,6 +23,7 @@ from lifelora.artefacts import read_json, write_atomically
 from lifelora.data.dataset import Targets
 from lifelora.errors import ConfigError
 from lifelora.evaluation.metrics import CLIP
+from lifelora.llm.cost import Cost
 from lifelora.recipe.sections import Blend
 from lifelora.run.context import Context
 from lifelora.run.scorers.base import CatalogueScores, Requests, Scorer, Validate
@@ -118,6 +119,13 @@ class BlendScorer(Scorer):
         for one in self.members:
             items_C = one.unaided(items_C)
         return items_C
+
+    def spent(self) -> Cost:
+        """What its members have taken, for it or for themselves."""
+        total = Cost()
+        for one in self.members:
+            total.add(one.spent())
+        return total
 
     def reads(self) -> str:
         found = self.weights
