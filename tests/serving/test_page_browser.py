@@ -84,6 +84,10 @@ def test_an_event_changes_the_list_and_the_page_says_what(chromium: Browser, pla
         assert item["title"] in page.get_by_text("Left the list:").inner_text()
         assert page.evaluate("document.activeElement.id") == "lists"
         assert page.locator("#events li").first.locator(".title").inner_text() == item["title"]
+        assert page.locator("details[open]").count() == 1  # what was shown is shown still, to this user
+        choose(page, "u00004", "personal")
+        page.locator("#news").filter(has_text=re.compile("^10 items")).wait_for()
+        assert page.locator("details[open]").count() == 0
 
 
 def test_users_are_found_by_a_part_of_their_ids_with_the_keyboard_alone(chromium: Browser, place: str):
@@ -177,6 +181,27 @@ def test_what_data_say_is_text_and_the_nearest_behaviour_is_marked(chromium: Bro
         first, second = (float(one.get_attribute("width") or 0) for one in picture.locator("rect.now").all())
         assert first == pytest.approx(3 * second)
         assert page.locator(".score").first.inner_text().endswith("–")
+
+
+def test_a_reason_that_was_opened_stays_open_while_its_item_is_listed(chromium: Browser, place: str):
+    """Of x and y the second list has x alone, in another place."""
+    answer = asked(f"{place}/v1/recommend/u00006?system=personal")
+    near = answer["shown"][0]
+
+    def lists(items: str) -> dict[str, Any]:
+        placed = [{"item": n, "title": n, "rank": 1, "score": 0.5, "nearest": near, "shown": None} for n in items]
+        return answer | {"items": placed}
+
+    with looking(chromium, place) as page:
+        page.route("**/v1/recommend/**", lambda route: route.fulfill(json=lists("xy")))
+        choose(page, "u00006", "personal")
+        for summary in page.locator("summary").all():
+            summary.click()
+        page.unroute("**/v1/recommend/**")
+        page.route("**/v1/recommend/**", lambda route: route.fulfill(json=lists("zx")))
+        add(page, "b00033")
+        assert titles(page, "personal") == ["z", "x"]
+        assert [one.evaluate("(one) => one.open") for one in page.locator("details").all()] == [False, True]
 
 
 @pytest.mark.parametrize("how", [{}, PHONE, {"color_scheme": "dark"}], ids=["desk", "phone", "dark"])

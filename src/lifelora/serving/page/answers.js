@@ -15,8 +15,8 @@ function behaviours(shown, nearest) {
     make("li", { class: is(past) ? "nearest" : null }, told(past), is(past) ? make("strong", {}, "nearest") : "")));
 }
 
-function why(shown, nearest, words) {
-  return make("details", {}, make("summary", {}, words),
+function why(of, shown, nearest, words) {
+  return make("details", { "data-of": of }, make("summary", {}, words),
     make("p", { class: "note" }, `${shown.length} behaviours were shown to the model, the latest last:`), behaviours(shown, nearest));
 }
 
@@ -30,7 +30,7 @@ function row(answer, one, move, there, onAdd) {
     make("div", { class: "what" },
       make("div", { class: "title" }, one.title),
       marks.length ? make("div", { class: "marks" }, ...marks) : "",
-      one.nearest || one.shown ? why(one.shown ?? answer.shown, one.nearest, reason) : ""),
+      one.nearest || one.shown ? why(`${answer.asked} ${one.item}`, one.shown ?? answer.shown, one.nearest, reason) : ""),
     make("span", { class: "score" }, make("span", { class: "hidden" }, "score "), short(one.score)),
     make("button", { type: "button", class: "quiet", "aria-label": `Add ${one.title} to the history`, title: "Add to the history", onclick: () => onAdd(one) }, "+"));
 }
@@ -51,17 +51,19 @@ function listed(answer, before, other, onAdd) {
     ...about.filter(Boolean).map((text) => make("p", { class: "note" }, text)),
     make("ol", { class: "ranked" }, ...answer.items.map((one) => row(answer, one, changed.moves.get(one.item), there(one.item), onAdd))),
     gone.length ? make("p", { class: "note" }, `Left the list: ${gone.map((one) => one.title).join("; ")}.`) : "",
-    answer.shown.length && !answer.items.some((one) => one.nearest) ? why(answer.shown, null, "Why: what was shown to the model") : "",
+    answer.shown.length && !answer.items.some((one) => one.nearest) ? why(answer.asked, answer.shown, null, "Why: what was shown to the model") : "",
     weights ? make("figure", {},
       make("figcaption", {}, captions[weights.of] ?? `What C(u) of this user is made of (${weights.of})`),
       bars(weights.of === "full" ? "Sizes" : "Weights", weights.names, weights.values, same ? before.weights.values : null)) : "");
 }
 
-// Show answers beside one another; with those before, what changed. What is said of it is returned.
+// Show answers beside one another; with those before, what changed, and what was open stays open. What is said of it is returned.
 export function show(place, answers, before, onAdd) {
   const same = before && before.length === answers.length && answers.every((one, n) => one.asked === before[n].asked);
   const other = (n) => (answers.length > 1 ? answers[1 - n] : null);
+  const open = new Set(same ? [...place.querySelectorAll("details[open]")].map((one) => one.dataset.of) : []);
   place.replaceChildren(...answers.map((one, n) => listed(one, same ? before[n] : null, other(n), onAdd)));
+  for (const one of place.querySelectorAll("details")) one.open = open.has(one.dataset.of);
   place.classList.toggle("two", answers.length > 1);
   const shared = answers.length > 1 ? ids(answers[0]).filter((id) => ids(answers[1]).includes(id)).length : 0;
   const overlap = answers.length > 1 ? ` ${shared} items stand in both lists.` : "";
