@@ -94,6 +94,8 @@ def test_a_forgotten_user_is_not_offered(plain: Path, tmp_path: Path):
         assert client.delete(f"/v1/users/{first}").status_code == 204
         for query in ("n=50", f"q={first}", "q=u&n=50"):
             assert first not in client.get(f"/v1/users?{query}").json()["users"]
+        offered = client.get("/v1/users?n=5").json()["users"]
+        assert len(set(offered)) == 5  # another in the place of the first, who was one of them before
 
 
 def test_the_report_and_no_other_file_of_the_run_is_given_away_to_who_has_a_key(shop: Path, tmp_path: Path):

@@ -86,8 +86,10 @@ def facts(engine: Engine) -> dict[str, Any]:
 
 def some_users(dataset: Dataset, n: int) -> list[str]:
     """Up to n users, spread over the log."""
-    number_N = np.unique(np.linspace(0, dataset.n_users - 1, min(n, dataset.n_users)).astype(np.int64))
-    return [user for user in dataset.users.outside(number_N) if user is not None]  # a forgotten one has a number, and no id
+    there = pc.drop_null(dataset.profiles.column("user"))  # a forgotten one has a number, and no id
+    number_N = np.unique(np.linspace(0, max(len(there) - 1, 0), min(n, len(there))).astype(np.int64))
+    users: list[str] = there.take(pa.array(number_N)).to_pylist()
+    return users
 
 
 def users_like(dataset: Dataset, words: str, n: int) -> list[str]:

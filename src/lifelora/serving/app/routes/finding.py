@@ -39,9 +39,8 @@ async def users(
     over the log.
     """
     dataset = service(request).live.engine.run.context.dataset
-    if q is None:
-        return answer({"users": finding.some_users(dataset, n)})
-    return answer({"users": await in_thread(finding.users_like, dataset, q, n)})
+    found = in_thread(finding.some_users, dataset, n) if q is None else in_thread(finding.users_like, dataset, q, n)
+    return answer({"users": await found})
 
 
 @router.get("/v1/items", response_model=ItemsFoundOut, summary="Items by their titles")
