@@ -5,11 +5,13 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
+import pytest
 from fastapi.testclient import TestClient
 from http_world import NOW, conventional, event, opened, serving
 
 from lifelora.data.extend import Event
 from lifelora.serving.app.service import THEN
+from lifelora.serving.following import follower
 from lifelora.serving.following.fitting import SECONDS_BEGIN, Why, fitting
 from lifelora.serving.store import Form, Kept, NewEvent, Store
 
@@ -47,7 +49,7 @@ def test_events_are_kept_and_known_and_sent_again_they_are_one(plain: Path, url:
         assert did(client, "u00001") == [("b00001", 0, True), ("b00003", 2, True), ("b00002", 5, True)]
 
 
-def test_events_that_come_late_are_used_in_their_place(plain: Path, url: str):
+def test_events_that_come_late_are_used_in_their_place(plain: Path, url: str, monkeypatch: pytest.MonkeyPatch):
     with serving(plain, url) as client:
         sent(client, event("u00002", "b00001", 100), event("new", "b00001", 100))
         late = sent(client, event("u00002", "b00002", 50), event("new", "b00004", 90), event("u00002", "b00003", 150))
@@ -57,8 +59,11 @@ def test_events_that_come_late_are_used_in_their_place(plain: Path, url: str):
         assert did(client, "new") == [("b00004", 90, True), ("b00001", 100, True)]
         assert sent(client, event("u00002", "b00002", 50))["new"] == 0
         assert client.app.state.service.live.engine.state()["events"] == 5  # type: ignore[attr-defined]
-    with serving(plain, url) as client:
-        assert did(client, "u00002") == told
+    for at_once in (1, 3):  # the late event and the others of its user are read together, and far from one another
+        monkeypatch.setattr(follower, "AT_ONCE", at_once)
+        with serving(plain, url) as client:
+            assert did(client, "u00002") == told
+            assert did(client, "new") == [("b00004", 90, True), ("b00001", 100, True)]
 
 
 def test_scores_after_late_events_are_those_of_a_run_that_was_told_in_order(shop: Path, tmp_path: Path):

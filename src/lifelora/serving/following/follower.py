@@ -21,7 +21,7 @@ from lifelora.serving.following.fitting import Why, fitting
 from lifelora.serving.store import Form, Kept, Store
 
 AT_ONCE = 200_000
-"""Events that are told together: each telling costs what all later events cost."""
+"""Events that are told together, and in memory at a time."""
 REMEMBERED = 100_000
 """Events of which it is remembered that they are not used, and why."""
 NEVER = 2**62
