@@ -37,7 +37,7 @@ class NewEvent(Event):
 
 
 class Kept(NamedTuple):
-    """An event of the store. ``Dataset.extended`` takes it as it is."""
+    """An event of the store, with all that an ``Event`` for ``Dataset.extended`` has."""
 
     seq: int
     "Its sequence number: events are numbered in the order in which they were accepted, with gaps."
