@@ -175,6 +175,10 @@ def test_what_cannot_be_served_is_said(plain: Path, tmp_path: Path, capsys: pyte
     assert "--keys FILE" in said(str(plain), "--host", "0.0.0.0", *store)
     assert "cannot be read" in said(str(plain), "--keys", str(tmp_path / "no.toml"), *store)
     assert "a store is sqlite:///FILE" in said(str(plain), "--store", "mysql://x/y")
+    with socket.socket() as silent:  # bound, and nobody listens
+        silent.bind(("127.0.0.1", 0))
+        away = f"postgresql://nobody@127.0.0.1:{silent.getsockname()[1]}/events"
+        assert "cannot be reached" in said(str(plain), "--store", away)
     with bound("127.0.0.1", 0) as taken:
         port = str(taken.getsockname()[1])
         assert "another process listens there" in said(str(plain), "--port", port, *store)
