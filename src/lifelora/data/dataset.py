@@ -271,8 +271,11 @@ class Dataset:
         they are given); one in the second of its user's last comes after that. Without times they go on as they are given.
         ``data.rules.keep_from`` holds here, too. New users and items get the next numbers, in the order that ``prepare`` has.
         ``items`` and ``users`` tell of them: a mapping with "item" (or "user"), perhaps "title", "description" and fields of this
-        data set, of which one that may have several values takes a list. It costs what all that came since ``prepare`` costs.
+        data set, of which one that may have several values takes a list.
+
         Of users who are told ``anew`` all that came since ``prepare`` goes first: a late event gets its place among others told.
+        That costs what all costs that came since ``prepare``; else events cost the same however many came before
+        (``column.grown``).
 
         Raises DataError, with all that is wrong, for an id that is no text, a rating that this data set does not have, a time
         before the last event of its user, an event that is there already, texts of something known, and unknown ``anew``.
