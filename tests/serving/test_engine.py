@@ -19,6 +19,7 @@ from lifelora.lora.structure import Structure
 from lifelora.recipe.files import parse
 from lifelora.run import Run
 from lifelora.run.recommend import recommend
+from lifelora.run.scorers.language import LanguageScorer
 from lifelora.run.scorers.yes_no import YesNo
 from lifelora.serving.engine import Engine, EngineOptions
 from lifelora.serving.engine.kept import Kept
@@ -493,6 +494,7 @@ def test_a_forgotten_user_is_unknown_and_others_stay(engine: Engine, plain: Run,
         with pytest.raises(DataError):
             engine.forget(user).result()
     assert len(warm) == held_now - 6
+    assert all(one.last is None for one in engine.run.scorers.values() if isinstance(one, LanguageScorer))
     assert not any(key.user in numbers for key in warm._held)
     dataset = engine.run.context.dataset
     assert len(dataset) == len(plain.context.dataset) + 1, "the later events of both are gone"

@@ -120,6 +120,13 @@ def test_of_a_key_the_first_stays_and_put_is_refused(plain: Path, url: str):
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "events[0].id")
 
 
+def test_two_lines_of_an_order_are_both_shown(plain: Path, url: str):
+    """Of one item in one second, under two keys: both are kept, and the models' log has the one."""
+    with serving(plain, url) as client:
+        sent(client, *(event("u00003", "b00001", id=key) for key in ("line-1", "line-2")))
+        assert did(client, "u00003") == [("b00001", 0, True)] * 2
+
+
 def test_what_is_wrong_in_a_bulk_is_named_and_nothing_of_it_kept(plain: Path, url: str):
     with serving(plain, url) as client:
         bulk = [event("u00004", "b00001"), event("u00004", "b00002", rating=4.5), event("u00004", "b00003", time=NOW * 1000)]

@@ -9,7 +9,7 @@ from lifelora.commands.words import Add, Parser, finished, kept
 
 def add(command: Add) -> None:
     """store."""
-    sub = command("store", "Export the events of a service as the next run's data, or import a run's log.", handle)
+    sub = command("store", "Export the events of a service as the next run's data, or import a run's log.", exported)
     actions = sub.add_subparsers(dest="action", metavar="export|import", required=True, parser_class=Parser)
 
     about = "Write the run's data and what the store has since, without forgotten users, as the data of the next run."
@@ -26,11 +26,6 @@ def add(command: Add) -> None:
     into.set_defaults(handler=imported)
     finished(into)
     kept(into)
-
-
-def handle(arguments: argparse.Namespace) -> int:
-    """Not reached: an action is required."""
-    raise AssertionError(arguments)
 
 
 def exported(arguments: argparse.Namespace) -> int:

@@ -76,7 +76,7 @@ class LanguageScorer(Scorer, Generic[LM]):
         super().__init__(context, name, stage)
         self.system, self.parents = system, parents
         self.retriever = parents.retriever
-        self._last: Shown | None = None
+        self.last: Shown | None = None
         self._spent = Cost()
 
     @property
@@ -246,9 +246,9 @@ class LanguageScorer(Scorer, Generic[LM]):
 
     def asked(self, requests: Requests) -> Shown:
         """``show``, which is not done again for the requests that came last: validation asks the same again and again."""
-        if self._last is None or self._last.requests is not requests:
-            self._last = self.show(requests)
-        return self._last
+        if self.last is None or self.last.requests is not requests:
+            self.last = self.show(requests)
+        return self.last
 
     def represented(self, shown: Shown, index_B: Int[np.ndarray, "B"]) -> Float[Tensor, "B D"] | None:
         """u of some requests, on the run's device; None where the coupling needs no user."""

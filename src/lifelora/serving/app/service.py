@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event, Told
-from lifelora.errors import BusyError, ClosedError, ConfigError, ConflictError, DataError, LifeloraError, StoreError
+from lifelora.errors import BusyError, ClosedError, ConfigError, ConflictError, DataError, StoreError
 from lifelora.run import Run
 from lifelora.serving.app.logs import tell
 from lifelora.serving.engine import Answer, Engine, EngineOptions
@@ -171,16 +171,20 @@ class Service:
         dataset = live.engine.run.context.dataset
         past = live.engine.history(user) if user in dataset.users else ()
         told = [vars(one) | {"used": True, "why": ""} for one in past]
-        used, rest = Counter((one.item, one.time) for one in past), list[dict[str, Any]]()
+        by_content = {(one["item"], one["time"]): one for one in told}
+        left, rest = Counter((one.item, one.time) for one in past), list[dict[str, Any]]()
         there = user in dataset.users
         for kept in self.store.history(user):
             there = True
-            why = live.left_out(kept.seq)
-            if not why and (not live.form.has_times or used[kept.item, kept.time]):
-                continue
-            rest.append(
-                {"item": kept.item, "title": None, "rating": f"{kept.rating:g}", "time": kept.time, "used": False, "why": why}
-            )
+            why, content = live.left_out(kept.seq), (kept.item, kept.time)
+            if not why and (not live.form.has_times or left[content] > 0):
+                left[content] -= 1
+            elif not why and content in by_content:  # the second of two keys, such as another line of an order
+                rest.append(by_content[content])
+            else:
+                rest.append(
+                    {"item": kept.item, "title": None, "rating": f"{kept.rating:g}", "time": kept.time, "used": False, "why": why}
+                )
         if not there:
             return None
         return sorted([*told, *rest], key=lambda one: one["time"] or 0) if live.form.has_times else [*told, *rest]
@@ -256,7 +260,7 @@ class Service:
         while not self._stop.wait(EVERY):
             try:
                 self.live.follower.advance()
-            except LifeloraError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it was, other processes go on writing
                 tell("store not read", error=error)
 
 

@@ -112,6 +112,9 @@ class Work:
         number = int(self.run.context.dataset.users.inside([user])[0])
         self.run.context.forget(user)
         self.kept.forget(number)
+        for scorer in self.run.scorers.values():
+            if isinstance(scorer, LanguageScorer):
+                scorer.last = None  # perhaps the user's behaviours and u
 
     def turn(self, waiting: Sequence[Ask]) -> Collection[Ask]:
         """Some of what waits, and which that was."""
