@@ -18,7 +18,6 @@ import argparse
 import csv
 import json
 import sys
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -43,6 +42,8 @@ PATIENCE = 180.0
 """Seconds after which the outbox gives up."""
 Row = dict[str, str]
 List = list[dict[str, Any]]
+Found = dict[str, List]
+"""By customer, or by order."""
 
 
 def read(name: str) -> list[Row]:
@@ -94,8 +95,6 @@ class Outbox:
     sent: int = 0
     closed: bool = False
     "Whether the day is over."
-    failed: Exception | None = None
-    "Why it ended early."
     counts: Counter[str] = field(default_factory=Counter)
     not_used: Counter[str] = field(default_factory=Counter)
     seconds: list[float] = field(default_factory=list)
@@ -103,25 +102,25 @@ class Outbox:
 
     def work(self) -> None:
         """Orders that wait together go together, in one bulk; the next one goes when this one is acknowledged."""
+        begin = time.monotonic()
         while not (self.closed and self.sent == len(self.rows)):
             bulk = self.rows[self.sent : self.sent + 500]
             bulk = list(takewhile(lambda row: row["what"] == "order", bulk)) or bulk[:1]
             if not bulk:
                 time.sleep(0.01)
+                begin = time.monotonic()
                 continue
-            begin = time.monotonic()
-            while True:
-                try:
-                    self._send(bulk)
-                    break
-                except (NoAnswerError, urllib.error.HTTPError) as error:
-                    if time.monotonic() - begin > PATIENCE or isinstance(error, urllib.error.HTTPError):
-                        self.failed = error
-                        return
-                    self.counts["sent again"] += 1
-                    time.sleep(0.3)
+            try:
+                self._send(bulk)
+            except NoAnswerError:
+                if time.monotonic() - begin > PATIENCE:
+                    raise
+                self.counts["sent again"] += 1
+                time.sleep(0.3)
+                continue
             self.seconds.append(time.monotonic() - begin)
             self.sent += len(bulk)
+            begin = time.monotonic()
 
     def _send(self, bulk: list[Row]) -> None:
         first = bulk[0]
@@ -163,7 +162,7 @@ class Lists:
 
         return self._pool.submit(asked)
 
-    def of_all(self, users: Iterable[str], system: str = "") -> dict[str, List]:
+    def of_all(self, users: Iterable[str], system: str = "") -> Found:
         """Of many customers, none of whom waits."""
         return {user: self._service.list_for(user, system)["items"] for user in users}
 
@@ -172,11 +171,11 @@ def play(service: Service, rows: list[Row], minutes: float) -> str:
     """The day, and what became of it."""
     lists, outbox = Lists(service), Outbox(service)
     orders = [row for row in rows if row["what"] == "order"]
-    gone = {row["user"] for row in rows if row["what"] == "forget"}
+    gone, new = ({row["user"] for row in rows if row["what"] == what} for what in ("forget", "sign-up"))
     users = list(dict.fromkeys(row["user"] for row in orders))
     morning, sellers = lists.of_all(users), lists.of_all(users, "popularity")
     seen = dict[str, "Future[List | None]"]()
-    in_time = dict[str, List]()
+    in_time: Found = {}
 
     def look(row: Row) -> None:
         seen[row["id"] or row["user"]] = lists.ask(row["user"])
@@ -191,23 +190,22 @@ def play(service: Service, rows: list[Row], minutes: float) -> str:
     moments += [(int(row["time"]) - BEFORE, look, row) for row in orders]
     moments += [(int(row["time"]), look, row) for row in rows if row["what"] == "sign-up"]
     moments.sort(key=lambda moment: moment[0])
-    sender = threading.Thread(target=outbox.work, daemon=True)
-    sender.start()
+    sender = ThreadPoolExecutor(1).submit(outbox.work)
     begin, first = time.monotonic(), moments[0][0]
     speed = (moments[-1][0] - first) / (60 * minutes)
-    for at, do, row in moments:
-        time.sleep(max(0.0, begin + (at - first) / speed - time.monotonic()))
-        do(row)
-    outbox.closed = True
-    sender.join()
-    if outbox.failed:
-        raise outbox.failed
-    evening = lists.of_all(user for user in users if user not in gone)
+    try:
+        for at, do, row in moments:
+            time.sleep(max(0.0, begin + (at - first) / speed - time.monotonic()))
+            do(row)
+    finally:
+        outbox.closed = True
+    sender.result()
+    evening = lists.of_all(user for user in users if user not in gone | new)
     return "\n".join(
         [
             *told(outbox, lists, speed, minutes),
             *kept(service, orders, users, gone),
-            *hits(orders, morning, sellers, in_time),
+            *hits(orders, new, sellers, morning, in_time),
             *moved(orders, morning, evening),
             f"Seconds of a list:  {percentiles(sorted(lists.seconds))}",
             f"Seconds of a bulk:  {percentiles(sorted(outbox.seconds))}",
@@ -248,38 +246,34 @@ def kept(service: Service, orders: list[Row], users: list[str], gone: set[str]) 
     ]
 
 
-def hits(orders: list[Row], morning: dict[str, List], sellers: dict[str, List], in_time: dict[str, List]) -> list[str]:
+def hits(orders: list[Row], new: set[str], sellers: Found, morning: Found, in_time: Found) -> list[str]:
     """How often what was bought stood in a list."""
-    asked = [row for row in orders if row["id"] in in_time and row["user"] in morning and row["user"] in sellers]
+    asked = [row for row in orders if row["id"] in in_time]
+    theirs = [row for row in asked if row["user"] in new]
 
-    def rate(of: Callable[[Row], List]) -> str:
-        count = sum(row["item"] in [one["item"] for one in of(row)] for row in asked)
-        return f"{count} ({count / max(1, len(asked)):.1%})"
+    def rates(of: Callable[[Row], List]) -> str:
+        counts = [sum(row["item"] in [one["item"] for one in of(row)] for row in some) for some in (asked, theirs)]
+        return f"{counts[0]:4} ({counts[0] / max(1, len(asked)):.1%}){counts[1]:20}"
 
     return [
-        f"{len(asked)} orders came after a list of {PLACES} teas had. The tea stood in the list:",
-        f"  of best sellers                {rate(lambda row: sellers[row['user']])}",
-        f"  of the morning                 {rate(lambda row: morning[row['user']])}",
-        f"  of the minutes before          {rate(lambda row: in_time[row['id']])}",
+        f"{len(asked)} orders came after a list of {PLACES} teas had, {len(theirs)} of them by customers who signed up today.",
+        "The tea stood in the list:           by all     by who signed up",
+        f"  of best sellers                {rates(lambda row: sellers[row['user']])}",
+        f"  of the morning                 {rates(lambda row: morning[row['user']])}",
+        f"  of the minutes before          {rates(lambda row: in_time[row['id']])}",
     ]
 
 
-def moved(orders: list[Row], morning: dict[str, List], evening: dict[str, List]) -> list[str]:
-    """The customers whose lists changed most, and why the first tea stands there."""
-
-    def new(user: str) -> List:
-        before = {one["item"] for one in morning[user]}
-        return [one for one in evening[user] if one["item"] not in before]
-
-    bought, lines = Counter(row["user"] for row in orders), []
-    most = sorted((user for user in evening if user in morning), key=lambda user: (-len(new(user)), user))
-    for user in most[:3]:
-        first = evening[user][0]
-        near = f", which is like {first['nearest']['title']}" if first.get("nearest") else ""
-        lines.append(
-            f"{user} bought {bought[user]}; {len(new(user))} of {PLACES} teas are new in the list. First: {first['title']}{near}."
-        )
-    return lines
+def moved(orders: list[Row], morning: Found, evening: Found) -> list[str]:
+    """The three customers whose lists changed most."""
+    bought = Counter(row["user"] for row in orders)
+    before = {user: {one["item"] for one in items} for user, items in morning.items()}
+    new = {user: [one["title"] for one in items if one["item"] not in before[user]] for user, items in evening.items()}
+    return [
+        f"{user} bought {bought[user]}; {len(new[user])} of {PLACES} teas are new in the list, {new[user][0]} the first."
+        for user in sorted(new, key=lambda user: (-len(new[user]), user))[:3]
+        if new[user]
+    ]
 
 
 def percentiles(seconds: list[float]) -> str:

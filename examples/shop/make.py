@@ -24,7 +24,7 @@ BEGAN = OPENS - 364 * DAY
 TEAS, LAUNCHED, NEW = 160, 14, 4
 """Of the teas so many came during the year, and so many more come on the day."""
 CUSTOMERS, ORDERS = 560, 9_600
-VISITORS, SIGN_UPS = 60, 14
+VISITORS, SIGN_UPS = 60, 20
 
 KINDS = {
     "black": (["Assam", "Ceylon", "Keemun", "Darjeeling", "Breakfast Blend"], "middle"),
@@ -48,11 +48,10 @@ TIMES = {
     "afternoon": ["for the afternoon", "with cake", "for a quiet break"],
     "evening": ["after dinner", "for late reading", "before bed"],
 }
-FIRST = ["Old", "Misty", "Little", "Silver", "Harbour", "Winter", "Copper", "Quiet", "Garden", "Northern", "Velvet", "River"]
-SECOND = ["Mill", "Lantern", "Ferry", "Crane", "Orchard", "Lighthouse", "Fox", "Bridge", "Meadow", "Kettle", "Sparrow", "Gate"]
-SPREAD = ((KINDS, 1.6), (NOTES, 1.4), (TIMES, 0.8))
+NAMES = ["Old", "Misty", "Little", "Silver", "Harbour", "Winter", "Copper", "Quiet", "Garden", "Northern", "Velvet", "River"]
+SPREAD = ((KINDS, 3.0), (NOTES, 2.0), (TIMES, 0.8))
 """How far apart tastes are."""
-PROFILE = 1.5
+PROFILE = 2.0
 """What a word of a customer's profile adds."""
 CITIES = ["Leeds", "York", "Bath", "Hull", "Derby", "Exeter"]
 DRINKS = {
@@ -94,7 +93,7 @@ def teas(rng: random.Random) -> list[Tea]:
     while len(made) < TEAS + NEW:
         kind, note, hour = rng.choice(list(KINDS)), rng.choice(list(NOTES)), rng.choice(list(TIMES))
         sorts, price = KINDS[kind]
-        title = f"{rng.choice(FIRST)} {rng.choice(SECOND)} {note.capitalize()} {rng.choice(sorts)}"
+        title = f"{rng.choice(NAMES)} {note.capitalize()} {rng.choice(sorts)}"
         if title in titles:
             continue
         titles.add(title)

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 SHOP = ROOT / "examples/shop"
 FILES = ("orders.csv", "teas.csv", "new-teas.csv", "customers.csv", "day.csv")
 SMALL = [
-    "conventional.sasrec.training.max_steps=2",
+    "conventional.deepfm.training.max_steps=2",
     "backbone.width=16",
     "backbone.layers=1",
     "backbone.heads=2",
@@ -34,6 +34,7 @@ SMALL = [
     "systems.personal.train_samples=24",
     "systems.personal.validation_samples=24",
     "systems.personal.training.max_steps=2",
+    "blends.both.validation_samples=24",
     "evaluation.test_samples=24",
     "evaluation.resamples=100",
 ]
