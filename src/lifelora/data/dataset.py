@@ -267,18 +267,16 @@ class Dataset:
     ) -> "Dataset":
         """This data set with what happened since, to ask about it: samples, lists and fields of models stay the prepared ones.
 
-        Events go on after the last one of their user, by time and then, in the same second, by ``data.rules.ties`` (``file``: as
-        they are given); one in the second of its user's last comes after that. Without times they go on as they are given.
-        ``data.rules.keep_from`` holds here, too. New users and items get the next numbers, in the order that ``prepare`` has.
-        ``items`` and ``users`` tell of them: a mapping with "item" (or "user"), perhaps "title", "description" and fields of this
-        data set, of which one that may have several values takes a list.
+        Events go on after the last one of their user, by time and then by ``data.rules.ties`` (``file``: as they are given); one
+        in the second of its user's last comes after that. Without times they go on as given. ``data.rules.keep_from`` holds, too.
+        New users and items get the next numbers, in the order that ``prepare`` has; ``items`` and ``users`` tell of them: "item"
+        (or "user"), perhaps texts and fields of this data set.
 
-        Of users who are told ``anew`` all that came since ``prepare`` goes first: a late event gets its place among others told.
-        That costs what all costs that came since ``prepare``; else events cost the same however many came before
-        (``column.grown``).
+        Of users who are told ``anew`` all that came since ``prepare`` goes first: that costs what all of it costs, and else an
+        event costs the same however many came before (``column.grown``).
 
-        Raises DataError, with all that is wrong, for an id that is no text, a rating that this data set does not have, a time
-        before the last event of its user, an event that is there already, texts of something known, and unknown ``anew``.
+        Raises DataError, with all that is wrong, for an id that is no text, a rating that the data set does not have, a time
+        before the last event of its user, what is there already, texts of something known, and unknown ``anew``.
         """
         if self._label_above is None:
             raise ArtefactError(
