@@ -275,8 +275,7 @@ class Dataset:
         Of users who are told ``anew`` all that came since ``prepare`` goes first: that costs what all of it costs, and else an
         event costs the same however many came before (``column.grown``).
 
-        Raises DataError, with all that is wrong, for an id that is no text, a rating that the data set does not have, a time
-        before the last event of its user, what is there already, texts of something known, and unknown ``anew``.
+        Raises DataError with all that is wrong: a bad id, rating or time, what is there already, texts of something known.
         """
         if self._label_above is None:
             raise ArtefactError(
