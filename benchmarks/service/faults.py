@@ -53,7 +53,9 @@ class Scene:
         self.clients = {f"c{number}": self._client(f"c{number}") for number in range(arguments.clients)}
 
     def play(self, seconds: float) -> None:
-        """Kill and start, until the time is over; then kill all."""
+        """Once the first server is ready: kill and start, until the time is over; then kill all."""
+        while not self._ready():
+            time.sleep(0.1)
         began = time.monotonic()
         kinds = [kind for kind in EVERY if kind != "database" or self.postgres is not None]
         due = {kind: began + self._next(kind) for kind in kinds}
@@ -77,6 +79,15 @@ class Scene:
         for client in self.clients.values():
             _killed(client)
         _killed(self.server)
+
+    def _ready(self) -> bool:
+        if self.server.poll() is not None:
+            raise SystemExit(f"the server ended by itself; see {self.log}")
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/health/ready", timeout=5):
+                return True
+        except OSError:
+            return False
 
     def _next(self, kind: str) -> float:
         return EVERY[kind] * self.draw.uniform(0.1, 1.9)
