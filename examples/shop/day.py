@@ -39,7 +39,7 @@ BEFORE = 300
 DEADLINE = "2"
 """Seconds that a customer waits for a list."""
 PATIENCE = 180.0
-"""Seconds after which the outbox gives up."""
+"""Seconds after which who asks again gives up."""
 Row = dict[str, str]
 List = list[dict[str, Any]]
 Found = dict[str, List]
@@ -56,6 +56,10 @@ class NoAnswerError(Exception):
     """What became of a request is not known: it may be sent again."""
 
 
+class BusyError(NoAnswerError):
+    """The service is there, and did not come to it."""
+
+
 class Service:
     """The addresses of one."""
 
@@ -66,7 +70,7 @@ class Service:
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open  # the service is next door
 
     def call(self, method: str, path: str, body: Any = None, **more: str) -> Any:
-        """What it answers; NoAnswerError where it is away or has no time, HTTPError where it refuses."""
+        """What it answers; NoAnswerError where it is away, BusyError where it has no time, HTTPError where it refuses."""
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._url + path, data, self._headers | more, method=method)
         try:
@@ -74,10 +78,11 @@ class Service:
                 text = came.read()
         except urllib.error.HTTPError as refused:
             if refused.code in (429, 502, 503, 504):
-                raise NoAnswerError from refused
+                raise BusyError(f"{refused.code} {refused.read().decode(errors='replace')}") from refused
             raise
         except (OSError, HTTPException) as cut:
-            raise NoAnswerError from cut
+            late = isinstance(getattr(cut, "reason", cut), TimeoutError)
+            raise (BusyError if late else NoAnswerError)(str(cut) or type(cut).__name__) from cut
         return json.loads(text) if text else None
 
     def list_for(self, user: str, system: str = "", **more: str) -> Any:
@@ -163,8 +168,17 @@ class Lists:
         return self._pool.submit(asked)
 
     def of_all(self, users: Iterable[str], system: str = "") -> Found:
-        """Of many customers, none of whom waits."""
-        return {user: self._service.list_for(user, system)["items"] for user in users}
+        """Of many customers, none of whom waits: while the service is busy, it is asked again."""
+        found, end = Found(), time.monotonic() + PATIENCE
+        for user in users:
+            while user not in found:
+                try:
+                    found[user] = self._service.list_for(user, system)["items"]
+                except BusyError:
+                    if time.monotonic() > end:
+                        raise
+                    time.sleep(0.3)
+        return found
 
 
 def play(service: Service, rows: list[Row], minutes: float) -> str:
@@ -292,7 +306,7 @@ if __name__ == "__main__":
     given = words.parse_args()
     try:
         print(play(Service(given.url, given.key), read("day.csv"), given.minutes))
-    except NoAnswerError:
-        sys.exit(f"day: no service answers at {given.url}. Start it, and play the day again: nothing is counted twice.")
+    except NoAnswerError as cut:
+        sys.exit(f"day: no service answers at {given.url} ({cut}). Start it, and play the day again: nothing is counted twice.")
     except urllib.error.HTTPError as refused:
         sys.exit(f"day: the service refused: {refused.code} {refused.read().decode(errors='replace')}")

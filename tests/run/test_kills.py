@@ -18,7 +18,8 @@ KILLS = 25
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("task", ["ctr", "next-item"])
 def test_killed_at_any_moment_a_run_ends_with_the_same_bits(task: str, tmp_path: Path):
-    environment = {**os.environ, "PYTHONPATH": str(Path(lifelora.__path__[0]).parent), "OMP_NUM_THREADS": "1"}
+    places = (Path(lifelora.__path__[0]).parent, Path(__file__).parents[1])  # the package, and what the tests share
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, places)), "OMP_NUM_THREADS": "1"}
     words = [sys.executable, str(Path(__file__).with_name("kills_world.py")), task, str(tmp_path), str(KILLS)]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=850, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
@@ -28,6 +29,6 @@ def test_killed_at_any_moment_a_run_ends_with_the_same_bits(task: str, tmp_path:
     assert log["files"] > 30
     assert log["differing"] == []
     assert log["left"] == []
-    places = " ".join(kill[4] for kill in kills)
-    assert ".old" in places, places  # also while old stages were removed
-    assert ".working" in places
+    where = " ".join(kill[4] for kill in kills)
+    assert ".old" in where, where  # also while old stages were removed
+    assert ".working" in where

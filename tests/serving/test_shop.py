@@ -96,6 +96,26 @@ def test_the_recipe_is_read():
     assert list(recipe.systems) == ["personal"]
 
 
+def test_a_list_that_nobody_waits_for_is_asked_for_again(monkeypatch: pytest.MonkeyPatch):
+    """A busy service says 503 and is asked again; one that is not there ends the day at once."""
+    day = script("day")
+    answers = [day.BusyError("503"), {"items": ["a"]}, day.BusyError("503"), day.BusyError("503"), {"items": ["b"]}]
+
+    def call(*_: object, **__: object) -> object:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(day.time, "sleep", lambda seconds: None)
+    service = day.Service("http://127.0.0.1:9")
+    with pytest.raises(day.NoAnswerError, match="refused") as away:
+        day.Lists(service).of_all(["u"])
+    assert not isinstance(away.value, day.BusyError)
+    monkeypatch.setattr(day.Service, "call", call)
+    assert day.Lists(service).of_all(["u", "v"]) == {"u": ["a"], "v": ["b"]}
+
+
 @pytest.mark.parametrize("name", ["examples/shop/README.md", "docs/operations.md", "docs/service.md"])
 def test_every_command_line_is_one(name: str):
     blocks = re.findall(r"^```(?:sh)?\n(.*?)^```$", (ROOT / name).read_text(), re.DOTALL | re.MULTILINE)

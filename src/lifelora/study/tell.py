@@ -27,21 +27,27 @@ class Study:
     several: Several
     out: Path
     picture: Path | None
+    beside: tuple[Path, ...]
+    "Files that earlier commands of the study wrote."
 
     def write(self, values: Mapping[str, Any]) -> None:
         """``values``, after where they come from and what they stand on."""
         write(self.out, origin(self.several.seeds) | about(self.several.runs) | dict(values))
 
 
-def asked(description: str | None, picture: bool = True) -> Study:
-    """What the words of a study's command name; ``picture``: whether it draws one."""
+def asked(description: str | None, picture: bool = True, beside: bool = False) -> Study:
+    """What the words of a study's command name; ``picture``: whether it draws one, ``beside``: and other runs with it."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="finished runs, one for each seed")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file of all figures")
     if picture:
         parser.add_argument("--picture", type=Path, help="a PNG")
+    if beside:
+        parser.add_argument(
+            "--beside", nargs="*", type=Path, default=[], help="JSON files of the study's other runs, to draw, too"
+        )
     said = parser.parse_args()
-    return Study(Several(opened(said.runs)), said.out, said.picture if picture else None)
+    return Study(Several(opened(said.runs)), said.out, said.picture if picture else None, tuple(said.beside) if beside else ())
 
 
 def opened(folders: Sequence[Path]) -> list[Run]:
