@@ -25,10 +25,11 @@ from lifelora.llm.search import choose
 from lifelora.llm.write import write
 from lifelora.recipe.files import dump, load, parse
 from lifelora.run import Options, Run
+from lifelora.run.estimate import forecast
 from lifelora.run.export import export
 from lifelora.run.scorers.base import Requests
 from lifelora.run.scorers.titles import Titles, candidates_of
-from lifelora.run.tasks.next_item import RANKS, TOP
+from lifelora.run.tasks.next_item import ANSWERS, RANKS, TOP
 from run_world import TRAINING, VALUES
 
 SMALL = {"embedding": 4, "hidden": 8, "layers": 1, "history_length": 6}
@@ -105,6 +106,26 @@ def test_the_report_says_what_was_asked(run: Run, capsys: pytest.CaptureFixture[
     assert "ValidRatio" in shown
     assert "after sasrec: likelihoods of 12 titles" in shown
     assert "Which of 8 comes next?" in (run.stages.report.folder / "report.html").read_text()
+
+
+def test_with_0_beams_titles_are_ranked_and_none_is_asked_for(run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What was trained stays; the ranks are the same, and what was asked for before is gone from the report and the estimate."""
+    shutil.copytree(run.folder, tmp_path / "run")
+    values = RECIPE | {"evaluation": RECIPE["evaluation"] | {"beams": 0}}
+    asked = Run(parse(values, "the tests' recipe"), tmp_path / "run", OPTIONS)
+    assert [asked.scorers[name].stage.complete() for name in SYSTEMS] == [True] * len(SYSTEMS)
+    assert {part.way for part in forecast(asked.task).parts} == {"comparison", "scoring", "catalogue"}
+    asked.all()
+    for name in SYSTEMS:
+        ours, before = (one.stages.scores(name).folder for one in (asked, run))
+        assert np.array_equal(np.load(ours / RANKS), np.load(before / RANKS)), name
+        assert not (ours / ANSWERS).exists()
+        assert (before / ANSWERS).exists()
+    main(["show", str(asked.folder)])
+    shown = capsys.readouterr().out
+    assert "after sasrec: likelihoods of 12 titles" in shown
+    assert "ValidRatio" not in shown
+    assert "chosen" not in shown
 
 
 def test_what_comes_next_for_one_user(run: Run, capsys: pytest.CaptureFixture[str]):

@@ -147,8 +147,8 @@ class Evaluation(Frozen):
     (GAUC), and with a growing history they share what is read."""
     resamples: int = Field(default=1000, ge=100)
     "Draws of chance, from which ECE's value and interval come; no other figure is drawn."
-    beams: int = Field(default=1, ge=1)
-    "Next item: beams of the LM that chooses or writes a title; with one it is greedy."
+    beams: int = Field(default=1, ge=0)
+    "Next item: beams of the LM that chooses or writes a title; with 1 it is greedy, with 0 it is asked for no title."
     written_tokens: int = Field(default=64, ge=0)
     "Next item: the longest answer, in tokens, of the LM that may write anything; with 0 it is asked for candidates only."
 

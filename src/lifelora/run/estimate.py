@@ -119,7 +119,7 @@ def _parts(task: Task, scorer: Scorer) -> Iterator[Part]:
         requests = task.requests("test", task.context.test_samples)
         if not isinstance(made, Titles) or requests.listed_NC is not None:
             yield asking(made, "scoring", requests, scored)
-        if isinstance(made, Titles) and requests.listed_NC is not None:
+        if isinstance(made, Titles) and requests.listed_NC is not None and evaluation.beams:
             yield asking(made, "answering", requests, answered)
         if isinstance(made, Titles) and scorer.retriever is not None:
             yield asking(made, "catalogue", shortlists(made, requests), scored)

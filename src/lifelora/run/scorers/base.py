@@ -150,7 +150,7 @@ class Scorer(ABC):
         return None
 
     def answers(self, requests: Requests, beams: int, written_tokens: int, said: str | None = None) -> Answers:
-        """What it says when it is asked for one item; nothing where it cannot be asked."""
+        """What it says when it is asked for one item; nothing where it cannot or (0 beams) should not be asked."""
         return Answers()
 
     def spent(self) -> Cost:

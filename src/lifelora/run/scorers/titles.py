@@ -61,7 +61,8 @@ class Titles(LanguageScorer[TitleLM]):
 
     def check(self) -> None:
         reason = self.context.backbone.titles
-        if reason and self.context.recipe.evaluation.written_tokens:
+        evaluation = self.context.recipe.evaluation
+        if reason and evaluation.beams and evaluation.written_tokens:
             raise ConfigError(
                 f"systems.{self.name} is to write titles, and {reason} Set evaluation.written_tokens = 0, so that "
                 "titles are scored and none is written, or take another backbone."
@@ -210,7 +211,12 @@ class Titles(LanguageScorer[TitleLM]):
             yield some, lifted(first_BM, short_BC, np.where(left_out_BC, -np.inf, among_BC))
 
     def answers(self, requests: Requests, beams: int, written_tokens: int, said: str | None = None) -> Answers:
-        """One title for each: held to the candidates (``chosen``), and, unless there are no tokens for it, free (``written``)."""
+        """One title for each: held to the candidates (``chosen``), and, unless there are no tokens for it, free (``written``).
+
+        None at all with 0 beams.
+        """
+        if not beams:
+            return Answers()
         shown, normalised = self.asked(requests), self.system.length_normalised
         reader = Reader(self.context.backbone.tokenizer, self.builder.lines.end)
         names = ["chosen hr@1", *(("written hr@1", "valid ratio", "exact hr@1", "exact valid ratio") if written_tokens else ())]

@@ -109,6 +109,7 @@ class NextItem(Task):
                 keep_shortlists(folder, *all_items.short)
         if answers.values:
             np.save(folder / ANSWERS, np.stack(list(answers.values.values()), axis=1).astype(np.float32))
+        if answers.values or took.tokens:
             keep_costs(folder, costs, len(requests), answers=list(answers.values))
 
     def ranked(self, name: str) -> RankedSystem:
@@ -127,7 +128,7 @@ class NextItem(Task):
             lists=lists,
             costs=self.costs(name),
         )
-        if not (folder / COSTS).exists():
+        if not (folder / ANSWERS).exists():
             return found
         values = np.load(folder / ANSWERS, allow_pickle=False).astype(np.float64).T
         return replace(found, answers=dict(zip(read_json(folder / COSTS)["answers"], values, strict=True)))
