@@ -15,6 +15,7 @@ from lifelora.run import Run
 from lifelora.run.recommend import recommend
 from lifelora.run.recommend.cold import told_events
 from lifelora.serving.engine import Engine, EngineOptions
+from lifelora.serving.engine.answering import Answering
 from lifelora.serving.engine.warm import Key, Warm
 
 SYSTEMS: dict[str, Any] = {
@@ -176,6 +177,21 @@ def test_none_of_a_told_history_is_used_for_another(
         users=[{"user": new, "age": "35-44"}],
     )
     close(live.score(new, items, name).result(), offline(again, name, new, items))
+
+
+def test_a_told_history_is_seen_by_nobody_else(live: Engine, items: list[str], monkeypatch: pytest.MonkeyPatch):
+    """While it is answered, the log has a user more for who answers, and none more for who looks up users meanwhile."""
+    before, events, seen = live.dataset.n_users, len(live.dataset), list[tuple[int, int, int]]()
+    lists = Answering.lists
+
+    def looked(answering: Answering, *words: Any) -> Any:
+        seen.append((answering.run.context.dataset.n_users, live.dataset.n_users, len(live.dataset)))
+        return lists(answering, *words)
+
+    monkeypatch.setattr(Answering, "lists", looked)
+    live.recommend_told([(items[0], None)], 3, "own").result()
+    assert seen == [(before + 1, before, events)]
+    assert (live.dataset.n_users, len(live.dataset)) == (before, events)
 
 
 def test_nothing_of_a_forgotten_user_is_left(live: Engine, plain: Run, users: list[str], items: list[str]):

@@ -74,6 +74,7 @@ class Context:
         self._later_vectors: list[Float[Tensor, "N E"]] = []
         self._unnamed: tuple[Dataset, Dataset] | None = None
         self._readers: dict[Hashable, Any] = {}
+        self._settled: Dataset | None = None
 
     @cached_property
     def dataset(self) -> Dataset:
@@ -113,12 +114,19 @@ class Context:
     def supposing(self) -> Iterator[None]:
         """Until it is left: whatever this was told meanwhile is as if it had never been told. New items have no place in it."""
         before, readers = self.dataset, dict(self._readers)
+        self._settled = before
         try:
             yield
         finally:
             n_items = self.dataset.n_items
             vars(self)["dataset"], self._unnamed, self._readers = before, None, readers
+            self._settled = None
             assert n_items == before.n_items, "vectors of new items would stay"
+
+    @property
+    def settled(self) -> Dataset:
+        """The data set without what is only supposed, for other threads than the one that is ``supposing``."""
+        return self.dataset if self._settled is None else self._settled
 
     def in_prompts(self, control: str | None) -> Dataset:
         """The data set as prompts tell it, under a system's ``control``."""

@@ -68,7 +68,7 @@ class ItemsFoundOut(Told):
 
 def facts(engine: Engine) -> dict[str, Any]:
     """What a page has to know of a run before it asks."""
-    run, dataset = engine.run, engine.run.context.dataset
+    run, dataset = engine.run, engine.dataset
     said = for_readers(dataset.level_names, dataset.words)
     levels = zip(dataset.rating_levels, said, strict=True) if dataset.has_ratings else ()
     return {

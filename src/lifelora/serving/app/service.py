@@ -42,7 +42,7 @@ class EngineLog:
 
     @property
     def dataset(self) -> Dataset:
-        return self.engine.run.context.dataset
+        return self.engine.dataset
 
     def add_events(self, events: list[Event], anew: Collection[str]) -> None:
         self.engine.add_events(events, anew=anew).result()
@@ -152,11 +152,11 @@ class Service:
     def add_items(self, items: Sequence[Told]) -> tuple[list[bool], list[str]]:
         """Keep new items and let the engine know them: which are new, and what a reader should know. DataError for bad ones."""
         live = self.live
-        known = live.engine.run.context.dataset.items
+        known = live.engine.dataset.items
         places = [place for place, item in enumerate(items) if item["item"] not in known]
         new = [items[place] for place in places]
         try:
-            live.engine.run.context.dataset.extended([], items=new)  # which refuses what no engine could be told
+            live.engine.dataset.extended([], items=new)  # which refuses what no engine could be told
         except DataError as error:
             lines = [None if one.line is None else places[one.line - 1] + 1 for one in error.problems]
             problems = [replace(one, line=line) for one, line in zip(error.problems, lines, strict=True)]
@@ -168,7 +168,7 @@ class Service:
     def history(self, user: str) -> list[dict[str, Any]] | None:
         """All that is kept of what a user did, oldest first, and whether the models know it; None for an unknown user."""
         live = self.live
-        dataset = live.engine.run.context.dataset
+        dataset = live.engine.dataset
         past = live.engine.history(user) if user in dataset.users else ()
         told = [vars(one) | {"used": True, "why": ""} for one in past]
         by_content = {(one["item"], one["time"]): one for one in told}
@@ -191,7 +191,7 @@ class Service:
 
     def knows(self, user: str) -> bool:
         """Whether the log that answers has a user."""
-        return user in self.live.engine.run.context.dataset.users
+        return user in self.live.engine.dataset.users
 
     def forget(self, user: str) -> None:
         """Nothing of a user is left in the store, nor in what answers."""

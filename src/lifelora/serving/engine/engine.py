@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 import numpy as np
 
+from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event, Told
 from lifelora.errors import ConfigError
 from lifelora.owner import read
@@ -176,9 +177,14 @@ class Engine:
 
     def history(self, user: str) -> tuple[Past, ...]:
         """All that the user did, oldest first; DataError for an unknown one."""
-        dataset = self.run.context.dataset
+        dataset = self.dataset
         rows = dataset.log.rows_of(int(dataset.users.inside([user])[0]))
         return pasts(dataset, np.arange(rows.start, rows.stop) if isinstance(rows, slice) else rows)
+
+    @property
+    def dataset(self) -> Dataset:
+        """What is known of users, items and events, for any thread."""
+        return self.run.context.settled
 
     @property
     def best(self) -> str:

@@ -90,7 +90,7 @@ async def reranked(request: Request, body: RerankBody, deadline: Deadline = None
     few("documents", len(body.documents), doors.limits.candidates, "candidates")
     user = rerank.user_of(body.query)
     items = [rerank.item_of(document, place) for place, document in enumerate(body.documents)]
-    there = service(request).live.engine.run.context.dataset.items
+    there = service(request).live.engine.dataset.items
     known = [item for item in dict.fromkeys(items) if item in there]
     scores, model = dict[str, float | None](), body.model or rerank.BEST[1]
     if known:
@@ -117,7 +117,7 @@ def _known(request: Request, user: str, cold: Cold) -> None:
 
 def _items(request: Request, candidates: list[str]) -> None:
     """Refusal that names each candidate that is no item."""
-    items = service(request).live.engine.run.context.dataset.items
+    items = service(request).live.engine.dataset.items
     wrong = [place for place, one in enumerate(candidates) if one not in items]
     if not wrong:
         return

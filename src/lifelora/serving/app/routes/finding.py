@@ -38,7 +38,7 @@ async def users(
     """The user with this id, then users whose id begins with it, then users whose id has it; without `q` a few users, spread
     over the log.
     """
-    dataset = service(request).live.engine.run.context.dataset
+    dataset = service(request).live.engine.dataset
     found = in_thread(finding.some_users, dataset, n) if q is None else in_thread(finding.users_like, dataset, q, n)
     return answer({"users": await found})
 
@@ -50,7 +50,7 @@ async def items(
     n: Few = 10,
 ) -> Response:
     """The item with this id, then items whose title begins with these words, then items whose title has them."""
-    dataset = service(request).live.engine.run.context.dataset
+    dataset = service(request).live.engine.dataset
     return answer({"items": await in_thread(finding.items_like, dataset, q, n)})
 
 
