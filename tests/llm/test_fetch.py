@@ -128,6 +128,24 @@ def test_from_a_file_that_is_here(which: str, request: pytest.FixtureRequest, ca
     assert "copy is there already" in capsys.readouterr().err
 
 
+def test_a_file_is_checked_though_the_model_is_here(file: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = fetch.get("tiny", str(file))
+    assert fetch.get("tiny", str(file)) == folder
+    (tmp_path / "other.gguf").write_text("hello")
+    assert main(["models", "get", "tiny", "--from", str(tmp_path / "other.gguf")]) == 1
+    assert "cut or altered" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_there_is_said_before_anything_is_fetched(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").touch()
+    assert main(["models", "get", "tiny", "--out", str(tmp_path / "full")]) == 1
+    assert "is there already; give a new folder" in capsys.readouterr().err
+    assert gguf.all_kept() == []
+
+
 def test_the_list(file: Path, cache: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["models"]) == 0
     said = capsys.readouterr().out

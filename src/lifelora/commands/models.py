@@ -36,8 +36,10 @@ def listed(arguments: argparse.Namespace) -> int:
 def got(arguments: argparse.Namespace) -> int:
     """Get, and print the lines of a recipe."""
     from lifelora.llm.fetch import get
-    from lifelora.llm.told import copied, lines_of
+    from lifelora.llm.told import copied, lines_of, new
 
+    if arguments.out is not None:
+        new(arguments.out)  # before a download, not after it
     folder = get(arguments.name, arguments.source)
     path = arguments.name if arguments.out is None else str(copied(folder, arguments.out))
     say(f"{arguments.name} is in {folder if arguments.out is None else path}. In a recipe:\n\n{lines_of(path)}")

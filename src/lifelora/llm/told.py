@@ -44,10 +44,16 @@ def lines_of(path: str) -> str:
     return tomli_w.dumps({"backbone": {"kind": "pretrained", "path": path}}).strip()
 
 
-def copied(folder: Path, to: Path) -> Path:
-    """The files of a converted model in a new folder, whole or not at all; ConfigError where something is there already."""
+def new(to: Path) -> Path:
+    """A folder that ``copied`` can make; ConfigError where something is there already."""
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise ConfigError(f"--out {to} is there already; give a new folder.")
+    return to
+
+
+def copied(folder: Path, to: Path) -> Path:
+    """The files of a converted model in a folder that is ``new``, whole or not at all."""
+    new(to)
     to.parent.mkdir(parents=True, exist_ok=True)
     beside = to.with_name(f".{to.name}.{os.getpid()}.part")
     try:
