@@ -117,6 +117,31 @@ def test_kinds_of_events_lists_and_profiles_keep_their_words(tmp_path: Path):
     assert (found.words.item, found.words.did) == ("tea", "bought")
 
 
+def test_two_kinds_of_events_in_one_second_are_both_there(tmp_path: Path):
+    """Of the log and of the store; of one kind the first. A log of ratings has one event of a user, item and second."""
+    log = frames()["interactions"]
+    assert isinstance(log, pa.Table)
+    bought = pa.table({"user": ["ann", "bob"], "item": ["c", "b"], "event": ["buy"] * 2, "time": [1_600_000_003, 1_600_000_001]})
+    rows, layout = pa.concat_tables([log, bought]), {"columns": {"event": "event"}, "events": {"view": 1.0, "buy": 3.0}}
+    dataset = Dataset.from_frames(rows, frames()["items"], folder=tmp_path / "data", rules=RULES, **layout)
+    assert len(dataset) == 7
+    with Store.open(tmp_path / "events.db", Form.of(dataset.folder)) as store:
+        store.import_data(dataset.folder)
+        assert export(store, dataset.folder, tmp_path / "out").new == 0
+        sent = [(1.0, "seen"), (3.0, "bought"), (3.0, "bought, second line")]
+        store.append([NewEvent("ann", "a", level, LATER, key) for level, key in sent])
+        made = export(store, dataset.folder, tmp_path / "out")
+    assert (made.events, made.new) == (9, 2)
+    new = [("ann", "a", 1.0, LATER), ("ann", "a", 3.0, LATER)]
+    assert sorted(events_of(again(made, tmp_path / "next"))) == sorted([*events_of(dataset), *new])
+    with_ratings = small_data(tmp_path / "rated")
+    with Store.open(tmp_path / "rated.db", Form.of(with_ratings.folder)) as store:
+        store.append([event("user-3", "item-0", LATER, rating, key) for rating, key in ((5.0, "a"), (1.0, "b"))])
+        made = export(store, with_ratings.folder, tmp_path / "rated-out")
+    first = ("user-3", "item-0", 5.0, LATER)
+    assert sorted(events_of(again(made, tmp_path / "rated-next"))) == sorted([*events_of(with_ratings), first])
+
+
 def test_who_is_forgotten_while_it_is_written_is_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     dataset = small_data(tmp_path / "data")
     with Store.open(tmp_path / "events.db", Form.of(dataset.folder)) as store:

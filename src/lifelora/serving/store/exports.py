@@ -1,7 +1,7 @@
 """The data of the next run: a prepared data set and what a store has beside it, as files that ``tables:`` reads. Knows no run.
 
 Forgotten users are left out: of the data set with their profiles, and of the store all but a later life. Of two events of one
-user, item and time the first stays, as in a log that answers.
+user, item and time the first stays, as in a log that answers; two kinds of events both stay, as where the next run reads them.
 """
 
 from collections.abc import Iterator
@@ -115,9 +115,10 @@ def _of_store(store: Store, dataset: Dataset, named: dict[float, str]) -> tuple[
 
 
 def _first_of_each(log: pa.Table) -> pa.Table:
-    """Of the rows of one user, item and time the first."""
+    """Of the rows of one user, item, time and kind of event the first: what ``prepare`` takes for one (``repetitions``)."""
     numbered = log.append_column("row", pa.array(np.arange(len(log))))
-    first = numbered.group_by(["user", "item", "time"]).aggregate([("row", "min")]).column("row_min")
+    key = [name for name in ("user", "item", "time", "event") if name in log.column_names]
+    first = numbered.group_by(key).aggregate([("row", "min")]).column("row_min")
     return log.take(pa.array(np.sort(first.to_numpy())))
 
 
