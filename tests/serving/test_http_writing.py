@@ -127,6 +127,28 @@ def test_two_lines_of_an_order_are_both_shown(plain: Path, url: str):
         assert did(client, "u00003") == [("b00001", 0, True)] * 2
 
 
+def test_of_two_ratings_in_one_second_the_first_is_used_and_that_is_said(plain: Path, url: str):
+    """In one bulk and across bulks, when both are told anew, and of an event that the run's own data have."""
+    with serving(plain, url) as client:
+        sent(client, event("u00003", "b00009", 50))
+        seen, bought, later = (event("u00003", "b00001", rating=rating, id=f"{rating}") for rating in (1, 5, 3))
+        came = [
+            *sent(client, seen, bought)["events"],
+            *sent(client, later)["events"],
+            *sent(client, event("u00003", "b00004", 9))["events"],
+        ]
+        assert [(one["new"], one["used"]) for one in came] == [(True, True), (True, False), (True, False), (True, True)]
+        assert [one["why"] for one in came] == ["", Why.SECOND, Why.SECOND, ""]
+        told = [("b00001", 0, True), ("b00001", 0, False), ("b00001", 0, False), ("b00004", 9, True), ("b00009", 50, True)]
+        assert did(client, "u00003") == told
+        own = client.get("/v1/users/u00004").json()["events"][0]
+        other = 1 + int(own["rating"][0]) % 5
+        again = sent(client, {"user": "u00004", "item": own["item"], "time": own["time"], "rating": other})
+        assert again["events"][0]["why"] == Why.SECOND
+    with serving(plain, url) as client:
+        assert did(client, "u00003") == told
+
+
 def test_what_is_wrong_in_a_bulk_is_named_and_nothing_of_it_kept(plain: Path, url: str):
     with serving(plain, url) as client:
         bulk = [event("u00004", "b00001"), event("u00004", "b00002", rating=4.5), event("u00004", "b00003", time=NOW * 1000)]
@@ -219,11 +241,12 @@ def test_what_a_log_takes_is_what_fitting_says(plain: Path):
         Kept(3, user, "nothing", 5.0, last + 2, None),
         Kept(4, user, "b00002", 5.0, last - 10**6, None),
         Kept(5, "somebody new", "b00002", 2.0, 7, None),
+        Kept(6, user, "b00001", 5.0, last + 1, "the first again, under a key"),
     ]
     made = fitting(dataset, events, form)
     assert [[one.seq for one in bulk] for bulk in made.bulks] == [[1, 5]]
     assert made.there == 1
-    assert made.left_out == {3: Why.NO_ITEM, 4: Why.LATE}
+    assert made.left_out == {2: Why.SECOND, 3: Why.NO_ITEM, 4: Why.LATE}
     low = fitting(dataset, events, Form(form.levels, keep_from=3.0))
     assert (low.left_out[5], [one.seq for one in low.bulks[0]]) == (Why.LOW, [1])
 

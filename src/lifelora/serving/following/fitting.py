@@ -22,6 +22,8 @@ class Why(StrEnum):
     NO_ITEM = "of an item that the catalogue lacks"
     NO_RATING = "with a rating that the run's data lacks"
     LOW = "rated below data.rules.keep_from of the run"
+    SECOND = "of another rating or kind than an event of the same user, item and second, which came first"
+    "A log takes one of them (``Dataset.extended``)."
     REFUSED = "refused by the run's log"
     "The rules here are the log's; should they ever differ."
 
@@ -45,8 +47,8 @@ class Fitting:
 def fitting(dataset: Dataset, events: Iterable[Kept], form: Form) -> Fitting:
     """Of the next events of a store, in its order; ``form`` is that of the data set."""
     made, pasts = Fitting(), dict[str, _Past]()
-    levels = {float(np.float32(level)) for level in dataset.rating_levels}
-    seen, turn = set[Hashable](), dict[str, int]()
+    levels = [float(np.float32(level)) for level in dataset.rating_levels]
+    seen, turn, first = set[Hashable](), dict[str, int](), dict[tuple[str, str, int], float]()
     for event in events:
         why = None
         if event.item not in dataset.items:
@@ -57,12 +59,17 @@ def fitting(dataset: Dataset, events: Iterable[Kept], form: Form) -> Fitting:
             why = Why.NO_RATING
         if why is None and form.has_times:
             if event.user not in pasts:
-                pasts[event.user] = _Past.of(dataset, event.user)
-            past = pasts[event.user]
-            if event.time <= past.last and (event.time, int(dataset.items.inside([event.item])[0])) in past.events:
+                pasts[event.user] = _Past.of(dataset, event.user, levels)
+            past, key = pasts[event.user], (event.user, event.item, event.time)
+            ratings = [first[key]] if key in first else []
+            if event.time <= past.last:
+                ratings += past.ratings.get((event.time, int(dataset.items.inside([event.item])[0])), [])
+            if event.rating in ratings or (ratings and not form.has_ratings):
                 made.there += 1
                 continue
-            if event.time < past.prepared:
+            if ratings:
+                why = Why.SECOND
+            elif event.time < past.prepared:
                 why = Why.LATE
             elif event.time < past.last:
                 made.anew.add(event.user)
@@ -71,10 +78,7 @@ def fitting(dataset: Dataset, events: Iterable[Kept], form: Form) -> Fitting:
             made.left_out[event.seq] = why
             continue
         if form.has_times:
-            key: tuple[Hashable, ...] = (event.user, event.item, event.time)
-            if key in seen:
-                made.there += 1
-                continue
+            first[event.user, event.item, event.time] = event.rating
         else:
             if event.id is None and event.time < SECONDS_BEGIN:
                 made.there += 1
@@ -82,8 +86,7 @@ def fitting(dataset: Dataset, events: Iterable[Kept], form: Form) -> Fitting:
             # Of one bulk a log takes each of these once; a repeated one begins the user's next bulk.
             if (event.user, event.item, event.rating, turn.setdefault(event.user, 0)) in seen:
                 turn[event.user] += 1
-            key = (event.user, event.item, event.rating, turn[event.user])
-        seen.add(key)
+            seen.add((event.user, event.item, event.rating, turn[event.user]))
         at = turn.get(event.user, 0)
         made.bulks += [[] for _ in range(at + 1 - len(made.bulks))]
         made.bulks[at].append(event)
@@ -97,16 +100,18 @@ class _Past:
     last: int
     prepared: int
     "The last of the run's own data."
-    events: frozenset[tuple[int, int]]
-    "Times and items' numbers."
+    ratings: dict[tuple[int, int], list[float]]
+    "By times and items' numbers."
 
     @classmethod
-    def of(cls, dataset: Dataset, user: str) -> "_Past":
+    def of(cls, dataset: Dataset, user: str, levels: list[float]) -> "_Past":
         if user not in dataset.users:
-            return cls(NEVER, NEVER, frozenset())
+            return cls(NEVER, NEVER, {})
         number = int(dataset.users.inside([user])[0])
         own = int(dataset.log.prepared_count(np.array([number]))[0])
-        rows = dataset.log.rows_of(number)
-        times, items = np.asarray(dataset.time_N[rows]).tolist(), np.asarray(dataset.item_N[rows]).tolist()
+        rows, ratings = dataset.log.rows_of(number), dict[tuple[int, int], list[float]]()
+        times, items, codes = (np.asarray(column[rows]).tolist() for column in (dataset.time_N, dataset.item_N, dataset.rating_N))
+        for time, item, code in zip(times, items, codes, strict=True):
+            ratings.setdefault((time, item), []).append(levels[code])
         last, prepared = (one[-1] if one else NEVER for one in (times, times[:own]))
-        return cls(last, prepared, frozenset(zip(times, items, strict=True)))
+        return cls(last, prepared, ratings)
