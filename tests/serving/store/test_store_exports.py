@@ -117,6 +117,21 @@ def test_kinds_of_events_lists_and_profiles_keep_their_words(tmp_path: Path):
     assert (found.words.item, found.words.did) == ("tea", "bought")
 
 
+def test_items_without_a_title_are_called_by_their_ids(tmp_path: Path):
+    """Those that were told of, and those that the run's own data allowed."""
+    log = frames()["interactions"]
+    items = pa.table({"item": ["a", "b"], "title": ["A", "B"]})
+    layout = {"columns": {"event": "event"}, "events": {"view": 1.0, "buy": 3.0}, "unknown_items": "allow"}
+    dataset = Dataset.from_frames(log, items, folder=tmp_path / "data", rules=RULES, **layout)
+    with Store.open(tmp_path / "events.db", Form.of(dataset.folder)) as store:
+        store.append([NewEvent("ann", item, 3.0, LATER) for item in ("bare", "blank")])
+        store.add_items([{"item": "bare"}, {"item": "blank", "title": "  "}])
+        found = again(export(store, dataset.folder, tmp_path / "out"), tmp_path / "next")
+    titles = dict(zip(*(found.catalogue.column(name).to_pylist() for name in ("item", "title")), strict=True))
+    assert titles == {"a": "A", "b": "B", "c": "c", "bare": "bare", "blank": "blank"}
+    assert len(found) == len(dataset) + 2
+
+
 def test_two_kinds_of_events_in_one_second_are_both_there(tmp_path: Path):
     """Of the log and of the store; of one kind the first. A log of ratings has one event of a user, item and second."""
     log = frames()["interactions"]

@@ -68,6 +68,7 @@ def _written(store: Store, dataset: Dataset, out: Path) -> Exported:
         "user_fields": list(dataset.user_field_names),
         "words": {key: word for key, word in dataset.words.model_dump().items() if word},
         "unknown_items": "drop",
+        "without_title": "id",  # an item may be told of by its id alone
         "early_times": "allow",
     }
     layout |= {"events": {name: level for level, name in named.items()}} if named else {}
