@@ -85,6 +85,18 @@ def test_without_times_the_order_of_the_store_goes_on_behind_the_log(tmp_path: P
     assert made.new == 2
 
 
+def test_without_times_what_is_repeated_is_not_counted_as_new(tmp_path: Path):
+    """The next run has an event of one user, item and rating once."""
+    dataset = small_data(tmp_path / "data", times=False)
+    user, item, rating, _ = events_of(dataset)[0]
+    with Store.open(tmp_path / "events.db", Form.of(dataset.folder)) as store:
+        sent = [(user, item, rating, "a"), (user, item, rating, "b"), ("new", "item-1", 5.0, "c"), ("new", "item-1", 5.0, "d")]
+        store.append([NewEvent(*what, id=key) for *what, key in sent])
+        made = export(store, dataset.folder, tmp_path / "out")
+    assert (made.events, made.new) == (len(dataset) + 1, 1)
+    assert len(again(made, tmp_path / "next")) == len(dataset) + 1
+
+
 def frames() -> dict[str, AnyFrame]:
     """Kinds of events, and fields with several values."""
     log = [

@@ -2,9 +2,10 @@
 
 Forgotten users are left out: of the data set with their profiles, and of the store all but a later life. Of two events of one
 user, item and time the first stays, as in a log that answers; two kinds of events both stay, as where the next run reads them.
+Without times the first of one user, item and rating stays.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,13 +54,12 @@ def _written(store: Store, dataset: Dataset, out: Path) -> Exported:
     profiled, new_items = dataset.profiles.column("user"), list(_new_items(store, dataset))
     user_U = dataset.users.outside(np.arange(dataset.n_users))
     gone = store.forgotten_among({*user_U, *profiled.to_pylist()})
-    ours = _of_data(dataset, pa.array(user_U, pa.string()), gone)
+    key = ["user", "item", *(["time"] if dataset.has_times else ["rating"]), "event"]
+    ours = _first_of_each(_of_data(dataset, pa.array(user_U, pa.string()), gone), key)
     named = {level: name for level, name in dataset.level_names.items() if name}
     theirs, unnamed = _of_store(store, dataset, named)
-    log = pa.concat_tables([ours, theirs])
-    if dataset.has_times:
-        log = _first_of_each(log)
-    elif len(log):
+    log = _first_of_each(pa.concat_tables([ours, theirs]), key)
+    if not dataset.has_times:
         log = log.drop_columns("time")
     fields, catalogue = ("item", "title", "description"), dataset.catalogue
     layout: dict[str, Any] = {
@@ -72,7 +72,6 @@ def _written(store: Store, dataset: Dataset, out: Path) -> Exported:
         "early_times": "allow",
     }
     layout |= {"events": {name: level for level, name in named.items()}} if named else {}
-    layout |= {} if dataset.has_times else {"duplicates": "first"}
     toml = out / "tables.toml"
     Tables.from_frames(
         out,
@@ -115,11 +114,11 @@ def _of_store(store: Store, dataset: Dataset, named: dict[float, str]) -> tuple[
     return pa.Table.from_pylist(rows, pa.schema(schema)), unnamed
 
 
-def _first_of_each(log: pa.Table) -> pa.Table:
-    """Of the rows of one user, item, time and kind of event the first: what ``prepare`` takes for one (``repetitions``)."""
+def _first_of_each(log: pa.Table, key: Sequence[str]) -> pa.Table:
+    """Of the rows that are one for ``prepare`` (``repetitions``) the first; the log need not have all columns of the key."""
     numbered = log.append_column("row", pa.array(np.arange(len(log))))
-    key = [name for name in ("user", "item", "time", "event") if name in log.column_names]
-    first = numbered.group_by(key).aggregate([("row", "min")]).column("row_min")
+    there = [name for name in key if name in log.column_names]
+    first = numbered.group_by(there).aggregate([("row", "min")]).column("row_min")
     return log.take(pa.array(np.sort(first.to_numpy())))
 
 
