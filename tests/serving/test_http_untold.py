@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from http_world import event, opened, serving
+from http_world import NOW, event, opened, serving
 
 from lifelora.errors import StoreError
 from lifelora.serving.following import Follower
 from lifelora.serving.following.once import OpenRun
-from lifelora.serving.store import Form, Store
+from lifelora.serving.store import Form, NewEvent, Store
 
 
 def test_used_is_said_of_what_the_models_were_told(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -29,6 +29,34 @@ def test_used_is_said_of_what_the_models_were_told(plain: Path, tmp_path: Path, 
         again = client.post("/v1/events", json=bulk).json()
         assert (again["new"], again["used"]) == (0, 1)
         assert again["events"][0]["why"] == ""
+
+
+def test_who_was_forgotten_is_dropped_though_the_database_fails_meanwhile(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Three users whom another process forgot; one of them has come again, and none of what they did then is lost."""
+    context, gone = opened(plain).context, ["u00003", "u00004", "u00005"]
+    with Store.open(tmp_path / "events.db", form := Form.of(context.stages.data.require())) as store:
+        follower = Follower(OpenRun(context), store, form, lambda *_, **__: None)
+        follower.advance()
+        for user in gone:
+            store.forget(user)
+        store.append([NewEvent("u00004", "b00001", 5, NOW)])
+        follower._seq = store.last_seq()  # as if it had been told before the note was read
+        for method in ("history", "forgotten"):
+
+            def fails(*what: object) -> Any:
+                raise StoreError("the database does not answer")
+
+            with monkeypatch.context() as patch:
+                patch.setattr(store, method, fails)
+                with pytest.raises(StoreError):
+                    follower.advance()
+        follower.advance()
+    assert [user in context.dataset.users for user in gone] == [False, True, False]
+    assert follower.counts.forgotten == 3
+    rows = context.dataset.log.rows_of(int(context.dataset.users.inside(["u00004"])[0]))
+    assert context.dataset.items.outside(context.dataset.item_N[rows]) == ["b00001"]
 
 
 def test_an_item_is_told_of_once_it_can_be_read(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -114,7 +114,7 @@ class Follower:
         return self._notes
 
     def _tell(self, events: list[Kept]) -> None:
-        """Events that are new, and all later ones of users who have to be told anew."""
+        """Events that are new, and all later ones of users who have to be told anew: they wait for it until it is done."""
         dataset = self._log.dataset
         made = fitting(dataset, events, self._form)
         self.counts.there += made.there
@@ -170,8 +170,7 @@ class Follower:
         if not notes:
             self._note = self._note or 0
             return
-        first, self._note = self._note is None, notes[-1].seq
-        marks = {note.mark for note in notes}
+        first, marks = self._note is None, {note.mark for note in notes}
         if user is not None and self._store.mark(user) in marks:
             marks.discard(self._store.mark(user))
             self._drop(user)
@@ -180,11 +179,10 @@ class Follower:
             gone = self._store.forgotten_among(users) if first else {one for one in users if self._store.mark(one) in marks}
             for one in gone:
                 self._drop(one)
+        self._note = notes[-1].seq  # last: where something fails before, all of them are looked for again
 
     def _drop(self, user: str) -> None:
         if user in self._log.dataset.users:
             self._log.forget(user)
             self.counts.forgotten += 1
-        again = [event for event in self._store.history(user) if event.seq <= self._seq]  # of a later life
-        if again:
-            self._tell(again)
+        self._anew.add(user)  # what is of a later life
