@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from http_process import process
 from http_world import event, opened
 
 from lifelora.cli import main
+from lifelora.serving.app.app import create
+from lifelora.serving.app.keys import Keys
+from lifelora.serving.app.limits import Limits
 from lifelora.serving.app.server import bound
 from lifelora.serving.app.service import Service
 from lifelora.serving.engine import EngineOptions
@@ -121,6 +125,28 @@ def test_how_much_stays_warm_is_said(plain: Path, tmp_path: Path, monkeypatch: p
     for given in ([], ["--warm-memory", "0"], ["--warm-memory", "1.5GiB"]):
         assert main([*words, *given]) == 0
     assert held == [EngineOptions().warm_bytes, 0, 3 << 29]
+
+
+def test_more_candidates_may_come_where_limits_say_so(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """And what is more than that is refused by the name of what its owner can set."""
+    file, told = tmp_path / "keys.toml", list[Any]()
+    file.write_text(f'[keys.office]\nrole = "read"\nkey = "{"k" * 20}"\n[limits]\ncandidates = 1500\n')
+
+    def instead(service: Service, _: object, keys: Keys, limits: Limits, *__: object) -> None:
+        service.start()
+        with TestClient(create(service, keys, limits), headers={"Authorization": f"Bearer {'k' * 20}"}) as client:
+            for count in (1500, 1501):
+                told.append(client.post("/v1/score", json={"user": "u00001", "candidates": ["b00001"] * count, "system": "din"}))
+        service.close()
+
+    monkeypatch.setattr("lifelora.serving.app.server.serve", instead)
+    words = ["serve", str(plain), "--port", "0", "--store", str(tmp_path / "events.db"), "--keys", str(file)]
+    assert main(words) == 0
+    assert [one.status_code for one in told] == [200, 422]
+    assert len(told[0].json()["items"]) == 1500
+    assert told[1].json()["errors"] == [
+        {"field": "candidates", "what": "1,501 came; 1,500 may ([limits] candidates). Ask several times"}
+    ]
 
 
 @pytest.mark.parametrize("size", ["512", "-1MiB", "2GB", "GiB", "1e9KiB", "٣MiB"])

@@ -55,7 +55,8 @@ def handle(arguments: argparse.Namespace) -> int:
     keys, limits = opened(arguments.keys)
     may_bind(arguments.host, keys)
     store = store_of(arguments)
-    bounds = EngineOptions() if arguments.warm_memory is None else EngineOptions(warm_bytes=arguments.warm_memory)
+    warm = {} if arguments.warm_memory is None else {"warm_bytes": arguments.warm_memory}
+    bounds = EngineOptions(candidates=limits.candidates, **warm)
     run = _finished(arguments)
     with bound(arguments.host, arguments.port) as listening:
         say(_told(run, store))
