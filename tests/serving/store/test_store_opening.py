@@ -61,6 +61,9 @@ def test_postgresql_acknowledges_what_is_on_its_disk_whatever_its_setting(server
         ("mysql://lifelora:hunter2@host/db", "'mysql' is no database that lifelora knows; a store is sqlite:///FILE"),
         ("postgresql://lifelora:hun@ter2@host/db", r"cannot be read.*@ is written %40"),
         ("postgresql://lifelora:hunter2@host:hunter2/db", "cannot be read"),
+        ("postgresql:///lifelora:hunter2@host/db", r"cannot be read.*postgresql://USER"),
+        ("postgresql://life/lora:hunter2@host/db", r"cannot be read.*/ is %2F"),
+        ("postgresql:///db?host=lifelora:hunter2@host", "cannot be read"),
         ("lifelora:hunter2@host/db", "has an @ and no sqlite:/// or postgresql:// before it"),
         ("sqlite://", "three slashes"),
         ("sqlite:///events.db?mode=ro", "no options"),
@@ -88,6 +91,7 @@ def test_what_is_shown_of_a_url_has_no_password():
     assert str(place) == repr(place) == "postgresql://lifelora@db.shop:5433/events"
     assert place.without_secrets("no 'hunter2'\nnor hunter3") == "no '***' nor ***"
     assert Place.of("postgresql://h/d").secrets == []
+    assert Place.of("postgresql://h/d?password=hunter2&password=hunter3").secrets == ["hunter2", "hunter3"]
 
 
 def test_a_wrong_password_and_a_database_that_is_not_there_are_told(server: Server, caplog: pytest.LogCaptureFixture):

@@ -41,7 +41,8 @@ class Place:
             url = sa.make_url(text)
         except (sa.exc.ArgumentError, ValueError):
             url = sa.URL.create("postgresql", host="@")
-        if "@" in (url.host or ""):
+        # With an @ in one of these a password may be before it, which was not read as one.
+        if any("@" in part for part in (url.host or "", url.database or "", *_texts(url.query.get("host")))):
             signs = "in a user or password @ is written %40, : is %3A, / is %2F and % is %25"
             raise ConfigError(f"this URL of PostgreSQL cannot be read; {ALLOWED}, and {signs}.")
         return cls(url.set(drivername="postgresql+psycopg"))
@@ -56,7 +57,7 @@ class Place:
     @property
     def secrets(self) -> list[str]:
         """What no message may hold."""
-        query = [value for name, value in self.url.query.items() if name not in ("host", "port") and isinstance(value, str)]
+        query = [text for name, value in self.url.query.items() if name not in ("host", "port") for text in _texts(value)]
         return [text for text in (self.url.password, *query) if text]
 
     def without_secrets(self, text: str) -> str:
@@ -79,3 +80,8 @@ class Place:
         return f"postgresql://{url.username or ''}@{host}{f':{url.port}' if url.port else ''}/{url.database or ''}"
 
     __repr__ = __str__
+
+
+def _texts(value: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """What an option of a URL says, which may be there several times."""
+    return (value,) if isinstance(value, str) else value or ()
