@@ -7,17 +7,20 @@ from typing import Any
 import pytest
 from http_world import NOW, event, opened, serving
 
-from lifelora.errors import StoreError
+from lifelora.errors import BusyError, StoreError
 from lifelora.serving.following import Follower
 from lifelora.serving.following.once import OpenRun
 from lifelora.serving.store import Form, NewEvent, Store
 
 
-def test_used_is_said_of_what_the_models_were_told(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """The database is gone between an event's commit and its reading, and comes back."""
+@pytest.mark.parametrize("error", [StoreError, BusyError])
+def test_used_is_said_of_what_the_models_were_told(
+    error: type[Exception], plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The database is gone (or all connections to it are in use) between an event's commit and its reading, and comes back."""
 
     def gone(seq: int) -> Iterator[Any]:
-        raise StoreError("the database does not answer")
+        raise error("the database does not answer")
 
     bulk = {"events": [event("u00001", "b00001", id="one")]}
     with serving(plain, tmp_path / "events.db") as client:

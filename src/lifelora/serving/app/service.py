@@ -145,7 +145,7 @@ class Service:
         if accepted:
             try:
                 self._advance(max(one.seq for one in accepted.values()))
-            except StoreError as error:  # the events are kept; the engine is told of them with the next ones
+            except (StoreError, BusyError) as error:  # the events are kept; the engine is told of them with the next ones
                 tell("store not read", error=error)
         return [accepted.get(place) for place in range(len(events))]
 
