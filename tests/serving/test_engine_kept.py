@@ -194,6 +194,20 @@ def test_a_told_history_is_seen_by_nobody_else(live: Engine, items: list[str], m
     assert (live.dataset.n_users, len(live.dataset)) == (before, events)
 
 
+def test_nor_when_another_one_is_answered_in_its_midst(plain: Run, items: list[str]):
+    """The quick model answers one that cannot wait for the end of the other."""
+    context = plain.context
+    before = context.dataset
+    with context.supposing():
+        context.extend(told_events(before, "outer", [(items[0], None)]))
+        outer = context.dataset
+        with context.supposing():
+            context.extend(told_events(outer, "inner", [(items[1], None)]))
+            assert context.settled is before
+        assert (context.dataset, context.settled) == (outer, before)
+    assert (context.dataset, context.settled) == (before, before)
+
+
 def test_nothing_of_a_forgotten_user_is_left(live: Engine, plain: Run, users: list[str], items: list[str]):
     numbers = plain.context.dataset.users.inside(users)
     warm = live.work.kept.warm

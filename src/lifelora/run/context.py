@@ -113,20 +113,22 @@ class Context:
     @contextmanager
     def supposing(self) -> Iterator[None]:
         """Until it is left: whatever this was told meanwhile is as if it had never been told. New items have no place in it."""
-        before, readers = self.dataset, dict(self._readers)
-        self._settled = before
+        before, readers, settled = self.dataset, dict(self._readers), self._settled
+        if settled is None:  # else it happens within what is supposed already, and others see nothing of either
+            self._settled = before
         try:
             yield
         finally:
             n_items = self.dataset.n_items
             vars(self)["dataset"], self._unnamed, self._readers = before, None, readers
-            self._settled = None
+            self._settled = settled
             assert n_items == before.n_items, "vectors of new items would stay"
 
     @property
     def settled(self) -> Dataset:
         """The data set without what is only supposed, for other threads than the one that is ``supposing``."""
-        return self.dataset if self._settled is None else self._settled
+        settled = self._settled  # read once: meanwhile the other thread may come to its end
+        return self.dataset if settled is None else settled
 
     def in_prompts(self, control: str | None) -> Dataset:
         """The data set as prompts tell it, under a system's ``control``."""
