@@ -61,11 +61,20 @@ def test_a_large_request_is_passed_by_a_small_one_that_fits():
     assert taken(*asks, longest=20.0).together == [asks[0], asks[2]]
 
 
+def test_none_is_late_for_the_sake_of_what_goes_with_it():
+    """Each takes ten seconds, and both twenty: then all of a batch are answered."""
+    assert taken(first := score(deadline=112.0), score(), score()).together == [first]
+    assert taken(first := score(), also := score(deadline=120.0), score()).together == [first, also]
+    assert taken(first := score(deadline=112.0), score(), small := score(count=2)).together == [first, small]
+    hurries = score(QUICK, deadline=100.15)  # which takes a tenth of a second, before them
+    assert taken(first := score(deadline=120.05), hurries, score()).together == [first]
+
+
 def test_who_would_be_late_gets_the_system_that_stands_in():
     soon, later, never = score(deadline=105.0), score(deadline=110.5), score()
     made = taken(soon, later, never)
     assert (made.quickly, made.late) == ([soon], [])
-    assert made.together == [later, never]
+    assert made.together == [later], "both would take until 120"
     behind = score(deadline=115.0)  # twenty seconds of work stand before it is done
     assert taken(never, behind).quickly == [behind]
     assert taken(score(count=4), behind).together[1:] == [behind]

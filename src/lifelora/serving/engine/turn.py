@@ -1,7 +1,8 @@
 """What a worker does next with the requests that wait: which go together, and which a quicker system answers. Computes nothing.
 
-Requests keep their order. The oldest one is answered now, and with it those of the same key that fit. A request whose deadline
-would be missed in its turn goes to the system that stands in, at once; where even that would be late, it is refused.
+Requests keep their order. The oldest one is answered now, and with it those of the same key that fit and make none of these late.
+A request whose deadline would be missed in its turn goes to the system that stands in, at once; where even that would be late, it
+is refused.
 """
 
 from collections import Counter
@@ -39,15 +40,16 @@ def turn(
 
     ``busy`` seconds go by before it; the system that stands in can begin at once.
     """
-    made, ahead, quick, size = Turn(), Counter[Hashable](), Counter[Hashable](), 0
+    made, ahead, quick, size, soonest = Turn(), Counter[Hashable](), Counter[Hashable](), 0, float("inf")
 
     def ends(work: Counter[Hashable]) -> float:
         return now + sum(seconds(kind, count) for kind, count in work.items())
 
     for ask in waiting:
         own, stands_in = Counter({ask.work: ask.size}), Counter({(ask.kind, fallback): ask.size})
-        if ask.deadline is not None and (now >= ask.deadline or busy + ends(quick + ahead + own) > ask.deadline):
-            if fallback is None or now >= ask.deadline or ends(quick + stands_in) > ask.deadline:
+        deadline = float("inf") if ask.deadline is None else ask.deadline
+        if now >= deadline or busy + ends(quick + ahead + own) > deadline:
+            if fallback is None or now >= deadline or ends(quick + stands_in) > deadline:
                 made.late.append(ask)
             else:
                 made.quickly.append(ask)
@@ -55,10 +57,11 @@ def turn(
             continue
         ahead += own
         if not made.together:
-            made.together, size = [ask], ask.size
+            made.together, size, soonest = [ask], ask.size, deadline
         elif ask.key == made.together[0].key:
-            more = size + ask.size
-            if seconds(ask.work, more) <= longest and tokens(ask.work, more) <= budget:
+            more, earlier = size + ask.size, min(soonest, deadline)
+            fits = seconds(ask.work, more) <= longest and tokens(ask.work, more) <= budget
+            if fits and busy + ends(quick + Counter({ask.work: more})) <= earlier:  # all of a batch are answered at its end
                 made.together.append(ask)
-                size = more
+                size, soonest = more, earlier
     return made
