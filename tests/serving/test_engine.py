@@ -13,6 +13,7 @@ import pytest
 import torch
 from engine_world import BACKBONE, DATA, GROWING, OWN, SASREC, U, coupling, held, made, offline, opened
 
+from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event
 from lifelora.errors import ClosedError, ConfigError, DataError, DeadlineError, FullError
 from lifelora.lora.structure import Structure
@@ -407,6 +408,31 @@ def test_each_request_is_refused_for_itself(engine: Engine, plain: Run, users: l
     count_M = np.bincount(plain.context.dataset.item_N[rows], minlength=plain.context.dataset.n_items)
     assert share == pytest.approx((count_M[plain.context.dataset.items.inside(items)] / count_M.sum()).tolist())
     assert len(engine.recommend("nobody", 3, "growing").result().items) == 3
+
+
+def test_what_is_popular_is_counted_once_and_no_pace_of_a_system(
+    engine: Engine, items: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    """It took a look at every event for each unknown user, and the time was taken for that of the system that was asked."""
+    counted, count, measured = list[Dataset](), Dataset.training_events, list[tuple[Any, int]]()
+
+    def counting(dataset: Dataset) -> Any:
+        counted.append(dataset)
+        return count(dataset)
+
+    monkeypatch.setattr(Dataset, "training_events", counting)
+    monkeypatch.setattr(engine.work.pace, "saw", lambda kind, size, took: measured.append((kind, size)))
+    first = engine.recommend("nobody", 3, "growing").result()
+    engine.add_items([{"item": "newer", "title": "Newer"}]).result()
+    assert [one.item for one in engine.recommend("nobody", 3, "growing").result().items] == [one.item for one in first.items]
+    scores = [one.score for one in engine.score("nobody", [first.items[0].item, "newer"], "growing").result().items]
+    assert scores == [first.items[0].score, 0.0]
+    assert (len(counted), measured) == (1, [])
+    known = engine.dataset.users.outside([0])[0]
+    with held(engine):
+        asked = [engine.score(user, items[:4], "growing") for user in ("nobody", known)]
+    assert [one.result().user for one in asked] == ["nobody", known]
+    assert measured == [(("score", "growing"), 4)], "the known user's candidates alone"
 
 
 def test_what_is_not_allowed_is_told_at_once(engine: Engine, users: list[str], items: list[str]):

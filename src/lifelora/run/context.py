@@ -146,6 +146,12 @@ class Context:
         self._readers[whose] = reader
         return reader
 
+    @cached_property
+    def training_counts(self) -> Int[np.ndarray, "M"]:
+        """How many training events each prepared item has. No later event is one, so they are counted once."""
+        dataset = self.dataset
+        return np.bincount(dataset.item_N[dataset.training_events()], minlength=dataset.known_items)
+
     @property
     def test_samples(self) -> Int[np.ndarray, "N"]:
         """Rows of the log: the samples that every scorer is judged on."""

@@ -150,7 +150,7 @@ def unscored(count: int, scorer: Scorer) -> str:
 
 def _popular(run: Run, user: str, chosen: Pool, k: int) -> Answer:
     dataset = run.context.dataset
-    item_K, score_K = most_popular(dataset, chosen.items_P, k)
+    item_K, score_K = most_popular(run.context, chosen.items_P, k)
     ids, titles = dataset.items.outside(item_K), dataset.titles
     scores = score_K.tolist()
     made = [Recommended(n, ids[n - 1], titles[item], scores[n - 1], ()) for n, item in enumerate(item_K.tolist(), start=1)]

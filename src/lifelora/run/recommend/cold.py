@@ -21,9 +21,9 @@ NEAR_POOL = 5000
 """Titles among which near ones are looked for."""
 
 
-def most_popular(dataset: Dataset, items_P: Int[np.ndarray, "P"], k: int) -> tuple[Int[np.ndarray, "K"], Float[np.ndarray, "K"]]:
+def most_popular(context: Context, items_P: Int[np.ndarray, "P"], k: int) -> tuple[Int[np.ndarray, "K"], Float[np.ndarray, "K"]]:
     """The k items with most training events among some, and their shares of all these events; of equal ones the first."""
-    count_M = np.bincount(dataset.item_N[dataset.training_events()], minlength=dataset.n_items)
+    count_M = np.pad(context.training_counts, (0, context.dataset.n_items - len(context.training_counts)))  # of new items none
     order = np.argsort(-count_M[items_P], kind="stable")[:k]
     return items_P[order], count_M[items_P[order]] / max(1, count_M.sum())
 

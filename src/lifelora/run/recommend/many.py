@@ -160,7 +160,7 @@ class Batch:
 
     @cached_property
     def _popular(self) -> tuple[Int[np.ndarray, "K"], Float[np.ndarray, "K"]]:
-        return most_popular(self.run.context.dataset, self.pool.items_P, self.k)
+        return most_popular(self.run.context, self.pool.items_P, self.k)
 
     def notes(self, tables: Iterable[pa.Table]) -> list[str]:
         """What a reader should know of the blocks that came out."""

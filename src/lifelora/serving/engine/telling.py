@@ -89,7 +89,7 @@ class Teller:
 
     def popular(self, ask: Ask, items_P: Int[np.ndarray, "P"], k: int | None = None) -> Answer:
         """The most popular of some items, or all of them as they came, for a user whom the log lacks."""
-        item_K, share_K = most_popular(self.dataset, items_P, len(items_P) if k is None else k)
+        item_K, share_K = most_popular(self.run.context, items_P, len(items_P) if k is None else k)
         if k is None:
             place = {int(item): share for item, share in zip(item_K, share_K, strict=True)}
             item_K, share_K = items_P, np.array([place[int(item)] for item in items_P])

@@ -14,6 +14,7 @@ from lifelora.run.scorers.base import Scorer
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.run.scorers.language import LanguageScorer
 from lifelora.run.scorers.two_tower import TwoTowerScorer
+from lifelora.serving.engine.answer import Answer
 from lifelora.serving.engine.answering import Answering, Outcome
 from lifelora.serving.engine.ask import Ask, ListAsk, ScoreAsk
 from lifelora.serving.engine.between import Between
@@ -181,8 +182,10 @@ class Work:
             outcomes = self._answering.of(asks, scorer, why)
         except Exception as error:  # noqa: BLE001 - a fault of ours: who asked gets it, and the worker goes on
             outcomes = [error] * len(asks)
-        kind, size = (asks[0].kind, scorer.name), sum(ask.size for ask in asks)
-        if measured:
+        # An unknown user, who gets what is popular, and what was refused asked nothing of the scorer: it is no quicker by that.
+        answered = [isinstance(one, Answer) and one.system == scorer.name for one in outcomes]
+        kind, size = (asks[0].kind, scorer.name), sum(ask.size for ask, own in zip(asks, answered, strict=True) if own)
+        if measured and size:
             self.pace.saw(kind, size, self.clock() - began - (self._lost - lost))
             self._tokens.saw(kind, size, float(scorer.spent().tokens - before))
         self.counts["turns"] += 1
