@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,9 +11,11 @@ import pytest
 
 
 @contextmanager
-def process(folder: Path, *words: str) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
-    """A service that is ready, its address, and what it said before."""
-    command = [sys.executable, "-m", "lifelora.cli", "serve", str(folder), "--port", "0", "--device", "cpu", "--quiet", *words]
+def process(
+    folder: Path, *words: str, program: Sequence[str] = ("-m", "lifelora.cli")
+) -> Iterator[tuple[subprocess.Popen[str], str, list[str]]]:
+    """A service that is ready, its address, and what it said before. ``program`` is what Python runs as the command."""
+    command = [sys.executable, *program, "serve", str(folder), "--port", "0", "--device", "cpu", "--quiet", *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         try:
             assert running.stdout is not None

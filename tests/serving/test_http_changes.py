@@ -2,12 +2,15 @@
 
 import gc
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from http_world import NOW, conventional, event, opened, serving
 
+from lifelora.errors import ClosedError
+from lifelora.run import Run
 from lifelora.serving.app.app import create
 from lifelora.serving.app.service import Service
 from lifelora.serving.following import Follower
@@ -93,6 +96,23 @@ def test_a_place_without_a_run_leaves_the_old_one(plain: Path, tmp_path: Path):
         assert str(tmp_path) not in refused.text
         assert client.get("/health/ready").status_code == 200
         assert client.get("/v1/recommend/u00001").status_code == 200
+
+
+def test_a_service_that_ends_takes_no_other_run(plain: Path, tmp_path: Path):
+    """It is stopped while the other one is opened."""
+    service, runs = Service(lambda: runs.pop()(), tmp_path / "events.db"), list[Callable[[], Run]]()
+
+    def ending() -> Run:
+        run = opened(plain)
+        service.close()
+        return run
+
+    runs += [ending, lambda: opened(plain)]
+    service.start()
+    before = service.live
+    with pytest.raises(ClosedError, match="takes no other run"):
+        service.change()
+    assert service.live is before
 
 
 def test_before_and_after_it_is_ready_it_says_so(plain: Path, tmp_path: Path):

@@ -74,6 +74,50 @@ def test_it_says_what_it_loads_answers_and_drains(plain: Path, tmp_path: Path):
         assert [line["event"] for line in log] == ["request", "run changed", "request", "stopped"]
 
 
+SLOWLY = """
+import sys, time
+from lifelora.cli import main
+from lifelora.run import Run
+
+opens, opened = Run.open, []
+
+def slowly(*words):
+    opened.append(words)
+    if len(opened) == 3:  # the first says what will be loaded
+        print("opened anew", file=sys.stderr, flush=True)
+        time.sleep(600)
+    return opens(*words)
+
+Run.open = slowly
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.parametrize("how", ["signal", "call"])
+def test_it_ends_while_another_run_is_loaded(plain: Path, tmp_path: Path, how: str):
+    """It would take ten minutes, and the process does not wait for it: by SIGHUP, and by a request."""
+    key, file = "admin-key-0123456789", tmp_path / "keys.toml"
+    file.write_text(f'[keys.office]\nrole = "admin"\nkey = "{key}"\n[limits]\ndrain = 1\n')
+    words = ("--store", str(tmp_path / "events.db"), "--keys", str(file))
+
+    def ask(where: str) -> None:
+        with suppress(OSError, HTTPException):  # cut off
+            call(where, {}, key)
+
+    with process(plain, *words, program=("-c", SLOWLY)) as (running, address, _):
+        if how == "signal":
+            running.send_signal(signal.SIGHUP)
+        else:
+            threading.Thread(target=ask, args=(f"{address}/v1/admin/run",), daemon=True).start()
+        assert running.stderr is not None
+        while "opened anew" not in running.stderr.readline():
+            pass
+        running.send_signal(signal.SIGTERM)
+        _, rest = running.communicate(timeout=120)
+        assert running.returncode == 0, rest
+        assert "stopped" in rest
+
+
 def test_keys_are_read_anew_with_the_run(plain: Path, tmp_path: Path):
     """A file that is damaged changes nothing, and the log says what is wrong, without a key; the mended one has another key."""
     old, new, file = "old-key-0123456789", "new-key-0123456789", tmp_path / "keys.toml"

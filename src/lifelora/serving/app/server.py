@@ -9,10 +9,8 @@ import asyncio
 import errno
 import signal
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Future, InvalidStateError
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from types import FrameType
 
 from lifelora.errors import ConfigError, LifeloraError
@@ -22,7 +20,7 @@ from lifelora.serving.app.keys import Keys
 from lifelora.serving.app.limits import Limits
 from lifelora.serving.app.logs import begin, tell
 from lifelora.serving.app.service import Service
-from lifelora.serving.app.waiting import in_thread
+from lifelora.serving.app.waiting import begun, in_thread
 from lifelora.serving.app.web import fastapi, uvicorn
 
 ENDS = (signal.SIGTERM, signal.SIGINT)
@@ -105,7 +103,7 @@ def serve(
 
     async def load() -> None:
         try:
-            await asyncio.wrap_future(_begun(service.start))
+            await asyncio.wrap_future(begun(service.start))
             if service.state == "ready":
                 ready()
             while True:
@@ -113,7 +111,7 @@ def serve(
                 process.changes.clear()
                 await change_keys(app.state.doors)
                 try:
-                    await in_thread(service.change)
+                    await asyncio.wrap_future(begun(service.change))
                 except LifeloraError as error:
                     tell("run not changed", error=error)
         except asyncio.CancelledError:
@@ -153,21 +151,3 @@ def serve(
     if failed:
         raise failed[0]
     tell("stopped")
-
-
-def _begun(work: Callable[[], object]) -> "Future[None]":
-    """Work in a thread that the end of the process does not wait for: who stops a service that loads does not want it loaded."""
-    future: Future[None] = Future()
-
-    def do() -> None:
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001 - who waits gets it
-            with suppress(InvalidStateError):  # no caller waits any more
-                future.set_exception(error)
-        else:
-            with suppress(InvalidStateError):
-                future.set_result(None)
-
-    threading.Thread(target=do, name="lifelora loading", daemon=True).start()
-    return future

@@ -200,19 +200,23 @@ class Service:
 
     def change(self) -> Mapping[str, str]:
         """Serve the run that is at the place now, in place of the one that answers; what it is. The old one goes on where this
-        fails, with the error of that; BusyError where it is going on already.
+        fails, with the error of that; BusyError where it is going on already, ClosedError where the service ends meanwhile.
         """
         if not self._changing.acquire(blocking=False):
             raise BusyError("the run is being changed already.")
         try:
             before, run = self.live, self._opened()
+            self._refuse_at_the_end()
             self._coming = after = self._made(run, self.store)
             try:
                 after.follower.advance()  # what was acknowledged after it caught up, and before it was coming
+                self._refuse_at_the_end()
             except BaseException:
                 after.engine.close(drain=False)
                 raise
             self._live, self.store.form = after, after.form
+            if self._stop.is_set():  # just now: ``close`` may have ended the old one alone
+                after.engine.close(drain=False)
             tell("run changed", run=identity(run))
             before.engine.close()
             del before
@@ -221,6 +225,10 @@ class Service:
         finally:
             self._coming = None
             self._changing.release()
+
+    def _refuse_at_the_end(self) -> None:
+        if self.state == "draining":
+            raise ClosedError("the service ends, and takes no other run.")
 
     def state_of_engine(self) -> Mapping[str, int]:
         """The numbers of the engine that answers."""

@@ -1,5 +1,6 @@
 """POST /v1/admin/run: another run in the place of the one that answers. Knows no model."""
 
+import asyncio
 import logging
 
 from lifelora.errors import BusyError, LifeloraError
@@ -7,7 +8,7 @@ from lifelora.serving.app.doors import Ruling
 from lifelora.serving.app.logs import tell
 from lifelora.serving.app.problems import Refusal
 from lifelora.serving.app.routes.common import REFUSALS, Request, Response, answer, service
-from lifelora.serving.app.waiting import in_thread
+from lifelora.serving.app.waiting import begun
 from lifelora.serving.app.web import fastapi
 
 router = fastapi.APIRouter(route_class=Ruling, responses=REFUSALS, tags=["admin"])
@@ -19,7 +20,7 @@ async def change(request: Request) -> Response:
     once it has caught up with the store. It answers with the run that is served then; until then the old one answers.
     """
     try:
-        return answer(await in_thread(service(request).change))
+        return answer(await asyncio.wrap_future(begun(service(request).change)))
     except BusyError:
         raise Refusal(409, "busy", "the run is being changed already, or another process makes it; ask again later.") from None
     except LifeloraError as error:
