@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engine_world import BACKBONE, DATA, GROWING, OWN, SASREC, U, coupling, held, made, offline, opened
+from engine_world import BACKBONE, DATA, GROWING, OPTIONS, OWN, SASREC, U, coupling, held, made, offline, opened
 
 from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event
-from lifelora.errors import ClosedError, ConfigError, DataError, DeadlineError, FullError
+from lifelora.errors import ArtefactError, ClosedError, ConfigError, DataError, DeadlineError, FullError
 from lifelora.lora.structure import Structure
 from lifelora.recipe.files import parse
 from lifelora.run import Run
@@ -219,6 +219,9 @@ def test_what_is_loaded_is_no_garbage(folder: Path):
     gc.unfreeze()
     with Engine(opened(folder), ["popular"]):
         assert gc.get_freeze_count() > 10_000
+        with pytest.raises(ArtefactError):
+            Engine(Run.open(folder, OPTIONS), ["growing"]).start()  # it is not trained
+        assert gc.get_freeze_count() > 10_000, "what is refused has frozen nothing"
     assert gc.get_freeze_count() == 0
 
 

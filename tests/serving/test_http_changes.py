@@ -2,6 +2,8 @@
 
 import gc
 import threading
+import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from http_world import NOW, conventional, event, opened, serving
 
-from lifelora.errors import ClosedError
+from lifelora.errors import ClosedError, StoreError
 from lifelora.run import Run
 from lifelora.serving.app.app import create
 from lifelora.serving.app.service import Service
@@ -96,6 +98,29 @@ def test_a_place_without_a_run_leaves_the_old_one(plain: Path, tmp_path: Path):
         assert str(tmp_path) not in refused.text
         assert client.get("/health/ready").status_code == 200
         assert client.get("/v1/recommend/u00001").status_code == 200
+
+
+def test_what_goes_on_after_a_refused_run_is_no_garbage_and_the_refused_one_is(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It is refused late, when its engine is there: the store cannot be read."""
+    refused = list[weakref.ref[Follower]]()
+
+    def unread(self: Follower, *_: object) -> None:
+        refused.append(weakref.ref(self))
+        raise StoreError("the database does not answer")
+
+    with serving(plain, tmp_path / "events.db") as client, monkeypatch.context() as patch:
+        patch.setattr(Follower, "advance", unread)
+        patch.setattr("lifelora.serving.app.routes.admin.tell", lambda *_, **__: None)  # pytest keeps what is logged
+        assert client.post("/v1/admin/run").status_code == 409
+        patch.undo()
+        until = time.monotonic() + 60
+        while gc.get_freeze_count() < 10_000 and time.monotonic() < until:
+            time.sleep(0.05)
+        assert gc.get_freeze_count() > 10_000
+        live = client.app.state.service.live.follower  # type: ignore[attr-defined]
+        assert [one() for one in refused if one() is not live] == [None]
 
 
 def test_a_service_that_ends_takes_no_other_run(plain: Path, tmp_path: Path):

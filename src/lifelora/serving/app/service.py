@@ -82,6 +82,9 @@ class Service:
         "What is about to answer: it is told of all that is acknowledged from here on."
         self._store: Store | None = None
         self._changing, self._stop = threading.Lock(), threading.Event()
+        self._settles = 0
+        """In how many looks the engine settles again, which the end of one that was refused has undone. Not at once: the error
+        holds what was refused until it is dealt with, and that would stay, too."""
         self._watcher = threading.Thread(target=self._watch, name="lifelora store", daemon=True)
 
     def start(self) -> "Service":
@@ -222,6 +225,9 @@ class Service:
             del before
             after.engine.settle()  # the end of the one has undone it for both
             return identity(run)
+        except BaseException:
+            self._settles = 2
+            raise
         finally:
             self._coming = None
             self._changing.release()
@@ -266,6 +272,10 @@ class Service:
 
     def _watch(self) -> None:
         while not self._stop.wait(EVERY):
+            if self._settles:
+                self._settles -= 1
+                if not self._settles:
+                    self.live.engine.settle()
             try:
                 self.live.follower.advance()
             except Exception as error:  # noqa: BLE001 - whatever it was, other processes go on writing

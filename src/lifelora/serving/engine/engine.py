@@ -48,6 +48,7 @@ class Engine:
         self.work = Work(run, self.systems, self.options)
         self._worker, self._held = Worker(self.work.turn, self.options.waiting), ExitStack()
         self.work.aside = self._worker.aside
+        self._frozen = False
 
     def start(self) -> "Engine":
         """Load the models and measure them; from then on requests are answered. Other processes may read the run, and none write.
@@ -68,6 +69,7 @@ class Engine:
         """What is loaded stays: no collection walks through it again, which takes tenths of seconds."""
         gc.collect()
         gc.freeze()
+        self._frozen = True
 
     def __enter__(self) -> "Engine":
         return self.start()
@@ -201,7 +203,8 @@ class Engine:
         if done:
             self.work.end()
             self._held.close()
-            gc.unfreeze()
+            if self._frozen:  # it is the process's: another engine that goes on has to settle again
+                gc.unfreeze()
         return done
 
     def _asked(self, system: str | None, deadline: float | None) -> Asked:
