@@ -1,6 +1,8 @@
 """Recommendations out of small runs of both tasks: one user and many, filters, unknown users, typed histories, new items."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,10 @@ from lifelora.run import Options, Run
 from lifelora.run.recommend import many, recommend
 from lifelora.run.recommend.cold import newcomer
 from lifelora.run.recommend.ranking import SHORTLISTED, Ranking
-from lifelora.run.recommend.told import add_items, known_items, known_users
+from lifelora.run.recommend.told import add_items, known_items, known_users, tell_items
+from lifelora.vectors.base import Tools
+from lifelora.vectors.encode import HiddenStates
+from lifelora.vectors.texts import item_texts
 from run_world import TRAINING, VALUES
 
 QUIET = Options(device="cpu", progress=False)
@@ -435,6 +440,32 @@ def test_vectors_of_new_items_are_those_of_a_catalogue_that_had_them(
         known = raw[:80] - raw[:80].mean(dim=0)
         directions = torch.linalg.lstsq(known, before.double()).solution
         torch.testing.assert_close((raw[80:] - raw[:80].mean(dim=0)) @ directions, made_NE.double(), rtol=1e-2, atol=1e-4)
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_for_a_new_item_its_own_text_alone_is_read(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch, kept: bool):
+    """What PCA has learnt of the prepared items is kept with their vectors; a run of an earlier version reads them once more."""
+    run = Run.open(folders["ctr"], QUIET)
+    assert run.recipe.vectors.dimensions is not None
+    directions = run.context.vectors.pca
+    assert directions is not None
+    if not kept:
+        run.context.vectors = replace(run.context.vectors, pca=None)
+    read, reads = HiddenStates.read, list[int]()
+
+    def reading(self: HiddenStates, texts: Sequence[str], tools: Tools) -> torch.Tensor:
+        reads.append(len(texts))
+        return read(self, texts, tools)
+
+    monkeypatch.setattr(HiddenStates, "read", reading)
+    for number in range(2):
+        tell_items(run.context, [{"item": f"told-{number}", "title": f"Quiet Harbour {number}"}])
+    assert reads == ([] if kept else [len(set(item_texts(run.context.dataset.catalogue.slice(0, 80), "book")))]) + [1, 1]
+    assert run.context.vectors.pca is not None
+    torch.testing.assert_close(run.context.vectors.pca.directions_DE, directions.directions_DE)
+    assert tell_items(run.context, [{"item": "bare"}]) == ["no new item has a word, so each is like no other."]
+    assert len(reads) == (2 if kept else 3), "there is nothing to read"
+    assert [bool(made.any()) for made in run.context._later_vectors] == [True, True, False]
 
 
 # The command line.

@@ -112,7 +112,11 @@ def test_from_a_language_model_to_item_vectors(films, model, tokenizer, tmp_path
     Vectors(made.vectors_NE, ("a note",)).save(tmp_path / "deep/vectors.safetensors")
     again = Vectors.load(tmp_path / "deep/vectors.safetensors")
     assert torch.equal(again.vectors_NE, made.vectors_NE)
-    assert again.notes == ("a note",)
+    assert (again.notes, again.pca) == (("a note",), None)
+    made.save(tmp_path / "vectors.safetensors")
+    kept = Vectors.load(tmp_path / "vectors.safetensors").pca
+    assert kept is not None
+    assert torch.equal(kept.of(states), made.vectors_NE), "what shortened them is kept to the last bit"
 
 
 def test_equal_texts_are_read_once_and_empty_ones_never(model, tokenizer, monkeypatch):

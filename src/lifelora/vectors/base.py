@@ -17,7 +17,7 @@ from lifelora.errors import ConfigError
 from lifelora.kinds import VECTORS, Variant
 from lifelora.progress import Progress
 from lifelora.tensors import read_tensors, write_tensors
-from lifelora.vectors.pca import reduced
+from lifelora.vectors.pca import PCA
 from lifelora.vectors.texts import item_texts
 
 
@@ -29,16 +29,20 @@ class Vectors:
     vectors_NE: Float[Tensor, "N E"]
     notes: tuple[str, ...] = ()
     "What a reader of the results should know of them."
+    pca: PCA | None = None
+    "What shortened them, if they come from words: what comes later is shortened by the same."
 
     def save(self, path: Path) -> None:
         """As safetensors."""
-        write_tensors(path, {"vectors_NE": self.vectors_NE.contiguous()}, {"notes": json.dumps(self.notes)})
+        tensors = {"vectors_NE": self.vectors_NE} | ({} if self.pca is None else vars(self.pca))
+        write_tensors(path, {name: tensor.contiguous() for name, tensor in tensors.items()}, {"notes": json.dumps(self.notes)})
 
     @classmethod
     def load(cls, path: Path) -> "Vectors":
         """What ``save`` wrote; ArtefactError for anything else."""
         tensors, notes = read_tensors(path)
-        return cls(tensors["vectors_NE"], tuple(json.loads(notes["notes"])))
+        vectors_NE = tensors.pop("vectors_NE")
+        return cls(vectors_NE, tuple(json.loads(notes["notes"])), PCA(**tensors) if tensors else None)
 
 
 @final
@@ -111,10 +115,13 @@ class TextVectors(ItemVectors):
         return self.of_texts(item_texts(dataset.catalogue, dataset.words.item), tools)
 
     @final
-    def of_texts(self, texts: Sequence[str], tools: Tools, learnt_from_N: Bool[Tensor, "N"] | None = None) -> Vectors:
+    def of_texts(
+        self, texts: Sequence[str], tools: Tools, learnt_from_N: Bool[Tensor, "N"] | None = None, pca: PCA | None = None
+    ) -> Vectors:
         """A vector for each text: equal texts are read once and have the same one, an empty text has zeros.
 
-        PCA learns from the texts ``learnt_from_N`` alone where it is given. Raises ConfigError where no text has a word.
+        PCA learns from the texts ``learnt_from_N`` alone where it is given, and ``pca`` of other texts learns nothing of these.
+        Raises ConfigError where no text has a word.
         """
         place_of: dict[str, int] = {}
         for text in texts:
@@ -128,7 +135,10 @@ class TextVectors(ItemVectors):
         vectors_DE = self.read(list(place_of), tools)
         place_N = torch.tensor([place_of.get(text, -1) for text in texts])
         vectors_NE = torch.where((place_N >= 0)[:, None], vectors_DE[place_N], 0)
-        return Vectors(reduced(vectors_NE, self.dimensions, learnt_from_N))
+        if self.dimensions is None:
+            return Vectors(vectors_NE)
+        pca = PCA.learnt(vectors_NE, self.dimensions, learnt_from_N) if pca is None else pca
+        return Vectors(pca.of(vectors_NE), pca=pca)
 
     def files(self) -> tuple[str, ...]:
         """None, unless a model of their own lies in files: what they read comes from the data."""

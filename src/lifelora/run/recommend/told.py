@@ -1,6 +1,7 @@
 """Users and items that a file tells of: ids one a line, or a table with a column of them. Knows no run and no scorer."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,12 +135,15 @@ def _vectors(context: Context, grown: Dataset) -> tuple[Float[Tensor, "N E"] | N
     vectors, before = context.recipe.vectors, context.dataset.n_items
     if not isinstance(vectors, TextVectors):
         return None, [f"vectors of {vectors.in_words()} come from no words, so a new item is like no other."]
-    texts, tools = item_texts(grown.catalogue, grown.words.item), context.tools(vectors.needs_backbone)
-    if vectors.dimensions is None:
-        return vectors.of_texts(texts[before:], tools).vectors_NE, []
-    # The directions of PCA are those of the prepared items: they are found again.
-    learnt_from_N = torch.arange(len(texts)) < grown.known_items
-    return vectors.of_texts(texts, tools, learnt_from_N).vectors_NE[before:], []
+    texts = item_texts(grown.catalogue.slice(before), grown.words.item)
+    if not any(text.strip() for text in texts):
+        width = context.vectors.vectors_NE.shape[1]
+        return torch.zeros(len(texts), width), ["no new item has a word, so each is like no other."]
+    tools = context.tools(vectors.needs_backbone)
+    if vectors.dimensions is not None and context.vectors.pca is None:  # kept by an earlier version, without it: once more
+        prepared = item_texts(grown.catalogue.slice(0, grown.known_items), grown.words.item)
+        context.vectors = replace(context.vectors, pca=vectors.of_texts(prepared, tools).pca)
+    return vectors.of_texts(texts, tools, pca=context.vectors.pca).vectors_NE, []
 
 
 def _of_text(text: str, name: str, columns: list[str], problems: Problems) -> Rows | None:
