@@ -1,13 +1,16 @@
 """What is kept, and what the models could not be told of yet: it is not said to be used, and they are told of it later."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from http_world import NOW, event, opened, serving
+from http_world import NOW, RECIPE, event, made, opened, serving
 
+from endpoint_world import Server
 from lifelora.errors import BusyError, StoreError
+from lifelora.serving.app import service as module
 from lifelora.serving.following import Follower
 from lifelora.serving.following.once import OpenRun
 from lifelora.serving.store import Form, NewEvent, Store
@@ -79,3 +82,44 @@ def test_an_item_is_told_of_once_it_can_be_read(plain: Path, tmp_path: Path, mon
                 follower.advance()
         follower.advance()
     assert [item in context.dataset.items for item in ("first", "second")] == [True, True]
+
+
+def test_items_whose_vectors_cannot_be_made_wait_and_all_else_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The endpoint is down while an item is told, and at a start; it is asked once, and not again by a request."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    endpoint, down = Server(), (503, {}, {"error": "away"})
+    personal = RECIPE["systems"]["personal"] | {"behaviours": {"kind": "most-similar", "k": 3}}
+    item, bulk = {"item": "new", "title": "The Quiet Harbour"}, {"events": [event("u00001", "new"), event("u00001", "b00001", 1)]}
+    try:
+        vectors = {"kind": "endpoint", "url": endpoint.url, "model": "embed"}
+        folder = made(tmp_path / "run", vectors=vectors, systems={"personal": personal})
+        asked, endpoint.planned = len(endpoint.requests), [down] * 10_000
+        with serving(folder, tmp_path / "events.db") as client:
+            for is_new in (True, False):
+                came = client.post("/v1/items", json={"items": [item]})
+                assert (came.status_code, came.json()["new"], came.json()["notes"]) == (200, is_new, [module.ITEMS_WAIT])
+            told = client.post("/v1/events", json=bulk).json()["events"]
+            assert [(one["new"], one["used"]) for one in told] == [(True, False), (True, True)]
+            assert client.post("/v1/score", json={"user": "u00001", "candidates": ["b00002"]}).status_code == 200
+            assert len(endpoint.requests) == asked + 1
+        monkeypatch.setattr(module, "PAUSE", 0.0)
+        monkeypatch.setattr(module, "EVERY", 0.05)
+        with serving(folder, tmp_path / "events.db") as client:
+            assert client.get("/health/ready").status_code == 200
+            assert client.get("/v1/items?q=The Quiet Harbour").json()["items"] == []
+            endpoint.planned = []
+            until, done = time.monotonic() + 60, [("new", True), ("b00001", True)]
+
+            def did() -> list[tuple[str, bool]]:
+                events = client.get("/v1/users/u00001").json()["events"]
+                return [(one["item"], one["used"]) for one in events if one["time"] >= NOW]
+
+            while did() != done and time.monotonic() < until:
+                time.sleep(0.05)
+            assert did() == done
+            assert client.get("/v1/items?q=The Quiet Harbour").json()["items"]
+            bare = client.post("/v1/items", json={"items": [{"item": "bare"}]}).json()  # no word is no reason to wait
+            assert (bare["new"], bare["notes"]) == (1, ["no new item has a word, so each is like no other."])
+            assert client.post("/v1/score", json={"user": "u00001", "candidates": ["bare"]}).status_code == 200
+    finally:
+        endpoint.stop()

@@ -21,12 +21,15 @@ from lifelora.data.rows import Meaning, Problems, Rows, is_list
 from lifelora.errors import ConfigError, on_one_line
 from lifelora.run.context import Context
 from lifelora.vectors.base import TextVectors
+from lifelora.vectors.endpoint import EndpointVectors
 from lifelora.vectors.texts import item_texts
 
 MAX_BYTES = 1 << 30
 """Of a file of ids."""
 LISTED = 5
 """Ids that a note names."""
+PATIENCE = 10.0
+"""Seconds that an endpoint has for vectors of new items while a service waits."""
 
 
 def read_table(path: Path, column: str, option: str, others: Mapping[str, Meaning] | None = None) -> tuple[pa.Table, list[str]]:
@@ -107,13 +110,45 @@ def add_items(context: Context, path: Path) -> list[str]:
     return [*notes, *(f"{path}: {note}" for note in more)]
 
 
-def tell_items(context: Context, items: Sequence[Told]) -> list[str]:
-    """Put new items behind the catalogue, for as long as the run is open, with vectors that are made as the run's own were; what
-    a reader should know of them. Raises DataError, with nothing changed, for what ``Dataset.extended`` does not take.
+Made = tuple[Float[Tensor, "N E"] | None, list[str]]
+"""Item vectors of new items, None where none are needed, and what a reader should know of them."""
+
+
+def tell_items(context: Context, items: Sequence[Told], made: Made | None = None) -> list[str]:
+    """Put new items behind the catalogue, for as long as the run is open, with vectors that are ``made`` as the run's own were;
+    what a reader should know of them. Raises DataError, with nothing changed, for what ``Dataset.extended`` does not take.
     """
-    made, notes = _vectors(context, context.dataset.extended([], items=items))
-    context.extend([], items=items, vectors_NE=made)
+    vectors_NE, notes = made or vectors_of(context, context.dataset.extended([], items=items))
+    context.extend([], items=items, vectors_NE=vectors_NE)
     return notes
+
+
+def asks_an_endpoint(context: Context) -> bool:
+    """Whether vectors of new items come over a network, so that one may have to wait for them."""
+    return context.stages.need_vectors and isinstance(context.recipe.vectors, EndpointVectors)
+
+
+def vectors_of(context: Context, grown: Dataset, quick: bool = False) -> Made:
+    """Of the items that ``grown`` has and the open run has not, made as the run's own were.
+
+    ``quick`` is for who can come again: an endpoint is asked once, and waited for ``PATIENCE`` seconds at most.
+    """
+    if not context.stages.need_vectors:
+        return None, []
+    vectors, before = context.recipe.vectors, context.settled.n_items
+    if not isinstance(vectors, TextVectors):
+        return None, [f"vectors of {vectors.in_words()} come from no words, so a new item is like no other."]
+    if quick and isinstance(vectors, EndpointVectors):
+        vectors = vectors.model_copy(update={"retries": 0, "timeout": min(vectors.timeout, PATIENCE)})
+    texts = item_texts(grown.catalogue.slice(before), grown.words.item)
+    if not any(text.strip() for text in texts):
+        width = context.vectors.vectors_NE.shape[1]
+        return torch.zeros(len(texts), width), ["no new item has a word, so each is like no other."]
+    tools = context.tools(vectors.needs_backbone)
+    if vectors.dimensions is not None and context.vectors.pca is None:  # kept by an earlier version, without it: once more
+        prepared = item_texts(grown.catalogue.slice(0, grown.known_items), grown.words.item)
+        context.vectors = replace(context.vectors, pca=vectors.of_texts(prepared, tools).pca)
+    return vectors.of_texts(texts, tools, pca=context.vectors.pca).vectors_NE, []
 
 
 def _rows(context: Context, told: pa.Table, known: pa.Table) -> list[dict[str, str | list[str]]]:
@@ -126,24 +161,6 @@ def _rows(context: Context, told: pa.Table, known: pa.Table) -> list[dict[str, s
                 value = row[name]
                 row[name] = value.split(separators.get(name, "|")) if isinstance(value, str) else value
     return rows
-
-
-def _vectors(context: Context, grown: Dataset) -> tuple[Float[Tensor, "N E"] | None, list[str]]:
-    """Of the items that ``grown`` has and the open run has not, made as the run's own were; None where none are needed."""
-    if not context.stages.need_vectors:
-        return None, []
-    vectors, before = context.recipe.vectors, context.dataset.n_items
-    if not isinstance(vectors, TextVectors):
-        return None, [f"vectors of {vectors.in_words()} come from no words, so a new item is like no other."]
-    texts = item_texts(grown.catalogue.slice(before), grown.words.item)
-    if not any(text.strip() for text in texts):
-        width = context.vectors.vectors_NE.shape[1]
-        return torch.zeros(len(texts), width), ["no new item has a word, so each is like no other."]
-    tools = context.tools(vectors.needs_backbone)
-    if vectors.dimensions is not None and context.vectors.pca is None:  # kept by an earlier version, without it: once more
-        prepared = item_texts(grown.catalogue.slice(0, grown.known_items), grown.words.item)
-        context.vectors = replace(context.vectors, pca=vectors.of_texts(prepared, tools).pca)
-    return vectors.of_texts(texts, tools, pca=context.vectors.pca).vectors_NE, []
 
 
 def _of_text(text: str, name: str, columns: list[str], problems: Problems) -> Rows | None:

@@ -24,13 +24,16 @@ from lifelora.serving.store import Accepted, Form, NewEvent, Store
 
 EVERY = 1.0
 """Seconds: how often the store is looked at for what other processes wrote."""
+PAUSE = 30.0
+"""Seconds at least before vectors of new items, which could not be made, are tried again."""
 State = Literal["loading", "ready", "draining"]
 THEN = {
     Why.LATE: "; it counts in the next run that is made of newer data",
-    Why.NO_ITEM: "; tell of it by POST /v1/items, and it counts",
+    Why.NO_ITEM: "; once models are told of it (POST /v1/items), it counts",
     Why.REFUSED: "; the service's log says more",
 }
 """What becomes of an event that is not used."""
+ITEMS_WAIT = "what is new is kept, and models are told of it once its vectors can be made; the service's log says more."
 UNTOLD = "the models are told of it as soon as the store, which keeps it, can be read"
 
 
@@ -166,7 +169,9 @@ class Service:
             raise DataError(problems, error.count) from None
         kept = iter(self.store.add_items(new))
         self._advance()
-        return [item["item"] not in known and next(kept) for item in items], self.live.follower.notes() if new else []
+        follower = self.live.follower
+        notes = [ITEMS_WAIT] if follower.waiting else follower.notes()
+        return [item["item"] not in known and next(kept) for item in items], notes if new else []
 
     def history(self, user: str) -> list[dict[str, Any]] | None:
         """All that is kept of what a user did, oldest first, and whether the models know it; None for an unknown user."""
@@ -255,7 +260,7 @@ class Service:
         if (form.has_times, form.has_ratings) != (store.form.has_times, store.form.has_ratings):
             raise ConfigError("the run is of another shop than the store: one has times or ratings, and the other has none.")
         engine = Engine(run, options=self._options).start()
-        follower = Follower(EngineLog(engine), store, form, tell)
+        follower = Follower(EngineLog(engine), store, form, tell, pause=PAUSE)
         try:
             follower.advance()
         except BaseException:
@@ -277,7 +282,7 @@ class Service:
                 if not self._settles:
                     self.live.engine.settle()
             try:
-                self.live.follower.advance()
+                self.live.follower.advance(again=True)
             except Exception as error:  # noqa: BLE001 - whatever it was, other processes go on writing
                 tell("store not read", error=error)
 

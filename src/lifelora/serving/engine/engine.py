@@ -13,7 +13,7 @@ from lifelora.data.extend import Event, Told
 from lifelora.errors import ConfigError
 from lifelora.owner import read
 from lifelora.run.recommend.cold import NEW_USER, POPULARITY, Cold
-from lifelora.run.recommend.told import tell_items
+from lifelora.run.recommend.told import asks_an_endpoint, tell_items, vectors_of
 from lifelora.run.run import Run
 from lifelora.run.scorers.conventional import ConventionalScorer
 from lifelora.serving.engine.answer import Answer, Past, pasts
@@ -166,9 +166,14 @@ class Engine:
         return self._worker.do(lambda: self.work.grow(events, users, anew))
 
     def add_items(self, items: Iterable[Told]) -> "Future[list[str]]":
-        """New items by their texts, with item vectors where the run has some; the future has notes for a reader."""
-        items = list(items)
-        return self._worker.do(lambda: tell_items(self.run.context, items))
+        """New items by their texts, with item vectors where the run has some; the future has notes for a reader.
+
+        Vectors of an endpoint are waited for here, so that who asks for scores meanwhile does not wait: one thread at a time
+        tells of items. Then this raises EndpointError where it does not answer soon, and ConfigError where it refuses.
+        """
+        items, context = list(items), self.run.context
+        made = vectors_of(context, self.dataset.extended([], items=items), quick=True) if asks_an_endpoint(context) else None
+        return self._worker.do(lambda: tell_items(context, items, made))
 
     def forget(self, user: str) -> "Future[None]":
         """Drop what the engine knows of a user, who is unknown from then on (``data.forget``); DataError for an unknown one.

@@ -11,12 +11,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
 from threading import Lock
+from time import monotonic
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from lifelora.data.dataset import Dataset
 from lifelora.data.extend import Event, Told
 from lifelora.data.rows import is_list
-from lifelora.errors import DataError
+from lifelora.endpoint.caller import EndpointError
+from lifelora.errors import ConfigError, DataError
 from lifelora.serving.following.fitting import Why, fitting
 from lifelora.serving.store import Form, Kept, Store
 
@@ -69,16 +71,27 @@ class Counts:
 class Follower:
     """Of one log and one store. Its methods may be called by any thread."""
 
-    def __init__(self, log: Log, store: Store, form: Form, told: Callable[..., None], end: Position | None = None) -> None:
+    def __init__(
+        self,
+        log: Log,
+        store: Store,
+        form: Form,
+        told: Callable[..., None],
+        end: Position | None = None,
+        pause: float | None = None,
+    ) -> None:
         """``form`` is that of the log's data; ``told`` gets what the log refuses: what it is, ``error``, and how many.
 
-        What the store has beyond ``end`` is left alone. Users who were forgotten are dropped all the same.
+        What the store has beyond ``end`` is left alone. Users who were forgotten are dropped all the same. With a ``pause`` items
+        whose vectors cannot be made wait, so many seconds at least, and all else goes on; without one the error of it is raised.
         """
         self._log, self._store, self._form, self._told, self._end = log, store, form, told, end or Position()
         self._lock, self._seq, self._item = Lock(), 0, 0
         self._note: int | None = None
         self._left_out, self._anew = OrderedDict[int, tuple[Kept, Why]](), set[str]()
         self._notes = list[str]()
+        self._pause, self._next, self.waiting = pause, 0.0, False
+        "Whether items wait for their vectors."
         self.counts = Counts()
 
     @property
@@ -86,17 +99,19 @@ class Follower:
         """How far the log was told."""
         return Position(self._seq, self._item)
 
-    def advance(self, until: int | None = None, forgotten: str | None = None) -> None:
+    def advance(self, until: int | None = None, forgotten: str | None = None, again: bool = False) -> None:
         """Tell the log what the store has and it does not know; at once back where it knows event ``until`` already.
 
-        ``forgotten`` is a user of whom this caller knows that the store has just forgotten them. Raises StoreError and
-        what the log raises but DataError; what was told before is not told again.
+        ``forgotten`` is a user of whom this caller knows that the store has just forgotten them; ``again`` says that items that
+        wait may be tried, which takes time. Raises StoreError and what the log raises but DataError; what was told before is not
+        told again.
         """
         with self._lock:
             if until is not None and self._seq >= until:
                 return
             self._forget(forgotten)
-            self._tell_items()
+            if not self.waiting or (again and monotonic() >= self._next):
+                self._tell_items()
             if self._anew:
                 self._tell([])
             events = takewhile(lambda event: event.seq <= self._end.event, self._store.since(self._seq))
@@ -143,7 +158,6 @@ class Follower:
     def _tell_items(self) -> None:
         dataset, new = self._log.dataset, list[Told]()
         came = [*takewhile(lambda item: item.seq <= self._end.item, self._store.items(self._item))]
-        self._item = came[-1].seq if came else self._item
         for kept in came:
             if kept.item in dataset.items:
                 continue
@@ -154,13 +168,18 @@ class Follower:
                     several = is_list(dataset.catalogue.column(name))
                     told[name] = value if several or isinstance(value, str) else ", ".join(value)
             new.append(told)
-        if not new:
-            return
         try:
-            self._notes = self._log.add_items(new)
+            self._notes = self._log.add_items(new) if new else self._notes
         except DataError as error:
             self._told("items not used", error=error, items=len(new))
+            new = []
+        except (EndpointError, ConfigError) as error:
+            if self._pause is None:
+                raise
+            self._told("items wait", error=error, items=len(new))
+            self._next, self.waiting = monotonic() + self._pause, True
             return
+        self._item, self.waiting = came[-1].seq if came else self._item, False
         self.counts.items += len(new)
         items = {item["item"] for item in new}
         self._anew |= {event.user for event, _ in self._left_out.values() if event.item in items}
