@@ -275,3 +275,16 @@ def test_without_times_repeated_events_go_in_several_bulks(tmp_path: Path):
         told = client.get("/v1/users/c1").json()["events"]
         assert [one["item"] for one in told[-5:]] == ["A-1", "A-2", "A-1", "A-2", "A-2"]
         assert told[-1]["time"] is None
+
+
+def test_who_has_only_events_that_are_not_used_is_told_so(plain: Path, tmp_path: Path):
+    """The store has such a user, and the models have not."""
+    with serving(plain, tmp_path / "events.db") as client:
+        assert sent(client, event("ghost", "no such item"))["used"] == 0
+        assert [one["used"] for one in client.get("/v1/users/ghost").json()["events"]] == [False]
+        refused = client.get("/v1/recommend/ghost?cold=refuse")
+        assert (refused.status_code, refused.json()["type"]) == (404, "urn:lifelora:problem:no-such-user")
+        assert (
+            refused.json()["detail"]
+            == "the models know no such user: there is no event that they use, or the user was forgotten."
+        )

@@ -112,7 +112,7 @@ def _told(request: Request, kind: str, told: Answer) -> dict[str, Any]:
 
 def _known(request: Request, user: str, cold: Cold) -> None:
     if cold == "refuse" and not service(request).knows(user):
-        raise no_user()
+        raise no_user("the models know no such user: there is no event that they use, or the user was forgotten.")
 
 
 def _items(request: Request, candidates: list[str]) -> None:

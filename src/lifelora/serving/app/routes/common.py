@@ -70,9 +70,9 @@ def few(field: str, count: int, most: int, limit: str) -> None:
         raise Refusal(422, "too-many", f"too many {field} for one request; nothing was done.", [Wrong(field, what)])
 
 
-def no_user() -> Refusal:
+def no_user(why: str = "there is no such user here: none has events, or the user was forgotten.") -> Refusal:
     """404 for an unknown user."""
-    return Refusal(404, "no-such-user", "there is no such user here: none has events, or the user was forgotten.")
+    return Refusal(404, "no-such-user", why)
 
 
 def answer(value: Any, status: int = 200) -> Response:
