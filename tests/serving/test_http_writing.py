@@ -242,11 +242,12 @@ def test_what_a_log_takes_is_what_fitting_says(plain: Path):
         Kept(4, user, "b00002", 5.0, last - 10**6, None),
         Kept(5, "somebody new", "b00002", 2.0, 7, None),
         Kept(6, user, "b00001", 5.0, last + 1, "the first again, under a key"),
+        Kept(7, "somebody new", "b00003", 4.5, 8, "kept while a run with half stars was served"),
     ]
     made = fitting(dataset, events, form)
     assert [[one.seq for one in bulk] for bulk in made.bulks] == [[1, 5]]
     assert made.there == 1
-    assert made.left_out == {2: Why.SECOND, 3: Why.NO_ITEM, 4: Why.LATE}
+    assert made.left_out == {2: Why.SECOND, 3: Why.NO_ITEM, 4: Why.LATE, 7: Why.NO_RATING}
     low = fitting(dataset, events, Form(form.levels, keep_from=3.0))
     assert (low.left_out[5], [one.seq for one in low.bulks[0]]) == (Why.LOW, [1])
 
