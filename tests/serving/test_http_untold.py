@@ -11,7 +11,7 @@ from http_world import NOW, RECIPE, event, made, opened, serving
 from endpoint_world import Server
 from lifelora.errors import BusyError, StoreError
 from lifelora.serving.app import service as module
-from lifelora.serving.following import Follower
+from lifelora.serving.following import Follower, Why
 from lifelora.serving.following.once import OpenRun
 from lifelora.serving.store import Form, NewEvent, Store
 
@@ -63,6 +63,33 @@ def test_who_was_forgotten_is_dropped_though_the_database_fails_meanwhile(
     assert follower.counts.forgotten == 3
     rows = context.dataset.log.rows_of(int(context.dataset.users.inside(["u00004"])[0]))
     assert context.dataset.items.outside(context.dataset.item_N[rows]) == ["b00001"]
+
+
+def test_what_waits_for_its_item_is_told_of_however_much_else_is_left_out(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two of each are remembered, and late events are more. Of three that wait the first is dropped, which is said."""
+    monkeypatch.setattr("lifelora.serving.following.left_out.REMEMBERED", 2)
+    context, said = opened(plain).context, list[tuple[str, dict[str, Any]]]()
+    with Store.open(tmp_path / "events.db", form := Form.of(context.stages.data.require())) as store:
+        follower = Follower(OpenRun(context), store, form, lambda what, **count: said.append((what, count)))
+        follower.advance()
+        waits = store.append([NewEvent("u00001", "later", 5, NOW)])[0].seq
+        store.append([NewEvent("u00002", f"b0000{number}", 5, number) for number in range(1, 4)])
+        follower.advance()
+        assert (follower.left_out(waits), follower.counts.left_out) == (Why.NO_ITEM, {Why.NO_ITEM: 1, Why.LATE: 3})
+        store.add_items([{"item": "later"}])
+        follower.advance()
+        assert (follower.left_out(waits), follower.counts.left_out, said) == (None, {Why.LATE: 3}, [])
+        (row,) = context.dataset.log.rows_of(int(context.dataset.users.inside(["u00001"])[0]))[-1:]
+        assert context.dataset.items.outside([int(context.dataset.item_N[row])]) == ["later"]
+        seqs = [one.seq for one in store.append([NewEvent("guest", f"away-{n}", 5, NOW + n) for n in range(3)])]
+        follower.advance()
+        assert [follower.left_out(seq) for seq in seqs] == [None, Why.NO_ITEM, Why.NO_ITEM]
+        assert said == [("too many events wait for their items", {"events": 1})]
+        store.forget("guest")
+        follower.advance()
+        assert [follower.left_out(seq) for seq in seqs] == [None] * 3, "nothing of a forgotten user is left"
 
 
 def test_an_item_is_told_of_once_it_can_be_read(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

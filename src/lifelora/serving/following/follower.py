@@ -6,7 +6,7 @@ an item that was unknown, it is told as soon as the item is. A log that begins t
 then on ``advance`` tells it what is new.
 """
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from itertools import islice, takewhile
@@ -20,12 +20,11 @@ from lifelora.data.rows import is_list
 from lifelora.endpoint.caller import EndpointError
 from lifelora.errors import ConfigError, DataError
 from lifelora.serving.following.fitting import Why, fitting
+from lifelora.serving.following.left_out import LeftOut
 from lifelora.serving.store import Form, Kept, Store
 
 AT_ONCE = 200_000
 """Events that are told together, and in memory at a time."""
-REMEMBERED = 100_000
-"""Events of which it is remembered that they are not used, and why."""
 NEVER = 2**62
 
 
@@ -80,7 +79,7 @@ class Follower:
         end: Position | None = None,
         pause: float | None = None,
     ) -> None:
-        """``form`` is that of the log's data; ``told`` gets what the log refuses: what it is, ``error``, and how many.
+        """``form`` is that of the log's data; ``told`` gets what is not used: what it is, how many, and ``error`` of the log.
 
         What the store has beyond ``end`` is left alone. Users who were forgotten are dropped all the same. With a ``pause`` items
         whose vectors cannot be made wait, so many seconds at least, and all else goes on; without one the error of it is raised.
@@ -88,7 +87,7 @@ class Follower:
         self._log, self._store, self._form, self._told, self._end = log, store, form, told, end or Position()
         self._lock, self._seq, self._item = Lock(), 0, 0
         self._note: int | None = None
-        self._left_out, self._anew = OrderedDict[int, tuple[Kept, Why]](), set[str]()
+        self._left_out, self._anew = LeftOut(), set[str]()
         self._notes = list[str]()
         self._pause, self._next, self.waiting = pause, 0.0, False
         "Whether items wait for their vectors."
@@ -121,8 +120,7 @@ class Follower:
 
     def left_out(self, seq: int) -> Why | None:
         """Why the log does not have an event; None where it does."""
-        found = self._left_out.get(seq)
-        return None if found is None else found[1]
+        return self._left_out.why(seq)
 
     def notes(self) -> list[str]:
         """What a reader should know of the items that were told last."""
@@ -148,11 +146,10 @@ class Follower:
                 self._told("events not used", error=error, events=len(bulk))
                 made.left_out |= {event.seq: Why.REFUSED for event in bulk}
             users = set()
-        was = Counter(self._left_out.pop(event.seq)[1] for event in events if event.seq in self._left_out)
+        was = self._left_out.take(event.seq for event in events)
         self.counts.left_out = self.counts.left_out - was + Counter(made.left_out.values())
-        self._left_out |= {event.seq: (event, made.left_out[event.seq]) for event in events if event.seq in made.left_out}
-        while len(self._left_out) > REMEMBERED:
-            self._left_out.popitem(last=False)
+        if dropped := self._left_out.put(events, made.left_out):
+            self._told("too many events wait for their items", events=dropped)
         self._anew = set()
 
     def _tell_items(self) -> None:
@@ -182,7 +179,7 @@ class Follower:
         self._item, self.waiting = came[-1].seq if came else self._item, False
         self.counts.items += len(new)
         items = {item["item"] for item in new}
-        self._anew |= {event.user for event, _ in self._left_out.values() if event.item in items}
+        self._anew |= self._left_out.waiting_for(items)
 
     def _forget(self, user: str | None) -> None:
         notes = self._store.forgotten(self._note or 0)
@@ -194,7 +191,7 @@ class Follower:
             marks.discard(self._store.mark(user))
             self._drop(user)
         if marks:  # forgotten by another process, or before this log began to follow
-            users = self._log.dataset.users.all()
+            users = {*self._log.dataset.users.all(), *self._left_out.users()}
             gone = self._store.forgotten_among(users) if first else {one for one in users if self._store.mark(one) in marks}
             for one in gone:
                 self._drop(one)
@@ -204,4 +201,5 @@ class Follower:
         if user in self._log.dataset.users:
             self._log.forget(user)
             self.counts.forgotten += 1
+        self.counts.left_out -= self._left_out.take(self._left_out.of(user))
         self._anew.add(user)  # what is of a later life

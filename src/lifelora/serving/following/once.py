@@ -44,8 +44,9 @@ def add_store(context: Context, place: str | Path, as_of: Position | None = None
     """
     data, refused = context.stages.data.require(), list[str]()
 
-    def told(what: str, error: Exception, **count: int) -> None:
-        refused.append(f"{what}: {error}")
+    def told(what: str, error: Exception | None = None, **count: int) -> None:
+        if error is not None:  # no item comes later that something could wait for
+            refused.append(f"{what}: {error}")
 
     with Store.open(place, form := Form.of(data), make=False) as store:
         follower = Follower(OpenRun(context), store, form, told, as_of)
