@@ -23,7 +23,14 @@ from lifelora.study import tell
 from lifelora.study.learning import tokens
 
 METRICS = ("auc", "gauc", "log_loss")
-AGAINST = {"lora-4096": "plain LoRA, 4,096", "din": "DIN", "din-held": "DIN without the prior's samples"}
+AGAINST = {
+    "din": "DIN",
+    "din-held": "DIN without the prior's samples",
+    "din-8192": "DIN of 8,192",
+    "lora-1024": "plain LoRA, 1,024",
+    "lora-4096": "plain LoRA, 4,096",
+    "retrieved": "retrieved behaviours",
+}
 LINES = {"din": "DIN", "sasrec": "SASRec", "popularity": "popularity"}
 """What is trained on all samples, and drawn as a line."""
 CURVES = {"lora-": "plain LoRA, SmolLM2's first ten layers", "din-": "DIN of as few"}
@@ -91,10 +98,18 @@ def draw(told: Sequence[Mapping[str, Any]], picture: Path) -> None:
             drawn |= {*names}
             tell.draw_curve(axis, [samples[name] for name in names], [found[name] for name in names], next(colours), label)
         others = [name for name in systems if name not in drawn]
-        for place, (name, colour) in enumerate(zip(others, (*colours, *drawing.SYSTEMS), strict=False)):
+        rest = list(colours)
+        for place, (name, colour) in enumerate(zip(others, (*rest, *drawing.SYSTEMS), strict=False)):
             one, at = found[name], samples[name] * (1.06 + 0.06 * place)  # side by side
             axis.plot([at] * 2, [one.low, one.high], "-", color=colour, linewidth=1.3)
-            axis.plot([at], [one.value], "s", color=colour, markersize=5, label=f"{name}, {samples[name]:,} samples")
+            axis.plot(
+                [at],
+                [one.value],
+                "s" if place < len(rest) else "D",
+                color=colour,
+                markersize=5,
+                label=f"{name}, {samples[name]:,} samples",
+            )
         ticks = sorted({samples[name] for name in samples if name not in LINES and samples[name] < max(samples.values()) / 10})
         for (name, label), style in zip(LINES.items(), ("--", "-.", ":"), strict=True):
             if name in found:
