@@ -329,6 +329,25 @@ def test_the_document_of_the_api_is_openapi_3_1_with_examples(client: TestClient
         assert came.status_code == 200, came.text
 
 
+def test_the_document_says_which_key_an_endpoint_needs(plain: Path, tmp_path: Path):
+    """Of a service with keys: a client that is made from it knows of the header and, by the roles in it, of which key."""
+    with serving(plain, tmp_path / "events.db", keys=keys()) as client:
+        document = client.get("/openapi.json").json()
+    (name,) = document["components"]["securitySchemes"]
+    assert (
+        document["components"]["securitySchemes"][name]["type"],
+        document["components"]["securitySchemes"][name]["scheme"],
+    ) == (
+        "http",
+        "bearer",
+    )
+    needs = {(path, method): told.get("security") for path, of in document["paths"].items() for method, told in of.items()}
+    assert needs["/v1/score", "post"] == [{name: ["read"]}]
+    assert needs["/v1/events", "post"] == [{name: ["write"]}]
+    assert needs["/v1/admin/run", "post"] == [{name: ["admin"]}]
+    assert needs["/health/live", "get"] is None
+
+
 def test_a_file_of_keys_is_read_and_what_is_wrong_with_one_is_said(tmp_path: Path):
     digest = hashlib.sha256(b"a-key-of-sixteen").hexdigest()
     good = f'[keys.shop]\nrole = "write"\nsha256 = "{digest}"\nrate = 5\n\n[limits]\nbody = 1000\n'

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
@@ -111,6 +112,25 @@ def test_users_are_found_by_a_part_of_their_ids_with_the_keyboard_alone(chromium
         assert found.count() == 0
         page.get_by_label("User", exact=True).fill("no such user")
         page.get_by_role("status").filter(has_text="No user has this in the id.").wait_for()
+
+
+def test_nothing_is_added_to_a_user_who_does_not_exist(chromium: Browser, place: str):
+    """Nobody's lists stay when an id is asked for that nobody has, and what is found by its title is added to nobody."""
+    with looking(chromium, place, quiet=False) as page:  # the browser says of itself that the answer was 404
+        choose(page, "u00004", "personal")
+        assert page.locator("#answers button").count() > 0
+        page.get_by_label("User", exact=True).fill("u0000four")
+        page.get_by_role("button", name="Recommend").click()
+        page.locator("#problem").filter(has_text="u0000four").or_(page.locator("#problem").filter(has_text="user")).wait_for()
+        page.wait_for_selector("body:not([aria-busy])")
+        assert page.locator("#answers button").count() == 0
+        assert page.locator("#events li").count() == 0
+        page.get_by_label("Add an event").fill("b00001")
+        page.keyboard.press("Enter")
+        page.locator("#found button").first.click()
+        page.locator("#problem").filter(has_text="Choose a user first").wait_for()
+        with pytest.raises(HTTPError, match="404"):
+            asked(f"{place}/v1/users/u0000four")
 
 
 def test_two_systems_stand_side_by_side_and_a_told_history_is_not_kept(chromium: Browser, place: str):

@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from lifelora import __version__
 from lifelora.errors import LifeloraError
-from lifelora.serving.app.doors import Doors
+from lifelora.serving.app.doors import Door, Doors
 from lifelora.serving.app.gate import Gate
 from lifelora.serving.app.keys import Keys
 from lifelora.serving.app.limits import Limits
@@ -47,13 +48,21 @@ def create(
         watching.reading,
         admin.router,
     ):
-        app.include_router(router)
+        app.include_router(router, dependencies=_needed(router, keys))
     for kind in (starlette.exceptions.HTTPException, fastapi.exceptions.RequestValidationError, LifeloraError):
         app.add_exception_handler(kind, _refused)
     app.add_middleware(
         Gate, metrics=metrics, body=limits.body, patience=limits.deadline, draining=lambda: service.state == "draining"
     )
     return app
+
+
+def _needed(router: fastapi.APIRouter, keys: Keys) -> list[Any]:
+    """What the document says of the key that the endpoints of a router need. The doors ask for it themselves."""
+    if not keys.named or not issubclass(router.route_class, Door):
+        return []
+    bearer = fastapi.security.HTTPBearer(auto_error=False, scheme_name="key", description="A key of the service's file of keys.")
+    return [fastapi.Security(bearer, scopes=[router.route_class.role])]
 
 
 async def _refused(request: Request, error: Exception) -> Response:

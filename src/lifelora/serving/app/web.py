@@ -5,6 +5,7 @@ from lifelora.errors import MissingExtraError
 try:
     import fastapi.exceptions
     import fastapi.routing
+    import fastapi.security
     import prometheus_client
     import prometheus_client.core
     import prometheus_client.registry

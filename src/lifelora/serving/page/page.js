@@ -159,6 +159,7 @@ async function recommend({ changed = "" } = {}) {
     if (changed) changeSeen();
   } catch (error) {
     $("news").textContent = "";
+    if (!isTold() && error.status === 404) state.user = null; // nobody is chosen, so nothing can be added
     throw error;
   } finally {
     drawEvents();
@@ -192,7 +193,10 @@ async function asked() {
   } else {
     const user = $("user").value.trim();
     if (!user) throw new Error("Give a user's id.");
-    if (user !== state.user) Object.assign(state, { user, events: [], all: false });
+    if (user !== state.user) {
+      Object.assign(state, { user, events: [], all: false });
+      empty(); // the lists of who was chosen before would add to this one
+    }
     offerNone();
   }
   await recommend();
