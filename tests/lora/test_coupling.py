@@ -431,7 +431,7 @@ class TestResidualRouter:
         """The first of its norms: mean and unbiased variance over users and places, kept by a tenth each time."""
         coupling, u_BD = self.CONFIG.build((12,), D, torch_generator(0)), some_users()
         alone = coupling.eval()(u_BD).tensor
-        assert torch.equal(coupling(u_BD[:1]).tensor, alone[:, :1])
+        torch.testing.assert_close(coupling(u_BD[:1]).tensor, alone[:, :1])  # some processors add up a row alone in another order
         convolution, norm = coupling.gate.networks[0][0], coupling.gate.networks[0][1]
         coupling.train()(u_BD)
         seen_BCL = convolution(u_BD[:, None]).detach()

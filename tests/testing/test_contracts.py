@@ -136,7 +136,7 @@ class Wild(Tilt):
     class Config(Tilt.Config):
         @property
         def scaling(self) -> float:
-            return float("nan")
+            return float("inf")
 
 
 def test_a_sound_coupling_of_somebody_else_passes():
