@@ -15,28 +15,19 @@ from lifelora.lora.coupling import Coupling
 SOURCES = str(Path(lifelora.__path__[0]).parent)
 
 
-def measured(backend: str, wanted: list[Coupling.Config]) -> None:
-    world = Path(__file__).with_name("compiled_world.py")
-    environment = {**os.environ, "PYTHONPATH": SOURCES}
-    done = subprocess.run(
-        [sys.executable, str(world), backend, *map(called, wanted)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [f["coupling"] for f in found] == [called(config) for config in wanted]
-    assert [f["graphs"] for f in found] == [1] * len(wanted), found
-    assert max(f["logits_off"] for f in found) < 1e-5, found
-    assert max(f["gradients_off"] for f in found) < 1e-4, found
+BACKENDS = ("aot_eager", "inductor")
+"""Inductor needs a C++ compiler."""
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_every_coupling(backend: str):
-    """Inductor needs a C++ compiler."""
-    measured(backend, EVERY)
+@pytest.mark.parametrize("config", EVERY, ids=called)
+def test_every_coupling(config: Coupling.Config):
+    world = Path(__file__).with_name("compiled_world.py")
+    words = [sys.executable, str(world), called(config), *BACKENDS]
+    done = subprocess.run(words, env={**os.environ, "PYTHONPATH": SOURCES}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert found["graphs"] == 1
+    assert found["logits_off"] < 1e-5
+    for backend in BACKENDS:
+        assert found[f"gradients_off_{backend}"] < 1e-4

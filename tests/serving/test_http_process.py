@@ -49,10 +49,9 @@ def test_it_says_what_it_loads_answers_and_drains(plain: Path, tmp_path: Path):
         assert address.startswith("http://127.0.0.1:")
         assert call(f"{address}/health/ready")["state"] == "ready"
         assert call(f"{address}/v1/score", {"user": "u00001", "candidates": ["b00001"]})["items"][0]["rank"] == 1
-        assert running.stderr is not None
-        log = [json.loads(running.stderr.readline())]
+        log = [json.loads(running.line())]
         running.send_signal(signal.SIGHUP)  # the same run, opened anew
-        log.append(json.loads(running.stderr.readline()))
+        log.append(json.loads(running.line()))
         body = json.dumps({"user": "u00001", "candidates": ["b00001"]}).encode()
         head = "POST /v1/score HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=120) as half:
@@ -67,10 +66,10 @@ def test_it_says_what_it_loads_answers_and_drains(plain: Path, tmp_path: Path):
                     break
             half.sendall(body[9:])
             assert half.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
-        out, rest = running.communicate(timeout=120)
+        out, rest = running.ended()
         assert running.returncode == 0, rest
         assert out == ""
-        log += [json.loads(line) for line in rest.splitlines()]
+        log += [json.loads(line) for line in rest]
         assert [line["event"] for line in log] == ["request", "run changed", "request", "stopped"]
 
 
@@ -109,13 +108,12 @@ def test_it_ends_while_another_run_is_loaded(plain: Path, tmp_path: Path, how: s
             running.send_signal(signal.SIGHUP)
         else:
             threading.Thread(target=ask, args=(f"{address}/v1/admin/run",), daemon=True).start()
-        assert running.stderr is not None
-        while "opened anew" not in running.stderr.readline():
+        while "opened anew" not in running.line():
             pass
         running.send_signal(signal.SIGTERM)
-        _, rest = running.communicate(timeout=120)
+        _, rest = running.ended()
         assert running.returncode == 0, rest
-        assert "stopped" in rest
+        assert "stopped" in "".join(rest)
 
 
 def test_keys_are_read_anew_with_the_run(plain: Path, tmp_path: Path):
@@ -123,20 +121,18 @@ def test_keys_are_read_anew_with_the_run(plain: Path, tmp_path: Path):
     old, new, file = "old-key-0123456789", "new-key-0123456789", tmp_path / "keys.toml"
     file.write_text(f'[keys.old]\nrole = "read"\nkey = "{old}"\n')
     with process(plain, "--store", str(tmp_path / "events.db"), "--keys", str(file)) as (running, address, _):
-        lines = running.stderr
-        assert lines is not None
 
         def told_anew() -> list[dict[str, Any]]:
             running.send_signal(signal.SIGHUP)
             log = list[dict[str, Any]]()
             while not log or log[-1]["event"] != "run changed":
-                log.append(json.loads(lines.readline()))
+                log.append(json.loads(running.line()))
             return log
 
         def may(key: str) -> bool:
             with suppress(urllib.error.HTTPError):
                 call(f"{address}/v1/run", key=key)
-            status: int = json.loads(lines.readline())["status"]
+            status: int = json.loads(running.line())["status"]
             assert status in (200, 401)
             return status == 200
 
