@@ -6,6 +6,7 @@ import time
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -14,8 +15,9 @@ from http_world import NOW, conventional, event, opened, serving
 from lifelora.errors import ClosedError, StoreError
 from lifelora.run import Run
 from lifelora.serving.app.app import create
-from lifelora.serving.app.service import Service
+from lifelora.serving.app.service import Live, Service
 from lifelora.serving.following import Follower
+from lifelora.serving.store import Store
 
 
 def test_another_run_takes_over_and_no_request_is_dropped(plain: Path, tmp_path: Path):
@@ -138,6 +140,27 @@ def test_a_service_that_ends_takes_no_other_run(plain: Path, tmp_path: Path):
     with pytest.raises(ClosedError, match="takes no other run"):
         service.change()
     assert service.live is before
+
+
+def test_while_it_loads_nothing_is_kept_and_nobody_forgotten(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its store is open by then. Who is refused has changed nothing, and is told why."""
+    service, made, refused = Service(lambda: opened(plain), tmp_path / "events.db"), Service._made, list[Any]()
+    with TestClient(create(service), base_url="http://127.0.0.1") as client:
+
+        def meanwhile(this: Service, run: Run, store: Store) -> Live:
+            refused.append(client.post("/v1/events", json={"events": [event("u00001", "b00001")]}))
+            refused.append(client.delete("/v1/users/u00001"))
+            assert store.last_seq() == 0
+            assert not store.forgotten_among(["u00001"])
+            return made(this, run, store)
+
+        monkeypatch.setattr(Service, "_made", meanwhile)
+        service.start()
+        told = [(one.status_code, one.json()["type"], one.headers["retry-after"]) for one in refused]
+        assert told == [(503, "urn:lifelora:problem:closed", "1")] * 2
+        assert "being loaded" in refused[0].json()["detail"]
+        assert client.get("/v1/users/u00001").json()["events"]
+        service.close()
 
 
 def test_before_and_after_it_is_ready_it_says_so(plain: Path, tmp_path: Path):

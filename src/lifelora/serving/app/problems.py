@@ -85,8 +85,10 @@ def of_error(error: Exception, allowed: str = "") -> Refusal | None:
         return Refusal(422, "invalid", values(error.count), _of_data(error))
     if isinstance(error, DeadlineError):
         return Refusal(504, "deadline", str(error))
-    if isinstance(error, FullError | ClosedError):
-        return Refusal(503, "full", "as many requests wait as may wait, or the run is being changed; ask again.", headers=AGAIN)
+    if isinstance(error, FullError):
+        return Refusal(503, "full", "as many requests wait as may wait; ask again.", headers=AGAIN)
+    if isinstance(error, ClosedError):
+        return Refusal(503, "closed", "a run is being loaded, or the service ends; ask again.", headers=AGAIN)
     if isinstance(error, StoreError | BusyError):
         return Refusal(503, "store", "the event store does not answer now; sending the same again is safe.", headers=AGAIN)
     if isinstance(error, ConfigError):

@@ -115,9 +115,9 @@ class Service:
 
     @property
     def store(self) -> Store:
-        """What keeps events; ClosedError before it is open."""
-        if self._store is None:
-            raise ClosedError("the service is opening its store; ask again.")
+        """What keeps events; ClosedError before anything answers: who is refused has not changed it."""
+        if self._live is None or self._store is None:
+            raise ClosedError("the service is loading its run; ask again.")
         return self._store
 
     def ask(self, question: Callable[[Engine], "Future[Answer]"]) -> "Future[Answer]":
