@@ -179,11 +179,16 @@ def trained(folder: Path, out: Path, epochs: int, dies_after: int | None = None)
 
 
 @pytest.mark.timeout(180)
-def test_it_learns_a_planted_taste(original: Path, tmp_path: Path):
-    """Items alone and users alone say nothing of the label here: only how they agree does."""
-    towers, held, history = trained(original, tmp_path, epochs=50)
+def test_it_learns_a_planted_taste(folder: Path, tmp_path: Path):
+    """Items alone and users alone say nothing of the label here: only how they agree does.
+
+    Without dropout: with it the loss of 16 rows in so small a BERT is mostly noise (.005 to .7 over 12 seeds at the end), and a
+    processor that adds up in another order draws another such number.
+    """
+    change_config(folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    towers, held, history = trained(folder, tmp_path / "out", epochs=50)
     assert history.training[0].loss > 0.5
-    assert history.training[-1].loss < 0.1
+    assert history.training[-1].loss < 0.1  # at most .002 over 12 seeds
     with torch.no_grad():
         assert ((towers.score(held) > 0.5).float() == held.label_B).all()
 
